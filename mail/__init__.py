@@ -1,0 +1,1 @@
+"""The user agent (paper, section 3): sealing, sending, receiving, checking mail."""
