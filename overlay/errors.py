@@ -1,0 +1,31 @@
+"""The overlay's errors: one root, each with words that a user can read."""
+
+from __future__ import annotations
+
+
+class OverlayError(Exception):
+    """Something in the overlay didn't work; the message says what, what was kept, and what to do."""
+
+
+class Unreachable(OverlayError):
+    """No node answered: the network is down, or every node that we know of is."""
+
+
+class NotFound(OverlayError):
+    """Nodes answered, and none of them had the object that was asked for."""
+
+
+class Refused(OverlayError):
+    """A node said no, and why."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class NoAnswer(OverlayError):
+    """One node didn't answer in time."""
+
+
+class Malformed(OverlayError):
+    """Bytes from the network that aren't what they claim to be; whoever catches it drops them."""

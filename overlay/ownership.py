@@ -1,0 +1,83 @@
+"""How the owner of an address proves it to one node (design: write tokens; paper, section 2.2).
+
+What is signed names the operation, the key, the node and the token which that node gave to this asker minutes ago:
+a proof is worth nothing at another node, for another asker, or later. Formats only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from overlay.errors import Malformed
+from overlay.ids import KEY_BYTES, SALT_BYTES
+
+DELETE = b"delete"
+READ_INBOX = b"read-inbox"
+ACKNOWLEDGE_INBOX = b"acknowledge-inbox"
+
+MAX_PROOF = 4096
+"""Bytes of a signed delete: a certificate of about 600, and room for longer addresses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Somebody who can prove that an address is hers: her certificate (DER) and what signs with its key."""
+
+    certificate: bytes
+    sign: Callable[[bytes], bytes]
+
+
+def statement(operation: bytes, key: bytes, node_id: bytes, token: bytes, extra: Sequence[bytes] = ()) -> bytes:
+    """The bytes that an owner signs. `extra` are values of fixed length (a salt, hashes), in their order."""
+    return b"p2pmail " + operation + b"\0" + key + node_id + bytes([len(token)]) + token + b"".join(extra)
+
+
+class DeleteProof(msgspec.Struct, array_like=True, frozen=True):
+    """A signed delete, kept as the object's tombstone: it convinces anybody who knows the key and the recipient."""
+
+    key: Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+    node_id: Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+    token: Annotated[bytes, msgspec.Meta(max_length=64)]
+    salt: Annotated[bytes, msgspec.Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
+    certificate: Annotated[bytes, msgspec.Meta(max_length=MAX_PROOF)]
+    signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(DeleteProof)
+
+
+def encode_delete_proof(proof: DeleteProof) -> bytes:
+    """The tombstone's bytes."""
+    return _encoder.encode(proof)
+
+
+def decode_delete_proof(data: bytes) -> DeleteProof:
+    """Read a tombstone. Raises Malformed."""
+    if len(data) > MAX_PROOF:
+        raise Malformed("signed delete is too long")
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise Malformed("signed delete can't be read") from error
+
+
+def proves_delete(proof: DeleteProof, public_key: Ed25519PublicKey) -> bool:
+    """Whether the owner of `public_key` signed this delete."""
+    signed = statement(DELETE, proof.key, proof.node_id, proof.token, [proof.salt])
+    return valid(public_key, proof.signature, signed)
+
+
+def valid(public_key: Ed25519PublicKey, signature: bytes, signed: bytes) -> bool:
+    """Whether `signature` (Ed25519, 64 bytes) is right for `signed`."""
+    try:
+        public_key.verify(signature, signed)
+    except InvalidSignature:
+        return False
+    return True
