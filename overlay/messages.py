@@ -1,0 +1,243 @@
+"""The requests and answers that nodes exchange, as msgpack arrays whose first element is the message's tag.
+
+msgspec decodes straight into these types and refuses everything else: other lengths, other types, other ranges.
+docs/protocol.md describes each. Formats only.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+from overlay.contact import PackedIP, Port, WireContact
+from overlay.errors import Malformed
+from overlay.ids import DIGEST_BYTES, KEY_BYTES, SALT_BYTES
+from overlay.ownership import MAX_PROOF
+
+MAX_K = 40
+"""The widest search a node answers: twice the most copies that are ever made."""
+MAX_DELETERS = 1000
+TOKEN_BYTES = 16
+RETENTION = 30 * 86400.0
+"""Seconds that a node keeps anything at the most."""
+
+Key = Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
+OptionalDigest = Annotated[bytes, msgspec.Meta(max_length=DIGEST_BYTES)]
+Salt = Annotated[bytes, msgspec.Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
+Token = Annotated[bytes, msgspec.Meta(min_length=TOKEN_BYTES, max_length=TOKEN_BYTES)]
+Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+CertificateBytes = Annotated[bytes, msgspec.Meta(max_length=MAX_PROOF)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=RETENTION)]
+KindNumber = Annotated[int, msgspec.Meta(ge=1, le=255)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+
+
+class _Message(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Base of all messages: strict arrays."""
+
+
+# Requests
+
+
+class Ping(_Message, frozen=True, tag=1):
+    """Are you there, and where do you see me?"""
+
+
+class Find(_Message, frozen=True, tag=2):
+    """The k contacts closest to `key`, and a token. Padded, so that the answer is no amplification."""
+
+    key: Key
+    k: Annotated[int, msgspec.Meta(ge=0, le=MAX_K)]
+    padding: Annotated[bytes, msgspec.Meta(max_length=1024)] = b""
+
+
+class Store(_Message, frozen=True, tag=3):
+    """Keep this object for `ttl` seconds, or until all `deleters` have deleted it (paper: store)."""
+
+    token: Token
+    kind: KindNumber
+    key: Key
+    data: bytes
+    deleters: Annotated[list[Digest], msgspec.Meta(max_length=MAX_DELETERS)]
+    ttl: Seconds
+
+
+class Fetch(_Message, frozen=True, tag=4):
+    """The object under `key`, that with this digest if one is given (paper: fetch)."""
+
+    token: Token
+    kind: KindNumber
+    key: Key
+    digest: OptionalDigest = b""
+
+
+class Delete(_Message, frozen=True, tag=5):
+    """Take my hash from the object's certificate set (paper: delete)."""
+
+    token: Token
+    kind: KindNumber
+    key: Key
+    salt: Salt
+    certificate: CertificateBytes
+    signature: Signature
+
+
+class AppendInbox(_Message, frozen=True, tag=6):
+    """Put a notification into this inbox (paper: append-inbox). `stamp` is a hashcash stamp where one is asked."""
+
+    token: Token
+    key: Key
+    notification: bytes
+    ttl: Seconds
+    stamp: Annotated[bytes, msgspec.Meta(max_length=64)] = b""
+
+
+class ReadInbox(_Message, frozen=True, tag=7):
+    """What waits in my inbox, under a lease (paper: read-inbox)."""
+
+    token: Token
+    key: Key
+    certificate: CertificateBytes
+    signature: Signature
+
+
+class AcknowledgeInbox(_Message, frozen=True, tag=8):
+    """I have these on disk, delete them: SHA-256 of each notification."""
+
+    token: Token
+    key: Key
+    hashes: Annotated[list[Digest], msgspec.Meta(max_length=200)]
+    certificate: CertificateBytes
+    signature: Signature
+
+
+class AskTombstone(_Message, frozen=True, tag=9):
+    """Has the recipient behind this hash deleted the object?"""
+
+    token: Token
+    kind: KindNumber
+    key: Key
+    deleter: Digest
+
+
+Request: TypeAlias = Ping | Find | Store | Fetch | Delete | AppendInbox | ReadInbox | AcknowledgeInbox | AskTombstone
+
+# Answers
+
+
+class Pong(_Message, frozen=True, tag=101):
+    """I am here, and saw your datagram come from there."""
+
+    ip: PackedIP
+    port: Port
+
+
+class Found(_Message, frozen=True, tag=102):
+    """The closest contacts that this node knows, a write token, and the door for large bodies (0: none)."""
+
+    contacts: Annotated[list[WireContact], msgspec.Meta(max_length=MAX_K)]
+    token: Token
+    bulk_port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+    fingerprint: OptionalDigest
+
+
+class Done(_Message, frozen=True, tag=103):
+    """It is on disk. `count`: objects dropped or notifications deleted, where that says something."""
+
+    count: Count = 0
+
+
+class Object(_Message, frozen=True, tag=104):
+    """The object that was asked for; `size` alone (no data) when it must be fetched over HTTP."""
+
+    data: bytes
+    size: Count
+
+
+class Notifications(_Message, frozen=True, tag=105):
+    """Leased notifications, and whether more wait."""
+
+    notifications: list[bytes]
+    more: bool
+
+
+class Tombstone(_Message, frozen=True, tag=106):
+    """The signed delete (overlay/ownership.py), or nothing."""
+
+    proof: Annotated[bytes, msgspec.Meta(max_length=MAX_PROOF)]
+
+
+class Refusal(_Message, frozen=True, tag=107):
+    """No, and why. `bits`: the hashcash stamp that would change that answer."""
+
+    code: Annotated[int, msgspec.Meta(ge=1, le=255)]
+    bits: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
+
+
+Answer: TypeAlias = Pong | Found | Done | Object | Notifications | Tombstone | Refusal
+
+
+class Code:
+    """Why a node refuses; `WORDS` says it to a user."""
+
+    BAD_TOKEN = 1
+    NOT_PERMITTED = 2
+    NO_SPACE = 3
+    TOO_LARGE = 4
+    NOT_FOUND = 5
+    DELETED = 6
+    STALE = 7
+    STAMP_NEEDED = 8
+    BUSY = 9
+    FULL = 10
+    UNKNOWN_KIND = 11
+
+
+WORDS: dict[int, str] = {
+    Code.BAD_TOKEN: "the write token is not, or no longer, valid",
+    Code.NOT_PERMITTED: "the certificate or signature doesn't permit it",
+    Code.NO_SPACE: "no space left on that node",
+    Code.TOO_LARGE: "too large",
+    Code.NOT_FOUND: "nothing there",
+    Code.DELETED: "its recipients have deleted it already",
+    Code.STALE: "the node has a newer one",
+    Code.STAMP_NEEDED: "the inbox is filling up and asks for a stamp",
+    Code.BUSY: "the node is too busy",
+    Code.FULL: "full: no more are kept under this key",
+    Code.UNKNOWN_KIND: "an unknown kind of object",
+}
+
+_encoder = msgspec.msgpack.Encoder()
+_request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_answer_decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+
+PADDED: Literal[3] = 3
+"""An answer to somebody whose return path isn't proven has at most so many times the bytes of the request."""
+
+
+def encode(message: Request | Answer) -> bytes:
+    """A message's bytes."""
+    return _encoder.encode(message)
+
+
+def decode_request(data: bytes) -> Request:
+    """Raises Malformed for anything that isn't exactly a request."""
+    try:
+        return _request_decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise Malformed("not a request") from error
+
+
+def decode_answer(data: bytes) -> Answer:
+    """Raises Malformed for anything that isn't exactly an answer."""
+    try:
+        return _answer_decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise Malformed("not an answer") from error
+
+
+def find_padding(k: int) -> bytes:
+    """Padding that lets the answer to a Find for k contacts be complete: a contact takes up to 57 bytes."""
+    return bytes(max(0, (120 + 57 * k) // PADDED - 60))
