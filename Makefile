@@ -1,0 +1,57 @@
+# Each target does its own set-up: .venv is made when it is missing and brought up to date when pyproject.toml or
+# constraints.txt changed. Needs Python >= 3.11, make and git, nothing else.
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+WORKERS ?= 2
+
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench clean
+
+help:
+	@echo "make demo     the mail reader on a private overlay of 12 nodes; nothing is kept"
+	@echo "make test     all tests (ARGS='tests/overlay -k lookup' for some)"
+	@echo "make lint     ruff, mypy, the direction of imports, the length of files"
+	@echo "make format   let ruff put the source in order"
+	@echo "make bench    the figures, side by side with peers (ARGS=screen for one)"
+	@echo "make setup    only make .venv, with everything a developer needs"
+	@echo "make clean    remove .venv and what the tools left behind"
+
+# What running takes, and what developing takes on top: a visitor who types `make demo` waits for the first only.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (once, a minute or so) ..."
+	@sh scripts/make-venv $(VENV)
+	@$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	@echo "Adding what tests and checks need ..."
+	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/installed-dev
+
+demo: $(VENV)/installed
+	@$(BIN)/p2pmail-tui --demo
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	sh scripts/check-lengths
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/installed-dev
+	$(BIN)/python -m bench.run $(ARGS)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
