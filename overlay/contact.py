@@ -86,7 +86,7 @@ def address_range(ip: str) -> bytes:
     return packed[:3] if len(packed) == 4 else packed[:7]
 
 
-class Contact(Node):  # type: ignore[misc]  # kademlia has no types
+class Contact(Node):
     """A kademlia Node with the public key that its id is made of. Equal when key and place are equal."""
 
     id: bytes
@@ -97,7 +97,7 @@ class Contact(Node):  # type: ignore[misc]  # kademlia has no types
     __slots__ = ("key",)
 
     def __init__(self, key: bytes, ip: str, port: int) -> None:
-        super().__init__(node_id(key), ip, port)
+        super().__init__(node_id(key), ip, port)  # type: ignore[no-untyped-call]
         self.key = key
 
     @classmethod

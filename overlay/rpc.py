@@ -1,0 +1,327 @@
+"""Requests and answers over sealed datagrams: matching, resending, repeating an answer. Extends rpcudp.
+
+Whatever a datagram holds, this file drops it in silence or hands on a decoded request; nothing from the network
+raises out of `datagram_received`. What requests mean is decided in overlay/protocol.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from rpcudp.protocol import RPCProtocol
+
+from overlay import datagram, fragments, messages
+from overlay.contact import Contact, pack_ip, unpack_ip
+from overlay.errors import Malformed, NoAnswer, OverlayError, Refused
+from overlay.timing import LONGEST_TIMEOUT, RoundTrips
+
+log = logging.getLogger(__name__)
+
+TRIES = 3
+"""A request is sent so often before its node counts as silent: at 10% loss one in 150 is misjudged."""
+BACK_OFF = 1.25
+ANSWERS_KEPT = 2048
+"""Answers kept for repeated requests, of at most 10 KB each."""
+TASKS = 1024
+"""Requests served at once; more are answered with BUSY."""
+KEY_ANSWERS_A_SECOND = 200
+"""First contacts served in the clear, so that nobody can use them for a flood."""
+
+Handled = messages.Answer | Awaitable[messages.Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sent a request (its key is proven, its address is what the datagram says), and how many bytes."""
+
+    contact: Contact
+    is_node: bool
+    received: int
+
+
+class Call:
+    """One outstanding request. `on_slow` is called once, after the first time-out; the answer may still come."""
+
+    __slots__ = ("contact", "datagrams", "deadline", "message_id", "on_done", "on_slow", "started", "timer", "tries")
+
+    def __init__(
+        self,
+        contact: Contact,
+        message_id: bytes,
+        datagrams: list[bytes],
+        on_done: Callable[[messages.Answer | None], None],
+        on_slow: Callable[[], None] | None,
+    ) -> None:
+        self.contact = contact
+        self.message_id = message_id
+        self.datagrams = datagrams
+        self.on_done = on_done
+        self.on_slow = on_slow
+        self.started = 0.0
+        self.deadline: float | None = None
+        self.tries = 0
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
+    """rpcudp's protocol, with its wire, its trust in strangers and its fixed time-out replaced."""
+
+    def __init__(self, sealer: datagram.Sealer, *, is_node: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.sealer = sealer
+        self.is_node = is_node
+        self.round_trips = RoundTrips()
+        self.dropped = 0
+        self.transport: asyncio.DatagramTransport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._calls: dict[bytes, Call] = {}
+        self._asked: dict[bytes, asyncio.Future[bytes]] = {}
+        self._reassembly = fragments.Reassembly()
+        self._answers: OrderedDict[tuple[bytes, bytes], list[bytes]] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._key_answers = (0.0, 0)
+        self._ipv6 = False
+
+    def __getattr__(self, name: str) -> Any:
+        """rpcudp turns any unknown name into a remote call, and a typo with it; here a typo is an error."""
+        raise AttributeError(f"{type(self).__name__} has no {name!r}")
+
+    # What a subclass decides
+
+    def handle(self, sender: Sender, request: messages.Request) -> Handled:
+        """Answer a request, at once or later."""
+        raise NotImplementedError
+
+    def answered(self, contact: Contact, is_node: bool) -> None:
+        """`contact` answered a request of ours: its key and its address are proven."""
+
+    def silent(self, contact: Contact) -> None:
+        """`contact` didn't answer."""
+
+    # Sending
+
+    def start_call(
+        self,
+        contact: Contact,
+        request: messages.Request,
+        on_done: Callable[[messages.Answer | None], None],
+        *,
+        on_slow: Callable[[], None] | None = None,
+        patience: float | None = None,
+    ) -> Call:
+        """Ask, and call `on_done` with the answer, or with None when `contact` stays silent.
+
+        Resent after a time-out taken from this peer's round trips: TRIES times, or for `patience` seconds. Raises
+        Malformed when the request is over fragments.MAX_MESSAGE bytes.
+        """
+        message_id = os.urandom(8)
+        flags = fragments.FROM_NODE if self.is_node else 0
+        payloads = fragments.cut(flags, message_id, messages.encode(request))
+        call = Call(contact, message_id, [self.sealer.seal(contact.key, p) for p in payloads], on_done, on_slow)
+        call.started = self._loop.time()
+        call.deadline = None if patience is None else call.started + patience
+        self._calls[message_id] = call
+        self._send_call(call)
+        return call
+
+    async def call(
+        self, contact: Contact, request: messages.Request, *, patience: float | None = None
+    ) -> messages.Answer:
+        """Ask and wait. Raises NoAnswer, Refused, Malformed (request too long for datagrams)."""
+        done: asyncio.Future[messages.Answer | None] = self._loop.create_future()
+
+        def on_done(answer: messages.Answer | None) -> None:
+            if not done.done():
+                done.set_result(answer)
+
+        call = self.start_call(contact, request, on_done, patience=patience)
+        try:
+            answer = await done
+        finally:
+            self.give_up(call)
+        if answer is None:
+            raise NoAnswer(f"{contact} didn't answer")
+        if isinstance(answer, messages.Refusal):
+            raise Refused(answer.code, messages.WORDS.get(answer.code, "refused"))
+        return answer
+
+    def give_up(self, call: Call) -> None:
+        """Forget a call whose answer doesn't matter any more."""
+        self._calls.pop(call.message_id, None)
+        if call.timer is not None:
+            call.timer.cancel()
+
+    async def ask_key(self, ip: str, port: int, timeout: float = 2.0) -> bytes:
+        """The public key of whoever answers there, trusted as heard. Raises NoAnswer."""
+        cookie = datagram.new_cookie()
+        heard: asyncio.Future[bytes] = self._loop.create_future()
+        self._asked[cookie] = heard
+        try:
+            for _ in range(TRIES):
+                self._send([self.sealer.ask_key(cookie)], ip, port)
+                done, _pending = await asyncio.wait([heard], timeout=timeout / TRIES)
+                if done:
+                    return heard.result()
+        finally:
+            del self._asked[cookie]
+        raise NoAnswer(f"nobody of this network answers at {ip} port {port}")
+
+    def _send_call(self, call: Call) -> None:
+        self._send(call.datagrams, call.contact.ip, call.contact.port)
+        timeout = self.round_trips.timeout(call.contact.key)
+        timeout = min(timeout * BACK_OFF**call.tries, LONGEST_TIMEOUT)
+        call.tries += 1
+        call.timer = self._loop.call_later(timeout, self._timed_out, call)
+
+    def _timed_out(self, call: Call) -> None:
+        out_of_tries = call.tries >= TRIES if call.deadline is None else self._loop.time() >= call.deadline
+        if call.on_slow is not None:
+            on_slow, call.on_slow = call.on_slow, None
+            on_slow()
+        if call.message_id not in self._calls:
+            return
+        if out_of_tries:
+            self.give_up(call)
+            self.silent(call.contact)
+            call.on_done(None)
+        else:
+            self._send_call(call)
+
+    def _send(self, datagrams: list[bytes], ip: str, port: int) -> None:
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self._ipv6:
+            ip = ip if ":" in ip else "::ffff:" + ip
+        elif ":" in ip:
+            return
+        try:
+            for data in datagrams:
+                self.transport.sendto(data, (ip, port))
+        except (OSError, ValueError) as error:
+            log.debug("can't send to %s port %s: %s", ip, port, error)
+
+    # Receiving
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio hands over the socket."""
+        self.transport = cast(asyncio.DatagramTransport, transport)
+        self._ipv6 = len(transport.get_extra_info("sockname") or ()) == 4
+
+    def error_received(self, exc: Exception) -> None:
+        """An ICMP error came back: the time-out will tell."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed: nobody waits any longer."""
+        for call in list(self._calls.values()):
+            self.give_up(call)
+            call.on_done(None)
+        for task in self._tasks:
+            task.cancel()
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        """Everything that comes from the network comes through here, and nothing raises out of it."""
+        try:
+            if data[:1] == b"\x01":
+                self._receive(data, addr)
+            else:
+                self._receive_in_the_clear(data, addr)
+        except Malformed as error:
+            self.dropped += 1
+            log.debug("dropped a datagram from %s: %s", addr, error)
+
+    def _receive(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        peer, payload = self.sealer.open(data)
+        fragment = fragments.read(payload)
+        message = self._reassembly.add(peer, fragment, self._loop.time())
+        if message is None:
+            return
+        if fragment.flags & fragments.ANSWER:
+            self._receive_answer(peer, fragment, message)
+        else:
+            self._receive_request(peer, fragment, message, addr)
+
+    def _receive_answer(self, peer: bytes, fragment: fragments.Fragment, message: bytes) -> None:
+        call = self._calls.get(fragment.message_id)
+        if call is None or call.contact.key != peer:
+            raise Malformed("an answer that nobody waits for")
+        answer = messages.decode_answer(message)
+        if call.tries == 1:
+            self.round_trips.measured(peer, self._loop.time() - call.started)
+        self.give_up(call)
+        self.answered(call.contact, bool(fragment.flags & fragments.FROM_NODE))
+        call.on_done(answer)
+
+    def _receive_request(
+        self, peer: bytes, fragment: fragments.Fragment, message: bytes, addr: tuple[Any, ...]
+    ) -> None:
+        name = (peer, fragment.message_id)
+        known = self._answers.get(name)
+        if known is not None:  # a repeat: the same answer again, or none yet while it is worked on
+            self._send(known, unpack_ip(pack_ip(addr[0])), addr[1])
+            return
+        request = messages.decode_request(message)
+        contact = Contact(peer, unpack_ip(pack_ip(addr[0])), addr[1])
+        received = len(message) + fragment.count * (datagram.OVERHEAD + fragments.HEADER)
+        sender = Sender(contact, bool(fragment.flags & fragments.FROM_NODE), received)
+        if len(self._tasks) >= TASKS:
+            self._answer(sender, fragment.message_id, messages.Refusal(messages.Code.BUSY))
+            return
+        handled = self.handle(sender, request)
+        if isinstance(handled, messages.Answer):  # reading only: a repeat is simply answered again
+            self._answer(sender, fragment.message_id, handled)
+            return
+        self._remember(name, [])
+        task = self._loop.create_task(self._answer_later(sender, name, handled))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer_later(
+        self, sender: Sender, name: tuple[bytes, bytes], handled: Awaitable[messages.Answer]
+    ) -> None:
+        try:
+            answer = await handled
+        except Refused as refused:
+            answer = messages.Refusal(refused.code)
+        except Exception as error:  # whatever failed, the asker hears that it isn't stored, and the node goes on
+            if not isinstance(error, OverlayError):
+                log.exception("a request failed")
+            answer = messages.Refusal(messages.Code.BUSY)
+        datagrams = self._answer(sender, name[1], answer)
+        if name in self._answers:
+            self._answers[name] = datagrams
+
+    def _answer(self, sender: Sender, message_id: bytes, answer: messages.Answer) -> list[bytes]:
+        flags = fragments.ANSWER | (fragments.FROM_NODE if self.is_node else 0)
+        payloads = fragments.cut(flags, message_id, messages.encode(answer))
+        datagrams = [self.sealer.seal(sender.contact.key, payload) for payload in payloads]
+        self._send(datagrams, sender.contact.ip, sender.contact.port)
+        return datagrams
+
+    def _remember(self, name: tuple[bytes, bytes], datagrams: list[bytes]) -> None:
+        self._answers[name] = datagrams
+        while len(self._answers) > ANSWERS_KEPT:
+            self._answers.popitem(last=False)
+
+    def _receive_in_the_clear(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        if data[:1] == bytes([datagram.ASK_KEY]):
+            second, served = self._key_answers
+            now = float(int(self._loop.time()))
+            served = served if now == second else 0
+            if served >= KEY_ANSWERS_A_SECOND:
+                raise Malformed("too many first contacts")
+            told = self.sealer.tell_key(data)
+            self._key_answers = (now, served + 1)
+            self._send([told], unpack_ip(pack_ip(addr[0])), addr[1])
+        elif data[:1] == bytes([datagram.TELL_KEY]):
+            cookie, key = self.sealer.told_key(data)
+            waiting = self._asked.get(cookie)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(key)
+        else:
+            raise Malformed("no datagram of this protocol")
