@@ -11,6 +11,8 @@ from functools import lru_cache
 
 import idna
 
+from overlay.errors import OverlayError
+
 LOCAL_LIMIT = 64
 """Octets of UTF-8 before the @ (RFC 5321 section 4.5.3.1.1)."""
 
@@ -26,7 +28,7 @@ INPUT_LIMIT = 1024
 _ATEXT = frozenset("abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-/=?^_`{|}~")
 
 
-class AddressError(ValueError):
+class AddressError(OverlayError, ValueError):
     """This is not an e-mail address; the message says what is wrong with it."""
 
 
@@ -61,7 +63,7 @@ def normalise_address(text: str) -> str:
 
 
 def _local(text: str) -> str:
-    # Lowering may leave NFC and the reverse, so both are done until nothing changes (twice is enough in practice).
+    # Lowering may leave NFC, and composing may make a capital: both, until nothing changes.
     local = unicodedata.normalize("NFC", text)
     for _ in range(4):
         lowered = unicodedata.normalize("NFC", local.lower())
