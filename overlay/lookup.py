@@ -1,0 +1,180 @@
+"""The lookup service (paper, section 2.1): the k active nodes that are closest to a key, exactly.
+
+A sliding window: whenever one of alpha requests is answered or slow, the next goes out, so nobody waits for a round
+to end. Slow is not dead: a late answer still counts. A contact that failed lately is asked, but not waited for.
+Decisions only; overlay/rpc.py asks and times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import insort
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Protocol
+
+from overlay import messages
+from overlay.contact import Contact, WireContact
+from overlay.errors import Malformed
+from overlay.ids import distance
+
+ALPHA = 3
+DEADLINE = 10.0
+"""Seconds for a whole lookup; what has answered by then is the result."""
+CANDIDATES = 512
+"""Contacts that one lookup considers: an attacker's answers can't make it grow without end."""
+ADDRESSES = 3
+"""Places tried for one id: whoever spreads a wrong address for a node doesn't make it vanish."""
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A node that answered a lookup: what is needed to call it. `bulk_port` 0: it has no HTTP door."""
+
+    contact: Contact
+    token: bytes
+    bulk_port: int
+    fingerprint: bytes
+
+
+class Asker(Protocol):
+    """What a lookup needs of the node that it runs on (overlay/protocol.py)."""
+
+    def ask_find(
+        self,
+        contact: Contact,
+        key: bytes,
+        k: int,
+        on_done: Callable[[messages.Found | None], None],
+        on_slow: Callable[[], None],
+    ) -> Callable[[], None]:
+        """Send a Find; returns what cancels it."""
+        ...
+
+    def checked(self, wire: WireContact) -> Contact:
+        """A contact from an answer. Raises Malformed."""
+        ...
+
+    def suspected(self, contact: Contact) -> bool:
+        """Whether it failed to answer a moment ago."""
+        ...
+
+
+class _State(Enum):
+    NEW = auto()
+    ASKED = auto()
+    SLOW = auto()
+    ANSWERED = auto()
+    FAILED = auto()
+
+
+@dataclass(slots=True)
+class _Candidate:
+    contact: Contact
+    far: int
+    state: _State = _State.NEW
+    located: Located | None = None
+    cancel: Callable[[], None] = field(default=lambda: None)
+
+    def __lt__(self, other: _Candidate) -> bool:
+        return self.far < other.far
+
+
+class Lookup:
+    """One search for the k nodes closest to `key`, from `seeds`, never asking `own_id`. Use once."""
+
+    def __init__(self, asker: Asker, key: bytes, k: int, seeds: Iterable[Contact], own_id: bytes) -> None:
+        self._asker = asker
+        self._key = key
+        self._k = k
+        self._own_id = own_id
+        self._candidates: list[_Candidate] = []
+        self._known: set[Contact] = set()
+        self._places: dict[bytes, int] = {}
+        self._in_flight = 0
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.asked = 0
+        for contact in seeds:
+            self._consider(contact)
+
+    async def run(self, deadline: float = DEADLINE) -> list[Located]:
+        """The closest nodes that answered, nearest first: k of them unless fewer are to be found in time."""
+        self._go_on()
+        try:
+            await asyncio.wait([self._done], timeout=deadline)
+        finally:
+            if not self._done.done():
+                self._done.cancel()
+            for candidate in self._candidates:
+                if candidate.state in (_State.ASKED, _State.SLOW):
+                    candidate.cancel()
+        answered: dict[bytes, Located] = {}
+        for candidate in self._candidates:
+            if candidate.located is not None:
+                answered.setdefault(candidate.contact.id, candidate.located)
+        return list(answered.values())[: self._k]
+
+    def _consider(self, contact: Contact) -> None:
+        if contact.id == self._own_id or contact in self._known or len(self._known) >= CANDIDATES:
+            return
+        if self._places.get(contact.id, 0) >= ADDRESSES:
+            return
+        self._places[contact.id] = self._places.get(contact.id, 0) + 1
+        self._known.add(contact)
+        insort(self._candidates, _Candidate(contact, distance(contact.id, self._key)))
+
+    def _go_on(self) -> None:
+        """Ask the next nearest while there is room in the window, or see that nothing nearer can be found."""
+        if self._done.done():
+            return
+        answered: set[bytes] = set()
+        waiting = False
+        for candidate in self._candidates:
+            if candidate.state is _State.ANSWERED:
+                answered.add(candidate.contact.id)
+                if len(answered) >= self._k:
+                    break
+            elif candidate.contact.id in answered or candidate.state is _State.FAILED:
+                continue
+            elif candidate.state is _State.NEW and self._asker.suspected(candidate.contact):
+                self._ask(candidate, waits=False)
+            elif candidate.state is not _State.NEW:
+                waiting = True
+            elif self._in_flight < ALPHA:
+                self._ask(candidate, waits=True)
+                waiting = True
+            else:
+                waiting = True
+                break
+        if not waiting and not self._done.done():
+            self._done.set_result(None)
+
+    def _ask(self, candidate: _Candidate, *, waits: bool) -> None:
+        candidate.state = _State.ASKED if waits else _State.FAILED
+        self._in_flight += waits
+        self.asked += 1
+
+        def on_slow() -> None:
+            if candidate.state is _State.ASKED:
+                candidate.state = _State.SLOW
+                self._in_flight -= 1
+                self._go_on()
+
+        def on_done(found: messages.Found | None) -> None:
+            if candidate.state is _State.ASKED:
+                self._in_flight -= 1
+            candidate.state = _State.FAILED if found is None else _State.ANSWERED
+            if found is not None:
+                candidate.located = Located(candidate.contact, found.token, found.bulk_port, found.fingerprint)
+                self._take(found.contacts)
+            self._go_on()
+
+        candidate.cancel = self._asker.ask_find(candidate.contact, self._key, self._k, on_done, on_slow)
+
+    def _take(self, contacts: list[WireContact]) -> None:
+        for wire in contacts[: self._k]:
+            try:
+                self._consider(self._asker.checked(wire))
+            except Malformed:
+                continue

@@ -1,0 +1,159 @@
+"""What a node says to nodes: pings, lookups, and who gets into the table. Extends kademlia's protocol.
+
+kademlia's open `rpc_store`/`rpc_find_value` and its welcome by hand-off are out of the network's reach: requests
+come as typed messages (overlay/messages.py), and those that store go to the service (overlay/service.py).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+from kademlia.protocol import KademliaProtocol
+
+from overlay import messages
+from overlay.contact import Contact, WireContact, pack_ip, puzzle_bits, routable, unpack_ip
+from overlay.datagram import Sealer
+from overlay.errors import Malformed, NoAnswer, Refused
+from overlay.lookup import Located, Lookup
+from overlay.messages import Code, Refusal
+from overlay.network import Network
+from overlay.routing import Table
+from overlay.rpc import Handled, SealedRPC, Sender
+from overlay.service import Service
+from overlay.tokens import Tokens
+
+SUSPECTED = 30.0
+"""Seconds for which a contact that stayed silent is asked without being waited for."""
+SUSPECTS = 4096
+VERIFYING = 64
+"""Strangers pinged at once, to learn whether they answer; more are passed over, they will write again."""
+
+
+class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused-ignore]
+    """One node's side of the overlay: its table, its answers, its questions."""
+
+    def __init__(
+        self, sealer: Sealer, network: Network, own_id: bytes, tokens: Tokens, service: Service | None, *, is_node: bool
+    ) -> None:
+        SealedRPC.__init__(self, sealer, is_node=is_node)
+        self.network = network
+        self.tokens = tokens
+        self.service = service
+        self.own_id = own_id
+        self.router = Table(own_id, self._loop.time, private_addresses=network.private_addresses)
+        self.bulk_port = 0
+        self.fingerprint = b""
+        self._suspects: OrderedDict[Contact, float] = OrderedDict()
+        self._verifying: set[bytes] = set()
+
+    # Answering
+
+    def handle(self, sender: Sender, request: messages.Request) -> Handled:
+        """Answer a request; one from a node that isn't known yet is a reason to ping it."""
+        if sender.is_node:
+            self._meet(sender.contact)
+        match request:
+            case messages.Ping():
+                return messages.Pong(pack_ip(sender.contact.ip), sender.contact.port)
+            case messages.Find():
+                return self.rpc_find(sender, request)
+            case _ if self.service is None:
+                return Refusal(Code.UNKNOWN_KIND)
+            case _:
+                return self.service.handle(sender.contact, request)
+
+    def rpc_find(self, sender: Sender, request: messages.Find) -> messages.Found:
+        """The k closest contacts known here, as many as fit into three times the request, and a token."""
+        affordable = (messages.PADDED * sender.received - 120) // 57
+        count = max(0, min(request.k, affordable))
+        closest = self.router.closest(request.key, count + 1, healthy=True)
+        contacts = [c.wire for c in closest if c.id != sender.contact.id][:count]
+        token = self.tokens.issue(sender.contact.key, sender.contact.ip)
+        return messages.Found(contacts, token, self.bulk_port, self.fingerprint)
+
+    def _meet(self, contact: Contact) -> None:
+        """Ping a node that wrote to us and is new: only one that answers gets into the table."""
+        if len(self._verifying) >= VERIFYING or contact.key in self._verifying or not self.router.wants(contact):
+            return
+        try:
+            self.checked(contact.wire)
+        except Malformed:
+            return
+        self._verifying.add(contact.key)
+        self.start_call(contact, messages.Ping(), lambda _: self._verifying.discard(contact.key))
+
+    def answered(self, contact: Contact, is_node: bool) -> None:
+        """Admit who answered; a client is never put into the table."""
+        self._suspects.pop(contact, None)
+        if is_node and (not self.network.puzzle_bits or puzzle_bits(contact.id) >= self.network.puzzle_bits):
+            self.router.answered(contact)
+
+    def silent(self, contact: Contact) -> None:
+        """Remember who didn't answer; who waits for its place is pinged first."""
+        self._suspects[contact] = self._loop.time() + SUSPECTED
+        self._suspects.move_to_end(contact)
+        if len(self._suspects) > SUSPECTS:
+            self._suspects.popitem(last=False)
+        successor = self.router.failed(contact)
+        if successor is not None:
+            self.start_call(successor, messages.Ping(), lambda _: None)
+
+    # Asking (overlay/lookup.py's Asker)
+
+    def ask_find(
+        self,
+        contact: Contact,
+        key: bytes,
+        k: int,
+        on_done: Callable[[messages.Found | None], None],
+        on_slow: Callable[[], None],
+    ) -> Callable[[], None]:
+        """Send a Find; returns what cancels it."""
+
+        def on_answer(answer: messages.Answer | None) -> None:
+            on_done(answer if isinstance(answer, messages.Found) else None)
+
+        request = messages.Find(key, k, messages.find_padding(k))
+        call = self.start_call(contact, request, on_answer, on_slow=on_slow)
+        return lambda: self.give_up(call)
+
+    def checked(self, wire: WireContact) -> Contact:
+        """A contact from the network, as one that may be asked. Raises Malformed."""
+        return Contact.received(wire, private_addresses=self.network.private_addresses, puzzle=self.network.puzzle_bits)
+
+    def suspected(self, contact: Contact) -> bool:
+        """Whether it failed to answer in the last SUSPECTED seconds."""
+        return self._suspects.get(contact, 0.0) > self._loop.time()
+
+    async def lookup(self, key: bytes, k: int, seeds: Iterable[Contact] = ()) -> list[Located]:
+        """The k closest other nodes that answer (paper, section 2.1). Never raises for a silent network."""
+        known = self.router.closest(key, k)
+        search = Lookup(self, key, k, [*known, *seeds], self.own_id)
+        found = await search.run()
+        self.router.bucket_of(key).refreshed = self._loop.time()
+        return found
+
+    async def ping(self, contact: Contact) -> tuple[str, int] | None:
+        """Where `contact` sees this node, or None when it stays silent."""
+        try:
+            answer = await self.call(contact, messages.Ping())
+        except (NoAnswer, Refused):
+            return None
+        if not isinstance(answer, messages.Pong):
+            return None
+        return _seen(answer)
+
+    async def ping_stalest(self) -> None:
+        """Ask the contact that has been quiet for longest whether it is there."""
+        entry = self.router.stalest()
+        if entry is not None:
+            await self.ping(entry.contact)
+
+
+def _seen(pong: messages.Pong) -> tuple[str, int] | None:
+    try:
+        ip = unpack_ip(pong.ip)
+    except Malformed:
+        return None
+    return (ip, pong.port) if routable(ip, True) else None

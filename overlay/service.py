@@ -1,0 +1,254 @@
+"""The service primitives of a system node (paper, section 2.2), whichever door a request came through.
+
+Who may do what is decided here: tokens, certificates, signatures, kinds. How things are kept is the store's affair,
+handed in as `Store`; how requests travel is rpc.py's and bulk.py's. Every operation answers after its effect is on
+disk, or raises Refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Protocol
+
+from overlay import messages
+from overlay.address import AddressError
+from overlay.card import open_card
+from overlay.certificates import REVOCATIONS_LIMIT, Certificate, CertificateError, TrustStore
+from overlay.contact import Contact
+from overlay.errors import Refused
+from overlay.ids import CARD_SALT, Kind, certificate_key, deleter_hash, inbox_key, revocations_key
+from overlay.messages import WORDS, Code
+from overlay.ownership import (
+    ACKNOWLEDGE_INBOX,
+    DELETE,
+    READ_INBOX,
+    DeleteProof,
+    encode_delete_proof,
+    statement,
+    valid,
+)
+from overlay.tokens import Tokens
+
+MAX_DATAGRAM_OBJECT = 8192
+"""Bytes of an object that travels by datagram; over that it goes over HTTP."""
+MAX_OBJECT = 64 * 1024 * 1024
+"""Bytes of one object. User agents cut bodies into segments of 1 MiB; the rest is room for other implementations."""
+MAX_NOTIFICATION = 64 * 1024
+MAX_SIGNED_OBJECT = REVOCATIONS_LIMIT
+"""Bytes of an object that a node opens and checks itself: cards, revocation lists."""
+READ_LIMIT = 8192
+"""Bytes of notifications in one answer by datagram."""
+LEASE = 60.0
+"""Seconds that notifications handed out wait for their acknowledgement."""
+
+
+def refusal(code: int) -> Refused:
+    """The error for a refusal's code."""
+    return Refused(code, WORDS[code])
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An object as the store hands it out: in memory, or as a file to be streamed."""
+
+    digest: bytes
+    size: int
+    content: bytes | Path
+
+
+class Store(Protocol):
+    """What a node keeps (storage/node_store.py, behind the adapter in node.py). Raises Refused; durable on return."""
+
+    async def store(
+        self,
+        kind: int,
+        key: bytes,
+        digest: bytes,
+        content: bytes | Path,
+        *,
+        deleters: Iterable[bytes],
+        ttl: float,
+        sequence: int | None,
+    ) -> None: ...
+
+    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept | None: ...
+
+    async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int: ...
+
+    async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None: ...
+
+    async def append(self, key: bytes, notification: bytes, ttl: float) -> bool: ...
+
+    async def read(self, key: bytes, reader: bytes, limit: int, lease: float) -> tuple[list[bytes], bool]: ...
+
+    async def acknowledge(self, key: bytes, hashes: Iterable[bytes]) -> int: ...
+
+    def spool(self) -> Path: ...
+
+
+class Service:
+    """One node's answers. `now` is wall-clock seconds, for certificates only.
+
+    Without a `trust` (a network without an authority) nobody is known, and whatever needs an owner is refused.
+    """
+
+    def __init__(
+        self, node_id: bytes, store: Store, trust: TrustStore | None, tokens: Tokens, now: Callable[[], float]
+    ) -> None:
+        self.node_id = node_id
+        self.store_room = store
+        self._trust = trust
+        self._tokens = tokens
+        self._now = now
+
+    def handle(self, asker: Contact, request: messages.Request) -> Awaitable[messages.Answer] | messages.Answer:
+        """Answer a request that came by datagram (all but Ping and Find)."""
+        if isinstance(request, messages.Ping | messages.Find):
+            raise TypeError("pings and lookups are answered by the protocol")
+        if not self._tokens.good(request.token, asker.key, asker.ip):
+            return messages.Refusal(Code.BAD_TOKEN)
+        return self._answer(asker, request)
+
+    async def _answer(self, asker: Contact, request: messages.Request) -> messages.Answer:
+        match request:
+            case messages.Store():
+                if len(request.data) > MAX_DATAGRAM_OBJECT:
+                    raise refusal(Code.TOO_LARGE)
+                await self.store(
+                    request.kind,
+                    request.key,
+                    sha256(request.data).digest(),
+                    request.data,
+                    request.deleters,
+                    request.ttl,
+                )
+                return messages.Done()
+            case messages.Fetch():
+                kept = await self.fetch(request.kind, request.key, request.digest or None)
+                small = isinstance(kept.content, bytes) and kept.size <= MAX_DATAGRAM_OBJECT
+                return messages.Object(kept.content if small and isinstance(kept.content, bytes) else b"", kept.size)
+            case messages.Delete():
+                dropped = await self.delete(
+                    request.kind, request.key, request.salt, request.token, request.certificate, request.signature
+                )
+                return messages.Done(dropped)
+            case messages.AppendInbox():
+                await self.append_inbox(request.key, request.notification, request.ttl)
+                return messages.Done()
+            case messages.ReadInbox():
+                waiting, more = await self.read_inbox(
+                    request.key, asker.key, request.token, request.certificate, request.signature, READ_LIMIT
+                )
+                if len(waiting) == 1 and len(waiting[0]) > READ_LIMIT:
+                    return messages.Notifications([], True)
+                return messages.Notifications(waiting, more)
+            case messages.AcknowledgeInbox():
+                gone = await self.acknowledge_inbox(
+                    request.key, request.token, request.hashes, request.certificate, request.signature
+                )
+                return messages.Done(gone)
+            case messages.AskTombstone():
+                return messages.Tombstone(await self.tombstone(request.kind, request.key, request.deleter) or b"")
+            case _:
+                raise refusal(Code.UNKNOWN_KIND)
+
+    # The primitives. All raise Refused.
+
+    async def store(
+        self, kind: int, key: bytes, digest: bytes, content: bytes | Path, deleters: Sequence[bytes], ttl: float
+    ) -> None:
+        """Keep an object. A file (`content` a Path from the spool) belongs to the store from here on."""
+        sequence = None
+        if kind in (Kind.CERTIFICATE, Kind.REVOCATIONS):
+            signed = content if isinstance(content, bytes) else content.read_bytes()  # bounded by admit()
+            sequence, deleters = self._check_signed(kind, key, signed)
+        elif kind not in (Kind.BODY, Kind.PROBE):
+            raise refusal(Code.UNKNOWN_KIND)
+        await self.store_room.store(kind, key, digest, content, deleters=deleters, ttl=ttl, sequence=sequence)
+
+    def admit(self, kind: int, size: int) -> None:
+        """Refuse what is too large before a byte of it is taken."""
+        if size > (MAX_SIGNED_OBJECT if kind in (Kind.CERTIFICATE, Kind.REVOCATIONS) else MAX_OBJECT):
+            raise refusal(Code.TOO_LARGE)
+
+    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept:
+        """The object under the key, that with the digest if one is given."""
+        kept = await self.store_room.fetch(kind, key, digest)
+        if kept is None:
+            raise refusal(Code.NOT_FOUND)
+        return kept
+
+    async def delete(
+        self, kind: int, key: bytes, salt: bytes, token: bytes, certificate: bytes, signature: bytes
+    ) -> int:
+        """Take the owner's hash from the set; her signed delete stays as tombstone. Objects dropped."""
+        self._authenticate(certificate, signature, statement(DELETE, key, self.node_id, token, [salt]))
+        proof = encode_delete_proof(DeleteProof(key, self.node_id, token, salt, certificate, signature))
+        hashed = deleter_hash(key, salt, certificate)
+        return await self.store_room.delete(kind, key, hashed, proof, messages.RETENTION)
+
+    async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None:
+        """The signed delete of the recipient behind `deleter`, for whoever knows the key and her hash."""
+        return await self.store_room.tombstone(kind, key, deleter)
+
+    async def append_inbox(self, key: bytes, notification: bytes, ttl: float) -> bool:
+        """Put a notification into an inbox; False when it is there already."""
+        if not notification or len(notification) > MAX_NOTIFICATION:
+            raise refusal(Code.TOO_LARGE)
+        return await self.store_room.append(key, notification, ttl)
+
+    async def read_inbox(
+        self, key: bytes, reader: bytes, token: bytes, certificate: bytes, signature: bytes, limit: int
+    ) -> tuple[list[bytes], bool]:
+        """What waits in the inbox, up to `limit` bytes, leased to `reader`; and whether there is more."""
+        self._own_inbox(key, certificate, signature, statement(READ_INBOX, key, self.node_id, token))
+        return await self.store_room.read(key, reader, limit, LEASE)
+
+    async def acknowledge_inbox(
+        self, key: bytes, token: bytes, hashes: Sequence[bytes], certificate: bytes, signature: bytes
+    ) -> int:
+        """Delete notifications that the owner has on disk; how many there were."""
+        signed = statement(ACKNOWLEDGE_INBOX, key, self.node_id, token, hashes)
+        self._own_inbox(key, certificate, signature, signed)
+        return await self.store_room.acknowledge(key, hashes)
+
+    # Who may do what
+
+    def _known_trust(self) -> TrustStore:
+        if self._trust is None:
+            raise refusal(Code.NOT_PERMITTED)
+        return self._trust
+
+    def _authenticate(self, certificate: bytes, signature: bytes, signed: bytes) -> Certificate:
+        try:
+            verified = self._known_trust().verify(certificate, self._now())
+        except CertificateError as error:
+            raise refusal(Code.NOT_PERMITTED) from error
+        if not valid(verified.public_key, signature, signed):
+            raise refusal(Code.NOT_PERMITTED)
+        return verified
+
+    def _own_inbox(self, key: bytes, certificate: bytes, signature: bytes, signed: bytes) -> None:
+        if inbox_key(self._authenticate(certificate, signature, signed).address) != key:
+            raise refusal(Code.NOT_PERMITTED)
+
+    def _check_signed(self, kind: int, key: bytes, data: bytes) -> tuple[int, list[bytes]]:
+        """Check an object that proves itself; its sequence number and who may delete it."""
+        trust = self._known_trust()
+        try:
+            if kind == Kind.REVOCATIONS:
+                if key != revocations_key(trust.fingerprint):
+                    raise refusal(Code.NOT_PERMITTED)
+                number = trust.accept_revocations(data, self._now())
+                if trust.revocations() != data:
+                    raise refusal(Code.STALE)
+                return number, []
+            card = open_card(data, trust, self._now())
+        except (CertificateError, AddressError) as error:
+            raise refusal(Code.NOT_PERMITTED) from error
+        if certificate_key(card.certificate.address) != key:
+            raise refusal(Code.NOT_PERMITTED)
+        return card.sequence, [deleter_hash(key, CARD_SALT, card.certificate.der)]
