@@ -13,10 +13,27 @@ import shutil
 import tempfile
 from pathlib import Path
 
-WORDS = (
-    "river stone budget launch server quarter mail review draft invoice travel meeting garden error report node "
-    "replica lookup key"
-).split()
+WORDS = [
+    "river",
+    "stone",
+    "budget",
+    "launch",
+    "server",
+    "quarter",
+    "mail",
+    "review",
+    "draft",
+    "invoice",
+    "travel",
+    "meeting",
+    "garden",
+    "error",
+    "report",
+    "node",
+    "replica",
+    "lookup",
+    "key",
+]
 PEOPLE = 200
 FIRST_DATE = 1_700_000_000
 """Seconds since 1970 of message 0; one comes every minute."""
@@ -49,7 +66,7 @@ def copy_of(maildir: Path, target: Path) -> None:
 
 
 def make_maildir(folder: Path, count: int) -> None:
-    """Fill `folder` with `count` messages: two thirds of them replies, most of them read, the last in new/."""
+    """Fill `folder` with `count` messages: three in five of them replies, most of them read, the last in new/."""
     chance = random.Random(7)
     for name in ("cur", "new", "tmp"):
         (folder / name).mkdir(parents=True, exist_ok=True)
