@@ -1,0 +1,72 @@
+"""The house stands as docs/architecture.md draws it: nothing without a screen pays for one, or needs one installed.
+
+The direction of imports is import-linter's to check (`make lint`); here is what really gets loaded, each time in a
+process of its own.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+SCREENLESS_ROOMS = ("mail", "overlay", "storage")
+
+REPORT = """
+import sys
+print(*sorted(name for name in sys.modules if name.partition(".")[0] in ("textual", "rich")))
+"""
+
+WALK = """
+import importlib, pkgutil
+room = importlib.import_module({room!r})
+names = [module.name for module in pkgutil.walk_packages(room.__path__, {room!r} + ".")]
+for name in names:
+    if not name.endswith(".__main__"):
+        importlib.import_module(name)
+assert names, "the room is empty"
+"""
+
+HELP = """
+from {module} import main
+try:
+    main({arguments!r})
+except SystemExit as end:
+    assert not end.code, end.code
+import sys
+sys.stdout.write("\\n--\\n")
+"""
+
+
+def screen_modules_after(code: str) -> str:
+    """Run `code` in a new interpreter; the modules of textual and rich that it left loaded, "" for none."""
+    process = subprocess.run(
+        [sys.executable, "-c", code + REPORT], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout.splitlines()[-1]
+
+
+def test_the_report_sees_textual_when_it_is_there() -> None:
+    assert "textual.app" in screen_modules_after("import textual.app")
+
+
+@pytest.mark.parametrize("room", SCREENLESS_ROOMS)
+def test_no_module_of_a_room_without_a_screen_loads_textual(room: str) -> None:
+    assert screen_modules_after(WALK.format(room=room)) == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("mail.cli.main", ["--help"]),
+        ("tui.__main__", ["--help"]),
+        ("tui.__main__", ["--node-only", "--help"]),
+    ],
+)
+def test_a_command_line_loads_textual_only_for_a_screen(module: str, arguments: list[str]) -> None:
+    assert screen_modules_after(HELP.format(module=module, arguments=arguments)) == ""
