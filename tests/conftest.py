@@ -21,6 +21,17 @@ settings.load_profile("same every time")
 """A loaded machine is no bug, and a failure must come again. To look further: pytest --hypothesis-profile=explore."""
 
 
+LONGEST_BYTES_IN_A_NAME = 15
+"""Keys, digests and certificates are longer."""
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a parameter of many bytes after its argument: bytes made afresh differ between xdist's processes."""
+    if isinstance(val, bytes) and len(val) > LONGEST_BYTES_IN_A_NAME:
+        return argname
+    return None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _away_from_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Point everything that finds the user's own folders at an empty one, for child processes too."""
