@@ -22,6 +22,8 @@ from overlay.ids import distance
 ALPHA = 3
 DEADLINE = 10.0
 """Seconds for a whole lookup; what has answered by then is the result."""
+WIDTH = 2
+"""Contacts asked for, in k: of k contacts some are dead, and nobody else tells of those behind them."""
 CANDIDATES = 512
 """Contacts that one lookup considers: an attacker's answers can't make it grow without end."""
 ADDRESSES = 3
@@ -88,6 +90,7 @@ class Lookup:
         self._asker = asker
         self._key = key
         self._k = k
+        self._width = min(WIDTH * k, messages.MAX_K)
         self._own_id = own_id
         self._candidates: list[_Candidate] = []
         self._known: set[Contact] = set()
@@ -170,10 +173,10 @@ class Lookup:
                 self._take(found.contacts)
             self._go_on()
 
-        candidate.cancel = self._asker.ask_find(candidate.contact, self._key, self._k, on_done, on_slow)
+        candidate.cancel = self._asker.ask_find(candidate.contact, self._key, self._width, on_done, on_slow)
 
     def _take(self, contacts: list[WireContact]) -> None:
-        for wire in contacts[: self._k]:
+        for wire in contacts[: self._width]:
             try:
                 self._consider(self._asker.checked(wire))
             except Malformed:

@@ -33,6 +33,8 @@ VERIFYING = 64
 class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused-ignore]
     """One node's side of the overlay: its table, its answers, its questions."""
 
+    router: Table
+
     def __init__(
         self, sealer: Sealer, network: Network, own_id: bytes, tokens: Tokens, service: Service | None, *, is_node: bool
     ) -> None:

@@ -73,7 +73,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
     """rpcudp's protocol, with its wire, its trust in strangers and its fixed time-out replaced."""
 
     def __init__(self, sealer: datagram.Sealer, *, is_node: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        RPCProtocol.__init__(self)  # type: ignore[no-untyped-call]
         self.sealer = sealer
         self.is_node = is_node
         self.round_trips = RoundTrips()
@@ -156,6 +156,11 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         self._calls.pop(call.message_id, None)
         if call.timer is not None:
             call.timer.cancel()
+
+    async def settle(self) -> None:
+        """Wait until the requests that are being served have been answered."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=LONGEST_TIMEOUT)
 
     async def ask_key(self, ip: str, port: int, timeout: float = 2.0) -> bytes:
         """The public key of whoever answers there, trusted as heard. Raises NoAnswer."""

@@ -1,0 +1,169 @@
+"""One node's primitives as its callers use them: by datagram, over HTTP, or straight when the node is this one.
+
+Which way is taken is decided here, by size; a token that has run out is renewed once. No replication here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar
+
+from overlay import messages
+from overlay.bulk_client import BulkClient
+from overlay.errors import Malformed, NoAnswer, Refused
+from overlay.fragments import MAX_MESSAGE
+from overlay.lookup import Located
+from overlay.messages import Code
+from overlay.ownership import ACKNOWLEDGE_INBOX, DELETE, READ_INBOX, Owner, statement
+from overlay.protocol import OverlayProtocol
+from overlay.service import MAX_DATAGRAM_OBJECT, MAX_OBJECT, Service
+
+T = TypeVar("T")
+
+PATIENCE = 5.0
+"""Seconds for an operation that a node must put on disk before it answers."""
+FETCH_PATIENCE = 2.0
+HASHES_AT_ONCE = 150
+_ROOM_FOR_THE_REST = 256
+
+
+class Caller:
+    """Calls single nodes for the node behind `protocol`; `service` is set when that node keeps things itself."""
+
+    def __init__(self, protocol: OverlayProtocol, service: Service | None, bulk: BulkClient) -> None:
+        self._protocol = protocol
+        self._service = service
+        self._bulk = bulk
+
+    async def store(
+        self, at: Located, kind: int, key: bytes, data: bytes, deleters: Sequence[bytes], ttl: float
+    ) -> None:
+        """Raises NoAnswer, Refused."""
+        if service := self._own(at):
+            service.admit(kind, len(data))
+            return await service.store(kind, key, sha256(data).digest(), data, deleters, ttl)
+
+        async def over_udp(at: Located) -> None:
+            await self._call(at, messages.Store(at.token, kind, key, data, list(deleters), ttl))
+
+        async def over_http(at: Located) -> None:
+            await self._bulk.store(at, kind, key, data, deleters, ttl)
+
+        fits = len(data) <= MAX_DATAGRAM_OBJECT and len(data) + 34 * len(deleters) + _ROOM_FOR_THE_REST <= MAX_MESSAGE
+        return await self._renewing(at, over_udp if fits else over_http)
+
+    async def fetch(self, at: Located, kind: int, key: bytes, digest: bytes | None) -> bytes:
+        """The object's bytes, of whatever digest. Raises NoAnswer, Refused."""
+        if service := self._own(at):
+            kept = await service.fetch(kind, key, digest)
+            return kept.content.read_bytes() if isinstance(kept.content, Path) else kept.content
+
+        async def fetch(at: Located) -> bytes:
+            request = messages.Fetch(at.token, kind, key, digest or b"")
+            answer = _expect(messages.Object, await self._call(at, request, FETCH_PATIENCE))
+            if answer.data or not answer.size:
+                return answer.data
+            return await self._bulk.fetch(at, kind, key, digest, min(answer.size, MAX_OBJECT))
+
+        return await self._renewing(at, fetch)
+
+    async def delete(self, at: Located, kind: int, key: bytes, salt: bytes, owner: Owner) -> int:
+        """How many objects the node dropped. Raises NoAnswer, Refused."""
+
+        async def delete(at: Located) -> int:
+            signature = owner.sign(statement(DELETE, key, at.contact.id, at.token, [salt]))
+            if service := self._own(at):
+                return await service.delete(kind, key, salt, at.token, owner.certificate, signature)
+            request = messages.Delete(at.token, kind, key, salt, owner.certificate, signature)
+            return _expect(messages.Done, await self._call(at, request)).count
+
+        return await self._renewing(at, delete)
+
+    async def append_inbox(self, at: Located, key: bytes, notification: bytes, ttl: float) -> None:
+        """Raises NoAnswer, Refused."""
+        if service := self._own(at):
+            await service.append_inbox(key, notification, ttl)
+            return None
+
+        async def append(at: Located) -> None:
+            if len(notification) + _ROOM_FOR_THE_REST > MAX_MESSAGE:
+                await self._bulk.append_inbox(at, key, notification, ttl)
+            else:
+                await self._call(at, messages.AppendInbox(at.token, key, notification, ttl))
+
+        return await self._renewing(at, append)
+
+    async def read_inbox(self, at: Located, key: bytes, owner: Owner) -> tuple[list[bytes], bool]:
+        """Leased notifications, and whether more wait. Raises NoAnswer, Refused."""
+
+        async def read(at: Located) -> tuple[list[bytes], bool]:
+            signature = owner.sign(statement(READ_INBOX, key, at.contact.id, at.token))
+            if service := self._own(at):
+                me = self._protocol.sealer.public
+                return await service.read_inbox(key, me, at.token, owner.certificate, signature, 4 * 1024 * 1024)
+            request = messages.ReadInbox(at.token, key, owner.certificate, signature)
+            answer = _expect(messages.Notifications, await self._call(at, request))
+            if answer.more and at.bulk_port:  # the same reader gets the same again, and the rest
+                return await self._bulk.read_inbox(at, key, owner)
+            return answer.notifications, answer.more
+
+        return await self._renewing(at, read)
+
+    async def acknowledge_inbox(self, at: Located, key: bytes, owner: Owner, hashes: Sequence[bytes]) -> int:
+        """How many notifications the node deleted. Raises NoAnswer, Refused."""
+        gone = 0
+        for start in range(0, len(hashes), HASHES_AT_ONCE):
+            some = list(hashes[start : start + HASHES_AT_ONCE])
+
+            async def acknowledge(at: Located, some: list[bytes] = some) -> int:
+                signature = owner.sign(statement(ACKNOWLEDGE_INBOX, key, at.contact.id, at.token, some))
+                if service := self._own(at):
+                    return await service.acknowledge_inbox(key, at.token, some, owner.certificate, signature)
+                request = messages.AcknowledgeInbox(at.token, key, some, owner.certificate, signature)
+                return _expect(messages.Done, await self._call(at, request)).count
+
+            gone += await self._renewing(at, acknowledge)
+        return gone
+
+    async def tombstone(self, at: Located, kind: int, key: bytes, deleter: bytes) -> bytes:
+        """The signed delete, or nothing. Raises NoAnswer, Refused."""
+        if service := self._own(at):
+            return await service.tombstone(kind, key, deleter) or b""
+
+        async def ask(at: Located) -> bytes:
+            request = messages.AskTombstone(at.token, kind, key, deleter)
+            return _expect(messages.Tombstone, await self._call(at, request, FETCH_PATIENCE)).proof
+
+        return await self._renewing(at, ask)
+
+    def _own(self, at: Located) -> Service | None:
+        return self._service if at.contact.id == self._protocol.own_id else None
+
+    async def _call(self, at: Located, request: messages.Request, patience: float = PATIENCE) -> messages.Answer:
+        try:
+            return await self._protocol.call(at.contact, request, patience=patience)
+        except Malformed as error:
+            raise Refused(Code.TOO_LARGE, str(error)) from error
+
+    async def _renewing(self, at: Located, operation: Callable[[Located], Awaitable[T]]) -> T:
+        """Run the operation; when its token has run out meanwhile, get another one and run it again."""
+        try:
+            return await operation(at)
+        except Refused as refused:
+            if refused.code != Code.BAD_TOKEN or self._own(at):
+                raise
+        answer = await self._protocol.call(at.contact, messages.Find(bytes(20), 0))
+        found = _expect(messages.Found, answer)
+        return await operation(replace(at, token=found.token))
+
+
+M = TypeVar("M", bound=messages.Answer)
+
+
+def _expect(kind: type[M], answer: messages.Answer) -> M:
+    if not isinstance(answer, kind):
+        raise NoAnswer("a node answered something else than was asked")
+    return answer

@@ -1,0 +1,393 @@
+"""A node put together: socket, table, service, store and the HTTP door, joined, kept alive and stopped in order.
+
+This is the one file of the overlay that knows storage/. Extends kademlia's Server; its pickled state, its republish
+loop and its open get/set are replaced or out of reach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from kademlia.network import Server
+
+from overlay.bulk import BulkDoor
+from overlay.bulk_client import BulkClient
+from overlay.certificates import TrustStore
+from overlay.contact import Contact, host_port, key_text, node_id, parse_join, parse_key, puzzle_bits
+from overlay.datagram import Sealer
+from overlay.errors import Malformed, NoAnswer, OverlayError, Refused
+from overlay.ids import distance
+from overlay.lookup import Located
+from overlay.messages import Code
+from overlay.network import Network
+from overlay.protocol import OverlayProtocol
+from overlay.service import Kept, Service
+from overlay.tls import TLSIdentity
+from overlay.tokens import Tokens
+from storage import durable
+from storage.inboxes import InboxFull
+from storage.node_store import NodeStore, Usage
+from storage.objects import Deleted, NoSpace, Stale, StoreRefused
+
+log = logging.getLogger(__name__)
+
+PING_EVERY = 5.0
+"""Seconds between pings of the quietest contact."""
+REFRESH_EVERY = 3600.0
+"""Seconds after which a bucket that no lookup touched is looked up (Kademlia, section 2.3)."""
+SAVE_EVERY = 300.0
+EXPIRE_EVERY = 600.0
+REJOIN_EVERY = 30.0
+SAVED_CONTACTS = 100
+SEEDS_AT_ONCE = 20
+
+
+class CantListen(OverlayError):
+    """The address or port to listen on isn't to be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a node knows of itself and of the overlay."""
+
+    node_id: str
+    listening: str
+    mode: str
+    contacts: int
+    usage: Usage | None
+
+
+def new_key(puzzle: int = 0) -> X25519PrivateKey:
+    """A node key whose id solves the network's puzzle; takes about 2**puzzle tries of 60 microseconds."""
+    while True:
+        key = X25519PrivateKey.generate()
+        if puzzle_bits(node_id(key.public_key().public_bytes_raw())) >= puzzle:
+            return key
+
+
+class _StoreRoom:
+    """The store as the service wants it: its refusals as the protocol's."""
+
+    def __init__(self, store: NodeStore, responsible: Callable[[bytes], bool]) -> None:
+        self._store = store
+        self._responsible = responsible
+
+    async def store(
+        self,
+        kind: int,
+        key: bytes,
+        digest: bytes,
+        content: bytes | Path,
+        *,
+        deleters: Iterable[bytes],
+        ttl: float,
+        sequence: int | None,
+    ) -> None:
+        with _refusing():
+            await self._store.store(
+                kind, key, digest, content, deleters=deleters, ttl=ttl, sequence=sequence, responsible=self._responsible
+            )
+
+    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept | None:
+        found = await self._store.fetch(kind, key, digest)
+        return None if found is None else Kept(found[0].digest, found[0].size, found[1])
+
+    async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int:
+        with _refusing():
+            return await self._store.delete(kind, key, deleter, proof, ttl)
+
+    async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None:
+        found = await self._store.tombstone(kind, key, deleter)
+        return None if found is None else found.proof
+
+    async def append(self, key: bytes, notification: bytes, ttl: float) -> bool:
+        with _refusing():
+            return await self._store.append(key, notification, ttl)
+
+    async def read(self, key: bytes, reader: bytes, limit: int, lease: float) -> tuple[list[bytes], bool]:
+        return await self._store.read(key, reader, limit=limit, lease=lease)
+
+    async def acknowledge(self, key: bytes, hashes: Iterable[bytes]) -> int:
+        return await self._store.acknowledge(key, hashes)
+
+    def spool(self) -> Path:
+        return self._store.spool()
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except NoSpace as error:
+        raise Refused(Code.NO_SPACE, str(error)) from error
+    except Deleted as error:
+        raise Refused(Code.DELETED, str(error)) from error
+    except Stale as error:
+        raise Refused(Code.STALE, str(error)) from error
+    except (InboxFull, StoreRefused) as error:
+        raise Refused(Code.FULL, str(error)) from error
+
+
+class Node(Server):  # type: ignore[misc, unused-ignore]
+    """One process's place in the overlay: a system node when it has a `store`, a client when it has none."""
+
+    protocol: OverlayProtocol
+
+    def __init__(
+        self,
+        network: Network,
+        key: X25519PrivateKey,
+        *,
+        store: NodeStore | None = None,
+        trust: TrustStore | None = None,
+        tls: TLSIdentity | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.network = network
+        self.now = now
+        self.trust = trust or (TrustStore(network.authorities) if network.authorities else None)
+        self.sealer = Sealer(key, network.name)
+        self.id = node_id(self.sealer.public)
+        self.store = store
+        self.service: Service | None = None
+        self.bulk_client = BulkClient(self.sealer.public)
+        self.ip, self.port = "", 0
+        self._tls = tls
+        self._door: BulkDoor | None = None
+        self._places: tuple[str, ...] = ()
+        self._state: Path | None = None
+        self._background: list[asyncio.Task[None]] = []
+
+    # Life
+
+    async def listen(self, port: int, interface: str = "0.0.0.0") -> None:  # noqa: S104
+        """Open UDP, and TCP on the same port when this is a system node; port 0 takes any. Raises CantListen."""
+        for attempt in range(10):
+            await self._open_udp(port, interface)
+            if self.store is None:
+                return
+            try:
+                await self._open_door(interface)
+            except OSError as error:
+                self._close_udp()
+                if port or attempt == 9:
+                    raise CantListen(f"TCP port {port} of {interface} can't be had: {error.strerror}.") from error
+            else:
+                return
+
+    async def join(self, places: Sequence[str] = (), state: Path | None = None) -> int:
+        """Find the overlay from HOST:PORT[/KEY] places and from the contacts saved in `state`; contacts known then.
+
+        Returns 0 when nobody answered: the node then goes on trying. Raises ValueError for a bad place.
+        """
+        self._places = tuple(dict.fromkeys([*places, *self.network.join]))
+        self._state = state
+        for place in self._places:
+            parse_join(place)
+        await self._find_seeds()
+        if len(self.protocol.router):
+            await self._settle()
+        self._background.append(asyncio.create_task(self._maintain()))
+        return len(self.protocol.router)
+
+    async def stop(self) -> None:  # type: ignore[override]
+        """Save what is known, close the doors, finish what was begun. The store is closed too."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self._background.clear()
+        if self._door is not None:
+            await self._door.stop()
+        await self.bulk_client.close()
+        if self.port:
+            self.save_state(self._state)
+            await self.protocol.settle()
+            self._close_udp()
+        if self.store is not None:
+            await asyncio.to_thread(self.store.close)
+
+    # Asking
+
+    async def closest(self, key: bytes, count: int) -> list[Located]:
+        """The `count` closest live nodes, nearest first, this one among them when it is a system node."""
+        found = await self.protocol.lookup(key, count)
+        if self.service is not None:
+            found.append(self.located())
+            found.sort(key=lambda located: distance(located.contact.id, key))
+        return found[:count]
+
+    def located(self) -> Located:
+        """This node as its own lookups find it."""
+        me = Contact(self.sealer.public, self._own_ip(), self.port)
+        door = self._door is not None
+        token = self.protocol.tokens.issue(me.key, me.ip)
+        return Located(me, token, self.port if door else 0, self.protocol.fingerprint)
+
+    @property
+    def place(self) -> str:
+        """HOST:PORT/KEY, for others to join at."""
+        return f"{host_port(self._own_ip(), self.port)}/{key_text(self.sealer.public)}"
+
+    async def status(self) -> Status:
+        """This node, in figures."""
+        usage = await self.store.usage() if self.store is not None else None
+        mode = "client" if self.store is None else "node"
+        listening = host_port(self.ip, self.port)
+        return Status(self.id.hex(), listening, mode, len(self.protocol.router), usage)
+
+    # State across restarts
+
+    def save_state(self, fname: Path | None) -> None:
+        """Keep the best known contacts as JSON, durably."""
+        if fname is None or not len(self.protocol.router):
+            return
+        contacts = self.protocol.router.closest(self.id, SAVED_CONTACTS, healthy=True)
+        known = [{"key": key_text(c.key), "ip": c.ip, "port": c.port} for c in contacts]
+        try:
+            durable.write(fname, json.dumps({"version": 1, "contacts": known}, indent=1).encode())
+        except OSError as error:
+            log.warning("can't save the known contacts: %s", error)
+
+    def _load_state(self) -> list[Contact]:
+        """Contacts of an earlier run; a file that can't be read is the same as none."""
+        if self._state is None:
+            return []
+        contacts = []
+        try:
+            known = json.loads(self._state.read_bytes())["contacts"]
+            for entry in known[:SAVED_CONTACTS]:
+                contact = Contact(parse_key(entry["key"]), str(entry["ip"]), int(entry["port"]))
+                contacts.append(self.protocol.checked(contact.wire))
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, KeyError, TypeError, OverlayError) as error:
+            log.warning(
+                "the saved contacts in %s can't be read (%s); starting from the places to join", self._state, error
+            )
+        return contacts
+
+    # Inside
+
+    async def _open_udp(self, port: int, interface: str) -> None:
+        try:
+            self.transport, self.protocol = await asyncio.get_running_loop().create_datagram_endpoint(
+                self._create_protocol, local_addr=(interface, port)
+            )
+        except OSError as error:
+            raise CantListen(f"UDP port {port} of {interface} can't be had: {error.strerror or error}.") from error
+        self.ip, self.port = self.transport.get_extra_info("sockname")[:2]
+        with contextlib.suppress(OSError, AttributeError):
+            udp = self.transport.get_extra_info("socket")
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+
+    def _create_protocol(self) -> OverlayProtocol:
+        loop = asyncio.get_running_loop()
+        tokens = Tokens(loop.time)
+        if self.store is not None:
+            room = _StoreRoom(self.store, lambda key: self.protocol.router.responsible(key, self.network.k))
+            self.service = Service(self.id, room, self.trust, tokens, self.now)
+        is_node = self.store is not None
+        return OverlayProtocol(self.sealer, self.network, self.id, tokens, self.service, is_node=is_node)
+
+    async def _open_door(self, interface: str) -> None:
+        assert self.service is not None
+        identity = self._tls or TLSIdentity.create()
+        door = BulkDoor(self.service, self.protocol.tokens, identity, self.closest, self.located)
+        await door.start(interface, self.port)
+        self._door = door
+        self.protocol.bulk_port, self.protocol.fingerprint = self.port, identity.fingerprint
+
+    def _close_udp(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+        self.port = 0
+
+    def _own_ip(self) -> str:
+        """The address to call this node by; one that listens everywhere is called over loopback."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.ip, self.ip)  # noqa: S104
+
+    async def _find_seeds(self) -> None:
+        contacts = self._load_state()
+        for start in range(0, len(contacts), SEEDS_AT_ONCE):
+            await asyncio.gather(*(self.protocol.ping(c) for c in contacts[start : start + SEEDS_AT_ONCE]))
+        await asyncio.gather(*(self._greet(place) for place in self._places))
+
+    async def _greet(self, place: str) -> None:
+        """Ping a place to join, asking for its key where that isn't given."""
+        host, port, key = parse_join(place)
+        try:
+            infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+            ip = str(infos[0][4][0])
+            if key is None:
+                key = await self.protocol.ask_key(ip, port)
+                log.warning("%s says that its key is %s; trusted as heard", place, key_text(key))
+            contact = Contact(key, ip, port)
+            if contact.id != self.id:
+                await self.protocol.ping(self.protocol.checked(contact.wire))
+        except (OSError, NoAnswer, Malformed) as error:
+            log.info("can't join at %s: %s", place, error)
+
+    async def _settle(self) -> None:
+        """Look up our own id, so that our neighbours know us, then each farther bucket (Kademlia, section 2.3)."""
+        await self.protocol.lookup(self.id, self.network.k)
+        if self.store is not None:
+            await self._refresh(older_than=-1.0)
+
+    async def _refresh(self, older_than: float) -> None:
+        for index in self.protocol.router.stale_buckets(older_than):
+            await self.protocol.lookup(_random_id(self.id, index), self.network.k)
+
+    async def _maintain(self) -> None:
+        """Keep the table true, the state saved and the store tidy, until cancelled."""
+        await asyncio.gather(
+            _every(PING_EVERY, self.protocol.ping_stalest),
+            _every(REFRESH_EVERY, lambda: self._refresh(REFRESH_EVERY)),
+            _every(REJOIN_EVERY, self._rejoin),
+            _every(SAVE_EVERY, self._save),
+            _every(EXPIRE_EVERY, self._expire),
+        )
+
+    async def _rejoin(self) -> None:
+        """After a sleep or a network's absence nobody may be left: start again from the beginning."""
+        if not self.protocol.router.closest(self.id, 1, healthy=True):
+            await self._find_seeds()
+            if len(self.protocol.router):
+                await self._settle()
+
+    async def _save(self) -> None:
+        self.save_state(self._state)
+
+    async def _expire(self) -> None:
+        if self.store is not None:
+            await self.store.expire()
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311  # spread, not secret
+        try:
+            await work()
+        except OverlayError as error:
+            log.info("%s", error)
+        except Exception:
+            log.exception("a regular task failed; it will be tried again")
+
+
+def _random_id(own: bytes, shared: int) -> bytes:
+    """A random id that shares exactly the first `shared` bits with `own`."""
+    width = len(own) * 8
+    value = int.from_bytes(own, "big") ^ (1 << (width - 1 - shared))
+    keep = width - 1 - shared
+    value = (value >> keep << keep) | (int.from_bytes(os.urandom(len(own)), "big") & ((1 << keep) - 1))
+    return value.to_bytes(len(own), "big")

@@ -1,0 +1,236 @@
+"""The overlay as user agents see it: the paper's five primitives at the k closest nodes, each one call.
+
+A lookup, then the operation at the nearest nodes, then wider where that wasn't enough (paper, sections 2.2, 3, 6).
+No mail is known here: keys, bytes and owners only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TypeVar
+
+from overlay.caller import Caller
+from overlay.certificates import CertificateError
+from overlay.errors import NoAnswer, NotFound, Refused, Unreachable
+from overlay.ids import Kind, revocations_key
+from overlay.lookup import Located
+from overlay.messages import MAX_K
+from overlay.network import Network
+from overlay.node import Node
+from overlay.ownership import Owner
+from overlay.replicas import Results, one_after_another, replicate
+
+R = TypeVar("R")
+
+SPARE = 3
+"""Nodes beyond k that a lookup brings along: the next to try when one of the k says no."""
+BEYOND = 3
+"""Nodes beyond k whose inboxes are read too, because newcomers may stand between them and the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How many nodes were wanted and how many said yes, which is a promise that they have it on disk."""
+
+    want: int
+    have: int
+    refusals: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one node's replica of an inbox held, under a lease until it is acknowledged."""
+
+    node: Located
+    notifications: tuple[bytes, ...]
+    more: bool
+
+
+class Overlay:
+    """Replicated primitives for the UA on `node`. `k` is how many copies to make and may change with time."""
+
+    def __init__(self, node: Node, k: Callable[[], int] | None = None) -> None:
+        self.node = node
+        self._k = k or (lambda: node.network.k)
+        self._caller = Caller(node.protocol, node.service, node.bulk_client)
+
+    @property
+    def network(self) -> Network:
+        """The network that this overlay belongs to."""
+        return self.node.network
+
+    @property
+    def k(self) -> int:
+        """Copies made of each object."""
+        return self._k()
+
+    async def closest(self, key: bytes, count: int) -> list[Located]:
+        """The `count` closest live nodes, this one among them if it is a node. Raises Unreachable."""
+        found = await self.node.closest(key, min(count, MAX_K))
+        if not found:
+            raise Unreachable(
+                "No node of the network answers. Is this computer online, and is the address to join right?"
+            )
+        return found
+
+    async def store(
+        self,
+        kind: int,
+        key: bytes,
+        data: bytes,
+        *,
+        deleters: Sequence[bytes] = (),
+        ttl: float,
+        max_ops: int | None = None,
+        max_connections: int | None = None,
+    ) -> Outcome:
+        """Put an object at the k closest nodes (paper: store). Raises Unreachable."""
+        return await self._at_closest(
+            key, lambda at: self._caller.store(at, kind, key, data, deleters, ttl), max_ops, max_connections
+        )
+
+    async def append_inbox(
+        self,
+        key: bytes,
+        notification: bytes,
+        *,
+        ttl: float,
+        max_ops: int | None = None,
+        max_connections: int | None = None,
+    ) -> Outcome:
+        """Put a notification into the k replicas of an inbox (paper: append-inbox). Raises Unreachable."""
+        return await self._at_closest(
+            key, lambda at: self._caller.append_inbox(at, key, notification, ttl), max_ops, max_connections
+        )
+
+    async def delete(
+        self,
+        kind: int,
+        key: bytes,
+        salt: bytes,
+        owner: Owner,
+        *,
+        max_ops: int | None = None,
+        max_connections: int | None = None,
+    ) -> Outcome:
+        """Take the owner's hash from the object at all k nodes and a few beyond (paper: delete). Raises Unreachable."""
+        wanted = max_ops or self.k
+        return await self._at_closest(
+            key,
+            lambda at: self._caller.delete(at, kind, key, salt, owner),
+            min(wanted + BEYOND, MAX_K),
+            max_connections,
+            want=wanted,
+        )
+
+    async def fetch(
+        self, kind: int, key: bytes, *, digest: bytes | None = None, max_connections: int | None = None
+    ) -> bytes:
+        """The object, from the nearest node that has it and whose bytes have that digest (paper, section 3.3).
+
+        Raises NotFound when nodes answered but none had it, Unreachable when none answered.
+        """
+
+        async def right(at: Located) -> bytes | None:
+            data = await self._caller.fetch(at, kind, key, digest)
+            return data if digest is None or sha256(data).digest() == digest else None
+
+        most = min(max_connections or 2 * self.k, MAX_K)
+        tried: set[bytes] = set()
+        answered = 0
+        for width in dict.fromkeys((min(self.k, most), most)):
+            nodes = [at for at in await self.closest(key, width) if at.contact.id not in tried]
+            data, some = await one_after_another(nodes, right)
+            if data is not None:
+                return data
+            answered += some
+            tried |= {at.contact.id for at in nodes}
+        if not answered:
+            raise Unreachable("None of the nodes that should have it answers.")
+        raise NotFound("None of the closest nodes has it.")
+
+    async def fetch_variants(
+        self, kind: int, key: bytes, *, max_ops: int = 3, max_connections: int | None = None
+    ) -> list[bytes]:
+        """The distinct objects that `max_ops` of the closest nodes have; the caller picks. Raises as `fetch`."""
+        most = min(max_connections or self.k + SPARE, MAX_K)
+        nodes = await self.closest(key, most)
+        results = await replicate(nodes, lambda at: self._caller.fetch(at, kind, key, None), max_ops, most)
+        if not results.done:
+            raise NotFound("None of the closest nodes has it.")
+        return list(dict.fromkeys(data for _, data in results.done))
+
+    async def read_inbox(
+        self, key: bytes, owner: Owner, *, max_ops: int | None = None, max_connections: int | None = None
+    ) -> list[Reading]:
+        """What the k replicas and a few beyond hold; the UA forms the superset (paper, 3.2). Raises Unreachable."""
+        most = min(max_connections or self.k + BEYOND, MAX_K)
+        nodes = await self.closest(key, most)
+        results = await replicate(
+            nodes, lambda at: self._caller.read_inbox(at, key, owner), min(max_ops or most, most), most
+        )
+        if not results.done:
+            raise Unreachable("None of the nodes that keep this inbox answered: " + "; ".join(_reasons(results)))
+        return [Reading(at, tuple(waiting), more) for at, (waiting, more) in results.done]
+
+    async def acknowledge_inbox(
+        self, key: bytes, reading: Reading, owner: Owner, hashes: Sequence[bytes] | None = None
+    ) -> bool:
+        """Tell the node that what it handed out is on disk; False when it didn't hear (it will offer it again)."""
+        if hashes is None:
+            hashes = [sha256(notification).digest() for notification in reading.notifications]
+        try:
+            await self._caller.acknowledge_inbox(reading.node, key, owner, hashes)
+        except (NoAnswer, Refused):
+            return False
+        return True
+
+    async def tombstones(
+        self, kind: int, key: bytes, deleter: bytes, *, max_connections: int | None = None
+    ) -> list[bytes]:
+        """Signed deletes that nodes have of this recipient; to be checked by the caller. Raises Unreachable."""
+        most = min(max_connections or self.k, MAX_K)
+        nodes = await self.closest(key, most)
+        results = await replicate(nodes, lambda at: self._caller.tombstone(at, kind, key, deleter), most, most)
+        return list(dict.fromkeys(proof for _, proof in results.done if proof))
+
+    async def refresh_revocations(self) -> None:
+        """Fetch the authority's revocation list and take it over, if there is a newer one. Raises nothing."""
+        trust = self.node.trust
+        if trust is None:
+            return
+        try:
+            lists = await self.fetch_variants(Kind.REVOCATIONS, revocations_key(trust.fingerprint))
+        except (NotFound, Unreachable):
+            return
+        for data in lists:
+            try:
+                trust.accept_revocations(data, self.node.now())
+            except CertificateError:
+                continue
+
+    async def _at_closest(
+        self,
+        key: bytes,
+        operation: Callable[[Located], Awaitable[R]],
+        max_ops: int | None,
+        max_connections: int | None,
+        want: int | None = None,
+    ) -> Outcome:
+        """Run `operation` at the closest nodes, and at wider ones while fewer than `max_ops` have said yes."""
+        ops = max_ops or self.k
+        most = min(max_connections or 2 * ops, MAX_K)
+        nodes = await self.closest(key, min(ops + SPARE, most))
+        results = await replicate(nodes, operation, ops, most)
+        if len(results.done) < (want or ops) and len(nodes) < most:
+            wider = [at for at in await self.closest(key, most) if at.contact.id not in results.asked]
+            more = await replicate(wider, operation, ops - len(results.done), most - len(results.asked))
+            results.done += more.done
+            results.refused += more.refused
+        return Outcome(want or ops, min(len(results.done), want or ops), tuple(_reasons(results)))
+
+
+def _reasons(results: Results[R]) -> list[str]:
+    return list(dict.fromkeys(reason for _, reason in results.refused))

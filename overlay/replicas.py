@@ -1,0 +1,72 @@
+"""Replicated calls (paper, section 6): how many nodes must say yes, and how many may be asked. Decisions only.
+
+`max_ops` is how often an operation must succeed, `max_connections` how many nodes may be contacted for it. All
+wanted operations run at once; each one that fails moves on to the next node of the list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from overlay.errors import NoAnswer, Refused
+from overlay.lookup import Located
+
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class Results(Generic[R]):
+    """What came of a replicated call: who did it, and who didn't and why."""
+
+    done: list[tuple[Located, R]] = field(default_factory=list)
+    refused: list[tuple[Located, str]] = field(default_factory=list)
+
+    @property
+    def asked(self) -> set[bytes]:
+        """Ids of all nodes that were contacted."""
+        return {located.contact.id for located, _ in [*self.done, *self.refused]}
+
+
+async def replicate(
+    nodes: Sequence[Located], operation: Callable[[Located], Awaitable[R]], max_ops: int, max_connections: int
+) -> Results[R]:
+    """Run `operation` at the nearest nodes until `max_ops` have done it or the list (or allowance) is used up.
+
+    NoAnswer and Refused from `operation` count as a no; anything else is raised.
+    """
+    results: Results[R] = Results()
+    left = iter(nodes[:max_connections])
+
+    async def worker(nodes_left: Iterator[Located]) -> None:
+        for located in nodes_left:
+            try:
+                answer = await operation(located)
+            except (NoAnswer, Refused) as error:
+                results.refused.append((located, str(error)))
+            else:
+                results.done.append((located, answer))
+                return
+
+    await asyncio.gather(*(worker(left) for _ in range(max_ops)))
+    return results
+
+
+async def one_after_another(
+    nodes: Sequence[Located], operation: Callable[[Located], Awaitable[R | None]]
+) -> tuple[R | None, int]:
+    """The first answer that isn't None, nearest node first, and how many nodes answered at all (paper, 3.3)."""
+    answered = 0
+    for located in nodes:
+        try:
+            answer = await operation(located)
+        except NoAnswer:
+            continue
+        except Refused:
+            answer = None
+        answered += 1
+        if answer is not None:
+            return answer, answered
+    return None, answered
