@@ -10,9 +10,18 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+
+def sync_file(path: Path) -> None:
+    """Make the bytes of an existing file durable (its name may not be yet). Raises OSError."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:
@@ -37,10 +46,13 @@ def make_folder(folder: Path, mode: int = 0o700) -> None:
 def writing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
     """A file open for writing that appears at `path`, whole and durable, when the block ends without an error.
 
-    On any error nothing appears at `path`, what stood there before is untouched, and the temporary file is gone.
-    Raises OSError (ENOSPC, EIO): the caller must then refuse whatever it was about to acknowledge.
+    On an error before that, nothing appears at `path`, what stood there is untouched, and the temporary file is
+    gone. Only when the very last step fails, the sync of the folder, the new file is there, whole, and may be gone
+    again after a power cut. Either way OSError (ENOSPC, EIO) is raised: the caller must then refuse whatever it was
+    about to acknowledge.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    # The temporary name is short and its own: a name of 255 bytes can be written too.
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(handle, "w+b") as file:
@@ -49,7 +61,8 @@ def writing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one to tell
+            temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 
@@ -61,7 +74,11 @@ def write(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename within one filesystem, durably on both sides. Raises OSError."""
+    """Rename within one filesystem, durably on both sides. Raises OSError.
+
+    The bytes of `source` must be durable already (`sync_file`, when it wasn't written by `writing`). The side where
+    the name appears is synced first, so that a power cut leaves the file under one of the names or both.
+    """
     source.replace(target)
     sync_folder(target.parent)
     if source.parent != target.parent:
@@ -69,6 +86,7 @@ def move(source: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file durably; a file that is already gone is fine. Raises OSError."""
+    """Delete a file durably; a file (or its folder) that is already gone is fine. Raises OSError."""
     path.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    with suppress(FileNotFoundError):
+        sync_folder(path.parent)
