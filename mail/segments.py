@@ -1,0 +1,51 @@
+"""Segments: a sealed body as objects of at most 1 MiB, sent and fetched in parallel (design section 5).
+
+What lives here names, counts and describes them; mail/sealing.py makes and opens their bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+SEGMENT_SIZE = 1 << 20
+"""Bytes of every segment but the last: what a node takes as one object."""
+
+MAX_SEGMENTS = 1024
+"""Segments of a body (1 GiB): their digests must fit into a notification of at most 64 KiB."""
+
+DIGEST_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One segment: its place, size in bytes and SHA-256, which is the object's digest."""
+
+    index: int
+    size: int
+    digest: bytes
+
+
+def describe(index: int, data: bytes) -> Segment:
+    """The description of a segment's bytes."""
+    return Segment(index, len(data), hashlib.sha256(data).digest())
+
+
+def segment_count(sealed_size: int) -> int:
+    """How many segments a sealed body of so many bytes has."""
+    return -(-sealed_size // SEGMENT_SIZE)
+
+
+def segment_size(index: int, sealed_size: int) -> int:
+    """Bytes of segment `index` of a sealed body of so many bytes."""
+    return min(SEGMENT_SIZE, sealed_size - index * SEGMENT_SIZE)
+
+
+def segment_identifiers(message_id: str, count: int) -> list[str]:
+    """The objects' identifiers, in order (overlay.ids.body_key makes their keys).
+
+    A body of one segment lies under the Message-ID itself (paper, Table 1), segment i of several under MESSAGE-ID#i.
+    """
+    if count == 1:
+        return [message_id]
+    return [f"{message_id}#{index}" for index in range(count)]
