@@ -1,0 +1,76 @@
+"""The directory: whose card is whose, fetched from the overlay and checked (paper, section 3.1, step 1).
+
+Cards are kept in memory for a while; which is the newest valid one is decided here, whoever handed it out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from overlay.card import Card, open_card
+from overlay.certificates import CertificateError, TrustStore
+from overlay.errors import NotFound, OverlayError
+from overlay.ids import Kind, certificate_key
+from overlay.messages import RETENTION
+from overlay.overlay import Outcome, Overlay
+
+FRESH = 600.0
+"""Seconds for which a fetched card is used again without asking the overlay."""
+CARDS = 10_000
+ASKED = 3
+"""Replicas asked for a card: one that hands out an old one is outvoted by any that has the newer."""
+
+
+class UnknownAddress(OverlayError):
+    """Nobody in the network has this address, or its card isn't to be found."""
+
+
+class Directory:
+    """Cards by address. `now` gives wall-clock seconds."""
+
+    def __init__(self, overlay: Overlay, trust: TrustStore, now: Callable[[], float] = time.time) -> None:
+        self._overlay = overlay
+        self._trust = trust
+        self._now = now
+        self._cards: OrderedDict[str, tuple[float, Card]] = OrderedDict()
+
+    async def card(self, address: str) -> Card:
+        """The newest valid card of a normalised address. Raises UnknownAddress, Unreachable."""
+        kept = self._cards.get(address)
+        if kept is not None and kept[0] > self._now():
+            return kept[1]
+        try:
+            found = await self._overlay.fetch_variants(Kind.CERTIFICATE, certificate_key(address), max_ops=ASKED)
+        except NotFound as error:
+            raise UnknownAddress(f"{address} isn't known in this network.") from error
+        newest: Card | None = None
+        for data in found:
+            card = self._checked(data, address)
+            if card is not None and (newest is None or card.sequence > newest.sequence):
+                newest = card
+        if newest is None:
+            raise UnknownAddress(f"The card of {address} isn't valid: it has expired, was revoked, or isn't hers.")
+        self._remember(address, newest)
+        return newest
+
+    async def publish(self, card: bytes) -> Outcome:
+        """Put our own card at the k closest nodes. Raises Unreachable, CertificateError when it isn't valid."""
+        opened = open_card(card, self._trust, self._now())
+        self._remember(opened.certificate.address, opened)
+        key = certificate_key(opened.certificate.address)
+        return await self._overlay.store(Kind.CERTIFICATE, key, card, ttl=RETENTION)
+
+    def _checked(self, data: bytes, address: str) -> Card | None:
+        try:
+            card = open_card(data, self._trust, self._now())
+        except CertificateError:
+            return None
+        return card if card.certificate.address == address else None
+
+    def _remember(self, address: str, card: Card) -> None:
+        self._cards[address] = (self._now() + FRESH, card)
+        self._cards.move_to_end(address)
+        if len(self._cards) > CARDS:
+            self._cards.popitem(last=False)
