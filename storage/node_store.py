@@ -61,13 +61,14 @@ class NodeStore:
     """One node's store below `folder`: store.sqlite, bodies/, spool/, lock.
 
     `quota` in bytes; `now` gives seconds since the epoch; `retention` in seconds caps every ttl. Raises
-    DatabaseDamaged (`open_store` sets it aside), StoreBusy, DatabaseError. All methods but `close`, `spool` belong
+    DatabaseDamaged (`open_node_store` sets it aside), StoreBusy, DatabaseError. All methods but `close`, `spool` belong
     to one event loop. Every refusal is a StoreRefused; StoreFailed is the one for a failing disk.
     """
 
     def __init__(
         self, folder: Path, *, quota: int, now: Callable[[], float] = time.time, retention: float = RETENTION
     ) -> None:
+        self.set_aside: Path | None = None  # where a damaged predecessor is now
         self._quota = quota
         self._now = now
         self._retention = retention
@@ -321,15 +322,15 @@ class NodeStore:
             raise StoreFailed(f"This node's store failed and nothing was kept: {error}") from error
 
 
-def open_store(
+def open_node_store(
     folder: Path, *, quota: int, now: Callable[[], float] = time.time, retention: float = RETENTION
-) -> tuple[NodeStore, Path | None]:
-    """The store in `folder`; when it is damaged it is set aside first, and a new one begun.
+) -> NodeStore:
+    """The store in `folder`; a damaged one is set aside first, whole, and an empty one begun.
 
-    Returns where the damaged files are now, too (None: all was well), and logs it. Raises StoreBusy, DatabaseError.
+    That is logged, and `set_aside` of the store says where the damaged files are. Raises StoreBusy, DatabaseError.
     """
     try:
-        return NodeStore(folder, quota=quota, now=now, retention=retention), None
+        return NodeStore(folder, quota=quota, now=now, retention=retention)
     except DatabaseDamaged as error:
         aside = damage.set_aside(folder, now())
         log.error(
@@ -338,7 +339,9 @@ def open_store(
             error,
             aside,
         )
-        return NodeStore(folder, quota=quota, now=now, retention=retention), aside
+    fresh = NodeStore(folder, quota=quota, now=now, retention=retention)
+    fresh.set_aside = aside
+    return fresh
 
 
 def _totals(connection: sqlite3.Connection) -> tuple[int, int, int, int]:

@@ -22,7 +22,7 @@ from storage import damage, durable
 from storage.bodies import INLINE_LIMIT, Bodies
 from storage.damage import StoreBusy
 from storage.database import DatabaseDamaged, DatabaseError
-from storage.node_store import NodeStore, Usage, open_store
+from storage.node_store import NodeStore, Usage, open_node_store
 from storage.objects import Deleted, NoSpace, StoreFailed, StoreRefused, Tombstone, TooManyVariants, WrongDigest
 
 BODY = 1
@@ -570,7 +570,8 @@ async def test_a_damaged_store_is_set_aside_with_its_bodies_and_the_log_says_so(
     store.close()
     harm(tmp_path / "node/store.sqlite", how)
     with caplog.at_level(logging.ERROR):
-        fresh, aside = open_store(tmp_path / "node", quota=QUOTA, now=clock)
+        fresh = open_node_store(tmp_path / "node", quota=QUOTA, now=clock)
+    aside = fresh.set_aside
     try:
         assert aside is not None and aside.parent == tmp_path / "node"
         assert str(aside) in caplog.text
@@ -587,8 +588,8 @@ async def test_a_sound_store_isnt_set_aside(open_at: Callable[..., NodeStore], t
     store = open_at()
     await put(store, SMALL)
     store.close()
-    again, aside = open_store(tmp_path / "node", quota=QUOTA, now=clock)
-    assert aside is None
+    again = open_node_store(tmp_path / "node", quota=QUOTA, now=clock)
+    assert again.set_aside is None
     assert await got(again) == SMALL
     again.close()
 
@@ -597,7 +598,7 @@ def test_two_stores_set_aside_in_one_second_dont_meet(tmp_path: Path, clock: Clo
     for _ in range(2):
         (tmp_path / "node").mkdir(exist_ok=True)
         (tmp_path / "node/store.sqlite").write_bytes(b"certainly not a database\n" * 1000)
-        open_store(tmp_path / "node", quota=QUOTA, now=clock)[0].close()
+        open_node_store(tmp_path / "node", quota=QUOTA, now=clock).close()
     assert len(list((tmp_path / "node").glob("damaged-*/store.sqlite"))) == 2
 
 
@@ -608,7 +609,7 @@ async def test_a_store_in_use_is_neither_opened_nor_set_aside(
     with pytest.raises(StoreBusy, match="in use"):
         open_at()
     with pytest.raises(StoreBusy):
-        open_store(tmp_path / "node", quota=QUOTA, now=clock)
+        open_node_store(tmp_path / "node", quota=QUOTA, now=clock)
     with pytest.raises(StoreBusy):
         damage.set_aside(tmp_path / "node", 0.0)
     assert (store.spool_folder / "upload").exists()
@@ -624,7 +625,7 @@ def test_a_store_of_a_newer_format_is_refused_and_not_taken_for_damage(
     connection.execute("PRAGMA user_version=99")
     connection.close()
     with pytest.raises(DatabaseError, match="newer"):
-        open_store(tmp_path / "node", quota=QUOTA, now=clock)
+        open_node_store(tmp_path / "node", quota=QUOTA, now=clock)
 
 
 def test_a_folder_that_cant_be_made_is_a_readable_error(tmp_path: Path, clock: Clock) -> None:
