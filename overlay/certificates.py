@@ -35,6 +35,11 @@ SMTP_UTF8_MAILBOX = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.9")
 
 _UTF8_STRING = 0x0C
 
+_SIGNATURE_SIZE = 64
+_SIGNED_WITH_ED25519 = bytes.fromhex("300506032b6570034100")
+"""What stands before the signature: the algorithm (RFC 8410) and a BIT STRING without unused bits. Parsers let some
+unused bits pass, and then a certificate would have a second DER, and its owner a second name in deleter hashes."""
+
 CLOCK_MARGIN = 86_400.0
 """Seconds that another's clock may be ahead of ours before what it dated is refused."""
 
@@ -140,6 +145,8 @@ class TrustStore:
         """
         if len(crl_der) > REVOCATIONS_LIMIT:
             raise CertificateError("The revocation list is too large.")
+        if not _signed_as_ours(crl_der):
+            raise CertificateError("The revocation list is not one that is signed with Ed25519.")
         try:
             crl = x509.load_der_x509_crl(crl_der)
             root = next((i for i, root in enumerate(self._roots) if _signed_crl(root, crl)), None)
@@ -179,10 +186,16 @@ class TrustStore:
 def _load(der: bytes) -> x509.Certificate:
     if len(der) > CERTIFICATE_LIMIT:
         raise CertificateError("The certificate is too large.")
+    if not _signed_as_ours(der):
+        raise CertificateError("The certificate is not one that is signed with Ed25519.")
     try:
         return x509.load_der_x509_certificate(der)
     except _PARSE_ERRORS as error:
         raise CertificateError("The certificate can't be read.") from error
+
+
+def _signed_as_ours(der: bytes) -> bool:
+    return der[:-_SIGNATURE_SIZE].endswith(_SIGNED_WITH_ED25519)
 
 
 def _load_root(der: bytes) -> x509.Certificate:

@@ -168,6 +168,18 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(trust._cache) == 2
 
 
+def test_a_certificate_has_one_encoding_so_its_owner_has_one_deleter_hash(trust: TrustStore) -> None:
+    """Unused bits of the signature's BIT STRING passed the parser: a second DER with the same good signature."""
+    for serial in range(1, 30):
+        der = ISSUER.issue(ALICE_NAME, ALICE_KEY, serial=serial)
+        revocations = ISSUER.revoke([serial], number=serial)
+        for unused in range(1, 8):
+            with pytest.raises(CertificateError):
+                trust.verify(der[:-65] + bytes([unused]) + der[-64:], NOW)
+            with pytest.raises(CertificateError):
+                trust.accept_revocations(revocations[:-65] + bytes([unused]) + revocations[-64:], NOW)
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(CertificateError):
