@@ -33,7 +33,7 @@ from overlay.messages import Code
 from overlay.network import Network
 from overlay.protocol import OverlayProtocol
 from overlay.service import Kept, Service
-from overlay.tls import TLSIdentity
+from overlay.tls import TLSIdentity, make_identity
 from overlay.tokens import Tokens
 from storage import durable
 from storage.inboxes import InboxFull
@@ -302,7 +302,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
 
     async def _open_door(self, interface: str) -> None:
         assert self.service is not None
-        identity = self._tls or TLSIdentity.create()
+        identity = self._tls or make_identity(self.now())
         door = BulkDoor(self.service, self.protocol.tokens, identity, self.closest, self.located)
         await door.start(interface, self.port)
         self._door = door

@@ -1,0 +1,83 @@
+"""The control socket: how commands ask the process that runs a profile's node (design, section 6: `status`).
+
+A Unix socket in the profile, one JSON request a line, one JSON answer a line. Only the profile's owner can open it
+(mode 0600 in a folder of mode 0700). What requests mean is handed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+LINE = 64 * 1024
+ANSWER_WITHIN = 60.0
+CONNECT_WITHIN = 2.0
+
+Handler = Callable[[str], Awaitable[dict[str, object]]]
+
+
+class NotRunning(Exception):
+    """No process runs this profile now."""
+
+
+class ControlServer:
+    """Answers requests on the socket at `path` until closed."""
+
+    def __init__(self, path: Path, handler: Handler) -> None:
+        self._path = path
+        self._handler = handler
+        self._server: asyncio.AbstractServer | None = None
+
+    async def start(self) -> None:
+        """Open the socket, in place of one that a killed process left. Raises OSError."""
+        self._path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, str(self._path), limit=LINE)
+        self._path.chmod(0o600)
+
+    async def close(self) -> None:
+        """Close and remove the socket."""
+        if self._server is not None:
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            line = await reader.readline()
+            request = json.loads(line)["request"]
+            answer = await self._handler(str(request))
+        except (ValueError, KeyError, TypeError) as error:
+            answer = {"error": f"not a request: {error}"}
+        except Exception as error:  # the asker hears of it; the node goes on
+            log.exception("a control request failed")
+            answer = {"error": str(error)}
+        try:
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+async def ask(path: Path, request: str) -> dict[str, object]:
+    """Ask the process that runs this profile. Raises NotRunning."""
+    try:
+        connecting = asyncio.open_unix_connection(str(path), limit=LINE)
+        reader, writer = await asyncio.wait_for(connecting, CONNECT_WITHIN)
+    except (TimeoutError, OSError) as error:
+        raise NotRunning("No process runs this profile now.") from error
+    try:
+        writer.write(json.dumps({"request": request}).encode() + b"\n")
+        await writer.drain()
+        line = await asyncio.wait_for(reader.readline(), ANSWER_WITHIN)
+        answer = json.loads(line)
+    except (TimeoutError, OSError, ValueError) as error:
+        raise NotRunning("The process that runs this profile doesn't answer.") from error
+    finally:
+        writer.close()
+    return answer if isinstance(answer, dict) else {}

@@ -1,0 +1,101 @@
+"""This profile's place in the overlay: its network, its node key, its store, opened and joined.
+
+Puts overlay and storage together from what lies in the profile; used by the user agent and by `--node-only`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from overlay.contact import node_id, parse_host_port, puzzle_bits
+from overlay.network import Network, NetworkFileError, read_network
+from overlay.node import Node, new_key
+from overlay.tls import IdentityError, TLSIdentity, load_identity, make_identity
+from storage import durable
+from storage.node_store import open_node_store
+from storage.profile import Profile
+
+
+class NoNetwork(Exception):
+    """This profile belongs to no network yet, and none was named."""
+
+
+def read_network_file(path: Path) -> Network:
+    """The network in a network.toml. Raises NoNetwork, NetworkFileError."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise NoNetwork(f"There is no network file at {path}. Paste an invite, or name one with --network.") from error
+    except OSError as error:
+        raise NetworkFileError(f"The network file {path} can't be read: {error.strerror}.") from error
+    return read_network(data)
+
+
+async def open_system_node(
+    profile: Profile,
+    network: Network,
+    *,
+    listen: str,
+    join: Sequence[str] = (),
+    now: Callable[[], float] = time.time,
+) -> Node:
+    """A system node of this profile, listening and joined as far as anybody answers.
+
+    Raises CantListen, DatabaseError, OSError (the profile can't be written), ValueError (bad `listen` or `join`).
+    """
+    host, port = parse_host_port(listen)
+    folder = profile.node_folder
+    durable.make_folder(folder)
+    key = await asyncio.to_thread(_node_key, folder / "node.key", network)
+    tls = _tls(folder / "tls.pem", now())
+    store = open_node_store(folder, quota=profile.config.quota, now=now)
+    node = Node(network, key, store=store, tls=tls, now=now)
+    try:
+        await node.listen(port, host)
+        await node.join(join, folder / "routing.json")
+    except BaseException:
+        await node.stop()
+        raise
+    return node
+
+
+async def open_client(
+    profile: Profile, network: Network, *, join: Sequence[str] = (), now: Callable[[], float] = time.time
+) -> Node:
+    """A client: asks, keeps nothing for others, has a key for this run only, and is in nobody's table."""
+    node = Node(network, new_key(), now=now)
+    host = "::" if any(place.startswith("[") for place in (*join, *network.join)) else "0.0.0.0"  # noqa: S104
+    try:
+        await node.listen(0, host)
+        durable.make_folder(profile.node_folder)
+        await node.join(join, profile.node_folder / "routing.json")
+    except BaseException:
+        await node.stop()
+        raise
+    return node
+
+
+def _node_key(path: Path, network: Network) -> X25519PrivateKey:
+    """The node's key, made at the first start; a new one where the network's puzzle has become harder."""
+    try:
+        key = X25519PrivateKey.from_private_bytes(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        key = None
+    if key is None or puzzle_bits(node_id(key.public_key().public_bytes_raw())) < network.puzzle_bits:
+        key = new_key(network.puzzle_bits)
+        durable.write(path, key.private_bytes_raw())
+    return key
+
+
+def _tls(path: Path, now: float) -> TLSIdentity:
+    try:
+        return load_identity(path.read_bytes())
+    except (FileNotFoundError, IdentityError):
+        identity = make_identity(now)
+        durable.write(path, identity.pem)
+        return identity
