@@ -235,6 +235,15 @@ async def test_a_collected_body_leaves_the_disk(open_at: Callable[..., NodeStore
     assert await got(store, key=b"o" * 20) == second
 
 
+async def test_a_replaced_body_leaves_the_disk(store: NodeStore, tmp_path: Path) -> None:
+    for sequence in (1, 2):
+        content = LARGE + b"%d" % sequence
+        await store.store(
+            BODY, KEY, sha(content), content, deleters=[], ttl=9, sequence=sequence, responsible=lambda _: True
+        )
+    assert [path.read_bytes() for path in files(tmp_path / "node")] == [LARGE + b"2"]
+
+
 async def test_an_inbox_is_read_leased_and_acknowledged(open_at: Callable[..., NodeStore], clock: Clock) -> None:
     store = open_at()
     assert await store.append(KEY, b"one", 1000)
@@ -559,6 +568,17 @@ async def test_a_damaged_store_is_told_and_left_as_it_is(
     with pytest.raises(DatabaseDamaged):
         open_at()  # the first attempt has neither repaired nor swept nor kept the lock
     assert files(tmp_path / "node") == left != []
+
+
+async def test_damage_is_found_at_the_start_wherever_it_is(open_at: Callable[..., NodeStore], tmp_path: Path) -> None:
+    store = open_at()
+    for number in range(20):
+        await put(store, b"%d" % number * 30_000, key=number.to_bytes(20, "big"))
+    store.close()
+    path = tmp_path / "node/store.sqlite"
+    path.write_bytes(path.read_bytes()[:-8192] + b"\xff" * 8192)  # the end of some content, which nobody asks for now
+    with pytest.raises(DatabaseDamaged):
+        open_at()
 
 
 @pytest.mark.parametrize("how", HARMS)
