@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from mail.notification import Notification
-from mail.segments import Segment, segment_identifiers
+from mail.segments import Segment, segment_identifier
 from overlay.card import Card
 from overlay.certificates import CertificateError, parse_certificate
 from overlay.errors import Malformed
@@ -50,9 +50,9 @@ class Headers:
     size: int
 
 
-def segment_keys(message_id: str, count: int) -> list[bytes]:
-    """Keys of a body's objects, in order."""
-    return [body_key(identifier) for identifier in segment_identifiers(message_id, count)]
+def segment_key(message_id: str, index: int, many: bool) -> bytes:
+    """Key of one object of a body that has one or `many` of them."""
+    return body_key(segment_identifier(message_id, index, many))
 
 
 def deleters_of(key: bytes, cards: Mapping[str, Card], salts: Mapping[str, bytes]) -> list[bytes]:

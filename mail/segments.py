@@ -41,11 +41,9 @@ def segment_size(index: int, sealed_size: int) -> int:
     return min(SEGMENT_SIZE, sealed_size - index * SEGMENT_SIZE)
 
 
-def segment_identifiers(message_id: str, count: int) -> list[str]:
-    """The objects' identifiers, in order (overlay.ids.body_key makes their keys).
+def segment_identifier(message_id: str, index: int, many: bool) -> str:
+    """The identifier of one object (overlay.ids.body_key makes its key).
 
     A body of one segment lies under the Message-ID itself (paper, Table 1), segment i of several under MESSAGE-ID#i.
     """
-    if count == 1:
-        return [message_id]
-    return [f"{message_id}#{index}" for index in range(count)]
+    return f"{message_id}#{index}" if many else message_id

@@ -50,7 +50,7 @@ class Caller:
             await self._call(at, messages.Store(at.token, kind, key, data, list(deleters), ttl))
 
         async def over_http(at: Located) -> None:
-            await self._bulk.store(at, kind, key, data, deleters, ttl)
+            await self._bulk.store(at, kind, key, data, deleters, ttl=ttl)
 
         fits = len(data) <= MAX_DATAGRAM_OBJECT and len(data) + 34 * len(deleters) + _ROOM_FOR_THE_REST <= MAX_MESSAGE
         return await self._renewing(at, over_udp if fits else over_http)
@@ -90,7 +90,7 @@ class Caller:
 
         async def append(at: Located) -> None:
             if len(notification) + _ROOM_FOR_THE_REST > MAX_MESSAGE:
-                await self._bulk.append_inbox(at, key, notification, ttl)
+                await self._bulk.append_inbox(at, key, notification, ttl=ttl)
             else:
                 await self._call(at, messages.AppendInbox(at.token, key, notification, ttl))
 

@@ -39,7 +39,7 @@ from mail.segments import (
     Segment,
     describe,
     segment_count,
-    segment_identifiers,
+    segment_identifier,
     segment_size,
 )
 
@@ -106,8 +106,8 @@ def test_segments_are_described_by_size_and_digest() -> None:
 
 
 def test_one_segment_lies_under_the_message_id_and_several_under_its_parts() -> None:
-    assert segment_identifiers("<1@a>", 1) == ["<1@a>"]
-    assert segment_identifiers("<1@a>", 3) == ["<1@a>#0", "<1@a>#1", "<1@a>#2"]
+    assert segment_identifier("<1@a>", 0, False) == "<1@a>"
+    assert segment_identifier("<1@a>", 2, True) == "<1@a>#2"
 
 
 def test_an_interrupted_sending_goes_on_with_the_same_bytes() -> None:

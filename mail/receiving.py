@@ -1,0 +1,250 @@
+"""Receiving (paper, sections 3.2 and 3.3): the superset of the inboxes, then each message, then its deletion.
+
+A notification is on disk here before a node is told to delete it, and a message is in its folder before its body is
+deleted: whenever this process dies, the next one goes on. Who sent it is proven before anything is fetched, and
+what it holds is checked before anybody sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mail.checks.pipeline import Pipeline
+from mail.delivery import back_off, segment_key
+from mail.events import Event, NewMail, Progress, Trouble
+from mail.filing import Filing
+from mail.keys import KeyPair
+from mail.notification import Notification, NotificationError, NotForUs, Untrusted, open_notification
+from mail.sealing import Opener, SealingError
+from mail.segments import Segment
+from overlay.certificates import TrustStore
+from overlay.errors import NotFound, OverlayError, Unreachable
+from overlay.ids import Kind, inbox_key
+from overlay.messages import RETENTION
+from overlay.overlay import Overlay, Reading
+from overlay.ownership import Owner
+from storage import durable
+from storage.state import Fate, Taken, UserState
+
+log = logging.getLogger(__name__)
+
+MESSAGES_AT_ONCE = 4
+SEGMENTS_AHEAD = 3
+"""Segments fetched ahead of the one that is being opened: 4 MiB held a message, whatever its size."""
+ROUNDS = 20
+"""Inbox readings in a row, while nodes say that more waits."""
+DELETES_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Whose mail it is, and what opens it. `pairs`: her encryption keys by key id, the retired ones too."""
+
+    address: str
+    owner: Owner
+    pairs: Mapping[bytes, KeyPair]
+
+
+class Receiving:
+    """Collects one user's mail. One at a time for a profile."""
+
+    def __init__(
+        self,
+        state: UserState,
+        overlay: Overlay,
+        trust: TrustStore,
+        reader: Callable[[], Reader],
+        filing: Filing,
+        spool: Path,
+        tell: Callable[[Event], None],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._state = state
+        self._overlay = overlay
+        self._trust = trust
+        self._reader = reader
+        self._filing = filing
+        self._spool = spool
+        self._tell = tell
+        self._now = now
+        self._busy: set[bytes] = set()
+
+    async def run(self, *, everything: bool = False) -> int:
+        """Collect what has come; how many messages were filed. Raises Unreachable when no inbox node answers.
+
+        What was taken over earlier is worked on even then.
+        """
+        filed = await self.work(everything=everything)
+        for _ in range(ROUNDS):
+            more = await self._take_over()
+            filed += await self.work()
+            if not more:
+                break
+        await self.settle_deletes()
+        return filed
+
+    async def _take_over(self) -> bool:
+        """Read all replicas, keep the superset, acknowledge; whether more waits (paper, section 3.2)."""
+        reader = self._reader()
+        key = inbox_key(reader.address)
+        readings = await self._overlay.read_inbox(key, reader.owner)
+        superset = dict.fromkeys(n for reading in readings for n in reading.notifications)
+        if not superset:
+            return False
+        await asyncio.to_thread(self._state.take, superset, self._now())
+
+        async def acknowledge(reading: Reading) -> None:
+            await self._overlay.acknowledge_inbox(key, reading, reader.owner)
+
+        await asyncio.gather(*(acknowledge(reading) for reading in readings if reading.notifications))
+        return any(reading.more for reading in readings)
+
+    async def work(self, *, everything: bool = False) -> int:
+        """Fetch, check and file the messages of notifications taken over; how many were filed."""
+        gate = asyncio.Semaphore(MESSAGES_AT_ONCE)
+
+        async def one(taken: Taken) -> bool:
+            if taken.hash in self._busy:
+                return False
+            self._busy.add(taken.hash)
+            try:
+                async with gate:
+                    return await self._one(taken)
+            finally:
+                self._busy.discard(taken.hash)
+
+        moment = float("inf") if everything else self._now()
+        pending = await asyncio.to_thread(self._state.pending, moment)
+        return sum(await asyncio.gather(*map(one, pending)))
+
+    async def _one(self, taken: Taken) -> bool:
+        reader = self._reader()
+        try:
+            notification, _ = await asyncio.to_thread(
+                open_notification, taken.content, reader.pairs, reader.address, self._trust, self._now()
+            )
+        except (NotForUs, Untrusted) as error:  # may be a renewed key or a sender who was revoked meanwhile
+            await self._unopened(taken, error)
+            return False
+        except NotificationError as error:  # anybody can put bytes into an inbox: no word to the user
+            log.info("a notification was dropped: %s", error)
+            await asyncio.to_thread(self._state.reject, taken.hash, Fate.REJECTED, str(error))
+            return False
+        if await asyncio.to_thread(self._state.have, notification.message_id, notification.sender):
+            await self._filed(taken, notification)
+            return False
+        try:
+            await self._collect(taken, notification)
+        except (OverlayError, SealingError, OSError) as error:
+            await self._missed(taken, notification, error)
+            return False
+        return True
+
+    async def _collect(self, taken: Taken, notification: Notification) -> None:
+        """Fetch and open the body into the spool, check it, file it (paper, sections 3.3 and 3.4)."""
+        filed = await asyncio.to_thread(self._filing.find, taken.folder, taken.file)
+        folder = taken.folder or ""
+        if not filed:
+            spooled = self._spool / f"{taken.hash.hex()}.eml"
+            durable.make_folder(self._spool)
+            try:
+                await self._fetch_body(notification, spooled)
+                folder = await asyncio.to_thread(self._filing.file, taken.hash, spooled, notification, self._state)
+            finally:
+                await asyncio.to_thread(spooled.unlink, missing_ok=True)
+        await self._filed(taken, notification)
+        self._tell(NewMail(notification.message_id, _person(notification), notification.subject, folder))
+
+    async def _fetch_body(self, notification: Notification, target: Path) -> None:
+        """Segments, fetched some ahead and opened in order. Raises NotFound, Unreachable, SealingError, OSError."""
+        many = len(notification.segments) > 1
+
+        async def fetch(segment: Segment) -> bytes:
+            key = segment_key(notification.message_id, segment.index, many)
+            return await self._overlay.fetch(Kind.BODY, key, digest=segment.digest)
+
+        left = list(notification.segments)
+        running: list[asyncio.Task[bytes]] = []
+        what = f"collecting {notification.subject or notification.message_id}"
+        with target.open("wb") as file:
+            opener = Opener(notification.session_key, notification.original_size, file)
+            try:
+                while left or running:
+                    while left and len(running) <= SEGMENTS_AHEAD:
+                        running.append(asyncio.create_task(fetch(left.pop(0))))
+                    await asyncio.to_thread(opener.feed, await running[0])
+                    running.pop(0)
+                    if many:
+                        self._tell(
+                            Progress(
+                                what, min(opener.written, notification.original_size - 1), notification.original_size
+                            )
+                        )
+                await asyncio.to_thread(opener.finish)
+            finally:
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+        if many:
+            self._tell(Progress(what, notification.original_size, notification.original_size))
+
+    async def _filed(self, taken: Taken, notification: Notification) -> None:
+        many = len(notification.segments) > 1
+        keys = [segment_key(notification.message_id, s.index, many) for s in notification.segments]
+        deletes = [(key, notification.deleter_salt) for key in keys]
+        await asyncio.to_thread(
+            self._state.filed, taken.hash, notification.message_id, notification.sender, deletes, self._now()
+        )
+
+    async def _missed(self, taken: Taken, notification: Notification, error: Exception) -> None:
+        """The message couldn't be had: later again, until nobody can have it any more; then the user is told."""
+        subject, sender = notification.subject or "(no subject)", _person(notification)
+        if self._now() - taken.taken > RETENTION:
+            words = f'A message from {sender}, "{subject}", is lost: {error} Ask for it to be sent again.'
+            await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, words)
+            self._tell(Trouble(words))
+            return
+        if taken.attempts == 0 or not isinstance(error, NotFound | Unreachable):
+            self._tell(Trouble(f'"{subject}" from {sender} can\'t be collected yet ({error}); it will be tried again.'))
+        await self._later(taken, str(error))
+
+    async def _unopened(self, taken: Taken, error: Exception) -> None:
+        if self._now() - taken.taken > RETENTION:
+            await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, str(error))
+            self._tell(Trouble(f"A notification couldn't be opened for 30 days and is given up: {error}"))
+        else:
+            log.info("a notification is set aside: %s", error)
+            await self._later(taken, str(error))
+
+    async def _later(self, taken: Taken, reason: str) -> None:
+        moment = self._now() + back_off(taken.attempts + 1)
+        await asyncio.to_thread(self._state.postpone, taken.hash, reason, moment)
+
+    async def settle_deletes(self) -> None:
+        """Take our hash from the objects of filed messages, at all k nodes (paper, section 3.3)."""
+        owed = await asyncio.to_thread(self._state.owed, self._now())
+        owner = self._reader().owner
+        gate = asyncio.Semaphore(DELETES_AT_ONCE)
+
+        async def delete(key: bytes, salt: bytes, attempts: int) -> None:
+            async with gate:
+                try:
+                    outcome = await self._overlay.delete(Kind.BODY, key, salt, owner)
+                    enough = outcome.have >= min(outcome.want, max(1, outcome.have))
+                except OverlayError:
+                    enough = False
+            if enough:
+                await asyncio.to_thread(self._state.deleted, key, salt)
+            else:
+                await asyncio.to_thread(self._state.delete_later, key, salt, self._now() + back_off(attempts + 1))
+
+        await asyncio.gather(*(delete(o.key, o.salt, o.attempts) for o in owed))
+
+
+def _person(notification: Notification) -> str:
+    return f"{notification.sender_name} <{notification.sender}>" if notification.sender_name else notification.sender
