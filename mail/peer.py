@@ -17,7 +17,7 @@ from overlay.network import Network, NetworkFileError, read_network
 from overlay.node import Node, new_key
 from overlay.tls import IdentityError, TLSIdentity, load_identity, make_identity
 from storage import durable
-from storage.node_store import open_store
+from storage.node_store import open_node_store
 from storage.profile import Profile
 
 
@@ -53,7 +53,7 @@ async def open_system_node(
     durable.make_folder(folder)
     key = await asyncio.to_thread(_node_key, folder / "node.key", network)
     tls = _tls(folder / "tls.pem", now())
-    store = open_store(folder, quota=profile.config.quota, now=now)
+    store = open_node_store(folder, quota=profile.config.quota, now=now)
     node = Node(network, key, store=store, tls=tls, now=now)
     try:
         await node.listen(port, host)

@@ -10,16 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mail.checks.pipeline import Pipeline
 from mail.delivery import back_off, segment_key
 from mail.events import Event, NewMail, Progress, Trouble
 from mail.filing import Filing
 from mail.keys import KeyPair
-from mail.notification import Notification, NotificationError, NotForUs, Untrusted, open_notification
+from mail.notification import NotForUs, Notification, NotificationError, Untrusted, open_notification
 from mail.sealing import Opener, SealingError
 from mail.segments import Segment
 from overlay.certificates import TrustStore
@@ -39,6 +38,8 @@ SEGMENTS_AHEAD = 3
 ROUNDS = 20
 """Inbox readings in a row, while nodes say that more waits."""
 DELETES_AT_ONCE = 8
+DELETE_ATTEMPTS = 3
+"""Attempts after which a delete that some nodes have heard is left to expiry at the others (paper, section 2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ class Receiving:
             durable.make_folder(self._spool)
             try:
                 await self._fetch_body(notification, spooled)
-                folder = await asyncio.to_thread(self._filing.file, taken.hash, spooled, notification, self._state)
+                folder = await asyncio.to_thread(self._filing.file, taken.hash, spooled, notification)
             finally:
                 await asyncio.to_thread(spooled.unlink, missing_ok=True)
         await self._filed(taken, notification)
@@ -235,7 +236,7 @@ class Receiving:
             async with gate:
                 try:
                     outcome = await self._overlay.delete(Kind.BODY, key, salt, owner)
-                    enough = outcome.have >= min(outcome.want, max(1, outcome.have))
+                    enough = outcome.have >= outcome.want or (outcome.have > 0 and attempts >= DELETE_ATTEMPTS)
                 except OverlayError:
                     enough = False
             if enough:

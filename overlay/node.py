@@ -38,7 +38,7 @@ from overlay.tokens import Tokens
 from storage import durable
 from storage.inboxes import InboxFull
 from storage.node_store import NodeStore, Usage
-from storage.objects import Deleted, NoSpace, Stale, StoreRefused
+from storage.objects import Deleted, NoSpace, Stale, StoreFailed, StoreRefused
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,8 @@ class _StoreRoom:
             )
 
     async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept | None:
-        found = await self._store.fetch(kind, key, digest)
+        with _refusing():
+            found = await self._store.fetch(kind, key, digest)
         return None if found is None else Kept(found[0].digest, found[0].size, found[1])
 
     async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int:
@@ -108,18 +109,21 @@ class _StoreRoom:
             return await self._store.delete(kind, key, deleter, proof, ttl)
 
     async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None:
-        found = await self._store.tombstone(kind, key, deleter)
+        with _refusing():
+            found = await self._store.tombstone(kind, key, deleter)
         return None if found is None else found.proof
 
     async def append(self, key: bytes, notification: bytes, ttl: float) -> bool:
         with _refusing():
-            return await self._store.append(key, notification, ttl)
+            return await self._store.append(key, notification, ttl, responsible=self._responsible)
 
     async def read(self, key: bytes, reader: bytes, limit: int, lease: float) -> tuple[list[bytes], bool]:
-        return await self._store.read(key, reader, limit=limit, lease=lease)
+        with _refusing():
+            return await self._store.read(key, reader, limit=limit, lease=lease)
 
     async def acknowledge(self, key: bytes, hashes: Iterable[bytes]) -> int:
-        return await self._store.acknowledge(key, hashes)
+        with _refusing():
+            return await self._store.acknowledge(key, hashes)
 
     def spool(self) -> Path:
         return self._store.spool()
@@ -135,6 +139,8 @@ def _refusing() -> Iterator[None]:
         raise Refused(Code.DELETED, str(error)) from error
     except Stale as error:
         raise Refused(Code.STALE, str(error)) from error
+    except StoreFailed as error:
+        raise Refused(Code.BUSY, str(error)) from error
     except (InboxFull, StoreRefused) as error:
         raise Refused(Code.FULL, str(error)) from error
 
@@ -201,7 +207,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self._background.append(asyncio.create_task(self._maintain()))
         return len(self.protocol.router)
 
-    async def stop(self) -> None:  # type: ignore[override]
+    async def stop(self) -> None:
         """Save what is known, close the doors, finish what was begun. The store is closed too."""
         for task in self._background:
             task.cancel()

@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS deletes (
     next_attempt REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (key, salt)
 );
+CREATE TABLE IF NOT EXISTS quarantine (file TEXT PRIMARY KEY, reason TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tokens (token TEXT PRIMARY KEY, spam INTEGER NOT NULL, ham INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
@@ -188,6 +189,18 @@ class UserState:
                 "UPDATE deletes SET attempts = attempts + 1, next_attempt = ? WHERE key = ? AND salt = ?",
                 (next_attempt, key, salt),
             )
+
+    # Why messages were set apart
+
+    def quarantined(self, file: str, reason: str) -> None:
+        """Note why the message under this unique name was put into Quarantine or Junk."""
+        with self._writing() as connection:
+            connection.execute("INSERT OR REPLACE INTO quarantine VALUES (?, ?)", (file, reason))
+
+    def why_quarantined(self, file: str) -> str:
+        """Why, or nothing when that isn't known."""
+        rows = self._read("SELECT reason FROM quarantine WHERE file = ?", (file,))
+        return str(rows[0][0]) if rows else ""
 
     # What spam looks like (mail/checks/spam.py)
 

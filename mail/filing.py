@@ -1,0 +1,75 @@
+"""Filing a collected message: checks first, then the folder they decide on (paper, section 3.4). Nothing is shown
+before it has been here.
+
+Where it goes: infected or unchecked mail, and mail that isn't from whom it says, to Quarantine; spam to Junk; the
+rest to the Inbox. Its bytes stay as they were sent.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mail.checks.pipeline import Clean, Infected, Pipeline, Spam, Unchecked, Verdict
+from mail.message import read_message, summarise
+from mail.notification import Notification
+from overlay.address import AddressError, normalise_address
+from storage.folders import Folders
+from storage.index import Index, IndexUnavailable
+from storage.state import UserState
+
+INBOX, JUNK, QUARANTINE = "Inbox", "Junk", "Quarantine"
+
+
+class Filing:
+    """Files messages into one user's folders. Synchronous; for a worker thread."""
+
+    def __init__(self, folders: Folders, index: Index, checks: Pipeline, state: UserState) -> None:
+        self._folders = folders
+        self._index = index
+        self._checks = checks
+        self._state = state
+
+    def find(self, folder: str | None, unique: str | None) -> bool:
+        """Whether a message that was about to be filed under this name, when the process died, is there."""
+        return bool(folder and unique and self._folders.find_anywhere(unique) is not None)
+
+    def file(self, hash_: bytes, spooled: Path, notification: Notification) -> str:
+        """Check and file; the folder's name, once the message is on disk for good. Raises OSError.
+
+        The name is noted first, so that a crash in between can't file it twice.
+        """
+        folder, reason = self._place(spooled, notification)
+        unique = self._folders.new_unique()
+        self._state.filing(hash_, folder, unique)
+        if reason:
+            self._state.quarantined(unique, reason)
+        self._folders.add(folder, spooled, consume=True, unique=unique)
+        try:
+            self._index.take(self._folders, folder, unique, summarise)
+        except IndexUnavailable:
+            pass  # the index can be rebuilt from the folders; the mail is safe
+        return folder
+
+    def _place(self, spooled: Path, notification: Notification) -> tuple[str, str]:
+        """The folder, and why where that isn't the Inbox."""
+        verdict: Verdict = self._checks.check(spooled)
+        match verdict:
+            case Infected(name):
+                return QUARANTINE, f"infected: {name}"
+            case Unchecked(why):
+                return QUARANTINE, f"could not be checked: {why}"
+            case Spam(_, why):
+                folder, reason = JUNK, f"spam: {why}"
+            case Clean():
+                folder, reason = INBOX, ""
+        claimed = read_message(spooled).sender.address
+        if not _same(claimed, notification.sender):
+            return QUARANTINE, f"says it is from {claimed or 'nobody'}, but {notification.sender} sent it"
+        return folder, reason
+
+
+def _same(claimed: str, proven: str) -> bool:
+    try:
+        return normalise_address(claimed) == proven
+    except AddressError:
+        return False
