@@ -1,0 +1,61 @@
+"""What the user agent tells whoever watches it: values only, made by mail/agent.py, shown by the screen.
+
+No behaviour lives here, and nothing here is written to disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class NewMail:
+    """A message was filed; sender and subject are as the message has them (hostile until cleaned for showing)."""
+
+    message_id: str
+    sender: str
+    subject: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxChanged:
+    """The state of a sent message became another one; the outbox on disk has it already."""
+
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a piece of work is. `total` 0: not known yet; done == total > 0: finished. Units are the work's own."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something went wrong that the user should know: what happened, what was kept, what to do."""
+
+    text: str
+
+
+Event = NewMail | OutboxChanged | Progress | Trouble
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """This node and what it sees of the overlay (design.md, section 6: `status`). Sizes in bytes."""
+
+    node_id: str
+    listening: str
+    mode: str
+    contacts: int
+    objects: int
+    bytes: int
+    quota: int
+    inboxes: int
+    availability: float | None
+    k: int
+    version: str
