@@ -207,9 +207,8 @@ class Update:
         changed, removed = self._apply(looks, moved)
         added = self._read_new(looks)
         self._transaction(lambda connection: _finish(connection, looks, vanished))
-        touched = {look.folder for look in looks if look.difference} | {
-            name for origin, target, _ in moved.values() for name in (origin, target)
-        }
+        touched = {look.folder for look in looks if look.difference}
+        touched.update(name for origin, target, _ in moved.values() for name in (origin, target))
         return Changes(added, removed, changed, frozenset(touched))
 
     def _known(self, folder: str) -> dict[str, int]:
