@@ -25,6 +25,7 @@ class Kind(IntEnum):
     REVOCATIONS = 4
     DEFINITIONS = 5
     PROBE = 6
+    ENROLMENT = 7
 
 
 def object_key(name: str, identifier: str) -> bytes:
@@ -50,6 +51,20 @@ def body_key(message_id: str) -> bytes:
 def revocations_key(fingerprint: str) -> bytes:
     """Key of the revocation list of the authority with this fingerprint (hex SHA-256 of its certificate)."""
     return object_key("revocations", fingerprint + "-revocations")
+
+
+def root_key(fingerprint: str) -> bytes:
+    """Key of the authority's own certificate, a body whose digest is the fingerprint."""
+    return object_key("body", fingerprint + "-authority")
+
+
+def enrolment_key(code: bytes, public_key: bytes) -> bytes:
+    """Key of the authority's answer to whoever asked with this one-time code and this Ed25519 key (32 bytes).
+
+    Both are secret until then, so nobody else knows where the answer will lie.
+    """
+    secret = hashlib.sha256(b"p2pmail enrolment\0" + code + public_key).hexdigest()
+    return object_key("enrolment", secret)
 
 
 def probe_key(network: str, random: bytes) -> bytes:

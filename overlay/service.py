@@ -18,8 +18,9 @@ from overlay.address import AddressError
 from overlay.card import open_card
 from overlay.certificates import REVOCATIONS_LIMIT, Certificate, CertificateError, TrustStore
 from overlay.contact import Contact
+from overlay.enrolment import ANSWER_LIMIT, open_answer
 from overlay.errors import Refused
-from overlay.ids import CARD_SALT, Kind, certificate_key, deleter_hash, inbox_key, revocations_key
+from overlay.ids import CARD_SALT, Kind, certificate_key, deleter_hash, inbox_key, revocations_key, root_key
 from overlay.messages import WORDS, Code
 from overlay.ownership import (
     ACKNOWLEDGE_INBOX,
@@ -39,6 +40,8 @@ MAX_OBJECT = 64 * 1024 * 1024
 MAX_NOTIFICATION = 64 * 1024
 MAX_SIGNED_OBJECT = REVOCATIONS_LIMIT
 """Bytes of an object that a node opens and checks itself: cards, revocation lists."""
+SIGNED = frozenset({Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.ENROLMENT})
+"""The kinds that prove themselves, and of which a newer one replaces the older."""
 READ_LIMIT = 8192
 """Bytes of notifications in one answer by datagram."""
 LEASE = 60.0
@@ -103,6 +106,10 @@ class Service:
         self._trust = trust
         self._tokens = tokens
         self._now = now
+        roots = trust.authorities if trust else ()
+        self._roots = {root_key(sha256(der).hexdigest()): der for der in roots}
+        """The authorities' certificates, by key. A node hands them out from here: nobody can put something else there,
+        and those who join find them though the authority is away."""
 
     def handle(self, asker: Contact, request: messages.Request) -> Awaitable[messages.Answer] | messages.Answer:
         """Answer a request that came by datagram (all but Ping and Find)."""
@@ -162,20 +169,25 @@ class Service:
     ) -> None:
         """Keep an object. A file (`content` a Path from the spool) belongs to the store from here on."""
         sequence = None
-        if kind in (Kind.CERTIFICATE, Kind.REVOCATIONS):
+        if kind in SIGNED:
             signed = content if isinstance(content, bytes) else content.read_bytes()  # bounded by admit()
             sequence, deleters = self._check_signed(kind, key, signed)
         elif kind not in (Kind.BODY, Kind.PROBE):
             raise refusal(Code.UNKNOWN_KIND)
+        elif key in self._roots:
+            raise refusal(Code.NOT_PERMITTED)
         await self.store_room.store(kind, key, digest, content, deleters=deleters, ttl=ttl, sequence=sequence)
 
     def admit(self, kind: int, size: int) -> None:
         """Refuse what is too large before a byte of it is taken."""
-        if size > (MAX_SIGNED_OBJECT if kind in (Kind.CERTIFICATE, Kind.REVOCATIONS) else MAX_OBJECT):
+        if size > (ANSWER_LIMIT if kind == Kind.ENROLMENT else MAX_SIGNED_OBJECT if kind in SIGNED else MAX_OBJECT):
             raise refusal(Code.TOO_LARGE)
 
     async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept:
         """The object under the key, that with the digest if one is given."""
+        if kind == Kind.BODY and key in self._roots:
+            der = self._roots[key]
+            return Kept(sha256(der).digest(), len(der), der)
         kept = await self.store_room.fetch(kind, key, digest)
         if kept is None:
             raise refusal(Code.NOT_FOUND)
@@ -246,6 +258,8 @@ class Service:
                 if trust.revocations() != data:
                     raise refusal(Code.STALE)
                 return number, []
+            if kind == Kind.ENROLMENT:
+                return open_answer(data, key, trust, self._now()).sequence, []
             card = open_card(data, trust, self._now())
         except (CertificateError, AddressError) as error:
             raise refusal(Code.NOT_PERMITTED) from error
