@@ -1,0 +1,142 @@
+"""A node's HTTP door on loopback, with a store in memory and people with certificates; and ways to be rude to it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from aiohttp import web
+
+from overlay.bulk import BulkDoor
+from overlay.bulk_client import BulkClient, Patience
+from overlay.bulk_limits import Limits
+from overlay.certificates import TrustStore
+from overlay.contact import Contact, WireContact
+from overlay.lookup import Located
+from overlay.ownership import Owner
+from overlay.service import Service
+from overlay.tls import TLSIdentity, client_context, make_identity, server_context
+from overlay.tokens import NOBODY, Tokens
+from tests.overlay.fakes import MemoryStore
+from tests.overlay.issuing import NOW, Issuer
+
+KEY = bytes(range(20))
+SALT = b"salt" * 4
+ASKER = b"\x05" * 32
+IDENTITY = make_identity(NOW)
+ISSUER = Issuer()
+_ALICE = ISSUER.person("alice@example.org", 100)
+_BOB = ISSUER.person("bob@example.org", 101, serial=8)
+ALICE = Owner(_ALICE.certificate, _ALICE.sign)
+ALICE_KEY = _ALICE.private_key.public_key()
+BOB = Owner(_BOB.certificate, _BOB.sign)
+ORDINARY = Limits()
+PATIENT = Patience()
+
+
+def local(wire: WireContact) -> Contact:
+    return Contact.received(wire, private_addresses=True, puzzle=0)
+
+
+class WatchedDoor(BulkDoor):
+    """Tells when a request has been dealt with."""
+
+    answered: asyncio.Event
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await super()._handle(request)
+        finally:
+            self.answered.set()
+
+
+class World:
+    """One door, and a client of it."""
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self.store = MemoryStore(folder)
+        self.tokens = Tokens(time.monotonic)
+        self.contact = Contact(b"\x07" * 32, "127.0.0.1", 4000)
+        self.service = Service(self.contact.id, self.store, TrustStore([ISSUER.der]), self.tokens, lambda: NOW)
+        self.others: list[Located] = []
+        self.lookups: list[tuple[bytes, int]] = []
+        self.door = WatchedDoor(self.service, self.tokens, IDENTITY, self.closest, self.own, limits)
+        self.door.answered = asyncio.Event()
+        self.client = BulkClient(ASKER, checked=local)
+        self.port = 0
+
+    async def closest(self, key: bytes, k: int) -> list[Located]:
+        self.lookups.append((key, k))
+        return self.others
+
+    def own(self) -> Located:
+        return Located(self.contact, b"", self.port, IDENTITY.fingerprint)
+
+    @property
+    def located(self) -> Located:
+        """The door as the client's lookup has found it."""
+        return replace(self.own(), token=self.tokens.issue(ASKER, "127.0.0.1"))
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port, ssl=client_context())
+
+    async def say(
+        self, method: str, path: str = f"/{KEY.hex()}", *headers: str, body: bytes = b"", token: bool = True
+    ) -> tuple[int, str, bytes]:
+        """A request word for word, on a connection of its own; status, head and body of the answer."""
+        own = [f"P2pmail-Token: {self.tokens.issue(NOBODY, '127.0.0.1').hex()}"] if token else []
+        head = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close", *own, *headers]
+        return await self.shout("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+
+    async def shout(self, data: bytes) -> tuple[int, str, bytes]:
+        reader, writer = await self.connect()
+        try:
+            writer.write(data)
+            answer = await reader.read()
+        finally:
+            await hang_up(writer)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return int(head.split(b" ", 2)[1]) if head else 0, head.decode(), body
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+
+
+@asynccontextmanager
+async def door(folder: Path, limits: Limits = ORDINARY) -> AsyncIterator[World]:
+    world = World(folder, limits)
+    world.port = await world.door.start("127.0.0.1", 0)
+    try:
+        yield world
+    finally:
+        await world.client.close()
+        await world.door.stop(grace=0.1)
+
+
+@asynccontextmanager
+async def node_that(
+    answers: Callable[[asyncio.StreamReader, asyncio.StreamWriter], object],
+    patience: Patience = PATIENT,
+    identity: TLSIdentity = IDENTITY,
+) -> AsyncIterator[tuple[BulkClient, Located]]:
+    """A node that speaks TLS and then does as it likes; and a client that has found it."""
+    server = await asyncio.start_server(answers, "127.0.0.1", 0, ssl=server_context(identity))  # type: ignore[arg-type]
+    port = server.sockets[0].getsockname()[1]
+    client = BulkClient(ASKER, checked=local, patience=patience)
+    try:
+        yield client, Located(Contact(b"\x07" * 32, "127.0.0.1", 4000), bytes(16), port, IDENTITY.fingerprint)
+    finally:
+        await client.close()
+        server.close()
+        await server.wait_closed()

@@ -1,0 +1,101 @@
+"""A node's store in memory, for tests of what lies above it. The real one is storage/node_store.py."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from overlay.errors import Refused
+from overlay.messages import WORDS
+from overlay.service import Kept
+
+
+@dataclass
+class _Object:
+    content: bytes | Path
+    size: int
+    deleters: set[bytes]
+    ttl: float
+
+
+class MemoryStore:
+    """overlay.service.Store without a disk, but for large bodies: those stay the files they came as, in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.objects: dict[tuple[int, bytes], dict[bytes, _Object]] = {}
+        self.tombstones: dict[tuple[int, bytes, bytes], bytes] = {}
+        self.inboxes: dict[bytes, list[bytes]] = {}
+        self.refuse_with: int | Exception | None = None
+        self._numbers = itertools.count()
+
+    async def store(
+        self,
+        kind: int,
+        key: bytes,
+        digest: bytes,
+        content: bytes | Path,
+        *,
+        deleters: Iterable[bytes],
+        ttl: float,
+        sequence: int | None,
+    ) -> None:
+        if isinstance(self.refuse_with, Exception):
+            raise self.refuse_with
+        if self.refuse_with is not None:
+            raise Refused(self.refuse_with, WORDS[self.refuse_with])
+        if isinstance(content, Path):
+            size = content.stat().st_size
+            content = content.rename(self.folder / f"kept-{next(self._numbers)}")
+        else:
+            size = len(content)
+        self.objects.setdefault((kind, key), {})[digest] = _Object(content, size, set(deleters), ttl)
+
+    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept | None:
+        for each, found in self.objects.get((kind, key), {}).items():
+            if digest in (None, each):
+                return Kept(each, found.size, found.content)
+        return None
+
+    async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int:
+        self.tombstones[kind, key, deleter] = proof
+        variants = self.objects.get((kind, key), {})
+        gone = [digest for digest, found in variants.items() if found.deleters == {deleter}]
+        for found in variants.values():
+            found.deleters.discard(deleter)
+        for digest in gone:
+            del variants[digest]
+        return len(gone)
+
+    async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None:
+        return self.tombstones.get((kind, key, deleter))
+
+    async def append(self, key: bytes, notification: bytes, ttl: float) -> bool:
+        inbox = self.inboxes.setdefault(key, [])
+        if notification in inbox:
+            return False
+        inbox.append(notification)
+        return True
+
+    async def read(self, key: bytes, reader: bytes, limit: int, lease: float) -> tuple[list[bytes], bool]:
+        inbox = self.inboxes.get(key, [])
+        sizes = itertools.accumulate(map(len, inbox))
+        some = [notification for notification, size in zip(inbox, sizes, strict=True) if size <= limit]
+        return some, len(some) < len(inbox)
+
+    async def acknowledge(self, key: bytes, hashes: Iterable[bytes]) -> int:
+        gone = set(hashes)
+        inbox = self.inboxes.get(key, [])
+        self.inboxes[key] = [one for one in inbox if sha256(one).digest() not in gone]
+        return len(inbox) - len(self.inboxes[key])
+
+    def spool(self) -> Path:
+        return self.folder / f"spooled-{next(self._numbers)}"
+
+    @property
+    def spooled(self) -> list[Path]:
+        """What uploads have left behind."""
+        return list(self.folder.glob("spooled-*"))
