@@ -1,0 +1,88 @@
+"""A small database of facts that must not be lost: private, synced at every commit, used from any thread.
+
+The user's outbox and state are such ledgers. (The node's store, which takes hundreds of writes a second, has the
+thread of storage/database.py instead.) No table is known here.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from storage import durable
+from storage.database import DatabaseError, check, connect, explain
+
+T = TypeVar("T")
+
+
+class Ledger:
+    """The database at `path`, whose tables are those of `schema` (idempotent SQL) in version `version`."""
+
+    def __init__(self, path: Path, schema: str, version: int) -> None:
+        """Open or create it. Raises DatabaseError; DatabaseDamaged when it is damaged. It is then left as it is."""
+        self.path = path
+        self._lock = threading.Lock()  # one thread at a time on the connection; a transaction is never shared
+        try:
+            durable.make_folder(path.parent)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            durable.sync_folder(path.parent)
+        except OSError as error:
+            raise explain(path, error, "can't be opened", "nothing was changed") from error
+        self._connection = connect(path, "")
+        try:
+            check(self._connection, path)
+            self._set_up(schema, version)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _set_up(self, schema: str, version: int) -> None:
+        try:
+            (found,) = self._connection.execute("PRAGMA user_version").fetchone()
+            if found not in (0, version):
+                raise DatabaseError(f"{self.path} was written by a newer p2pmail (format {found}); use that one.")
+            if found != version:
+                self._connection.executescript(f"{schema}; PRAGMA user_version={version};")
+        except sqlite3.Error as error:
+            raise explain(self.path, error, "can't be set up", "it was left as it is") from error
+
+    def read(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `action`, which only reads. Raises DatabaseError."""
+        with self._lock:
+            try:
+                return action(self._connection)
+            except sqlite3.Error as error:
+                raise explain(self.path, error, "can't be read", "it was left as it is") from error
+
+    def write(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `action` in a transaction; what it did is on disk when this returns, or undone when it raises.
+
+        Raises DatabaseError (full disk, damage), or what `action` raises.
+        """
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                result = action(self._connection)
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._undo()
+                raise explain(self.path, error, "can't be written", "nothing of this was kept") from error
+            except BaseException:
+                self._undo()
+                raise
+            return result
+
+    def close(self) -> None:
+        """Close it; it can't be used any more."""
+        with self._lock, suppress(sqlite3.Error):
+            self._connection.close()
+
+    def _undo(self) -> None:
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")

@@ -1,0 +1,243 @@
+"""The outbox keeps what it accepted, and says only what is true."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage import durable
+from storage.database import DatabaseDamaged, DatabaseError
+from storage.outbox import AlreadySent, Entry, Outbox, OutboxError, Recipient, Secrets, State, StillOnItsWay, state_of
+
+NOW = 1_700_000_000.0
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Outbox:
+    return Outbox(tmp_path / "outbox" / "outbox.sqlite", now=lambda: NOW)
+
+
+def accept(outbox: Outbox, number: int = 1, *recipients: str, message: bytes | Path = b"raw \xff\r\n") -> Entry:
+    return outbox.accept(message, f"{number}@x", "Plan", "eve@x", recipients or ("a@x", "b@x"), NOW + number)
+
+
+def reopened(outbox: Outbox) -> Outbox:
+    return Outbox(outbox._ledger.path, now=lambda: NOW)
+
+
+def files(outbox: Outbox) -> set[str]:
+    return {path.name for path in outbox._folder.iterdir() if "sqlite" not in path.name}
+
+
+def test_an_accepted_message_is_there_for_the_next_process_byte_for_byte(outbox: Outbox, tmp_path: Path) -> None:
+    source = tmp_path / "letter"
+    source.write_bytes(b"x" * 3_000_000)
+    accept(outbox, 1)
+    accept(outbox, 2, "c@x", message=source)
+    later, first = reopened(outbox).entries()
+    assert first.file.read_bytes() == b"raw \xff\r\n"
+    assert (first.subject, first.sender, first.created, first.size) == ("Plan", "eve@x", NOW + 1, 7)
+    assert [recipient.address for recipient in first.recipients] == ["a@x", "b@x"]
+    assert {recipient.state for recipient in first.recipients} == {State.QUEUED}
+    assert later.file.read_bytes() == source.read_bytes()
+
+
+def test_the_file_and_the_database_are_for_the_user_alone(outbox: Outbox) -> None:
+    entry = accept(outbox)
+    for path in (entry.file, outbox._ledger.path):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_same_message_again_is_accepted_once(outbox: Outbox) -> None:
+    first = accept(outbox, 1, "a@x", "b@x", "a@x")
+    assert accept(outbox, 1, "b@x", "a@x") == first
+    assert files(outbox) == {first.file.name}
+
+
+def test_another_message_with_the_same_message_id_is_refused(outbox: Outbox) -> None:
+    first = accept(outbox, 1)
+    with pytest.raises(AlreadySent, match="not accepted"):
+        accept(outbox, 1, message=b"another")
+    with pytest.raises(AlreadySent):
+        accept(outbox, 1, "z@x")
+    assert outbox.entries() == [first]
+    assert files(outbox) == {first.file.name}
+
+
+def test_a_message_for_nobody_is_refused(outbox: Outbox) -> None:
+    with pytest.raises(OutboxError, match="without recipients"):
+        outbox.accept(b"x", "1@x", "", "eve@x", [], NOW)
+
+
+def test_a_full_disk_is_a_refusal_and_leaves_nothing(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "sync_folder", full)
+        with pytest.raises(OSError, match="No space"):
+            accept(outbox)
+    assert outbox.entries() == []
+    assert files(outbox) == set()
+
+
+def test_a_database_that_cannot_be_written_is_a_refusal_and_leaves_nothing(outbox: Outbox) -> None:
+    other = sqlite3.connect(outbox._ledger.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # another process that hangs in a transaction
+    outbox._ledger._connection.execute("PRAGMA busy_timeout=0")
+    with pytest.raises(DatabaseError, match="nothing of this was kept"):
+        accept(outbox)
+    other.close()
+    assert outbox.entries() == []
+    assert files(outbox) == set()
+
+
+def test_a_damaged_outbox_is_a_readable_error_and_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(DatabaseDamaged, match="left as it is"):
+        Outbox(path)
+    assert path.read_bytes() == b"not a database" * 1000
+
+
+def test_an_outbox_of_a_newer_version_is_left_alone(outbox: Outbox) -> None:
+    accept(outbox)
+    outbox._ledger._connection.execute("PRAGMA user_version=99")
+    with pytest.raises(DatabaseError, match="newer"):
+        reopened(outbox)
+
+
+def test_only_old_files_without_a_letter_are_swept(outbox: Outbox) -> None:
+    entry = accept(outbox)
+    for name, age in ((entry.file.name, 90_000), ("dead.eml", 90_000), (".1234.tmp", 90_000), ("young.eml", 60)):
+        (outbox._folder / name).touch()
+        os.utime(outbox._folder / name, (NOW - age, NOW - age))
+    reopened(outbox)
+    assert files(outbox) == {entry.file.name, "young.eml"}
+
+
+def test_what_is_learnt_is_there_for_the_next_attempt(outbox: Outbox) -> None:
+    entry = accept(outbox)
+    facts = Recipient("b@x", (9, 10), (8, 10), b"s" * 16, b"cert", b"sealed", None, reason="two nodes refused")
+    assert outbox.learn(entry.message_id, facts) == facts
+    secrets = Secrets(b"k" * 32, [(5, b"d" * 32), (6, b"e" * 32)])
+    outbox.keep_secrets(entry.message_id, secrets)
+    kept = reopened(outbox).entry(entry.message_id)
+    assert kept is not None
+    assert kept.recipients == (Recipient("a@x"), facts)
+    assert kept.secrets == secrets
+
+
+def test_a_session_key_and_segments_that_were_used_do_not_change(outbox: Outbox) -> None:
+    outbox.keep_secrets(accept(outbox).message_id, Secrets(b"k", []))
+    outbox.keep_secrets("1@x", Secrets(b"k", [(5, b"d")]))
+    outbox.keep_secrets("1@x", Secrets(b"k", [(5, b"d")]))
+    for other in (Secrets(b"other", [(5, b"d")]), Secrets(b"k", [(5, b"e")]), Secrets(b"k", [])):
+        with pytest.raises(OutboxError):
+            outbox.keep_secrets("1@x", other)
+    entry = outbox.entry("1@x")
+    assert entry is not None
+    assert entry.secrets == Secrets(b"k", [(5, b"d")])
+
+
+def test_a_proof_is_never_unlearnt(outbox: Outbox) -> None:
+    message_id = accept(outbox, 1, "a@x").message_id
+    stale = Recipient("a@x", (3, 3), (3, 3))
+    outbox.learn(message_id, replace(stale, proof=b"signed"))
+    assert outbox.learn(message_id, stale).state is State.COLLECTED
+
+
+def test_what_is_learnt_of_a_letter_that_is_gone_is_no_error(outbox: Outbox) -> None:
+    assert outbox.learn("gone@x", Recipient("a@x", (1, 1))) == Recipient("a@x", (1, 1))
+    outbox.keep_secrets("gone@x", Secrets(b"k"))
+    outbox.attempted("gone@x", NOW)
+    assert outbox.entry("gone@x") is None
+
+
+def test_letters_are_due_when_their_time_has_come_until_they_are_settled(outbox: Outbox) -> None:
+    accept(outbox, 1, "a@x")
+    accept(outbox, 2, "a@x")
+    outbox.attempted("1@x", NOW + 100)
+    assert [entry.message_id for entry in outbox.due(NOW + 50)] == ["2@x"]
+    assert [entry.message_id for entry in outbox.due(NOW + 50, everything=True)] == ["1@x", "2@x"]
+    outbox.learn("1@x", Recipient("a@x", proof=b"signed"))
+    assert [entry.message_id for entry in outbox.due(NOW + 500)] == ["2@x"]
+    entry = outbox.entry("1@x")
+    assert entry is not None
+    assert (entry.attempts, entry.next_attempt) == (1, NOW + 100)
+
+
+def test_a_message_can_wait_for_its_hour(outbox: Outbox) -> None:
+    outbox.accept(b"x", "1@x", "", "eve@x", ["a@x"], NOW, not_before=NOW + 10)
+    assert outbox.due(NOW + 9) == []
+    assert len(outbox.due(NOW + 10)) == 1
+
+
+def test_only_a_settled_letter_is_forgotten(outbox: Outbox) -> None:
+    entry = accept(outbox)
+    outbox.learn("1@x", Recipient("a@x", proof=b"signed"))
+    with pytest.raises(StillOnItsWay):
+        outbox.forget("1@x")
+    outbox.learn("1@x", Recipient("b@x", failed=True, reason="nobody knows this address"))
+    outbox.forget("1@x")
+    outbox.forget("1@x")
+    assert outbox.entries() == []
+    assert not entry.file.exists()
+
+
+def test_a_letter_is_called_back_only_before_anybody_was_told(outbox: Outbox) -> None:
+    accept(outbox, 1, "a@x")
+    accept(outbox, 2, "a@x")
+    outbox.learn("1@x", Recipient("a@x", bodies=(3, 3)))
+    outbox.withdraw("1@x")
+    outbox.learn("2@x", Recipient("a@x", notification=b"sealed"))  # a node may have it, whatever it answered
+    with pytest.raises(StillOnItsWay):
+        outbox.withdraw("2@x")
+    assert [entry.message_id for entry in outbox.entries()] == ["2@x"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "state"),
+    [
+        (Recipient("a@x"), State.QUEUED),
+        (Recipient("a@x", bodies=(10, 10)), State.QUEUED),
+        (Recipient("a@x", notifications=(10, 10)), State.QUEUED),
+        (Recipient("a@x", bodies=(1, 10), notifications=(1, 10)), State.STORED),
+        (Recipient("a@x", bodies=(1, 10), notifications=(1, 10), failed=True), State.STORED),
+        (Recipient("a@x", bodies=(1, 10), notifications=(1, 10), expired=True), State.EXPIRED),
+        (Recipient("a@x", failed=True), State.FAILED),
+        (Recipient("a@x", bodies=(10, 10), expired=True), State.FAILED),
+        (Recipient("a@x", failed=True, expired=True, proof=b"signed"), State.COLLECTED),
+    ],
+)
+def test_a_state_is_what_the_facts_prove(facts: Recipient, state: State) -> None:
+    assert state_of(facts) is state
+
+
+_counts = st.tuples(st.integers(0, 20), st.integers(0, 20))
+
+
+@given(st.builds(Recipient, st.just("a@x"), _counts, _counts, proof=st.none() | st.just(b""), failed=st.booleans()))
+def test_no_state_is_better_than_the_facts(facts: Recipient) -> None:
+    state = facts.state
+    assert (state is State.COLLECTED) == (facts.proof is not None)
+    if state is State.STORED:
+        assert facts.bodies[0]
+        assert facts.notifications[0]
+    if facts.settled:
+        assert facts.proof is not None or facts.failed
+
+
+def test_secrets_do_not_show_in_a_traceback(outbox: Outbox) -> None:
+    entry = accept(outbox)
+    outbox.keep_secrets("1@x", Secrets(b"the session key"))
+    kept = outbox.learn("1@x", replace(entry.recipients[0], salt=b"the salt"))
+    assert "session key" not in repr(outbox.entry("1@x"))
+    assert "the salt" not in repr(kept)
