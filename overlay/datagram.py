@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -41,13 +42,14 @@ PAIRS = 8192
 """Cached keys of pairs: two AES contexts each, about 1.5 KB, so 12 MB at the most."""
 
 _ASK_BYTES = 128
-_COOKIE = 16
+COOKIE = 16
+"""Bytes that an answer to `ask_key` must bring back."""
 
 
 class Sealer:
-    """Seals to and opens from any peer, with one node's key on one network."""
+    """Seals to and opens from any peer, with one node's key on one network. `random` gives so many bytes."""
 
-    def __init__(self, private: X25519PrivateKey, network: str) -> None:
+    def __init__(self, private: X25519PrivateKey, network: str, random: Callable[[int], bytes] = os.urandom) -> None:
         self._private = private
         self.public = private.public_key().public_bytes_raw()
         self._header = bytes([SEALED]) + self.public
@@ -56,7 +58,7 @@ class Sealer:
         self._pairs: OrderedDict[bytes, tuple[AESGCM, AESGCM]] = OrderedDict()
         # A nonce counts up from a random start: no two datagrams of this process share one, and two runs of it
         # meet with a chance of about 2**-50 after 2**40 datagrams each.
-        self._nonce = int.from_bytes(os.urandom(_NONCE), "big")
+        self._nonce = int.from_bytes(random(_NONCE), "big")
 
     def seal(self, peer: bytes, payload: bytes) -> bytes:
         """A datagram for `peer` (32-byte public key). Raises Malformed when the key is no point to agree with."""
@@ -67,7 +69,7 @@ class Sealer:
 
     def open(self, datagram: bytes) -> tuple[bytes, bytes]:
         """The sender's public key, proven, and the payload. Raises Malformed for anything else."""
-        if len(datagram) < OVERHEAD or datagram[0] != SEALED:
+        if not OVERHEAD <= len(datagram) <= MAX_DATAGRAM or datagram[0] != SEALED:
             raise Malformed("not a sealed datagram")
         peer = datagram[1:_HEADER]
         known = self._pairs.get(peer)
@@ -88,13 +90,13 @@ class Sealer:
         """The answer to `ask_key`. Raises Malformed for another network's question, or a short one."""
         if len(asked) != _ASK_BYTES or asked[1:9] != self._tag:
             raise Malformed("not a question of this network")
-        return bytes([TELL_KEY]) + asked[1 : 9 + _COOKIE] + self.public
+        return bytes([TELL_KEY]) + asked[1 : 9 + COOKIE] + self.public
 
     def told_key(self, told: bytes) -> tuple[bytes, bytes]:
         """(cookie, public key) of an answer to `ask_key`. Raises Malformed."""
-        if len(told) != 9 + _COOKIE + PUBLIC_KEY_BYTES or told[1:9] != self._tag:
+        if len(told) != 9 + COOKIE + PUBLIC_KEY_BYTES or told[1:9] != self._tag:
             raise Malformed("not an answer of this network")
-        return told[9 : 9 + _COOKIE], told[9 + _COOKIE :]
+        return told[9 : 9 + COOKIE], told[9 + COOKIE :]
 
     def _remember(self, peer: bytes, pair: tuple[AESGCM, AESGCM]) -> tuple[AESGCM, AESGCM]:
         self._pairs[peer] = pair
@@ -113,8 +115,3 @@ class Sealer:
             return AESGCM(HKDF(SHA256(), 32, None, self._info + sender + receiver).derive(secret))
 
         return key(self.public, peer), key(peer, self.public)
-
-
-def new_cookie() -> bytes:
-    """What an answer to `ask_key` must bring back."""
-    return os.urandom(_COOKIE)
