@@ -24,9 +24,9 @@ NOBODY = bytes(PUBLIC_KEY_BYTES)
 class Tokens:
     """Hands out and recognises one node's tokens. `now` gives seconds and never runs backwards."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], random: Callable[[int], bytes] = os.urandom) -> None:
         self._now = now
-        self._secret = os.urandom(32)
+        self._secret = random(32)
 
     def issue(self, key: bytes, ip: str) -> bytes:
         """The token of the asker with this key at this address, 16 bytes."""
@@ -38,5 +38,5 @@ class Tokens:
         return any(hmac.compare_digest(token, self._make(key, ip, e)) for e in (epoch, epoch - 1))
 
     def _make(self, key: bytes, ip: str, epoch: int) -> bytes:
-        data = key + pack_ip(ip) + epoch.to_bytes(8, "big")
+        data = key + pack_ip(ip) + epoch.to_bytes(8, "big", signed=True)  # -1: before the first, just after boot
         return hashlib.blake2b(data, key=self._secret, digest_size=TOKEN_BYTES).digest()
