@@ -103,6 +103,8 @@ class Contact(Node):
     @classmethod
     def received(cls, wire: WireContact, *, private_addresses: bool, puzzle: int) -> Contact:
         """Check a contact that came in an answer. Raises Malformed."""
+        if not 1 <= wire.port <= 65535:  # asyncio closes the whole socket when it is told to send to such a port
+            raise Malformed(f"{wire.port} is no port")
         ip = unpack_ip(wire.ip)
         if not routable(ip, private_addresses):
             raise Malformed(f"{ip} is no address of a node of this network")
@@ -144,7 +146,7 @@ def key_text(key: bytes) -> str:
 def parse_key(text: str) -> bytes:
     """The key behind `key_text`. Raises ValueError with words for a user."""
     try:
-        key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        key = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
         raise ValueError(f"{text!r} is not a node's key") from error
     if len(key) != PUBLIC_KEY_BYTES:
@@ -159,7 +161,9 @@ def parse_host_port(text: str) -> tuple[str, int]:
         raise ValueError(f"{text!r} is not HOST:PORT")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+    elif ":" in host:
+        raise ValueError(f"{text!r} is not HOST:PORT; an IPv6 address stands in brackets, as in [::1]:4000")
+    if not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
         raise ValueError(f"{port!r} is not a port (0 to 65535)")
     return host, int(port)
 
