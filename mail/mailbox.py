@@ -1,0 +1,432 @@
+"""The local side of the user agent: folders, lists, search, reading, moving, undo, drafts. Nothing of the network.
+
+The screen and the command line use this one door to what is on disk. Synchronous and thread-safe; slow calls belong
+in worker threads. Sending and collecting are mail/agent.py's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from mail.undo import Change, History, Step
+from storage.folders import QUARANTINE, STANDARD, Counts, Entry
+from storage.index import Index, IndexUnavailable, Row
+from storage.profile import Profile
+from storage.search import SearchError
+
+if TYPE_CHECKING:
+    from mail.drafts import Unsent
+    from mail.headers import Address
+    from mail.message import Message
+    from storage.index_update import Changes
+    from storage.outbox import Entry as Letter
+    from storage.outbox import Outbox
+
+T = TypeVar("T")
+
+__all__ = [
+    "ARCHIVE",
+    "DRAFTS",
+    "INBOX",
+    "JUNK",
+    "QUARANTINE",
+    "SENT",
+    "TRASH",
+    "Counts",
+    "IndexUnavailable",
+    "Mailbox",
+    "MailboxError",
+    "Profile",
+    "Row",
+    "SearchError",
+    "Suspect",
+]
+
+INBOX, ARCHIVE, SENT, DRAFTS, JUNK, TRASH = "Inbox", "Archive", "Sent", "Drafts", "Junk", "Trash"
+
+SEEN, FLAGGED, REPLIED, PASSED, DRAFT = "S", "F", "R", "P", "D"
+"""Maildir's flags, as every mail reader understands them."""
+
+SOURCE_LIMIT = 1024 * 1024
+"""Bytes of a message's source that are shown; it can be saved whole."""
+FIRST_RESULTS = 200
+"""Results of a search that are handed out before the rest is looked for."""
+
+
+class MailboxError(Exception):
+    """It can't be done with this message; says why, and what was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """All that is shown of a message in Quarantine: why it is there, and its header."""
+
+    found: str
+    headers: tuple[tuple[str, str], ...]
+    size: int
+
+
+class Mailbox:
+    """One user's mail on disk. Opens nothing before it is used."""
+
+    def __init__(self, profile: Profile, *, now: Callable[[], float] = time.time) -> None:
+        self.profile = profile
+        self._now = now
+        self._files = profile.folders()
+        self._history = History()
+        self._changing = threading.RLock()
+        """One change at a time, so that undo takes back what the user saw happen last."""
+        self._opening = threading.Lock()
+        self._opened_index: Index | None = None
+        self._opened_outbox: Outbox | None = None
+
+    def close(self) -> None:
+        """Let go of the files; the next call opens them again."""
+        with self._opening:
+            if self._opened_index is not None:
+                self._opened_index.close()
+            if self._opened_outbox is not None:
+                self._opened_outbox.close()
+            self._opened_index = self._opened_outbox = None
+
+    # -- looking
+
+    def folders(self) -> dict[str, Counts]:
+        """Every folder in the order in which it is shown, with what the index counts in it."""
+        counts = self._index.counts()
+        return {name: counts.get(name, Counts()) for name in self._files.names() or STANDARD}
+
+    def ids(self, folder: str) -> array[int]:
+        """The rows of a folder, newest first."""
+        return self._index.ids(folder)
+
+    def rows(self, ids: Sequence[int]) -> list[Row]:
+        """What a list shows of these messages; one that is gone is left out."""
+        return self._index.rows(ids)
+
+    def find(self, message_id: str, folder: str | None = None) -> Row | None:
+        """The message with this Message-ID, in `folder` or in whichever has it."""
+        rows = self._index.by_message_id(message_id) if message_id else []
+        return next((row for row in rows if folder in (None, row.folder)), None)
+
+    def search(self, query: str, folder: str | None = None, *, typing: bool = False) -> Iterator[array[int]]:
+        """What the query finds, newest first: a first batch soon, then everything. Raises SearchError.
+
+        `typing`: the last word may be unfinished.
+        """
+        from storage.search import parse
+
+        asked = parse(query, typing=typing)
+        first = self._index.search(asked, folder, FIRST_RESULTS)
+        yield first
+        if len(first) == FIRST_RESULTS:
+            yield self._index.search(asked, folder)
+
+    def open(self, row: Row) -> Message:
+        """The message, ready to be shown. Raises MailboxError when it is gone, in Quarantine, or can't be read."""
+        from mail.message import read_message
+
+        if row.folder == QUARANTINE:
+            raise MailboxError("This message is in Quarantine and isn't opened. Release it first, if you are sure.")
+        return self._reading(row, read_message)
+
+    def source(self, row: Row) -> str:
+        """The message's source, fit for a terminal, at most SOURCE_LIMIT bytes of it. Raises MailboxError."""
+        from mail import plain
+        from mail.charset import decode
+
+        def read(path: Path) -> str:
+            with path.open("rb") as file:
+                data = file.read(SOURCE_LIMIT + 1)
+            text = plain.block(decode(data[:SOURCE_LIMIT]))
+            return text if len(data) <= SOURCE_LIMIT else f"{text}\n[The source is longer; only its beginning is here.]"
+
+        if row.folder == QUARANTINE:
+            raise MailboxError("This message is in Quarantine and isn't opened.")
+        return self._reading(row, read)
+
+    def path(self, row: Row) -> Path:
+        """Where the message lies at this moment. Raises MailboxError when it is gone."""
+        path = self._files.path(row.folder, row.unique, row.flags)
+        if path is None:
+            raise MailboxError("This message is gone: another program moved or deleted it.")
+        return path
+
+    def save_attachment(self, row: Row, index: int, target: Path) -> Path:
+        """Save one attachment; see mail.attachments.save_attachment. Raises MailboxError, AttachmentError, OSError."""
+        from mail.attachments import save_attachment
+
+        if row.folder == QUARANTINE:
+            raise MailboxError("This message is in Quarantine; nothing of it is saved.")
+        return save_attachment(self.path(row), index, target)
+
+    # -- changing
+
+    def flag(self, ids: Sequence[int], add: str = "", remove: str = "", what: str = "changed") -> int:
+        """Add and remove flags (Maildir's letters); how many messages that concerned. Can be undone."""
+        with self._changing:
+            steps = []
+            for row in self._index.rows(ids):
+                if not set(add) - set(row.flags) and not set(remove) & set(row.flags):
+                    continue
+                entry = self._files.change_flags(row.folder, row.unique, add, remove, row.flags)
+                if self._placed(row, row.folder, entry) and entry is not None:
+                    steps.append(Step(row.id, row.folder, row.flags, row.folder, entry.unique))
+            self._history.remember(Change(_said(what, len(steps)), tuple(steps)))
+            return len(steps)
+
+    def seen(self, row: Row) -> bool:
+        """Note that a message was read: not worth undoing. Whether that was news."""
+        with self._changing:
+            current = self._index.row(row.id)
+            if current is None or not current.unread:
+                return False
+            entry = self._files.change_flags(current.folder, current.unique, SEEN, "", current.flags)
+            return self._placed(current, current.folder, entry)
+
+    def move(self, ids: Sequence[int], target: str, what: str = "") -> int:
+        """Move messages to `target`; how many were moved. Can be undone.
+
+        Quarantine is neither entered nor left this way: see `release`. Raises MailboxError, FolderError, OSError.
+        """
+        if target == QUARANTINE:
+            raise MailboxError("Only the checks put a message into Quarantine.")
+        with self._changing:
+            rows = self._index.rows(ids)
+            if any(row.folder == QUARANTINE for row in rows):
+                raise MailboxError("A message leaves Quarantine only by being released, or deleted for good.")
+            return self._move(rows, target, what or f"moved to {target}:")
+
+    def archive(self, ids: Sequence[int]) -> int:
+        """Move to Archive."""
+        return self.move(ids, ARCHIVE, "archived")
+
+    def delete(self, ids: Sequence[int]) -> int:
+        """Move to Trash. What is there already stays: see `purge`."""
+        return self.move(ids, TRASH, "deleted")
+
+    def purge(self, ids: Sequence[int]) -> int:
+        """Delete for good; can't be undone. How many were there."""
+        with self._changing:
+            rows = self._index.rows(ids)
+            gone = sum(self._files.remove(row.folder, row.unique, row.flags) for row in rows)
+            self._index.drop([row.id for row in rows])
+            return gone
+
+    def mark_spam(self, ids: Sequence[int]) -> int:
+        """Move to Junk, and learn that such mail is spam. Raises what `move` and the classifier raise."""
+        return self._judge(ids, JUNK, spam=True, what="marked as spam")
+
+    def mark_ham(self, ids: Sequence[int]) -> int:
+        """Move to the Inbox, and learn that such mail is none."""
+        return self._judge(ids, INBOX, spam=False, what="marked as not spam")
+
+    def undo(self) -> str | None:
+        """Take the last change back; what it was, or None when there is nothing to undo."""
+        with self._changing:
+            change = self._history.take()
+            if change is None:
+                return None
+            done = 0
+            for step in change.steps:
+                done += self._take_back(step, taught=change.taught)
+            if done == len(change.steps):
+                return change.what
+            return f"{change.what} ({len(change.steps) - done} of them are gone or were changed by another program)"
+
+    # -- keeping up
+
+    def refresh(self, progress: Callable[[int, int], None] | None = None) -> Changes:
+        """Make the index say what is on disk; see Index.update. Raises IndexUnavailable."""
+        from mail.message import summarise
+
+        return self._index.update(self._files, summarise, progress)
+
+    def stamps(self) -> tuple[object, ...]:
+        """Something that is another one when a program changed a folder: cheap enough to ask every few seconds."""
+        return tuple((name, self._files.stamp(name)) for name in self._files.names())
+
+    # -- drafts
+
+    def save_draft(self, unsent: Unsent, sender: Address, previous: str | None = None) -> str:
+        """Keep what was typed, durably; its name in Drafts. `previous` is what was kept of it before."""
+        from mail import drafts
+        from mail.compose import new_message_id
+        from mail.message import summarise
+
+        with self._changing:
+            data = drafts.write(unsent, sender, new_message_id(sender.address), self._now())
+            unique = self._files.add(DRAFTS, data, flags=DRAFT + SEEN)
+            self._index.take(self._files, DRAFTS, unique, summarise)
+            self._drop_draft(previous)
+            return unique
+
+    def open_draft(self, row: Row) -> Unsent:
+        """Go on with a draft. Raises MailboxError."""
+        from mail import drafts
+
+        return self._reading(row, drafts.read)
+
+    def discard_draft(self, unique: str) -> None:
+        """The draft was sent, or the user threw it away."""
+        with self._changing:
+            self._drop_draft(unique)
+
+    def hold(self, row: Row) -> Path:
+        """The message under a name that stays while a letter that passes it on is being written."""
+        place = self.profile.spool / f"forward-{row.unique}.eml"
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.hardlink_to(self.path(row))
+        return place
+
+    # -- Quarantine
+
+    def suspect(self, row: Row) -> Suspect:
+        """What may be shown of a message in Quarantine. Raises MailboxError."""
+        from mail.message import read_message
+        from storage.state import UserState
+
+        message = self._reading(row, read_message)
+        state = UserState(self.profile.state_file)
+        try:
+            found = state.why_quarantined(row.unique)
+        finally:
+            state.close()
+        return Suspect(found or "The reason was not kept.", message.headers, message.size)
+
+    def release(self, ids: Sequence[int]) -> int:
+        """Move from Quarantine to the Inbox, on the user's explicit word. Can be undone."""
+        with self._changing:
+            rows = [row for row in self._index.rows(ids) if row.folder == QUARANTINE]
+            return self._move(rows, INBOX, "released from Quarantine:")
+
+    # -- the outbox, as it is on disk
+
+    def outbox(self) -> list[Letter]:
+        """Letters and how far each has come, newest first; the agent at work changes them."""
+        outbox = self._outbox
+        return [] if outbox is None else outbox.entries()
+
+    def retry(self, message_id: str) -> bool:
+        """Have the failed and expired recipients of a letter tried again; False when there are none."""
+        outbox = self._outbox
+        return outbox is not None and outbox.retry(message_id, self._now())
+
+    def forget(self, message_id: str) -> None:
+        """Take a letter off the outbox."""
+        outbox = self._outbox
+        if outbox is not None:
+            outbox.forget(message_id)
+
+    # -- inside
+
+    @property
+    def _index(self) -> Index:
+        with self._opening:
+            if self._opened_index is None:
+                if not self.profile.exists:
+                    self.profile.create()
+                self._opened_index = Index.open(self.profile.index_file)
+            return self._opened_index
+
+    @property
+    def _outbox(self) -> Outbox | None:
+        from storage.outbox import Outbox
+
+        with self._opening:
+            if self._opened_outbox is None and self.profile.outbox_file.exists():
+                self._opened_outbox = Outbox(self.profile.outbox_file, self.profile.outbox_folder)
+            return self._opened_outbox
+
+    def _reading(self, row: Row, read: Callable[[Path], T]) -> T:
+        """Read the file though another program may rename it meanwhile."""
+        for _ in range(3):
+            try:
+                return read(self.path(row))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise MailboxError(f"The message can't be read: {error.strerror}. It stays where it is.") from error
+        raise MailboxError("This message is gone: another program moved or deleted it.")
+
+    def _placed(self, row: Row, folder: str, entry: Entry | None) -> bool:
+        """Tell the index where the message is now; False when it is gone."""
+        if entry is None:
+            self._index.drop([row.id])
+            return False
+        self._index.relocate(row.id, folder, entry)
+        return True
+
+    def _move(self, rows: Sequence[Row], target: str, what: str, marks: dict[int, bool | None] | None = None) -> int:
+        """Move them; what was moved before an error is remembered too, so that undo takes it back."""
+        steps = []
+        try:
+            for row in rows:
+                if row.folder == target:
+                    continue
+                entry = self._files.move(row.folder, row.unique, target, row.flags)
+                if self._placed(row, target, entry) and entry is not None:
+                    judged = marks.get(row.id) if marks else None
+                    steps.append(Step(row.id, row.folder, row.flags, target, entry.unique, judged))
+        finally:
+            self._history.remember(Change(_said(what, len(steps)), tuple(steps), marks is not None))
+        return len(steps)
+
+    def _judge(self, ids: Sequence[int], target: str, *, spam: bool, what: str) -> int:
+        with self._changing:
+            rows = [row for row in self._index.rows(ids) if row.folder != QUARANTINE]
+            marks = {row.id: self._teach(row, spam) for row in rows}
+            return self._move(rows, target, what, marks)
+
+    def _teach(self, row: Row, mark: bool | None) -> bool | None:
+        from mail.teaching import teach
+        from storage.state import UserState
+
+        state = UserState(self.profile.state_file)
+        try:
+            return self._reading(row, lambda path: teach(state, path, row.message_id or row.unique, mark))
+        finally:
+            state.close()
+
+    def _take_back(self, step: Step, *, taught: bool) -> bool:
+        row = self._index.row(step.row) or self._find(step.now_folder, step.now_unique)
+        if row is None or row.folder != step.now_folder:
+            return False
+        if taught:
+            self._teach(row, step.judged)
+        unique, known = row.unique, row.flags
+        if row.folder != step.folder:
+            entry = self._files.move(row.folder, unique, step.folder, known)
+            if not self._placed(row, step.folder, entry) or entry is None:
+                return False
+            unique, known = entry.unique, entry.flags
+        if known != step.flags:
+            return self._placed(row, step.folder, self._files.set_flags(step.folder, unique, step.flags, known))
+        return True
+
+    def _find(self, folder: str, unique: str) -> Row | None:
+        return next((row for row in self._all(folder) if row.unique == unique), None)
+
+    def _all(self, folder: str) -> Iterable[Row]:
+        ids = self._index.ids(folder)
+        for start in range(0, len(ids), 500):
+            yield from self._index.rows(ids[start : start + 500])
+
+    def _drop_draft(self, unique: str | None) -> None:
+        if unique is None:
+            return
+        row = self._find(DRAFTS, unique)
+        self._files.remove(DRAFTS, unique, row.flags if row else "")
+        if row is not None:
+            self._index.drop([row.id])
+
+
+def _said(what: str, count: int) -> str:
+    return f"{what} {count} message{'' if count == 1 else 's'}"
