@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ipaddress
+from hashlib import sha256
 
 import pytest
 from hypothesis import given
@@ -88,8 +89,6 @@ def test_an_unsolved_puzzle_is_refused() -> None:
 
 
 def test_the_puzzle_counts_zero_bits() -> None:
-    from hashlib import sha256
-
     assert contact.puzzle_bits(bytes(20)) == leading_zero_bits(sha256(bytes(20)).digest())
 
 
@@ -142,5 +141,5 @@ def test_a_place_to_join_may_name_the_key() -> None:
 
 @pytest.mark.parametrize("text", ["node.example:0", "node.example:4000/", "node.example:4000/short", "node.example"])
 def test_a_place_that_cant_be_joined_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="port|key|HOST"):
+    with pytest.raises(ValueError, match=r"port|key|HOST"):
         contact.parse_join(text)
