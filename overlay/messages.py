@@ -38,6 +38,12 @@ class _Message(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_un
     """Base of all messages: strict arrays."""
 
 
+def _check_optional(digest: bytes) -> None:
+    """There is one, or there is none: msgspec's lengths can't say that, but hand on this ValueError."""
+    if len(digest) not in (0, DIGEST_BYTES):
+        raise ValueError("a digest has 32 bytes")
+
+
 # Requests
 
 
@@ -71,6 +77,9 @@ class Fetch(_Message, frozen=True, tag=4):
     kind: KindNumber
     key: Key
     digest: OptionalDigest = b""
+
+    def __post_init__(self) -> None:
+        _check_optional(self.digest)
 
 
 class Delete(_Message, frozen=True, tag=5):
@@ -141,6 +150,9 @@ class Found(_Message, frozen=True, tag=102):
     token: Token
     bulk_port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
     fingerprint: OptionalDigest
+
+    def __post_init__(self) -> None:
+        _check_optional(self.fingerprint)
 
 
 class Done(_Message, frozen=True, tag=103):
@@ -214,7 +226,7 @@ _request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Req
 _answer_decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 PADDED: Literal[3] = 3
-"""An answer to somebody whose return path isn't proven has at most so many times the bytes of the request."""
+"""Whoever has no token yet is sent at most so many times the bytes of the request."""
 
 
 def encode(message: Request | Answer) -> bytes:
@@ -239,5 +251,18 @@ def decode_answer(data: bytes) -> Answer:
 
 
 def find_padding(k: int) -> bytes:
-    """Padding that lets the answer to a Find for k contacts be complete: a contact takes up to 57 bytes."""
-    return bytes(max(0, (120 + 57 * k) // PADDED - 60))
+    """Padding that lets the answer to a Find for k contacts be complete (the inverse of `affordable`)."""
+    return bytes(max(0, -(-(_FOUND_BYTES + _CONTACT_BYTES * k) // PADDED) - _FIND_BYTES))
+
+
+def affordable(received: int) -> int:
+    """How many contacts the answer to a Find of so many bytes may hold, with all that it makes the node send."""
+    return max(0, (PADDED * received - _FOUND_BYTES) // _CONTACT_BYTES)
+
+
+_FIND_BYTES = 99
+"""Bytes of UDP of a Find without padding."""
+_FOUND_BYTES = 210
+"""The same of a Found without contacts (136 with its share of the overhead), and of a ping to a new node (74)."""
+_CONTACT_BYTES = 60
+"""Of a contact with an IPv6 address (56), and its share of the datagrams' overhead (72 in 1,128)."""
