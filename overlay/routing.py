@@ -94,10 +94,8 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
             return False
         entry = bucket.entries.get(contact.id)
         if entry is not None:
-            if entry.contact != contact:
-                self._leave(entry.contact)
-                self._enter(contact)
-                entry.contact = contact
+            if entry.contact != contact and not self._move(entry, contact, bucket):
+                return False
             entry.seen, entry.failures = self._now(), 0
             bucket.entries.move_to_end(contact.id)
             return False
@@ -119,7 +117,8 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         bucket = self.bucket_of(contact.id)
         entry = bucket.entries.get(contact.id)
         if entry is None or entry.contact != contact:
-            bucket.waiting.pop(contact.id, None)
+            if bucket.waiting.get(contact.id) == contact:
+                del bucket.waiting[contact.id]
             return None
         entry.failures += 1
         if entry.failures >= FAILURES_ALONE:
@@ -158,13 +157,27 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         limit = self._now() - older_than
         return [i for i, bucket in enumerate(self.buckets[: deepest + 1]) if bucket.refreshed <= limit]
 
-    def _fits(self, contact: Contact, bucket: Bucket) -> bool:
-        """The limits by address range, which make an eclipse cost addresses."""
+    def _move(self, entry: Entry, contact: Contact, bucket: Bucket) -> bool:
+        """Whether a known node is taken to be at another address now: only when it fails at the known one."""
+        if entry.failures == 0:
+            return False
+        known, entry.contact = entry.contact, contact
+        self._leave(known)
+        # For the limits it counts as new there, or admissions would be bought cheaply and moved together later.
+        if self._fits(contact, bucket, moving=True):
+            self._enter(contact)
+            return True
+        entry.contact = known
+        self._enter(known)
+        return False
+
+    def _fits(self, contact: Contact, bucket: Bucket, *, moving: bool = False) -> bool:
+        """The limits by address range, which make an eclipse cost addresses. `moving`: it is in the bucket already."""
         if self._private and not routable(contact.ip, False):
             return True
         held = address_range(contact.ip)
         here = sum(1 for entry in bucket.entries.values() if address_range(entry.contact.ip) == held)
-        return here < RANGE_IN_BUCKET and self._ranges[held] < RANGE_IN_TABLE
+        return here - moving < RANGE_IN_BUCKET and self._ranges[held] < RANGE_IN_TABLE
 
     def _make_room(self, bucket: Bucket) -> bool:
         for identifier, entry in bucket.entries.items():
