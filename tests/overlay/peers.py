@@ -1,0 +1,213 @@
+"""Peers for tests: overlay protocols in a simulated world, honest ones and liars, over a store in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from overlay import messages
+from overlay.certificates import TrustStore
+from overlay.contact import Contact, node_id
+from overlay.datagram import Sealer
+from overlay.ids import distance
+from overlay.messages import Code
+from overlay.network import Network
+from overlay.protocol import OverlayProtocol
+from overlay.rpc import Handled, SealedRPC, Sender
+from overlay.service import Kept, Service, refusal
+from overlay.tokens import Tokens
+from tests.simulation.world import Transport, World
+
+PRIVATE = Network("test", private_addresses=True)
+PUBLIC = Network("test")
+
+
+@dataclass
+class MemoryStore:
+    """What a node keeps, as service.Store says, but in memory and without any limit."""
+
+    objects: dict[tuple[int, bytes], dict[bytes, tuple[bytes, set[bytes], int | None]]] = field(default_factory=dict)
+    stones: dict[tuple[int, bytes, bytes], bytes] = field(default_factory=dict)
+    inboxes: dict[bytes, dict[bytes, bytes]] = field(default_factory=dict)
+    full: bool = False
+    calls: int = 0
+
+    async def store(
+        self,
+        kind: int,
+        key: bytes,
+        digest: bytes,
+        content: bytes | Path,
+        *,
+        deleters: Iterable[bytes],
+        ttl: float,
+        sequence: int | None,
+    ) -> None:
+        self.calls += 1
+        await asyncio.sleep(0.01)
+        if self.full:
+            raise refusal(Code.NO_SPACE)
+        assert isinstance(content, bytes)
+        held = self.objects.setdefault((kind, key), {})
+        if sequence is not None:
+            for other, (_, _, known) in list(held.items()):
+                if other != digest and known is not None and known >= sequence:
+                    raise refusal(Code.STALE)
+                del held[other]
+        held[digest] = (content, set(deleters), sequence)
+
+    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept | None:
+        self.calls += 1
+        for known, (content, _, _) in self.objects.get((kind, key), {}).items():
+            if digest in (None, known):
+                return Kept(known, len(content), content)
+        return None
+
+    async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int:
+        self.calls += 1
+        self.stones[kind, key, deleter] = proof
+        held = self.objects.get((kind, key), {})
+        dropped = 0
+        for digest, (_, deleters, _) in list(held.items()):
+            if deleter in deleters:
+                deleters.discard(deleter)
+                if not deleters:
+                    del held[digest]
+                    dropped += 1
+        return dropped
+
+    async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None:
+        return self.stones.get((kind, key, deleter))
+
+    async def append(self, key: bytes, notification: bytes, ttl: float) -> bool:
+        self.calls += 1
+        inbox = self.inboxes.setdefault(key, {})
+        new = sha256(notification).digest() not in inbox
+        inbox[sha256(notification).digest()] = notification
+        return new
+
+    async def read(self, key: bytes, reader: bytes, limit: int, lease: float) -> tuple[list[bytes], bool]:
+        self.calls += 1
+        chosen: list[bytes] = []
+        waiting = list(self.inboxes.get(key, {}).values())
+        for notification in waiting:
+            if chosen and sum(map(len, chosen)) + len(notification) > limit:
+                break
+            chosen.append(notification)
+        return chosen, len(waiting) > len(chosen)
+
+    async def acknowledge(self, key: bytes, hashes: Iterable[bytes]) -> int:
+        self.calls += 1
+        inbox = self.inboxes.get(key, {})
+        return sum(inbox.pop(digest, None) is not None for digest in hashes)
+
+    def spool(self) -> Path:
+        raise NotImplementedError
+
+
+@dataclass
+class Peer:
+    """One participant: its protocol, its socket, what it keeps."""
+
+    protocol: OverlayProtocol
+    transport: Transport
+    contact: Contact
+    tokens: Tokens
+    store: MemoryStore
+    service: Service | None
+
+    def token_for(self, other: Peer | Liar) -> bytes:
+        return self.tokens.issue(other.contact.key, other.contact.ip)
+
+
+def new_key(world: World) -> X25519PrivateKey:
+    return X25519PrivateKey.from_private_bytes(world.chance.randbytes(32))
+
+
+def host(number: int) -> str:
+    """A private address; ranges don't count there."""
+    return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+
+
+async def start(
+    world: World,
+    ip: str,
+    *,
+    network: Network = PRIVATE,
+    is_node: bool = True,
+    trust: TrustStore | None = None,
+    port: int = 4000,
+    key: X25519PrivateKey | None = None,
+) -> Peer:
+    """A peer at this address. Its service judges by the world's wall clock."""
+    sealer = Sealer(key or new_key(world), network.name, world.chance.randbytes)
+    tokens = Tokens(world.time, world.chance.randbytes)
+    store = MemoryStore()
+    own = node_id(sealer.public)
+    service = Service(own, store, trust, tokens, world.wall) if is_node else None
+
+    def create() -> OverlayProtocol:
+        return OverlayProtocol(sealer, network, own, tokens, service, is_node=is_node, random=world.chance.randbytes)
+
+    transport, protocol = await world.create_datagram_endpoint(create, local_addr=(ip, port))
+    return Peer(protocol, transport, Contact(sealer.public, ip, port), tokens, store, service)
+
+
+async def grow(world: World, count: int, *, network: Network = PRIVATE) -> list[Peer]:
+    """So many nodes at hosts 1, 2, ..., each of which has met the others in an order of its own."""
+    peers = [await start(world, host(number), network=network) for number in range(1, count + 1)]
+    for peer in peers:
+        for other in world.chance.sample(peers, len(peers)):
+            peer.protocol.router.answered(other.contact)
+    return peers
+
+
+def closest(peers: Iterable[Peer], key: bytes, k: int) -> list[Contact]:
+    """The truth that lookups are held against."""
+    return sorted((peer.contact for peer in peers), key=lambda contact: distance(contact.id, key))[:k]
+
+
+class Liar:
+    """A peer with a key of its own that answers whatever `answer` makes up; None: nothing at all."""
+
+    def __init__(self, protocol: _Lying, transport: Transport, contact: Contact) -> None:
+        self.protocol = protocol
+        self.transport = transport
+        self.contact = contact
+
+
+class _Lying(SealedRPC):
+    answer: Callable[[Sender, messages.Request], Handled | None]
+
+    def handle(self, sender: Sender, request: messages.Request) -> Handled:
+        made_up = self.answer(sender, request)
+        return asyncio.get_running_loop().create_future() if made_up is None else made_up
+
+
+async def start_liar(
+    world: World,
+    ip: str,
+    answer: Callable[[Sender, messages.Request], Handled | None],
+    *,
+    key: X25519PrivateKey | None = None,
+) -> Liar:
+    """A liar at this address that says that it is a node."""
+    sealer = Sealer(key or new_key(world), "test", world.chance.randbytes)
+
+    def create() -> _Lying:
+        protocol = _Lying(sealer, is_node=True, random=world.chance.randbytes)
+        protocol.answer = answer
+        return protocol
+
+    transport, protocol = await world.create_datagram_endpoint(create, local_addr=(ip, 4000))
+    return Liar(protocol, transport, Contact(sealer.public, ip, 4000))
+
+
+def found(contacts: Iterable[Contact] = ()) -> messages.Found:
+    """An answer to a Find."""
+    return messages.Found([contact.wire for contact in contacts], bytes(16), 0, b"")

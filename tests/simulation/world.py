@@ -1,0 +1,189 @@
+"""A simulated world: an event loop with a clock of its own, and an in-memory UDP that delays, loses and repeats.
+
+The same seed gives the same trace, whatever PYTHONHASHSEED is and however busy the machine. Code that takes its
+clock, randomness and network from its loop and its arguments runs in it unchanged. TCP isn't simulated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import selectors
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Address = tuple[str, int]
+
+EPOCH = 1_800_000_000.0
+"""Wall-clock seconds when a world begins; its loop's clock begins at 0, like that of a machine just started."""
+
+
+@dataclass
+class Weather:
+    """What happens to datagrams: seconds of delay (evenly between the two), chances of loss and of a second copy."""
+
+    delay: tuple[float, float] = (0.005, 0.025)
+    loss: float = 0.0
+    duplication: float = 0.0
+
+
+class Deadlock(AssertionError):
+    """Somebody waits for what can never happen."""
+
+
+class _Clock(selectors.BaseSelector):
+    """Where a real loop would sleep until something comes in, this one's time jumps to the next timer."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise Deadlock("nothing is left to happen, and something still waits")
+        self.now += max(timeout, 0.0)
+        return []
+
+    def register(self, *_: object, **__: object) -> selectors.SelectorKey:
+        raise NotImplementedError("there are no real sockets in a simulated world")
+
+    def unregister(self, *_: object) -> selectors.SelectorKey:
+        raise NotImplementedError
+
+    def get_map(self) -> dict[Any, selectors.SelectorKey]:
+        return {}
+
+
+class Transport(asyncio.DatagramTransport):
+    """One simulated UDP socket."""
+
+    def __init__(self, world: World, address: Address, protocol: asyncio.DatagramProtocol) -> None:
+        super().__init__({"sockname": address if ":" not in address[0] else (*address, 0, 0)})
+        self._world = world
+        self._closing = False
+        self.address = address
+        self.protocol = protocol
+
+    def sendto(self, data: Any, addr: Any = None) -> None:
+        """As asyncio does: what no socket can send to is fatal, or an error; the rest goes on its way."""
+        if not isinstance(addr[1], int) or not 0 <= addr[1] <= 65535:
+            raise OverflowError("a real socket would now be closed for good")
+        if not self._closing:
+            self._world.carry(bytes(data), self.address, (str(addr[0]), addr[1]))
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._world.remove(self)
+            self._world.call_soon(self.protocol.connection_lost, None)
+
+    def abort(self) -> None:
+        self.close()
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+class World(asyncio.BaseEventLoop):
+    """An event loop in which a day passes in no time. Everything that is random comes from `chance`."""
+
+    def __init__(self, seed: int = 0, weather: Weather | None = None) -> None:
+        self._selector = _Clock()
+        super().__init__()
+        self._clock_resolution = 1e-9
+        self.chance = random.Random(seed)
+        self.weather = weather or Weather()
+        self.errors: list[dict[str, Any]] = []
+        """What was reported to the loop's exception handler: always to be empty."""
+        self.watch: Callable[[Address, Address, bytes], bool] = lambda source, target, data: True
+        """Sees each datagram; it is lost when this says False."""
+        self._sockets: dict[Address, Transport] = {}
+        self._apart: dict[str, int] = {}
+        self._trace = hashlib.sha256()
+        self.set_exception_handler(lambda loop, context: self.errors.append(context))
+
+    def play(self, story: Coroutine[Any, Any, T]) -> T:
+        """Run `story` to its end and close the world; fails when something raised out of sight."""
+        try:
+            return self.run_until_complete(story)
+        finally:
+            self.run_until_complete(self._end(asyncio.all_tasks(self)))
+            self.close()
+            assert not self.errors, self.errors
+
+    async def _end(self, left: set[asyncio.Task[Any]]) -> None:
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self.shutdown_asyncgens()
+
+    def wall(self) -> float:
+        """Seconds since the epoch, as a wall clock in this world shows them."""
+        return EPOCH + self.time()
+
+    @property
+    def trace(self) -> str:
+        """A digest of every datagram that was ever sent: when, from where, to where, what became of it."""
+        return self._trace.hexdigest()
+
+    # The network
+
+    def part(self, *groups: list[str]) -> None:
+        """Cut the network: hosts (IP literals) of one group reach one another, those in no group are one more."""
+        self._apart = {host: number for number, group in enumerate(groups, 1) for host in group}
+
+    def carry(self, data: bytes, source: Address, target: Address) -> None:
+        """Take a datagram on its way."""
+        kept = self.watch(source, target, data) and self.chance.random() >= self.weather.loss
+        copies = (1 + (self.chance.random() < self.weather.duplication)) if kept else 0
+        self._trace.update(repr((self.time(), source, target, copies)).encode() + data)
+        for _ in range(copies):
+            self.call_later(self.chance.uniform(*self.weather.delay), self._arrive, data, source, target)
+
+    def remove(self, socket: Transport) -> None:
+        """Forget a socket that is closed."""
+        self._sockets.pop(socket.address, None)
+
+    def _arrive(self, data: bytes, source: Address, target: Address) -> None:
+        socket = self._sockets.get(target)
+        if socket is not None and self._apart.get(source[0]) == self._apart.get(target[0]):
+            socket.protocol.datagram_received(data, source)
+
+    async def create_datagram_endpoint(  # type: ignore[override]
+        self, protocol_factory: Callable[[], Any], local_addr: Address | None = None, **_: object
+    ) -> tuple[Transport, Any]:
+        """A socket at an address of its own (say 10.0.0.7; no wildcards); port 0 takes a free one."""
+        host, port = local_addr or ("127.0.0.1", 0)
+        port = port or next(p for p in range(4000, 65536) if (host, p) not in self._sockets)
+        if (host, port) in self._sockets:
+            raise OSError(98, "address in use")
+        transport = Transport(self, (host, port), protocol_factory())
+        self._sockets[host, port] = transport
+        transport.protocol.connection_made(transport)
+        return transport, transport.protocol
+
+    # The loop
+
+    def time(self) -> float:
+        return self._selector.now
+
+    def run_in_executor(self, executor: Executor | None, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
+        """At once, here: threads would finish in an order of their own."""
+        done: asyncio.Future[T] = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        """There are none: datagrams arrive by timers."""
+
+    def _write_to_self(self) -> None:
+        """Nobody sleeps, so nobody needs to be woken."""
