@@ -101,3 +101,19 @@ def mutants(draw: st.DrawFn) -> bytes:
             case _:
                 data = data[:start] + draw(st.binary(max_size=8)) + data[end:]
     return data
+
+
+EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + b"EICAR-STANDARD-ANTIVIRUS-TEST" + b"-FILE!$H+H*"
+"""The scanners' test file, put together here so that no scanner takes this file for it."""
+
+
+def with_attachment(
+    content: bytes, name: str = "file.bin", encoding: str = "base64", text: str = "See attached."
+) -> bytes:
+    """A letter with one attachment."""
+    message = EmailMessage()
+    message["From"] = "mallory@example.org"
+    message["Subject"] = "For you"
+    message.set_content(text)
+    message.add_attachment(content, "application", "octet-stream", cte=encoding, filename=name)
+    return message.as_bytes()

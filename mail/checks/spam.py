@@ -1,0 +1,95 @@
+"""The spam checks: known spammers, the test line GTUBE, the score learned from the user's marks.
+
+What lives here turns what they find into verdicts. How the score is made is mail/checks/bayes.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from mail.checks.bayes import Classifier
+from mail.checks.pipeline import Clean, Letter, Spam, Verdict
+from mail.checks.tokens import tokens
+from mail.message import read_message
+from overlay.address import AddressError, normalise_address
+
+SPAM_FROM = 0.9
+"""The score from which a message is spam (SpamBayes: 0.9). Below it is shown: a letter lost in Junk costs more."""
+
+GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*" + "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL" + "*C.34X"
+"""The line that every spam filter takes for spam (spamassassin's specification), put together here so that it isn't in
+this file."""
+
+
+class KnownSpammers:
+    """Senders whose mail goes to Junk: addresses, or whole domains as `@example.org` or `example.org`."""
+
+    name = "known spammers"
+
+    def __init__(self, listed: Iterable[str]) -> None:
+        self._listed = frozenset(_key(entry) for entry in listed if entry.strip())
+
+    def check(self, letter: Letter) -> Verdict:
+        """Spam when the verified sender or From is listed, or its domain or one above it. Raises OSError."""
+        if not self._listed:
+            return Clean()
+        for address in (letter.sender, read_message(letter.path).sender.address):
+            key = _key(address)
+            domain = key.rpartition("@")[2]
+            labels = domain.split(".")[-20:]
+            names = (key, *(f"@{'.'.join(labels[at:])}" for at in range(len(labels))))
+            if address and any(name in self._listed for name in names):
+                return Spam(1.0, f"{address} is on the list of known spammers")
+        return Clean()
+
+
+class Gtube:
+    """The test of whether spam checks run at all."""
+
+    name = "spam test line"
+
+    def check(self, letter: Letter) -> Verdict:
+        """Spam when the text holds GTUBE. Raises OSError."""
+        return Spam(1.0, "it holds the test line GTUBE") if GTUBE in read_message(letter.path).text else Clean()
+
+
+class LearnedSpam:
+    """What the user's own marks say."""
+
+    name = "learned from your marks"
+
+    def __init__(self, classifier: Classifier, spam_from: float = SPAM_FROM) -> None:
+        self._classifier = classifier
+        self._spam_from = spam_from
+
+    def check(self, letter: Letter) -> Verdict:
+        """Spam from a score of `spam_from`; an untrained classifier has no opinion. Raises OSError."""
+        opinion = self._classifier.score(tokens(read_message(letter.path)))
+        if opinion.score < self._spam_from:
+            return Clean()
+        return Spam(opinion.score, "like what you marked: " + ", ".join(opinion.because))
+
+
+def mark(classifier: Classifier, path: Path, *, spam: bool, was: bool | None = None) -> None:
+    """Learn the message at `path` as spam or not; `was` is how it was learned before, which is taken back.
+
+    Raises OSError.
+    """
+    if was == spam:
+        return
+    found = tokens(read_message(path))
+    if was is not None:
+        classifier.unlearn(found, spam=was)
+    classifier.learn(found, spam=spam)
+
+
+def _key(entry: str) -> str:
+    entry = entry.strip()
+    local, _, domain = entry.rpartition("@")
+    try:
+        if local:
+            return normalise_address(entry)
+        return "@" + normalise_address(f"x@{domain}").rpartition("@")[2]
+    except AddressError:
+        return entry.casefold()

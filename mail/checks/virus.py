@@ -1,0 +1,137 @@
+"""The virus check that is always there: YARA-X rules over the message and over every part of it, decoded.
+
+What lives here loads rules and hands files to them. The rules themselves are rules/*.yar; taking archives apart is
+to come, beside `_leaves`. ClamAV's daemon is mail/checks/clamd.py's.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import yara_x
+
+from mail import mime, plain, transfer
+from mail.checks.pipeline import Clean, Infected, Letter, Unchecked, Verdict
+from mail.mime import Part
+
+RULES = Path(__file__).parent / "rules"
+TIMEOUT = 60
+"""Seconds for one file; 25 MB take about 0.1."""
+IN_MEMORY = 1024 * 1024
+"""Bytes of a decoded part that are scanned without a file."""
+MESSAGE_DEPTH = 4
+"""Encoded messages within one another that are opened; those that lie there plainly are part of the walk."""
+
+
+class RulesError(Exception):
+    """The virus rules can't be used; the message says which file and why."""
+
+
+def load_rules(folders: Sequence[Path] = (RULES,)) -> yara_x.Rules:
+    """The rules of every *.yar in `folders`, each file in a namespace of its own. Raises RulesError.
+
+    Rules may use what `_Scan` tells them: `kind` ("message", "text", "attachment") and `file_name`.
+    """
+    compiler = yara_x.Compiler(includes_enabled=False)
+    compiler.define_global("kind", "")
+    compiler.define_global("file_name", "")
+    files = [path for folder in folders for path in sorted(folder.glob("*.yar"))]
+    if not files:
+        raise RulesError(f"There are no virus rules (*.yar) in {', '.join(map(str, folders))}; install p2pmail again.")
+    for path in files:
+        try:
+            compiler.new_namespace(path.stem)
+            compiler.add_source(path.read_text(encoding="utf-8"), origin=path.name)
+        except (OSError, UnicodeDecodeError, yara_x.CompileError) as error:
+            raise RulesError(f"The virus rules in {path} can't be used: {str(error).splitlines()[0]}") from error
+    return compiler.build()
+
+
+class YaraCheck:
+    """Scans the file as it stands and every decoded part; what is saved later was scanned (mail/transfer.py)."""
+
+    name = "virus rules"
+
+    def __init__(self, rules: yara_x.Rules | None = None) -> None:
+        self._rules = rules if rules is not None else load_rules()
+
+    def check(self, letter: Letter) -> Verdict:
+        """Infected by the first rule that matches; Unchecked when parts may be hidden. Raises OSError."""
+        try:
+            return _Scan(self._rules).message(letter.path, 0)
+        except yara_x.TimeoutError:
+            return Unchecked(f"the scan took more than {TIMEOUT} seconds")
+        except yara_x.ScanError as error:
+            return Unchecked(f"the scan failed: {plain.line(str(error))[:200]}")
+
+
+class _Scan:
+    """One message's scan. A scanner belongs to one thread, so each has its own."""
+
+    def __init__(self, rules: yara_x.Rules) -> None:
+        self._scanner = yara_x.Scanner(rules)
+        self._scanner.set_timeout(TIMEOUT)
+
+    def message(self, path: Path, depth: int) -> Verdict:
+        found = self._file(path, "message", "")
+        if found:
+            return Infected(found)
+        with path.open("rb") as file:
+            structure = mime.walk(file)
+            unsure = [defect for defect in structure.defects if defect in mime.UNSEEN]
+            for part in _leaves(structure.parts):
+                verdict = self._part(file, part, depth)
+                if isinstance(verdict, Infected):
+                    return verdict
+                if isinstance(verdict, Unchecked):
+                    unsure.append(mime.Defect.TOO_DEEP)
+        return Unchecked(unsure[0]) if unsure else Clean()
+
+    def _part(self, file: BinaryIO, part: Part, depth: int) -> Verdict:
+        name = plain.line(part.file_name)[:1000]
+        text = part.content_type in ("text/plain", "text/html") and not name and part.disposition != "attachment"
+        kind = "text" if text else "attachment"
+        message = part.content_type.startswith("message/") or name.lower().endswith(".eml")
+        data, more = transfer.head(file, part, IN_MEMORY)
+        if not more and not message:
+            found = self._told(kind, name).scan(data).matching_rules
+            return Infected(_name(found)) if found else Clean()
+        with _decoded(file, part) as path:
+            identifier = self._file(path, kind, name)
+            if identifier:
+                return Infected(identifier)
+            if not message:
+                return Clean()
+            return self.message(path, depth + 1) if depth < MESSAGE_DEPTH else Unchecked(mime.Defect.TOO_DEEP)
+
+    def _file(self, path: Path, kind: str, name: str) -> str:
+        found = self._told(kind, name).scan_file(str(path)).matching_rules
+        return _name(found) if found else ""
+
+    def _told(self, kind: str, name: str) -> yara_x.Scanner:
+        self._scanner.set_global("kind", kind)
+        self._scanner.set_global("file_name", name)
+        return self._scanner
+
+
+def _leaves(parts: Sequence[Part]) -> Iterator[Part]:
+    """The parts with content of their own, those within forwarded messages too."""
+    return (part for part in parts if not part.children)
+
+
+def _name(found: Sequence[yara_x.Rule]) -> str:
+    return str(found[0].identifier).replace("_", " ")
+
+
+@contextmanager
+def _decoded(file: BinaryIO, part: Part) -> Iterator[Path]:
+    """The part's content in a file that only we can read, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="p2pmail-scan-") as folder:
+        path = Path(folder) / "part"
+        with path.open("xb") as out:
+            transfer.copy(file, part, out)
+        yield path
