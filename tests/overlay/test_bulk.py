@@ -421,27 +421,51 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "why"),
     [
-        endless,
-        Answer(200, bytes(2000)),
-        Answer(200, bytes(10), length=1 << 40),
-        Answer(200, bytes(10), length=500),
-        Answer(200, bytes(2000), "Transfer-Encoding: chunked", length=-1),
-        Answer(200, b"not what was asked for"),
-        Answer(206, b"a part that nobody wanted"),
-        Answer(302, b"", "Location: https://127.0.0.1/elsewhere"),
-        Answer(500, b"<html>"),
-        Answer(200, b"x", "X: " + "x" * 100_000),
-        Answer(999),
+        (endless, "sends more than the 1000 bytes"),
+        (Answer(200, bytes(2000), "Transfer-Encoding: chunked", length=-1), "over HTTPS"),
+        (Answer(200, b"fff\r\n" + bytes(4095), "Transfer-Encoding: chunked", length=-1), "more than the 1000 bytes"),
+        (Answer(200, bytes(2000)), "would send 2000 bytes, more than the 1000"),
+        (Answer(200, bytes(10), length=1 << 40), "would send"),
+        (Answer(200, bytes(10), length=500), "over HTTPS"),
+        (Answer(200, b"not what was asked for"), "something else"),
+        (Answer(206, b"a part that nobody wanted"), "status 206"),
+        (Answer(500, b"<html>"), "status 500"),
+        (Answer(200, b"x", "X: " + "x" * 100_000), "over HTTPS"),
+        (Answer(999), "status 999"),
     ],
 )
-async def test_an_answer_that_is_too_long_or_wrong_is_no_answer(answer: Answer) -> None:
+async def test_an_answer_that_is_too_long_or_wrong_is_no_answer(answer: Answer, why: str) -> None:
     async with node_that(answer) as (client, node):
-        with pytest.raises(NoAnswer) as error:
+        with pytest.raises(NoAnswer, match=why) as error:
             await client.fetch(node, Kind.BODY, KEY, bytes(32), 1000)
         assert str(node.bulk_port) in str(error.value)
         assert "html" not in str(error.value)
+
+
+async def test_a_node_can_not_send_its_asker_elsewhere() -> None:
+    async def redirecting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        port = writer.get_extra_info("sockname")[1]
+        request = await reader.readuntil(b"\r\n\r\n")
+        to = f"Location: https://127.0.0.1:{port}/elsewhere"
+        answer = Answer(200, b"followed") if b"elsewhere" in request else Answer(302, b"", to)
+        writer.write(answer.data)
+        await hang_up(writer)
+
+    async with node_that(redirecting) as (client, node):
+        with pytest.raises(NoAnswer, match="status 302"):
+            await client.fetch(node, Kind.BODY, KEY, None, 1000)
+
+
+async def test_an_object_whose_file_has_lost_its_end_does_not_look_whole(tmp_path: Path) -> None:
+    async with door(tmp_path) as world:
+        await world.client.store(world.located, Kind.BODY, KEY, LARGE, ttl=1.0)
+        kept = world.store.objects[Kind.BODY, KEY][hashlib.sha256(LARGE).digest()].content
+        assert isinstance(kept, Path)
+        kept.write_bytes(LARGE[:-1])
+        with pytest.raises(NoAnswer):
+            await world.client.fetch(world.located, Kind.BODY, KEY, None, MAX_OBJECT)
 
 
 async def test_a_node_that_stays_silent_is_waited_for_no_longer_than_patience_lasts() -> None:
