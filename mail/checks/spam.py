@@ -6,8 +6,6 @@ What lives here turns what they find into verdicts. How the score is made is mai
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
-
 from mail.checks.bayes import Classifier
 from mail.checks.pipeline import Clean, Letter, Spam, Verdict
 from mail.checks.tokens import tokens
@@ -69,19 +67,6 @@ class LearnedSpam:
         if opinion.score < self._spam_from:
             return Clean()
         return Spam(opinion.score, "like what you marked: " + ", ".join(opinion.because))
-
-
-def mark(classifier: Classifier, path: Path, *, spam: bool, was: bool | None = None) -> None:
-    """Learn the message at `path` as spam or not; `was` is how it was learned before, which is taken back.
-
-    Raises OSError.
-    """
-    if was == spam:
-        return
-    found = tokens(read_message(path))
-    if was is not None:
-        classifier.unlearn(found, spam=was)
-    classifier.learn(found, spam=spam)
 
 
 def _key(entry: str) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mail.checks.bayes import LEAST_TRAINED, MESSAGES, NO_OPINION, Classifier, TokenCounts
 from mail.checks.pipeline import Clean, Letter, Spam
-from mail.checks.spam import GTUBE, Gtube, KnownSpammers, LearnedSpam, mark
+from mail.checks.spam import GTUBE, Gtube, KnownSpammers, LearnedSpam
 from mail.checks.tokens import LONGEST, TOKEN_LIMIT, tokens
 from mail.message import read_message
 from storage.state import UserState
@@ -173,33 +173,22 @@ def test_a_flood_of_words_is_bounded_and_leaves_sender_and_subject(tmp_path: Pat
     assert not any(len(token) > LONGEST for token in found if ":" not in token)
 
 
-def test_marks_are_learned_moved_and_lead_to_junk(tmp_path: Path) -> None:
+def test_what_was_marked_leads_to_junk(tmp_path: Path) -> None:
     state = UserState(tmp_path / "state.sqlite")
     try:
         classifier = Classifier(state)
         for number in range(6):
-            spam = _letter(
-                tmp_path, f"From: eve{number}@spam.example\nSubject: lottery\n\nYou won the casino prize {number}\n"
-            )
-            mark(classifier, spam.path, spam=True)
-            ham = _letter(
-                tmp_path, f"From: bob{number}@example.net\nSubject: lunch\n\nMeeting in the garden on thursday\n"
-            )
-            mark(classifier, ham.path, spam=False)
+            spam = f"From: eve{number}@spam.example\nSubject: lottery\n\nYou won the casino prize {number}\n"
+            classifier.learn(tokens(read_message(_letter(tmp_path, spam).path)), spam=True)
+            ham = f"From: bob{number}@example.net\nSubject: lunch\n\nMeeting in the garden on thursday\n"
+            classifier.learn(tokens(read_message(_letter(tmp_path, ham).path)), spam=False)
+        assert state.tokens(["casino", MESSAGES]) == {"casino": (6, 0), MESSAGES: (6, 6)}
         check = LearnedSpam(classifier)
-        other = _letter(tmp_path, "From: zoe@spam.example\nSubject: lottery\n\nThe casino has your prize\n")
-        verdict = check.check(other)
+        verdict = check.check(
+            _letter(tmp_path, "From: z@spam.example\nSubject: lottery\n\nThe casino has your prize\n")
+        )
         assert isinstance(verdict, Spam)
         assert verdict.why.startswith("like what you marked: ")
-        mark(classifier, other.path, spam=True)
-        counted = state.tokens(["casino", MESSAGES])
-        mark(classifier, other.path, spam=False, was=True)
-        assert state.tokens(["casino", MESSAGES]) == {
-            "casino": (counted["casino"][0] - 1, 1),
-            MESSAGES: (counted[MESSAGES][0] - 1, counted[MESSAGES][1] + 1),
-        }
-        mark(classifier, other.path, spam=False, was=False)
-        assert state.tokens([MESSAGES])[MESSAGES] == (6, 7)
         assert isinstance(check.check(_letter(tmp_path, "Subject: lunch\n\nThe meeting in the garden\n")), Clean)
     finally:
         state.close()
