@@ -6,6 +6,7 @@ What lives here turns what they find into verdicts. How the score is made is mai
 from __future__ import annotations
 
 from collections.abc import Iterable
+
 from mail.checks.bayes import Classifier
 from mail.checks.pipeline import Clean, Letter, Spam, Verdict
 from mail.checks.tokens import tokens

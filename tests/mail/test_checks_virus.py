@@ -171,7 +171,8 @@ def test_encoded_messages_within_one_another_are_bounded(check: YaraCheck, place
 
 @given(data=mutants() | st.binary(max_size=300))
 def test_no_bytes_make_the_scan_fail(check: YaraCheck, place: Path, data: bytes) -> None:
-    assert _verdict(check, place, data) == Clean()
+    # One fixture is rightly found: a program whose name reads backwards.
+    assert _verdict(check, place, data) in (Clean(), Infected("Executable With Direction Override"))
 
 
 def test_several_threads_scan_at_once(check: YaraCheck, tmp_path: Path) -> None:
