@@ -7,17 +7,16 @@ rest to the Inbox. Its bytes stay as they were sent.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
-from mail.checks.pipeline import Clean, Infected, Pipeline, Spam, Unchecked, Verdict
+from mail.checks.pipeline import Letter, Pipeline, Place
 from mail.message import read_message, summarise
 from mail.notification import Notification
 from overlay.address import AddressError, normalise_address
 from storage.folders import Folders
 from storage.index import Index, IndexUnavailable
 from storage.state import UserState
-
-INBOX, JUNK, QUARANTINE = "Inbox", "Junk", "Quarantine"
 
 
 class Filing:
@@ -44,28 +43,17 @@ class Filing:
         if reason:
             self._state.quarantined(unique, reason)
         self._folders.add(folder, spooled, consume=True, unique=unique)
-        try:
+        with suppress(IndexUnavailable):  # it can be rebuilt from the folders; the mail is safe
             self._index.take(self._folders, folder, unique, summarise)
-        except IndexUnavailable:
-            pass  # the index can be rebuilt from the folders; the mail is safe
         return folder
 
-    def _place(self, spooled: Path, notification: Notification) -> tuple[str, str]:
+    def _place(self, spooled: Path, notification: Notification) -> tuple[Place, str]:
         """The folder, and why where that isn't the Inbox."""
-        verdict: Verdict = self._checks.check(spooled)
-        match verdict:
-            case Infected(name):
-                return QUARANTINE, f"infected: {name}"
-            case Unchecked(why):
-                return QUARANTINE, f"could not be checked: {why}"
-            case Spam(_, why):
-                folder, reason = JUNK, f"spam: {why}"
-            case Clean():
-                folder, reason = INBOX, ""
+        report = self._checks.run(Letter(spooled, notification.sender))
         claimed = read_message(spooled).sender.address
-        if not _same(claimed, notification.sender):
-            return QUARANTINE, f"says it is from {claimed or 'nobody'}, but {notification.sender} sent it"
-        return folder, reason
+        if report.place is not Place.QUARANTINE and not _same(claimed, notification.sender):
+            return Place.QUARANTINE, f"says it is from {claimed or 'nobody'}, but {notification.sender} sent it"
+        return report.place, "" if report.place is Place.INBOX else str(report)
 
 
 def _same(claimed: str, proven: str) -> bool:

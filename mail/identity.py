@@ -10,8 +10,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from mail.keys import KeyPair, due, generate_pair, pair_from_secret, retire_after
 from overlay.card import make_card
 from overlay.ownership import Owner
-from storage.keyring import EncryptionKey, Keyring
+from storage import keyring as keys
+from storage.keyring import Keyring, KeyringError
 from storage.profile import Profile
+
+
+class NotJoined(KeyringError):
+    """The keyring has no certified address yet."""
 
 
 class Identity:
@@ -27,50 +32,58 @@ class Identity:
         return cls(Keyring.open(profile.keyring_file, passphrase))
 
     @property
-    def address(self) -> str:
-        """The user's address, normalised."""
-        return self.keyring.keys.address
-
-    @property
     def waiting(self) -> bool:
         """Whether the authority's answer hasn't come yet."""
-        return not self.keyring.keys.certificates
+        return self.keyring.identity is None
+
+    @property
+    def address(self) -> str:
+        """The user's address, normalised; also while the authority's answer hasn't come. Raises NotJoined."""
+        pending = self.keyring.pending
+        return pending.address if self.keyring.identity is None and pending is not None else self._certified.address
 
     @property
     def owner(self) -> Owner:
-        """What proves that the address is hers."""
-        keys = self.keyring.keys
-        return Owner(keys.certificates[0], Ed25519PrivateKey.from_private_bytes(keys.signing).sign)
+        """What proves that the address is hers. Raises NotJoined."""
+        who = self._certified
+        return Owner(who.certificate, Ed25519PrivateKey.from_private_bytes(who.private_key).sign)
 
     def pairs(self) -> dict[bytes, KeyPair]:
         """Her encryption keys by key id, the retired ones too: mail to an older card still opens."""
-        found: dict[bytes, KeyPair] = {}
-        known = {pair.secret: pair for pair in self._pairs.values()}
-        for kept in self.keyring.keys.encryption:
-            pair = known.get(kept.secret) or pair_from_secret(kept.secret, kept.created)
-            found[pair.key_id] = pair
-        self._pairs = found
-        return found
+        kept = {key.key_id: key for key in self.keyring.encryption_keys}
+        self._pairs = {
+            key_id: self._pairs.get(key_id) or pair_from_secret(key.secret, key.created) for key_id, key in kept.items()
+        }
+        return self._pairs
 
     def rotate(self, now: float) -> bool:
         """Make a new encryption key when one is due, and destroy those past their time; whether there is a new one.
 
         The new key is on disk before this returns: a card never offers a key that a crash could lose.
         """
-        kept = [key for key in self.keyring.keys.encryption if not key.retire_after or key.retire_after > now]
-        current = next((key for key in kept if not key.retire_after), None)
-        fresh = current is None or due(current.created, now)
-        if fresh:
-            kept = [
-                key if key.retire_after else EncryptionKey(key.secret, key.created, retire_after(now)) for key in kept
-            ]
-            kept.insert(0, EncryptionKey(generate_pair(now).secret, now))
-        if tuple(kept) != self.keyring.keys.encryption:
-            self.keyring.change(encryption=tuple(kept))
-        return fresh
+        self.keyring.destroy_retired(now)
+        current = self._current()
+        if current is not None and not due(current.created, now):
+            return False
+        pair = generate_pair(now)
+        self.keyring.add_encryption_key(
+            keys.EncryptionKey(pair.key_id, pair.secret, now), retire_others_after=retire_after(now)
+        )
+        return True
 
     def card(self, now: float) -> bytes:
-        """Her card with the encryption key in use."""
-        current = next(key for key in self.keyring.keys.encryption if not key.retire_after)
-        public = pair_from_secret(current.secret, current.created).public
-        return make_card(self.owner, public, int(now * 1000))
+        """Her card with the encryption key in use. Raises NotJoined."""
+        current = self._current()
+        if current is None:
+            raise NotJoined("The keyring has no encryption key in use.")
+        return make_card(self.owner, self.pairs()[current.key_id].public, int(now * 1000))
+
+    def _current(self) -> keys.EncryptionKey | None:
+        in_use = [key for key in self.keyring.encryption_keys if key.retire_after is None]
+        return max(in_use, key=lambda key: key.created, default=None)
+
+    @property
+    def _certified(self) -> keys.Identity:
+        if self.keyring.identity is None:
+            raise NotJoined("This profile has no address yet: paste an invite with `p2pmail join`.")
+        return self.keyring.identity

@@ -99,3 +99,12 @@ def _tls(path: Path, now: float) -> TLSIdentity:
         identity = make_identity(now)
         durable.write(path, identity.pem)
         return identity
+
+
+def stored_node_id(folder: Path) -> str:
+    """The id (hex) of the node whose state lies in `folder`; empty when there was none yet."""
+    try:
+        key = X25519PrivateKey.from_private_bytes((folder / "node.key").read_bytes())
+    except (OSError, ValueError):
+        return ""
+    return node_id(key.public_key().public_bytes_raw()).hex()

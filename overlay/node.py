@@ -23,8 +23,9 @@ from kademlia.network import Server
 
 from overlay.bulk import BulkDoor
 from overlay.bulk_client import BulkClient
+from overlay.bulk_limits import Limits
 from overlay.certificates import TrustStore
-from overlay.contact import Contact, host_port, key_text, node_id, parse_join, parse_key, puzzle_bits
+from overlay.contact import Contact, WireContact, host_port, key_text, node_id, parse_join, parse_key, puzzle_bits
 from overlay.datagram import Sealer
 from overlay.errors import Malformed, NoAnswer, OverlayError, Refused
 from overlay.ids import distance
@@ -167,7 +168,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self.id = node_id(self.sealer.public)
         self.store = store
         self.service: Service | None = None
-        self.bulk_client = BulkClient(self.sealer.public)
+        self.bulk_client = BulkClient(self.sealer.public, checked=self._checked)
         self.ip, self.port = "", 0
         self._tls = tls
         self._door: BulkDoor | None = None
@@ -309,10 +310,14 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
     async def _open_door(self, interface: str) -> None:
         assert self.service is not None
         identity = self._tls or make_identity(self.now())
-        door = BulkDoor(self.service, self.protocol.tokens, identity, self.closest, self.located)
+        limits = Limits(loopback_free=self.network.private_addresses)
+        door = BulkDoor(self.service, self.protocol.tokens, identity, self.closest, self.located, limits)
         await door.start(interface, self.port)
         self._door = door
         self.protocol.bulk_port, self.protocol.fingerprint = self.port, identity.fingerprint
+
+    def _checked(self, wire: WireContact) -> Contact:
+        return self.protocol.checked(wire)
 
     def _close_udp(self) -> None:
         if self.transport is not None:

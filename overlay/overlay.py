@@ -162,6 +162,12 @@ class Overlay:
             raise NotFound("None of the closest nodes has it.")
         return list(dict.fromkeys(data for _, data in results.done))
 
+    async def copies(self, kind: int, key: bytes) -> int:
+        """How many of the closest 2k nodes have the object. Raises Unreachable."""
+        nodes = await self.closest(key, 2 * self.k)
+        results = await replicate(nodes, lambda at: self._caller.fetch(at, kind, key, None), len(nodes), len(nodes))
+        return len(results.done)
+
     async def read_inbox(
         self, key: bytes, owner: Owner, *, max_ops: int | None = None, max_connections: int | None = None
     ) -> list[Reading]:

@@ -13,6 +13,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -342,6 +343,19 @@ def open_node_store(
     fresh = NodeStore(folder, quota=quota, now=now, retention=retention)
     fresh.set_aside = aside
     return fresh
+
+
+def stored_usage(folder: Path) -> Usage | None:
+    """What the store in `folder`, which nobody need have opened, keeps (quota 0: not known here). None: no store."""
+    path = folder / "store.sqlite"
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            objects, size, inboxes, tombstones = _totals(connection)
+    except sqlite3.Error:
+        return None
+    return Usage(objects, size, 0, inboxes, tombstones)
 
 
 def _totals(connection: sqlite3.Connection) -> tuple[int, int, int, int]:

@@ -1,0 +1,251 @@
+"""The user agent at work: one profile's sending, receiving and node, put together and kept going (paper, section 2.1).
+
+Runs in one event loop; nothing here decides about mail. The screen talks to it through mail/agent_thread.py, commands
+make one and call `sync`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+
+from mail.availability import Availability
+from mail.checks.standard import standard_pipeline
+from mail.control import ControlServer
+from mail.directory import Directory
+from mail.events import Event, NodeStatus, Trouble
+from mail.filing import Filing
+from mail.identity import Identity
+from mail.peer import open_client, open_system_node, read_network_file
+from mail.probes import Probes
+from mail.receiving import Reader, Receiving
+from mail.sending import Sending
+from overlay.certificates import TrustStore
+from overlay.errors import OverlayError
+from overlay.network import Network
+from overlay.node import Node
+from overlay.overlay import Overlay
+from storage.index import Index
+from storage.outbox import Outbox
+from storage.profile import Profile
+from storage.state import UserState
+
+log = logging.getLogger(__name__)
+
+PUBLISH_EVERY = 86400.0
+"""Seconds between publications of our card, so that nodes that came meanwhile have it too."""
+REVOCATIONS_EVERY = 3600.0
+SHORTEST_PAUSE = 0.2
+LONGEST_PAUSE = 60.0
+RETRY = 10.0
+"""Seconds before work that failed is tried again."""
+
+
+class Agent:
+    """One user's agent, joined to the overlay. Make it with `open`; end it with `close`."""
+
+    def __init__(
+        self, profile: Profile, identity: Identity, node: Node, tell: Callable[[Event], None], now: Callable[[], float]
+    ) -> None:
+        self.profile = profile
+        self.identity = identity
+        self.node = node
+        self._tell = tell
+        self._now = now
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._syncing = asyncio.Lock()
+        self._locks = ExitStack()
+        self._control: ControlServer | None = None
+        self.state = UserState(profile.state_file)
+        self.outbox = Outbox(profile.outbox_file)
+        self._index = Index.open(profile.index_file)
+        assert node.trust is not None
+        self._trust: TrustStore = node.trust
+        self.probes = Probes(self.state, node.network.k, profile.config.target)
+        self.overlay = Overlay(node, lambda: self.probes.k)
+        self.directory = Directory(self.overlay, self._trust, now)
+        checks = standard_pipeline(self.state, profile.config.known_spammers, profile.config.clamd)
+        filing = Filing(profile.folders(), self._index, checks, self.state)
+        self._sending = Sending(self.outbox, self.overlay, self.directory, identity.owner, tell, now)
+        self._receiving = Receiving(
+            self.state, self.overlay, self._trust, self._reader, filing, profile.spool, tell, now
+        )
+
+    @classmethod
+    async def open(
+        cls,
+        profile: Profile,
+        identity: Identity,
+        *,
+        network: Network | None = None,
+        join: Sequence[str] = (),
+        listen: str | None = None,
+        tell: Callable[[Event], None] = lambda _: None,
+        now: Callable[[], float] = time.time,
+    ) -> Agent:
+        """Join the overlay and take the profile's agent lock.
+
+        With `listen` (or the configuration's mode "node") this is a system node too. Raises ProfileBusy when another
+        process is this profile's agent, NoNetwork, CantListen, OSError, DatabaseError.
+        """
+        with ExitStack() as locks:
+            locks.enter_context(profile.lock("agent"))
+            known = network or await asyncio.to_thread(read_network_file, profile.network_file)
+            places = (*join, *profile.config.join)
+            if listen is not None or profile.config.mode == "node":
+                place = listen or profile.config.listen
+                node = await open_system_node(profile, known, listen=place, join=places, now=now)
+            else:
+                node = await open_client(profile, known, join=places, now=now)
+            try:
+                agent = cls(profile, identity, node, tell, now)
+                agent._control = ControlServer(profile.control_socket, agent.answer)
+                await agent._control.start()
+            except BaseException:
+                await node.stop()
+                raise
+            agent._locks = locks.pop_all()
+        return agent
+
+    async def close(self) -> None:
+        """Stop in good order; what waits in the outbox stays there."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._control is not None:
+            await self._control.close()
+        await self.node.stop()
+        for part in (self.outbox, self.state, self._index):
+            await asyncio.to_thread(part.close)
+        self._locks.close()
+
+    # Work
+
+    async def sync(self, *, everything: bool = True) -> int:
+        """Send what waits, collect what has come; messages filed. Raises Unreachable when nobody answers."""
+        async with self._syncing:
+            await self._sending.run(everything=everything)
+            return await self._receiving.run(everything=everything)
+
+    async def send(self) -> None:
+        """Try to send everything that waits; what fails is in the outbox, with its reason."""
+        async with self._syncing:
+            await self._sending.run(everything=True)
+
+    async def publish_card(self) -> None:
+        """Put our card at the k closest nodes, with a new encryption key when one is due. Raises OverlayError."""
+        await asyncio.to_thread(self.identity.rotate, self._now())
+        await self.directory.publish(self.identity.card(self._now()))
+
+    def start(self) -> None:
+        """Begin the regular work: sending when something is due, collecting, publishing, measuring."""
+        self._tasks = [
+            asyncio.create_task(self._forever(self._send_due)),
+            asyncio.create_task(self._forever(self._collect)),
+            asyncio.create_task(self._forever(self._publish)),
+            asyncio.create_task(self._forever(self._revocations)),
+            asyncio.create_task(self._forever(lambda: self.probes.run(self.overlay, self._now()))),
+        ]
+
+    def wake(self) -> None:
+        """Something was put into the outbox: don't wait for the next round."""
+        self._wake.set()
+
+    async def status(self) -> NodeStatus:
+        """This node and what it sees of the overlay."""
+        return await node_status(self.node, self.probes.known, self.overlay.k, self.profile.config.quota)
+
+    async def answer(self, request: str) -> dict[str, object]:
+        """Answer a request at the control socket."""
+        match request:
+            case "status":
+                return status_document(await self.status())
+            case "sync":
+                self.wake()
+                return {"filed": await self.sync()}
+            case _:
+                return {"error": f"unknown request {request!r}"}
+
+    def _reader(self) -> Reader:
+        return Reader(self.identity.address, self.identity.owner, self.identity.pairs())
+
+    async def _forever(self, work: Callable[[], Awaitable[float]]) -> None:
+        """Do `work` again and again, after as many seconds as it says each time."""
+        trouble = ""
+        while True:
+            try:
+                pause = await work()
+                trouble = ""
+            except OverlayError as error:
+                pause, trouble = RETRY, self._complain(str(error), trouble)
+            except Exception as error:
+                log.exception("regular work failed")
+                pause, trouble = RETRY, self._complain(f"{type(error).__name__}: {error}", trouble)
+            with suppress(asyncio.TimeoutError):
+                if work == self._send_due:
+                    await asyncio.wait_for(self._wake.wait(), pause)
+                    self._wake.clear()
+                else:
+                    await asyncio.sleep(pause)
+
+    def _complain(self, words: str, before: str) -> str:
+        """Tell the user of a trouble once, not at every try."""
+        if words != before:
+            self._tell(Trouble(words))
+        return words
+
+    async def _send_due(self) -> float:
+        await self._sending.run()
+        due = await asyncio.to_thread(self.outbox.next_due)
+        return LONGEST_PAUSE if due is None else min(max(due - self._now(), SHORTEST_PAUSE), LONGEST_PAUSE)
+
+    async def _collect(self) -> float:
+        async with self._syncing:
+            await self._receiving.run()
+        return self.profile.config.poll
+
+    async def _publish(self) -> float:
+        await self.publish_card()
+        return PUBLISH_EVERY
+
+    async def _revocations(self) -> float:
+        await self.overlay.refresh_revocations()
+        return REVOCATIONS_EVERY
+
+
+async def node_status(node: Node, known: Availability | None, k: int, quota: int) -> NodeStatus:
+    """The figures of a node, with an agent or without."""
+    status = await node.status()
+    usage = status.usage
+    return NodeStatus(
+        node_id=status.node_id,
+        listening=status.listening,
+        mode=status.mode,
+        contacts=status.contacts,
+        objects=usage.objects if usage else 0,
+        bytes=usage.bytes if usage else 0,
+        quota=usage.quota if usage else quota,
+        inboxes=usage.inboxes if usage else 0,
+        availability=known.p if known else None,
+        k=k,
+        version=program_version(),
+    )
+
+
+def status_document(status: NodeStatus) -> dict[str, object]:
+    """`p2pmail status --json` (docs/commands.md)."""
+    return asdict(status)
+
+
+def program_version() -> str:
+    """The installed version of p2pmail."""
+    try:
+        return version("p2pmail")
+    except PackageNotFoundError:
+        return "unknown"

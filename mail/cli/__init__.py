@@ -1,0 +1,1 @@
+"""The `p2pmail` command: one file a group of subcommands; scripts depend on it (docs/commands.md)."""

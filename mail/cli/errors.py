@@ -1,0 +1,67 @@
+"""Exit codes (sysexits.h), and which error means which. Decisions only."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from mail.authority import AuthorityError, InviteRefused
+from mail.authority import WrongPassphrase as WrongAuthorityPassphrase
+from mail.compose import ComposeError
+from mail.invite import InviteError
+from mail.mailbox import MailboxError
+from mail.peer import NoNetwork
+from mail.submission import SubmissionError
+from overlay.address import AddressError
+from overlay.certificates import CertificateError
+from overlay.errors import OverlayError
+from overlay.network import NetworkFileError
+from storage.database import DatabaseError
+from storage.folders import FolderError
+from storage.keyring import KeyringDamaged, KeyringError, PassphraseNeeded, WrongPassphrase
+from storage.profile import ConfigError, ProfileBusy, ProfileError
+from storage.search import SearchError
+
+OK = 0
+USAGE = os.EX_USAGE
+DATA = os.EX_DATAERR
+UNAVAILABLE = os.EX_UNAVAILABLE
+SOFTWARE = os.EX_SOFTWARE
+TEMPORARY = os.EX_TEMPFAIL
+PERMISSION = os.EX_NOPERM
+CONFIGURATION = os.EX_CONFIG
+
+
+class CommandError(Exception):
+    """A command can't go on; `code` is what it exits with."""
+
+    def __init__(self, code: int, words: str) -> None:
+        super().__init__(words)
+        self.code = code
+
+
+_MEANINGS: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
+    ((WrongPassphrase, PassphraseNeeded, WrongAuthorityPassphrase, InviteRefused), PERMISSION),
+    ((SearchError, AddressError), USAGE),
+    ((SubmissionError, ComposeError, InviteError, MailboxError, FolderError, AuthorityError), DATA),
+    ((ConfigError, NetworkFileError, NoNetwork, KeyringDamaged), CONFIGURATION),
+    ((ProfileBusy,), TEMPORARY),
+    ((ProfileError, KeyringError), CONFIGURATION),
+    ((CertificateError,), PERMISSION),
+    ((OverlayError,), UNAVAILABLE),
+    ((DatabaseError, sqlite3.Error, OSError), TEMPORARY),
+)
+
+
+def exit_code(error: Exception) -> int | None:
+    """What an error that a user can read exits with; None for one that is a fault of this program."""
+    if isinstance(error, CommandError):
+        return error.code
+    return next((code for kinds, code in _MEANINGS if isinstance(error, kinds)), None)
+
+
+def words(error: Exception) -> str:
+    """What the user is told."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error) or type(error).__name__

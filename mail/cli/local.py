@@ -1,0 +1,155 @@
+"""Commands that look at what is on this disk: list, show, search, unread-count, outbox. No key, no network."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from mail import plain
+from mail.cli.errors import DATA, OK, PERMISSION, CommandError
+from mail.mailbox import QUARANTINE, Mailbox
+from storage.index import Row
+from storage.outbox import Entry, Outbox
+from storage.profile import Profile
+
+FLAGS = {"S": "seen", "R": "replied", "F": "flagged", "P": "forwarded", "D": "draft", "T": "trashed"}
+"""Maildir's flags by their names."""
+ROWS_AT_ONCE = 500
+
+
+def opened(profile: Profile) -> Mailbox:
+    """The mailbox with its index brought up to date. Raises CommandError where there is no profile."""
+    mailbox = Mailbox(profile)
+    if profile.exists:
+        mailbox.refresh()
+    return mailbox
+
+
+def list_(args: argparse.Namespace, profile: Profile) -> int:
+    """`p2pmail list [FOLDER] [--json]`."""
+    mailbox = opened(profile)
+    name = next((n for n in mailbox.folders() if n.lower() == args.folder.lower()), None)
+    if name is None:
+        raise CommandError(DATA, f"There is no folder {args.folder!r}; there are: {', '.join(mailbox.folders())}.")
+    _print_rows(_rows(mailbox, mailbox.ids(name)), args.json)
+    return OK
+
+
+def search(args: argparse.Namespace, profile: Profile) -> int:
+    """`p2pmail search QUERY [--json]`."""
+    mailbox = opened(profile)
+    found: Sequence[int] = ()
+    for batch in mailbox.search(" ".join(args.query)):
+        found = batch
+    _print_rows((row for row in _rows(mailbox, found) if row.folder != QUARANTINE), args.json)
+    return OK
+
+
+def unread_count(args: argparse.Namespace, profile: Profile) -> int:
+    """`p2pmail unread-count`."""
+    counts = opened(profile).folders().get("Inbox")
+    print(counts.unread if counts else 0)
+    return OK
+
+
+def show(args: argparse.Namespace, profile: Profile) -> int:
+    """`p2pmail show ID [--raw]`."""
+    mailbox = opened(profile)
+    row = mailbox.find(args.id.strip().removeprefix("<").removesuffix(">"))
+    if row is None:
+        raise CommandError(DATA, f"There is no message {args.id} here.")
+    if row.folder == QUARANTINE:
+        raise CommandError(PERMISSION, "That message is in Quarantine and isn't shown. The reader can release it.")
+    if args.raw:
+        with mailbox.path(row).open("rb") as file:
+            while chunk := file.read(1 << 16):
+                sys.stdout.buffer.write(chunk)
+        return OK
+    message = mailbox.open(row)
+    for name, value in (
+        ("From", str(message.sender)),
+        ("To", ", ".join(map(str, message.to))),
+        ("Cc", ", ".join(map(str, message.cc))),
+        ("Date", _date(message.date)),
+        ("Subject", message.subject),
+    ):
+        if value:
+            print(f"{name}: {plain.line(value)}")
+    for attachment in message.attachments:
+        print(f"Attachment: {attachment.name} ({attachment.content_type}, {attachment.size} bytes)")
+    print()
+    print(message.text)
+    return OK
+
+
+def outbox(args: argparse.Namespace, profile: Profile) -> int:
+    """`p2pmail outbox [--json]`."""
+    entries: list[Entry] = []
+    if profile.outbox_file.exists():
+        box = Outbox(profile.outbox_file)
+        entries = box.entries()
+        box.close()
+    if args.json:
+        print(json.dumps([_entry(entry) for entry in entries], indent=2, ensure_ascii=False))
+        return OK
+    for entry in entries:
+        print(f"{_day(entry.created)}  {plain.line(entry.subject) or '(no subject)'}  <{entry.message_id}>")
+        for r in entry.recipients:
+            copies = f"bodies {r.bodies[0]}/{r.bodies[1]}, notifications {r.notifications[0]}/{r.notifications[1]}"
+            print(f"    {r.state:<10} {r.address}  {copies}{'  ' + plain.line(r.reason) if r.reason else ''}")
+    return OK
+
+
+def _rows(mailbox: Mailbox, ids: Sequence[int]) -> Iterable[Row]:
+    for start in range(0, len(ids), ROWS_AT_ONCE):
+        yield from mailbox.rows(ids[start : start + ROWS_AT_ONCE])
+
+
+def _print_rows(rows: Iterable[Row], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([_row(row) for row in rows], indent=2, ensure_ascii=False))
+        return
+    for row in rows:
+        mark = "N" if row.unread else " "
+        print(f"{mark} {_day(row.date)}  {plain.line(row.sender)[:28]:<28}  {plain.line(row.subject)}")
+
+
+def _row(row: Row) -> dict[str, object]:
+    return {
+        "id": f"<{row.message_id}>",
+        "folder": row.folder,
+        "from": row.sender,
+        "to": ", ".join(row.recipients),
+        "subject": row.subject,
+        "date": _date(row.date),
+        "flags": [FLAGS[flag] for flag in row.flags if flag in FLAGS],
+        "size": row.size,
+    }
+
+
+def _entry(entry: Entry) -> dict[str, object]:
+    return {
+        "id": f"<{entry.message_id}>",
+        "subject": entry.subject,
+        "recipients": [
+            {
+                "address": r.address,
+                "state": str(r.state),
+                "bodies": list(r.bodies),
+                "notifications": list(r.notifications),
+                "reason": r.reason,
+            }
+            for r in entry.recipients
+        ],
+    }
+
+
+def _date(seconds: float | None) -> str:
+    return datetime.fromtimestamp(seconds or 0, UTC).isoformat()
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,110 @@
+"""The `p2pmail` command: its arguments, and which function answers them. Exit codes are those of sysexits.h."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+USAGE = os.EX_USAGE
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with the exit code that sysexits.h has for it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and how it goes."""
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: {message}\n")
+
+
+def parser() -> Parser:
+    """All commands and their options."""
+    common = Parser(add_help=False)
+    common.add_argument("--profile", type=Path, default=argparse.SUPPRESS, help="the profile's folder")
+    common.add_argument(
+        "--passphrase-file", type=Path, default=argparse.SUPPRESS, help="a file whose first line opens the keys"
+    )
+    top = Parser(
+        prog="p2pmail", description="Serverless e-mail for scripts; the reader is p2pmail-tui.", parents=[common]
+    )
+    top.set_defaults(profile=None, passphrase_file=None)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+
+    def command(name: str, answer: str, text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text, parents=[common])
+        made.set_defaults(answer=answer)
+        return made
+
+    join = command("join", "user:join_", "make keys, get the certificate, publish the card")
+    join.add_argument("invite", metavar="INVITE", nargs="+", help="the line that begins with p2pmail:")
+    send = command("send", "user:send", "send a message (RFC 5322) from standard input")
+    send.add_argument("-t", dest="from_headers", action="store_true", help="take recipients from To, Cc and Bcc")
+    send.add_argument("-i", "-oi", action="store_true", help="accepted, as sendmail does; changes nothing")
+    send.add_argument("address", metavar="ADDRESS", nargs="*")
+    sync = command("sync", "user:sync", "send what waits, collect what has come")
+    sync.add_argument("--watch", action="store_true", help="go on until interrupted")
+    listing = command("list", "local:list_", "the messages of a folder")
+    listing.add_argument("folder", metavar="FOLDER", nargs="?", default="Inbox")
+    listing.add_argument("--json", action="store_true")
+    show = command("show", "local:show", "one message")
+    show.add_argument("id", metavar="ID", help="a Message-ID")
+    show.add_argument("--raw", action="store_true", help="the original bytes")
+    search = command("search", "local:search", "messages that match")
+    search.add_argument("query", metavar="QUERY", nargs="+")
+    search.add_argument("--json", action="store_true")
+    command("unread-count", "local:unread_count", "how many messages of the Inbox are unread")
+    command("outbox", "local:outbox", "the state of sent mail").add_argument("--json", action="store_true")
+    command("status", "user:status", "this node and what it sees").add_argument("--json", action="store_true")
+
+    authority = commands.add_parser("authority", help="found a network and say who holds which address")
+    deeds = authority.add_subparsers(dest="deed", required=True, metavar="DEED", parser_class=Parser)
+
+    def deed(name: str, text: str) -> argparse.ArgumentParser:
+        made = deeds.add_parser(name, help=text, description=text, parents=[common])
+        made.set_defaults(answer=f"authority:{name}")
+        made.add_argument("dir", metavar="DIR", type=Path, help="the authority's folder")
+        return made
+
+    init = deed("init", "found a network: its authority and its network file")
+    init.add_argument("--name", required=True)
+    init.add_argument("--join", action="append", default=[], metavar="HOST:PORT[/KEY]")
+    deed("invite", "one line to paste for a new member").add_argument("address", metavar="ADDRESS")
+    serve = deed("serve", "answer those who join")
+    serve.add_argument("--join", action="append", default=[], metavar="HOST:PORT[/KEY]")
+    issue = deed("issue", "issue a certificate without a server")
+    issue.add_argument("address", metavar="ADDRESS")
+    issue.add_argument("--request", type=Path, required=True, metavar="FILE")
+    issue.add_argument("--out", type=Path, required=True, metavar="FILE")
+    deed("revoke", "revoke the certificates of an address").add_argument("address", metavar="ADDRESS")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code. A traceback never reaches the user."""
+    args = parser().parse_args(argv)
+    from mail.cli.errors import SOFTWARE, exit_code, words
+    from storage.profile import Profile
+
+    module, name = args.answer.split(":")
+    answer = getattr(importlib.import_module(f"mail.cli.{module}"), name)
+    try:
+        return int(answer(args, Profile(args.profile)))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        code = exit_code(error)
+        print(f"p2pmail: {words(error)}", file=sys.stderr)
+        if code is None:
+            print(f"p2pmail: this is a fault of p2pmail ({type(error).__name__}); please report it", file=sys.stderr)
+            if os.environ.get("P2PMAIL_DEBUG"):
+                raise
+            return SOFTWARE
+        return code

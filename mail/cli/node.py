@@ -1,0 +1,70 @@
+"""`p2pmail-tui --node-only`: a system node without a screen, until it is told to stop. No key is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+
+from mail.agent import node_status, status_document
+from mail.cli.errors import CONFIGURATION, OK, CommandError, exit_code, words
+from mail.cli.running import run_loop, stop_requested
+from mail.control import ControlServer
+from mail.peer import open_system_node, read_network_file
+from overlay.contact import host_port
+from overlay.overlay import Overlay
+from storage.profile import Profile
+
+REVOCATIONS_EVERY = 3600.0
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a node until SIGTERM or SIGINT; its exit code. Prints `listening on HOST:PORT` when it is ready."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        return run_loop(_serve(args))
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        print(f"p2pmail-tui: {words(error)}", file=sys.stderr)
+        return code
+
+
+async def _serve(args: argparse.Namespace) -> int:
+    profile = Profile(args.profile)
+    source = args.network or profile.network_file
+    network = read_network_file(source)
+    profile.create()
+    with profile.lock("agent"):
+        try:
+            node = await open_system_node(
+                profile, network, listen=args.listen or profile.config.listen, join=(*args.join, *profile.config.join)
+            )
+        except ValueError as error:
+            raise CommandError(CONFIGURATION, str(error)) from error
+
+        async def answer(request: str) -> dict[str, object]:
+            if request == "status":
+                return status_document(await node_status(node, None, network.k, profile.config.quota))
+            return {"error": f"a node without a user can't {request!r}"}
+
+        control = ControlServer(profile.control_socket, answer)
+        overlay = Overlay(node)
+        watching = asyncio.create_task(_watch_revocations(overlay))
+        try:
+            await control.start()
+            print(f"listening on {host_port(node.ip, node.port)}", flush=True)
+            await stop_requested()
+        finally:
+            watching.cancel()
+            await control.close()
+            await node.stop()
+    return OK
+
+
+async def _watch_revocations(overlay: Overlay) -> None:
+    while True:
+        await overlay.refresh_revocations()
+        await asyncio.sleep(REVOCATIONS_EVERY)

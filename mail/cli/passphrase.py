@@ -1,0 +1,48 @@
+"""Passphrases for commands: from --passphrase-file, or asked for on the terminal. Kept nowhere."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from pathlib import Path
+
+from mail.cli.errors import PERMISSION, USAGE, CommandError
+from storage.keyring import Keyring
+from storage.profile import Profile
+
+
+def from_file(path: Path) -> str:
+    """The first line of a file. Raises CommandError when it is empty, OSError."""
+    text = path.read_text("utf-8")
+    line = text.splitlines()[0] if text else ""
+    if not line:
+        raise CommandError(USAGE, f"{path} has no passphrase in its first line.")
+    return line
+
+
+def existing_passphrase(args: argparse.Namespace, profile: Profile) -> str | None:
+    """What opens this profile's keys; None when they aren't protected. Raises CommandError."""
+    if not Keyring.is_protected(profile.keyring_file):
+        return None
+    if args.passphrase_file:
+        return from_file(args.passphrase_file)
+    if not sys.stdin.isatty():
+        raise CommandError(PERMISSION, "The keys are protected: name a --passphrase-file, or run this in a terminal.")
+    return getpass.getpass("Passphrase: ")
+
+
+def new_passphrase(args: argparse.Namespace, profile: Profile | None = None) -> str | None:
+    """A passphrase for new keys; None (with a warning) where nobody can be asked. Asks twice."""
+    if profile is not None and profile.keyring_file.exists():
+        return existing_passphrase(args, profile)
+    if args.passphrase_file:
+        return from_file(args.passphrase_file)
+    if not sys.stdin.isatty():
+        print("warning: the new keys are written unprotected (mode 0600); no passphrase was given", file=sys.stderr)
+        return None
+    while True:
+        first = getpass.getpass("New passphrase (empty: keys unprotected): ")
+        if getpass.getpass("Again: ") == first:
+            return first or None
+        print("These differ; once more.", file=sys.stderr)

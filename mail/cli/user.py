@@ -1,0 +1,211 @@
+"""Commands of a user who has joined: join, send, sync, status. What needs no key asks for no passphrase."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import secrets
+import sys
+import time
+from contextlib import suppress
+
+from mail import plain
+from mail.agent import Agent, program_version, status_document
+from mail.cli.errors import CONFIGURATION, DATA, OK, TEMPORARY, CommandError
+from mail.cli.passphrase import existing_passphrase, new_passphrase
+from mail.cli.running import run_loop, stop_requested
+from mail.control import NotRunning, ask
+from mail.enrolling import Waiting, join, resume
+from mail.events import Event, NodeStatus, Trouble
+from mail.identity import Identity
+from mail.peer import stored_node_id
+from mail.submission import Submission, read_submission
+from overlay.errors import OverlayError
+from overlay.network import DEFAULT_K
+from storage.node_store import stored_usage
+from storage.outbox import Outbox, State
+from storage.profile import Profile, ProfileBusy
+
+log = logging.getLogger(__name__)
+
+JOIN_WAIT = 60.0
+"""Seconds that `join` waits for the authority before it leaves the request with the network."""
+
+
+def join_(args: argparse.Namespace, profile: Profile) -> int:
+    """`p2pmail join INVITE`."""
+    passphrase = new_passphrase(args, profile)
+    invite = " ".join(args.invite)
+    try:
+        address = run_loop(join(profile, invite, passphrase, wait=JOIN_WAIT, tell=_say))
+    except Waiting as waiting:
+        raise CommandError(TEMPORARY, str(waiting)) from waiting
+    print(f"joined as {address}")
+    return OK
+
+
+def send(args: argparse.Namespace, profile: Profile) -> int:
+    """`p2pmail send [-t] [ADDRESS...] < message`."""
+    identity = _identity(args, profile)
+    outbox = Outbox(profile.outbox_file)
+    try:
+        spool = profile.spool / f"{secrets.token_hex(8)}.eml"
+        taken = read_submission(sys.stdin.buffer, spool, args.address, identity.address, from_headers=args.from_headers)
+        try:
+            if not taken.recipients:
+                raise CommandError(DATA, "The message has no recipient: name one, or use -t. Nothing was kept.")
+            accept(profile, outbox, taken, identity)
+        finally:
+            spool.unlink(missing_ok=True)
+        run_loop(_try_to_send(profile, identity))
+        _report(outbox, taken.message_id)
+    finally:
+        outbox.close()
+    return OK
+
+
+def accept(profile: Profile, outbox: Outbox, taken: Submission, identity: Identity) -> None:
+    """Put a message into the durable outbox, and a copy into Sent. Raises CommandError for somebody else's From."""
+    if taken.sender != identity.address:
+        raise CommandError(
+            DATA, f"The message says it is from {taken.sender}, and you are {identity.address}. Nothing was kept."
+        )
+    outbox.accept(taken.path, taken.message_id, taken.subject, identity.address, taken.recipients, time.time())
+    profile.folders().add("Sent", taken.path, "S")
+
+
+def sync(args: argparse.Namespace, profile: Profile) -> int:
+    """`p2pmail sync [--watch]`."""
+    identity = _identity(args, profile)
+    return run_loop(_watch(profile, identity) if args.watch else _sync(profile, identity))
+
+
+def status(args: argparse.Namespace, profile: Profile) -> int:
+    """`p2pmail status [--json]`."""
+    try:
+        document = asyncio.run(ask(profile.control_socket, "status"))
+    except NotRunning:
+        document = _status_on_disk(profile)
+    if args.json:
+        print(json.dumps(document, indent=2))
+    else:
+        for name, value in document.items():
+            print(f"{name.replace('_', ' ')}: {'unknown' if value is None else value}")
+    return OK
+
+
+def _identity(args: argparse.Namespace, profile: Profile) -> Identity:
+    if not profile.keyring_file.exists():
+        raise CommandError(CONFIGURATION, f"{profile.root} has no keys yet: paste an invite with `p2pmail join`.")
+    identity = Identity.open(profile, existing_passphrase(args, profile))
+    if identity.waiting:
+        try:
+            run_loop(resume(profile, identity.keyring, wait=5.0, tell=_say))
+        except Waiting as waiting:
+            raise CommandError(TEMPORARY, str(waiting)) from waiting
+    return identity
+
+
+async def _try_to_send(profile: Profile, identity: Identity) -> None:
+    """One attempt, by the running agent where there is one. What fails stays in the outbox, which is durable."""
+    try:
+        agent = await Agent.open(profile, identity, tell=_tell)
+    except ProfileBusy:
+        with suppress(NotRunning):
+            await ask(profile.control_socket, "sync")
+        return
+    except (OverlayError, OSError) as error:
+        _say(f"not sent yet: {error}; it is in the outbox")
+        return
+    try:
+        await agent.send()
+    finally:
+        await agent.close()
+
+
+def _report(outbox: Outbox, message_id: str) -> None:
+    """Say what hasn't gone as it should, on standard error."""
+    entry = outbox.entry(message_id)
+    for recipient in entry.recipients if entry else ():
+        if recipient.state in (State.QUEUED, State.FAILED):
+            later = "" if recipient.settled else "; it is in the outbox and will be tried again"
+            _say(f"{recipient.address}: {recipient.reason or 'not sent yet'}{later}")
+
+
+async def _sync(profile: Profile, identity: Identity) -> int:
+    try:
+        agent = await Agent.open(profile, identity, tell=_tell)
+    except ProfileBusy:
+        try:
+            answer = await ask(profile.control_socket, "sync")
+        except NotRunning as error:
+            raise CommandError(TEMPORARY, "Another process is at work on this profile; try again later.") from error
+        if "error" in answer:
+            raise CommandError(TEMPORARY, str(answer["error"])) from None
+        return _waiting(profile)
+    try:
+        await agent.publish_card()
+        await agent.sync()
+    finally:
+        await agent.close()
+    return _waiting(profile)
+
+
+async def _watch(profile: Profile, identity: Identity) -> int:
+    agent = await Agent.open(profile, identity, tell=_tell)
+    agent.start()
+    try:
+        await stop_requested()
+    finally:
+        await agent.close()
+    return OK
+
+
+def _waiting(profile: Profile) -> int:
+    """0 when nothing waits, else 75: unsent mail, or mail that couldn't be fetched yet."""
+    from storage.state import UserState
+
+    outbox = Outbox(profile.outbox_file)
+    state = UserState(profile.state_file)
+    try:
+        queued = any(r.state is State.QUEUED for e in outbox.due(0.0, True) for r in e.recipients)
+        waiting = len(state.pending(float("inf")))
+    finally:
+        outbox.close()
+        state.close()
+    if waiting:
+        _say(f"{waiting} messages can't be collected yet; they will be tried again")
+    if queued:
+        _say("unsent mail waits in the outbox")
+    return TEMPORARY if queued or waiting else OK
+
+
+def _status_on_disk(profile: Profile) -> dict[str, object]:
+    """What can be said without a running node: its figures as they lie on disk."""
+    usage = stored_usage(profile.node_folder)
+    return status_document(
+        NodeStatus(
+            node_id=stored_node_id(profile.node_folder),
+            listening="",
+            mode="node" if profile.config.mode == "node" else "client",
+            contacts=0,
+            objects=usage.objects if usage else 0,
+            bytes=usage.bytes if usage else 0,
+            quota=profile.config.quota,
+            inboxes=usage.inboxes if usage else 0,
+            availability=None,
+            k=DEFAULT_K,
+            version=program_version(),
+        )
+    )
+
+
+def _tell(event: Event) -> None:
+    if isinstance(event, Trouble):
+        _say(event.text)
+
+
+def _say(words: str) -> None:
+    print(plain.line(words), file=sys.stderr)
