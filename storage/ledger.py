@@ -23,8 +23,11 @@ T = TypeVar("T")
 class Ledger:
     """The database at `path`, whose tables are those of `schema` (idempotent SQL) in version `version`."""
 
-    def __init__(self, path: Path, schema: str, version: int) -> None:
-        """Open or create it. Raises DatabaseError; DatabaseDamaged when it is damaged. It is then left as it is."""
+    def __init__(self, path: Path, schema: str, version: int, *, checked: bool = True) -> None:
+        """Open or create it; unless `checked` is false, look for damage first (about a second for a GiB).
+
+        Raises DatabaseError; DatabaseDamaged when it is damaged. It is then left as it is.
+        """
         self.path = path
         self._lock = threading.Lock()  # one thread at a time on the connection; a transaction is never shared
         try:
@@ -35,7 +38,8 @@ class Ledger:
             raise explain(path, error, "can't be opened", "nothing was changed") from error
         self._connection = connect(path, "")
         try:
-            check(self._connection, path)
+            if checked:
+                check(self._connection, path)
             self._set_up(schema, version)
         except BaseException:
             self._connection.close()

@@ -1,7 +1,7 @@
 """The outbox: what the user has sent, and what is known of each recipient's copy, until she has seen how it ended.
 
-A state is never written: it is derived from facts (how many nodes said yes, a recipient's signed delete). Everything
-that a later attempt needs to send the same bytes again is here. Sending is mail/sending.py's work.
+Everything that a later attempt needs to send the same bytes again is kept here, durably. What the facts amount to is
+derived in storage/letter.py; sending is mail/sending.py's work.
 """
 
 from __future__ import annotations
@@ -13,12 +13,23 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 from storage import durable
 from storage.ledger import Ledger
+from storage.letter import Entry, Recipient, Secrets, State, state_of
+
+__all__ = [
+    "AlreadySent",
+    "Entry",
+    "Outbox",
+    "OutboxError",
+    "Recipient",
+    "Secrets",
+    "State",
+    "StillOnItsWay",
+    "state_of",
+]
 
 STALE = 86400.0
 """Seconds after which a message file without an entry belongs to an acceptance that died."""
@@ -54,100 +65,10 @@ class StillOnItsWay(OutboxError):
     """A letter that isn't settled can't be forgotten, and one that was handed out can't be called back."""
 
 
-class State(StrEnum):
-    """What is true of one recipient's copy."""
-
-    QUEUED = "queued"
-    """No node has it yet, or none has the notification of it: she can't collect it."""
-    STORED = "stored"
-    """At least one node has the body and one has the notification."""
-    COLLECTED = "collected"
-    """She has deleted it at a node, and signed that."""
-    EXPIRED = "expired"
-    """The nodes have let it go, and she hasn't collected it."""
-    FAILED = "failed"
-    """It is given up: see the reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipient:
-    """What is known of one recipient's copy. (have, want) count nodes: said yes durably, and asked for."""
-
-    address: str
-    bodies: tuple[int, int] = (0, 0)
-    notifications: tuple[int, int] = (0, 0)
-    salt: bytes | None = field(default=None, repr=False)
-    """16 bytes that her deleter hash is made with."""
-    certificate: bytes | None = field(default=None, repr=False)
-    """The certificate (DER) that the salt and the notification were made for."""
-    notification: bytes | None = field(default=None, repr=False)
-    """As it was sealed, so that a retry brings the nodes the same bytes."""
-    proof: bytes | None = field(default=None, repr=False)
-    """Her signed delete, checked by the caller."""
-    failed: bool = False
-    """Whether it is given up (unless copies are out already)."""
-    expired: bool = False
-    """Whether retention is over."""
-    reason: str = ""
-    """Why it isn't better than it is, in words for the user."""
-
-    @property
-    def state(self) -> State:
-        """What these facts amount to."""
-        return state_of(self)
-
-    @property
-    def settled(self) -> bool:
-        """Whether nothing more can become of it."""
-        return self.state in (State.COLLECTED, State.EXPIRED, State.FAILED)
-
-
-def state_of(facts: Recipient) -> State:
-    """The state that the facts prove, never a better one.
-
-    A proof ends it whatever else is said. While copies are out she may still collect them, so that giving up changes
-    nothing; when their time is over they are gone. Without copies an end can only be a failure.
-    """
-    if facts.proof is not None:
-        return State.COLLECTED
-    if facts.bodies[0] > 0 and facts.notifications[0] > 0:
-        return State.EXPIRED if facts.expired else State.STORED
-    return State.FAILED if facts.failed or facts.expired else State.QUEUED
-
-
-@dataclass(frozen=True, slots=True)
-class Secrets:
-    """What a retry needs to make the same body: its key, and what the segments were the first time (size, SHA-256)."""
-
-    session_key: bytes = field(repr=False)
-    segments: Sequence[tuple[int, bytes]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A letter in the outbox. Times are seconds since the epoch, `size` bytes; `file` holds its original bytes."""
-
-    message_id: str
-    subject: str
-    sender: str
-    created: float
-    size: int
-    file: Path
-    attempts: int
-    next_attempt: float
-    secrets: Secrets | None
-    recipients: tuple[Recipient, ...]
-
-    @property
-    def settled(self) -> bool:
-        """Whether every recipient's copy has come to its end."""
-        return all(recipient.settled for recipient in self.recipients)
-
-
 class Outbox:
     """The outbox at `path`; messages lie beside it. For worker threads, from several processes too."""
 
-    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
         """Open or create it. Raises database.DatabaseError (the message files are not touched then)."""
         self._folder = path.parent
         self._now = now
@@ -245,6 +166,10 @@ class Outbox:
         found = self._ledger.read(lambda connection: self._load(connection, where, moment))
         return [entry for entry in found if not entry.settled]
 
+    def next_due(self) -> float | None:
+        """When (epoch seconds) the next attempt is due; None when every letter is settled."""
+        return min((entry.next_attempt for entry in self.entries() if not entry.settled), default=None)
+
     # -- learning
 
     def keep_secrets(self, message_id: str, kept: Secrets) -> None:
@@ -300,6 +225,27 @@ class Outbox:
         """Note that an attempt was made, and when (epoch seconds) the next one is due."""
         sql = "UPDATE letter SET attempts = attempts + 1, next_attempt = ? WHERE message_id = ?"
         self._ledger.write(lambda connection: connection.execute(sql, (next_attempt, message_id)) and None)
+
+    def retry(self, message_id: str, now: float) -> bool:
+        """Begin again for those for whom it failed or expired; False when there are none.
+
+        What nodes had of an expired copy is gone, so it counts from nothing; the letter's time runs from `now`.
+        """
+
+        def again(connection: sqlite3.Connection) -> bool:
+            entry = next(iter(self._load(connection, "WHERE message_id = ?", message_id)), None)
+            ended = [r for r in entry.recipients if r.state in (State.FAILED, State.EXPIRED)] if entry else []
+            connection.executemany(
+                "UPDATE recipient SET bodies_have = 0, notifications_have = 0, failed = 0, expired = 0, reason = ''"
+                " WHERE message_id = ? AND address = ?",
+                [(message_id, recipient.address) for recipient in ended],
+            )
+            if ended:
+                sql = "UPDATE letter SET created = ?, attempts = 0, next_attempt = ? WHERE message_id = ?"
+                connection.execute(sql, (now, now, message_id))
+            return bool(ended)
+
+        return self._ledger.write(again)
 
     # -- inside
 

@@ -241,3 +241,32 @@ def test_secrets_do_not_show_in_a_traceback(outbox: Outbox) -> None:
     kept = outbox.learn("1@x", replace(entry.recipients[0], salt=b"the salt"))
     assert "session key" not in repr(outbox.entry("1@x"))
     assert "the salt" not in repr(kept)
+
+
+def test_the_next_attempt_is_that_of_the_earliest_letter_that_is_not_settled(outbox: Outbox) -> None:
+    assert outbox.next_due() is None
+    accept(outbox, 1, "a@x")
+    accept(outbox, 2, "a@x")
+    outbox.attempted("1@x", NOW + 50)
+    outbox.attempted("2@x", NOW + 100)
+    assert outbox.next_due() == NOW + 50
+    outbox.learn("1@x", Recipient("a@x", proof=b"signed"))
+    assert outbox.next_due() == NOW + 100
+
+
+def test_a_letter_that_failed_or_expired_is_tried_again_from_nothing(outbox: Outbox) -> None:
+    accept(outbox, 1, "failed@x", "expired@x", "collected@x")
+    collected = outbox.learn("1@x", Recipient("collected@x", (3, 3), (3, 3), proof=b"signed"))
+    outbox.learn("1@x", Recipient("failed@x", failed=True, reason="unknown"))
+    outbox.learn("1@x", Recipient("expired@x", (3, 3), (3, 3), salt=b"s", notification=b"sealed", expired=True))
+    outbox.attempted("1@x", NOW + 9999)
+    assert outbox.retry("1@x", NOW + 500)
+    entry = outbox.entry("1@x")
+    assert entry is not None
+    assert (entry.created, entry.attempts, entry.next_attempt) == (NOW + 500, 0, NOW + 500)
+    failed, expired, unchanged = entry.recipients
+    assert (failed.state, failed.reason) == (State.QUEUED, "")
+    assert (expired.state, expired.notification) == (State.QUEUED, b"sealed")
+    assert unchanged == collected
+    assert not outbox.retry("1@x", NOW)
+    assert not outbox.retry("gone@x", NOW)

@@ -1,0 +1,102 @@
+"""A letter in the outbox as values: facts about each recipient's copy, and the state that they amount to.
+
+A state is never written down: it is derived from facts (how many nodes said yes, a recipient's signed delete).
+Keeping the facts is storage/outbox.py's work, finding them out is mail/sending.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class State(StrEnum):
+    """What is true of one recipient's copy."""
+
+    QUEUED = "queued"
+    """No node has it yet, or none has the notification of it: she can't collect it."""
+    STORED = "stored"
+    """At least one node has the body and one has the notification."""
+    COLLECTED = "collected"
+    """She has deleted it at a node, and signed that."""
+    EXPIRED = "expired"
+    """The nodes have let it go, and she hasn't collected it."""
+    FAILED = "failed"
+    """It is given up: see the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """What is known of one recipient's copy. (have, want) count nodes: said yes durably, and asked for."""
+
+    address: str
+    bodies: tuple[int, int] = (0, 0)
+    notifications: tuple[int, int] = (0, 0)
+    salt: bytes | None = field(default=None, repr=False)
+    """16 bytes that her deleter hash is made with."""
+    certificate: bytes | None = field(default=None, repr=False)
+    """The certificate (DER) that the salt and the notification were made for."""
+    notification: bytes | None = field(default=None, repr=False)
+    """As it was sealed, so that a retry brings the nodes the same bytes."""
+    proof: bytes | None = field(default=None, repr=False)
+    """Her signed delete, checked by the caller."""
+    failed: bool = False
+    """Whether it is given up (unless copies are out already)."""
+    expired: bool = False
+    """Whether retention is over."""
+    reason: str = ""
+    """Why it isn't better than it is, in words for the user."""
+
+    @property
+    def state(self) -> State:
+        """What these facts amount to."""
+        return state_of(self)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more can become of it."""
+        return self.state in (State.COLLECTED, State.EXPIRED, State.FAILED)
+
+
+def state_of(facts: Recipient) -> State:
+    """The state that the facts prove, never a better one.
+
+    A proof ends it whatever else is said. While copies are out she may still collect them, so that giving up changes
+    nothing; when their time is over they are gone. Without copies an end can only be a failure.
+    """
+    if facts.proof is not None:
+        return State.COLLECTED
+    if facts.bodies[0] > 0 and facts.notifications[0] > 0:
+        return State.EXPIRED if facts.expired else State.STORED
+    return State.FAILED if facts.failed or facts.expired else State.QUEUED
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What a retry needs to make the same body: its key, and what the segments were the first time (size, SHA-256)."""
+
+    session_key: bytes = field(repr=False)
+    segments: Sequence[tuple[int, bytes]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A letter in the outbox. Times are seconds since the epoch, `size` bytes; `file` holds its original bytes."""
+
+    message_id: str
+    subject: str
+    sender: str
+    created: float
+    size: int
+    file: Path
+    attempts: int
+    next_attempt: float
+    secrets: Secrets | None
+    recipients: tuple[Recipient, ...]
+
+    @property
+    def settled(self) -> bool:
+        """Whether every recipient's copy has come to its end."""
+        return all(recipient.settled for recipient in self.recipients)
