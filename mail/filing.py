@@ -47,13 +47,13 @@ class Filing:
             self._index.take(self._folders, folder, unique, summarise)
         return folder
 
-    def _place(self, spooled: Path, notification: Notification) -> tuple[Place, str]:
+    def _place(self, spooled: Path, notification: Notification) -> tuple[str, str]:
         """The folder, and why where that isn't the Inbox."""
         report = self._checks.run(Letter(spooled, notification.sender))
         claimed = read_message(spooled).sender.address
         if report.place is not Place.QUARANTINE and not _same(claimed, notification.sender):
-            return Place.QUARANTINE, f"says it is from {claimed or 'nobody'}, but {notification.sender} sent it"
-        return report.place, "" if report.place is Place.INBOX else str(report)
+            return Place.QUARANTINE.value, f"says it is from {claimed or 'nobody'}, but {notification.sender} sent it"
+        return report.place.value, "" if report.place is Place.INBOX else str(report)
 
 
 def _same(claimed: str, proven: str) -> bool:
