@@ -96,13 +96,14 @@ class Agent:
         """
         with ExitStack() as locks:
             locks.enter_context(profile.lock("agent"))
-            known = network or await asyncio.to_thread(read_network_file, profile.network_file)
+            if network is None:
+                network = await asyncio.to_thread(read_network_file, profile.network_file)
             places = (*join, *profile.config.join)
             if listen is not None or profile.config.mode == "node":
                 place = listen or profile.config.listen
-                node = await open_system_node(profile, known, listen=place, join=places, now=now)
+                node = await open_system_node(profile, network, listen=place, join=places, now=now)
             else:
-                node = await open_client(profile, known, join=places, now=now)
+                node = await open_client(profile, network, join=places, now=now)
             try:
                 agent = cls(profile, identity, node, tell, now)
                 agent._control = ControlServer(profile.control_socket, agent.answer)

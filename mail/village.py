@@ -43,7 +43,7 @@ class Village:
         self.nodes: list[Node] = []
 
     async def start(self, nodes: int, tell: Callable[[int], None] = lambda _: None) -> None:
-        """Start so many nodes, each joined at the first; `tell` hears how many there are. Raises CantListen, OSError."""
+        """Start so many nodes, each joined at the first; `tell` hears their number. Raises CantListen, OSError."""
         for number in range(nodes):
             await self._start_node(self.folder / "nodes" / str(number))
             tell(number + 1)
