@@ -25,15 +25,26 @@ log = logging.getLogger(__name__)
 
 TRIES = 3
 """A request is sent so often before its node counts as silent: at 10% loss one in 150 is misjudged."""
+LATE = 2.0
+"""Seconds for which the answer of a node that counts as silent is still taken: it may be far away, or busy."""
 BACK_OFF = 1.25
+PATIENT_BACK_OFF = 2.0
+"""With more time, and often more bytes, to spend: RFC 6298's figure."""
 ANSWERS_KEPT = 2048
-"""Answers kept for repeated requests, of at most 10 KB each."""
+ANSWERS_BYTES = 4 * 1024 * 1024
+"""Answers kept for repeated requests, by number and in bytes."""
+QUEUED_BYTES = 4 * 1024 * 1024
+"""What waits for the system to take it; beyond that datagrams are lost here instead of on their way."""
 TASKS = 1024
 """Requests served at once; more are answered with BUSY."""
 KEY_ANSWERS_A_SECOND = 200
 """First contacts served in the clear, so that nobody can use them for a flood."""
 
 Handled = messages.Answer | Awaitable[messages.Answer]
+
+_Name = tuple[bytes, str, bytes]
+"""What makes a request a repeat: the same key, IP address and message id. Without the address, whoever got a large
+answer once could have it sent to anybody, with small repeats under a forged address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +56,21 @@ class Sender:
     received: int
 
 
-class Call:
-    """One outstanding request. `on_slow` is called once, after the first time-out; the answer may still come."""
+_TIMER_MARGIN = 0.001
+"""Seconds that a loop's timer may be early."""
 
-    __slots__ = ("contact", "datagrams", "deadline", "message_id", "on_done", "on_slow", "started", "timer", "tries")
+
+class Call:
+    """One outstanding request. `on_slow` is called once, after the first time-out; the answer may still come.
+
+    `on_done` is called with the answer, or with None when the node counts as silent; and once more when it answers
+    after that.
+    """
+
+    __slots__ = (
+        "contact", "datagrams", "deadline", "late", "message_id", "most",
+        "on_done", "on_slow", "started", "timer", "tries",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -64,6 +86,8 @@ class Call:
         self.on_done = on_done
         self.on_slow = on_slow
         self.started = 0.0
+        self.most = TRIES
+        self.late = False
         self.deadline: float | None = None
         self.tries = 0
         self.timer: asyncio.TimerHandle | None = None
@@ -72,7 +96,7 @@ class Call:
 class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
     """rpcudp's protocol, with its wire, its trust in strangers and its fixed time-out replaced."""
 
-    def __init__(self, sealer: datagram.Sealer, *, is_node: bool) -> None:
+    def __init__(self, sealer: datagram.Sealer, *, is_node: bool, random: Callable[[int], bytes] = os.urandom) -> None:
         RPCProtocol.__init__(self)  # type: ignore[no-untyped-call]
         self.sealer = sealer
         self.is_node = is_node
@@ -83,7 +107,11 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         self._calls: dict[bytes, Call] = {}
         self._asked: dict[bytes, asyncio.Future[bytes]] = {}
         self._reassembly = fragments.Reassembly()
-        self._answers: OrderedDict[tuple[bytes, bytes], list[bytes]] = OrderedDict()
+        self._answers: OrderedDict[_Name, list[bytes]] = OrderedDict()
+        self._answers_bytes = 0
+        self._random = random
+        self._queued: Callable[[], int] = lambda: 0
+        self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._key_answers = (0.0, 0)
         self._ipv6 = False
@@ -114,20 +142,25 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         *,
         on_slow: Callable[[], None] | None = None,
         patience: float | None = None,
+        tries: int = TRIES,
     ) -> Call:
-        """Ask, and call `on_done` with the answer, or with None when `contact` stays silent.
+        """Ask, and call `on_done` with the answer, or with None when `contact` stays silent; never before it returns.
 
-        Resent after a time-out taken from this peer's round trips: TRIES times, or for `patience` seconds. Raises
-        Malformed when the request is over fragments.MAX_MESSAGE bytes.
+        Sent again after a time-out taken from this peer's round trips: `tries` times in all, or for `patience`
+        seconds. Raises Malformed when the request is over fragments.MAX_MESSAGE bytes, or the key is no key.
         """
-        message_id = os.urandom(8)
+        message_id = self._random(8)
         flags = fragments.FROM_NODE if self.is_node else 0
         payloads = fragments.cut(flags, message_id, messages.encode(request))
         call = Call(contact, message_id, [self.sealer.seal(contact.key, p) for p in payloads], on_done, on_slow)
         call.started = self._loop.time()
+        call.most = tries
         call.deadline = None if patience is None else call.started + patience
         self._calls[message_id] = call
-        self._send_call(call)
+        if self._closed:  # whoever still asks hears at once, and no timer outlives the socket
+            call.timer = self._loop.call_later(0, self._lost, call)
+        else:
+            self._send_call(call)
         return call
 
     async def call(
@@ -164,7 +197,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
 
     async def ask_key(self, ip: str, port: int, timeout: float = 2.0) -> bytes:
         """The public key of whoever answers there, trusted as heard. Raises NoAnswer."""
-        cookie = datagram.new_cookie()
+        cookie = self._random(datagram.COOKIE)
         heard: asyncio.Future[bytes] = self._loop.create_future()
         self._asked[cookie] = heard
         try:
@@ -180,26 +213,42 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
     def _send_call(self, call: Call) -> None:
         self._send(call.datagrams, call.contact.ip, call.contact.port)
         timeout = self.round_trips.timeout(call.contact.key)
-        timeout = min(timeout * BACK_OFF**call.tries, LONGEST_TIMEOUT)
+        if call.deadline is None:
+            timeout = min(timeout * BACK_OFF**call.tries, LONGEST_TIMEOUT)
+        else:
+            timeout = min(timeout * PATIENT_BACK_OFF**call.tries, LONGEST_TIMEOUT)
+            timeout = min(timeout, max(call.deadline - self._loop.time(), 0.0))
         call.tries += 1
         call.timer = self._loop.call_later(timeout, self._timed_out, call)
 
     def _timed_out(self, call: Call) -> None:
-        out_of_tries = call.tries >= TRIES if call.deadline is None else self._loop.time() >= call.deadline
+        if call.deadline is None:
+            out_of_tries = call.tries >= call.most
+        else:
+            out_of_tries = self._loop.time() >= call.deadline - _TIMER_MARGIN
         if call.on_slow is not None:
             on_slow, call.on_slow = call.on_slow, None
             on_slow()
         if call.message_id not in self._calls:
             return
         if out_of_tries:
-            self.give_up(call)
+            call.late = True
+            call.timer = self._loop.call_later(LATE, self.give_up, call)
             self.silent(call.contact)
             call.on_done(None)
         else:
             self._send_call(call)
 
+    def _lost(self, call: Call) -> None:
+        if call.message_id in self._calls:
+            self.give_up(call)
+            if not call.late:
+                call.on_done(None)
+
     def _send(self, datagrams: list[bytes], ip: str, port: int) -> None:
         if self.transport is None or self.transport.is_closing():
+            return
+        if self._queued() > QUEUED_BYTES:
             return
         if self._ipv6:
             ip = ip if ":" in ip else "::ffff:" + ip
@@ -216,6 +265,8 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio hands over the socket."""
         self.transport = cast(asyncio.DatagramTransport, transport)
+        # Datagram transports have it too, on asyncio and uvloop; typeshed doesn't know.
+        self._queued = cast(asyncio.WriteTransport, transport).get_write_buffer_size
         self._ipv6 = len(transport.get_extra_info("sockname") or ()) == 4
 
     def error_received(self, exc: Exception) -> None:
@@ -223,9 +274,9 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed: nobody waits any longer."""
+        self._closed = True
         for call in list(self._calls.values()):
-            self.give_up(call)
-            call.on_done(None)
+            self._lost(call)
         for task in self._tasks:
             task.cancel()
 
@@ -239,6 +290,9 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         except Malformed as error:
             self.dropped += 1
             log.debug("dropped a datagram from %s: %s", addr, error)
+        except Exception:  # a fault of ours: it costs this datagram, not the node
+            self.dropped += 1
+            log.exception("a datagram from %s met a fault", addr)
 
     def _receive(self, data: bytes, addr: tuple[Any, ...]) -> None:
         peer, payload = self.sealer.open(data)
@@ -247,31 +301,35 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         if message is None:
             return
         if fragment.flags & fragments.ANSWER:
-            self._receive_answer(peer, fragment, message)
+            self._receive_answer(peer, fragment, message, _place(addr))
         else:
-            self._receive_request(peer, fragment, message, addr)
+            self._receive_request(peer, fragment, message, _place(addr))
 
-    def _receive_answer(self, peer: bytes, fragment: fragments.Fragment, message: bytes) -> None:
+    def _receive_answer(
+        self, peer: bytes, fragment: fragments.Fragment, message: bytes, place: tuple[str, int]
+    ) -> None:
         call = self._calls.get(fragment.message_id)
         if call is None or call.contact.key != peer:
             raise Malformed("an answer that nobody waits for")
+        if call.contact.address != place:  # the key is right, but what was said of its address wasn't
+            raise Malformed("an answer from another address than was asked")
         answer = messages.decode_answer(message)
-        if call.tries == 1:
+        if call.tries == 1 or call.late:  # late: not sure which one it answers, but too long for our time-outs
             self.round_trips.measured(peer, self._loop.time() - call.started)
         self.give_up(call)
         self.answered(call.contact, bool(fragment.flags & fragments.FROM_NODE))
         call.on_done(answer)
 
     def _receive_request(
-        self, peer: bytes, fragment: fragments.Fragment, message: bytes, addr: tuple[Any, ...]
+        self, peer: bytes, fragment: fragments.Fragment, message: bytes, place: tuple[str, int]
     ) -> None:
-        name = (peer, fragment.message_id)
+        name = (peer, place[0], fragment.message_id)
         known = self._answers.get(name)
         if known is not None:  # a repeat: the same answer again, or none yet while it is worked on
-            self._send(known, unpack_ip(pack_ip(addr[0])), addr[1])
+            self._send(known, *place)
             return
         request = messages.decode_request(message)
-        contact = Contact(peer, unpack_ip(pack_ip(addr[0])), addr[1])
+        contact = Contact(peer, *place)
         received = len(message) + fragment.count * (datagram.OVERHEAD + fragments.HEADER)
         sender = Sender(contact, bool(fragment.flags & fragments.FROM_NODE), received)
         if len(self._tasks) >= TASKS:
@@ -286,9 +344,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer_later(
-        self, sender: Sender, name: tuple[bytes, bytes], handled: Awaitable[messages.Answer]
-    ) -> None:
+    async def _answer_later(self, sender: Sender, name: _Name, handled: Awaitable[messages.Answer]) -> None:
         try:
             answer = await handled
         except Refused as refused:
@@ -297,21 +353,26 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
             if not isinstance(error, OverlayError):
                 log.exception("a request failed")
             answer = messages.Refusal(messages.Code.BUSY)
-        datagrams = self._answer(sender, name[1], answer)
+        datagrams = self._answer(sender, name[2], answer)
         if name in self._answers:
-            self._answers[name] = datagrams
+            self._remember(name, datagrams)
 
     def _answer(self, sender: Sender, message_id: bytes, answer: messages.Answer) -> list[bytes]:
         flags = fragments.ANSWER | (fragments.FROM_NODE if self.is_node else 0)
-        payloads = fragments.cut(flags, message_id, messages.encode(answer))
+        encoded = messages.encode(answer)
+        if len(encoded) > fragments.MAX_MESSAGE:
+            encoded = messages.encode(messages.Refusal(messages.Code.TOO_LARGE))
+        payloads = fragments.cut(flags, message_id, encoded)
         datagrams = [self.sealer.seal(sender.contact.key, payload) for payload in payloads]
         self._send(datagrams, sender.contact.ip, sender.contact.port)
         return datagrams
 
-    def _remember(self, name: tuple[bytes, bytes], datagrams: list[bytes]) -> None:
+    def _remember(self, name: _Name, datagrams: list[bytes]) -> None:
         self._answers[name] = datagrams
-        while len(self._answers) > ANSWERS_KEPT:
-            self._answers.popitem(last=False)
+        self._answers_bytes += sum(map(len, datagrams))
+        while len(self._answers) > ANSWERS_KEPT or self._answers_bytes > ANSWERS_BYTES:
+            _, oldest = self._answers.popitem(last=False)
+            self._answers_bytes -= sum(map(len, oldest))
 
     def _receive_in_the_clear(self, data: bytes, addr: tuple[Any, ...]) -> None:
         if data[:1] == bytes([datagram.ASK_KEY]):
@@ -322,7 +383,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
                 raise Malformed("too many first contacts")
             told = self.sealer.tell_key(data)
             self._key_answers = (now, served + 1)
-            self._send([told], unpack_ip(pack_ip(addr[0])), addr[1])
+            self._send([told], *_place(addr))
         elif data[:1] == bytes([datagram.TELL_KEY]):
             cookie, key = self.sealer.told_key(data)
             waiting = self._asked.get(cookie)
@@ -330,3 +391,10 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
                 waiting.set_result(key)
         else:
             raise Malformed("no datagram of this protocol")
+
+
+def _place(addr: tuple[Any, ...]) -> tuple[str, int]:
+    """Where a datagram came from, in the form that contacts have. Raises Malformed."""
+    if not 1 <= addr[1] <= 65535:
+        raise Malformed("from a port that can't be answered")
+    return unpack_ip(pack_ip(addr[0])), addr[1]

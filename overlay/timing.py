@@ -38,7 +38,7 @@ class RoundTrips:
         self._everybody: _Estimate | None = None
 
     def measured(self, peer: bytes, seconds: float) -> None:
-        """One round trip of a request that was sent once only (a resent one's answer can't be told apart)."""
+        """One round trip; not of a request that was sent again, unless its answer came after the last time-out."""
         estimate = self._peers.get(peer)
         if estimate is None:
             self._peers[peer] = _Estimate(seconds, seconds / 2)
