@@ -1,7 +1,7 @@
 """The lookup service (paper, section 2.1): the k active nodes that are closest to a key, exactly.
 
 A sliding window: whenever one of alpha requests is answered or slow, the next goes out, so nobody waits for a round
-to end. Slow is not dead: a late answer still counts. A contact that failed lately is asked, but not waited for.
+to end. Slow is not dead: a late answer still counts. A suspect is asked, and not waited for while others answer.
 Decisions only; overlay/rpc.py asks and times.
 """
 
@@ -67,6 +67,9 @@ class _State(Enum):
     NEW = auto()
     ASKED = auto()
     SLOW = auto()
+    """Not answered within a round trip's usual time: waited for, but it holds no place in the window."""
+    SUSPECT = auto()
+    """Asked although it failed lately; not waited for longer than that."""
     ANSWERED = auto()
     FAILED = auto()
 
@@ -96,6 +99,7 @@ class Lookup:
         self._known: set[Contact] = set()
         self._places: dict[bytes, int] = {}
         self._in_flight = 0
+        self._answered: set[bytes] = set()
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.asked = 0
         for contact in seeds:
@@ -112,11 +116,7 @@ class Lookup:
             for candidate in self._candidates:
                 if candidate.state in (_State.ASKED, _State.SLOW):
                     candidate.cancel()
-        answered: dict[bytes, Located] = {}
-        for candidate in self._candidates:
-            if candidate.located is not None:
-                answered.setdefault(candidate.contact.id, candidate.located)
-        return list(answered.values())[: self._k]
+        return [candidate.located for candidate in self._candidates if candidate.located is not None][: self._k]
 
     def _consider(self, contact: Contact) -> None:
         if contact.id == self._own_id or contact in self._known or len(self._known) >= CANDIDATES:
@@ -131,53 +131,66 @@ class Lookup:
         """Ask the next nearest while there is room in the window, or see that nothing nearer can be found."""
         if self._done.done():
             return
-        answered: set[bytes] = set()
-        waiting = False
+        passed = 0
+        waiting = hoping = False
         for candidate in self._candidates:
             if candidate.state is _State.ANSWERED:
-                answered.add(candidate.contact.id)
-                if len(answered) >= self._k:
+                passed += 1
+                if passed >= self._k:
                     break
-            elif candidate.contact.id in answered or candidate.state is _State.FAILED:
+            elif candidate.contact.id in self._answered or candidate.state is _State.FAILED:
                 continue
             elif candidate.state is _State.NEW and self._asker.suspected(candidate.contact):
-                self._ask(candidate, waits=False)
+                self._ask(candidate, _State.SUSPECT)
+                hoping = True
+            elif candidate.state is _State.SUSPECT:
+                hoping = True
             elif candidate.state is not _State.NEW:
                 waiting = True
             elif self._in_flight < ALPHA:
-                self._ask(candidate, waits=True)
+                self._ask(candidate, _State.ASKED)
                 waiting = True
             else:
                 waiting = True
                 break
-        if not waiting and not self._done.done():
+        # Suspects are no reason to wait, unless there are too few others: then this node itself was cut off, perhaps.
+        if not waiting and not (hoping and passed < self._k):
             self._done.set_result(None)
 
-    def _ask(self, candidate: _Candidate, *, waits: bool) -> None:
-        candidate.state = _State.ASKED if waits else _State.FAILED
-        self._in_flight += waits
+    def _ask(self, candidate: _Candidate, state: _State) -> None:
+        candidate.state = state
+        self._in_flight += state is _State.ASKED
         self.asked += 1
 
         def on_slow() -> None:
             if candidate.state is _State.ASKED:
-                candidate.state = _State.SLOW
                 self._in_flight -= 1
-                self._go_on()
+                candidate.state = _State.SLOW
+            elif candidate.state is _State.SUSPECT:
+                candidate.state = _State.FAILED
+            self._go_on()
 
         def on_done(found: messages.Found | None) -> None:
             if candidate.state is _State.ASKED:
                 self._in_flight -= 1
-            candidate.state = _State.FAILED if found is None else _State.ANSWERED
-            if found is not None:
+            candidate.state = _State.FAILED
+            if found is not None and candidate.contact.id not in self._answered:
+                candidate.state = _State.ANSWERED
                 candidate.located = Located(candidate.contact, found.token, found.bulk_port, found.fingerprint)
+                self._answered.add(candidate.contact.id)
                 self._take(found.contacts)
             self._go_on()
 
         candidate.cancel = self._asker.ask_find(candidate.contact, self._key, self._width, on_done, on_slow)
 
     def _take(self, contacts: list[WireContact]) -> None:
+        """Consider the contacts of one answer; of each id one place, so that one liar can't use up its ADDRESSES."""
+        told: set[bytes] = set()
         for wire in contacts[: self._width]:
             try:
-                self._consider(self._asker.checked(wire))
+                contact = self._asker.checked(wire)
             except Malformed:
                 continue
+            if contact.id not in told:
+                told.add(contact.id)
+                self._consider(contact)

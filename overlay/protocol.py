@@ -6,6 +6,7 @@ come as typed messages (overlay/messages.py), and those that store go to the ser
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
@@ -18,7 +19,7 @@ from overlay.errors import Malformed, NoAnswer, Refused
 from overlay.lookup import Located, Lookup
 from overlay.messages import Code, Refusal
 from overlay.network import Network
-from overlay.routing import Table
+from overlay.routing import BUCKET, Table
 from overlay.rpc import Handled, SealedRPC, Sender
 from overlay.service import Service
 from overlay.tokens import Tokens
@@ -36,9 +37,17 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
     router: Table
 
     def __init__(
-        self, sealer: Sealer, network: Network, own_id: bytes, tokens: Tokens, service: Service | None, *, is_node: bool
+        self,
+        sealer: Sealer,
+        network: Network,
+        own_id: bytes,
+        tokens: Tokens,
+        service: Service | None,
+        *,
+        is_node: bool,
+        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        SealedRPC.__init__(self, sealer, is_node=is_node)
+        SealedRPC.__init__(self, sealer, is_node=is_node, random=random)
         self.network = network
         self.tokens = tokens
         self.service = service
@@ -67,23 +76,34 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
 
     def rpc_find(self, sender: Sender, request: messages.Find) -> messages.Found:
         """The k closest contacts known here, as many as fit into three times the request, and a token."""
-        affordable = (messages.PADDED * sender.received - 120) // 57
-        count = max(0, min(request.k, affordable))
+        count = min(request.k, messages.affordable(sender.received))
         closest = self.router.closest(request.key, count + 1, healthy=True)
         contacts = [c.wire for c in closest if c.id != sender.contact.id][:count]
         token = self.tokens.issue(sender.contact.key, sender.contact.ip)
         return messages.Found(contacts, token, self.bulk_port, self.fingerprint)
 
     def _meet(self, contact: Contact) -> None:
-        """Ping a node that wrote to us and is new: only one that answers gets into the table."""
-        if len(self._verifying) >= VERIFYING or contact.key in self._verifying or not self.router.wants(contact):
+        """Ping a node that wrote to us and is new: only one that answers gets into the table.
+
+        One that writes from another address than it is known at is pinged at the known one first: whoever passes
+        its datagrams on can't draw it away while it is there. Sent once, since the address may be forged.
+        """
+        if len(self._verifying) >= VERIFYING or contact.key in self._verifying:
+            return
+        known = self.router.get(contact.id)
+        if known is not None:
+            if known.contact == contact:
+                return
+            if known.failures == 0:
+                contact = known.contact
+        elif not self.router.wants(contact):
             return
         try:
             self.checked(contact.wire)
         except Malformed:
             return
         self._verifying.add(contact.key)
-        self.start_call(contact, messages.Ping(), lambda _: self._verifying.discard(contact.key))
+        self.start_call(contact, messages.Ping(), lambda _: self._verifying.discard(contact.key), tries=1)
 
     def answered(self, contact: Contact, is_node: bool) -> None:
         """Admit who answered; a client is never put into the table."""
@@ -117,7 +137,10 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
             on_done(answer if isinstance(answer, messages.Found) else None)
 
         request = messages.Find(key, k, messages.find_padding(k))
-        call = self.start_call(contact, request, on_answer, on_slow=on_slow)
+        try:
+            call = self.start_call(contact, request, on_answer, on_slow=on_slow)
+        except Malformed:  # somebody told of a contact whose key is none
+            return self._loop.call_soon(on_done, None).cancel
         return lambda: self.give_up(call)
 
     def checked(self, wire: WireContact) -> Contact:
@@ -130,7 +153,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
 
     async def lookup(self, key: bytes, k: int, seeds: Iterable[Contact] = ()) -> list[Located]:
         """The k closest other nodes that answer (paper, section 2.1). Never raises for a silent network."""
-        known = self.router.closest(key, k)
+        known = self.router.closest(key, max(k, BUCKET))
         search = Lookup(self, key, k, [*known, *seeds], self.own_id)
         found = await search.run()
         self.router.bucket_of(key).refreshed = self._loop.time()
@@ -140,7 +163,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         """Where `contact` sees this node, or None when it stays silent."""
         try:
             answer = await self.call(contact, messages.Ping())
-        except (NoAnswer, Refused):
+        except (NoAnswer, Refused, Malformed):
             return None
         if not isinstance(answer, messages.Pong):
             return None
