@@ -51,7 +51,7 @@ async def open_system_node(
     host, port = parse_host_port(listen)
     folder = profile.node_folder
     durable.make_folder(folder)
-    key = await asyncio.to_thread(_node_key, folder / "node.key", network)
+    key = await asyncio.to_thread(node_key, folder / "node.key", network)
     tls = _tls(folder / "tls.pem", now())
     store = open_node_store(folder, quota=profile.config.quota, now=now)
     node = Node(network, key, store=store, tls=tls, now=now)
@@ -80,7 +80,7 @@ async def open_client(
     return node
 
 
-def _node_key(path: Path, network: Network) -> X25519PrivateKey:
+def node_key(path: Path, network: Network) -> X25519PrivateKey:
     """The node's key, made at the first start; a new one where the network's puzzle has become harder."""
     try:
         key = X25519PrivateKey.from_private_bytes(path.read_bytes())

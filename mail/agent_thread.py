@@ -1,0 +1,257 @@
+"""The user agent in a thread and an event loop of its own, for a screen that must never wait (tui/ports.py).
+
+Everything asked of it is handed to its loop; events are told in that thread. No mail is decided about here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from mail.agent import Agent, program_version
+from mail.cli.passphrase import from_file
+from mail.cli.running import run_loop
+from mail.compose import Draft, compose, new_message_id
+from mail.enrolling import join as join_network
+from mail.enrolling import resume
+from mail.events import Event, NodeStatus, Progress, Trouble
+from mail.identity import Identity
+from mail.peer import NoNetwork, read_network_file
+from overlay.errors import OverlayError
+from overlay.network import DEFAULT_K
+from storage.keyring import Keyring
+from storage.outbox import Outbox
+from storage.profile import Profile
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+JOIN_WAIT = 120.0
+"""Seconds that the set-up screen waits for the authority; the next start goes on."""
+RESUME_EVERY = 30.0
+
+
+class StartOptions(Protocol):
+    """What the command line said about the node."""
+
+    @property
+    def passphrase_file(self) -> Path | None: ...
+    @property
+    def listen(self) -> str | None: ...
+    @property
+    def join(self) -> Sequence[str]: ...
+    @property
+    def network(self) -> Path | None: ...
+
+
+class AgentThread:
+    """One profile's agent behind a thread. Its coroutines may be awaited from any event loop."""
+
+    def __init__(self, profile: Profile, options: StartOptions) -> None:
+        self.profile = profile
+        self._options = options
+        self._identity: Identity | None = None
+        self._agent: Agent | None = None
+        self._outbox: Outbox | None = None
+        self._callbacks: list[Callable[[Event], None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._stop: asyncio.Event | None = None
+        self._opening: Future[None] | None = None
+
+    # What the screen asks at once
+
+    def joined(self) -> bool:
+        """Whether this profile has an address, or a join that waits for one."""
+        return self.profile.keyring_file.exists()
+
+    def locked(self) -> bool:
+        """Whether the keyring asks for a passphrase that hasn't been given."""
+        if self._identity is not None or not self.joined() or self._options.passphrase_file is not None:
+            return False
+        return Keyring.is_protected(self.profile.keyring_file)
+
+    def address(self) -> str | None:
+        """The user's own address, or None while it isn't known."""
+        return None if self._identity is None else self._identity.address
+
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `callback` with each event, from the agent's thread; the answer ends the subscription."""
+        self._callbacks.append(callback)
+
+        def end() -> None:
+            with suppress(ValueError):
+                self._callbacks.remove(callback)
+
+        return end
+
+    # What takes time
+
+    async def start(self, passphrase: str | None) -> None:
+        """Open the keyring, then go to work in the background. Raises KeyringError, OSError."""
+        if self._options.passphrase_file is not None:
+            passphrase = await asyncio.to_thread(from_file, self._options.passphrase_file)
+        identity = await asyncio.to_thread(Identity.open, self.profile, passphrase)
+        self._outbox = await asyncio.to_thread(Outbox, self.profile.outbox_file)
+        self._identity = identity
+        self._start_thread()
+        self._opening = self._run(self._open(identity))
+
+    async def stop(self) -> None:
+        """Stop in good order; what is in the outbox stays there."""
+        if self._thread is None or self._loop is None or self._stop is None:
+            return
+        self._loop.call_soon_threadsafe(self._stop.set)
+        await asyncio.to_thread(self._thread.join)
+        self._thread = None
+        if self._outbox is not None:
+            self._outbox.close()
+
+    async def submit(self, draft: Draft) -> str:
+        """Put a finished message into the durable outbox, and a copy into Sent; its Message-ID.
+
+        Raises ComposeError, OutboxError, OSError; then nothing was accepted.
+        """
+        message_id = await asyncio.to_thread(self._accept, draft)
+        if self._agent is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._agent.wake)
+        return message_id
+
+    async def sync(self) -> None:
+        """Send what waits and collect what has come, now. Raises OverlayError."""
+        agent = await self._ready()
+        await asyncio.wrap_future(self._run(agent.sync()))
+
+    async def status(self) -> NodeStatus:
+        """This node and what it sees of the overlay; nothing but zeros while it isn't up."""
+        if self._agent is None:
+            quota = self.profile.config.quota
+            return NodeStatus("", "", "client", 0, 0, 0, quota, 0, None, DEFAULT_K, program_version())
+        return await asyncio.wrap_future(self._run(self._agent.status()))
+
+    async def join(self, invite: str, passphrase: str | None) -> str:
+        """Join the network of `invite`; the address. Raises EnrolmentError, InviteError, KeyringError, OSError."""
+        self._start_thread()
+
+        def tell(words: str) -> None:
+            self._tell(Progress(words, 0, 0))
+
+        return await asyncio.wrap_future(
+            self._run(join_network(self.profile, invite, passphrase, wait=JOIN_WAIT, tell=tell))
+        )
+
+    async def found(self, name: str, address: str, passphrase: str | None) -> str:
+        """Found a network with this profile as its first node and member; where its authority lies.
+
+        Raises AuthorityError, AddressError, KeyringError, OSError.
+        """
+        from mail.first_member import found_with_member
+
+        return str(await asyncio.to_thread(found_with_member, self.profile, name, address, passphrase))
+
+    # Inside
+
+    def _accept(self, draft: Draft) -> str:
+        if self._outbox is None or self._identity is None:
+            raise OverlayError("The keys are not open yet; the letter was kept as a draft.")
+        message_id = new_message_id(self._identity.address)
+        spool = self.profile.spool / f"{secrets.token_hex(8)}.eml"
+        try:
+            with spool.open("xb") as out:
+                compose(out, draft, message_id=message_id)
+            recipients = draft.recipients
+            self._outbox.accept(spool, message_id, draft.subject, self._identity.address, recipients, time.time())
+            self.profile.folders().add("Sent", spool, "S")
+        finally:
+            spool.unlink(missing_ok=True)
+        return message_id
+
+    def _start_thread(self) -> None:
+        if self._thread is not None:
+            return
+        ready = threading.Event()
+
+        async def live() -> None:
+            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+            ready.set()
+            await self._stop.wait()
+            if self._opening is not None:
+                self._opening.cancel()
+            if self._agent is not None:
+                await self._agent.close()
+
+        self._thread = threading.Thread(target=lambda: run_loop(live()), name="user agent", daemon=True)
+        self._thread.start()
+        ready.wait()
+
+    async def _open(self, identity: Identity) -> None:
+        """Come up, however long the network is away; then work until stopped."""
+        told = ""
+        while True:
+            try:
+                if identity.waiting:
+                    await resume(self.profile, identity.keyring, wait=JOIN_WAIT)
+                path = self._options.network or self.profile.network_file
+                network = await asyncio.to_thread(read_network_file, path)
+                agent = await Agent.open(
+                    self.profile,
+                    identity,
+                    network=network,
+                    join=tuple(self._options.join),
+                    listen=self._options.listen or _listen(self.profile, network.private_addresses),
+                    tell=self._tell,
+                )
+                break
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                if str(error) != told:
+                    log.info("the agent can't start yet: %s", error)
+                    self._tell(Trouble(f"{error} It will be tried again."))
+                    told = str(error)
+                if isinstance(error, NoNetwork):
+                    return
+                await asyncio.sleep(RESUME_EVERY)
+        agent.start()
+        self._agent = agent
+
+    async def _ready(self) -> Agent:
+        if self._opening is not None:
+            await asyncio.wrap_future(self._opening)
+        if self._agent is None:
+            raise OverlayError("This profile has joined no network yet.")
+        return self._agent
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _tell(self, event: Event) -> None:
+        for callback in tuple(self._callbacks):
+            callback(event)
+
+
+def _listen(profile: Profile, private_addresses: bool) -> str | None:
+    """Where to listen as a node: always when told so, and where others can surely reach this machine.
+
+    In a public network a machine behind a router can't be reached unless its owner sees to it and says so.
+    """
+    config = profile.config
+    if config.mode == "client" or (config.mode == "auto" and not private_addresses):
+        return None
+    return config.listen
+
+
+def open_agent(profile: Path, options: StartOptions) -> AgentThread:
+    """The agent of the profile in this folder, not started yet."""
+    opened = Profile(profile)
+    opened.create()
+    return AgentThread(opened, options)
