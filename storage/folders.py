@@ -152,9 +152,9 @@ class Folders:
             if (folder / place).exists():
                 return entry_of(place)
         for _ in range(2):  # a rename during the first look can hide the name from it
-            for entry in self.scan(name):
-                if entry.unique == unique:
-                    return entry
+            for place in self.places(name):
+                if place.startswith(unique, len("cur/")) and entry_of(place).unique == unique:
+                    return entry_of(place)
         return None
 
     def find_anywhere(self, unique: str) -> tuple[str, Entry] | None:
