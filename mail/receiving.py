@@ -74,6 +74,7 @@ class Receiving:
         self._tell = tell
         self._now = now
         self._busy: set[bytes] = set()
+        self._collecting: set[tuple[str, str]] = set()
 
     async def run(self, *, everything: bool = False) -> int:
         """Collect what has come; how many messages were filed. Raises Unreachable when no inbox node answers.
@@ -136,6 +137,17 @@ class Receiving:
             log.info("a notification was dropped: %s", error)
             await asyncio.to_thread(self._state.reject, taken.hash, Fate.REJECTED, str(error))
             return False
+        name = (notification.message_id, notification.sender)
+        if name in self._collecting:  # another notification of the same message: looked at again when that is filed
+            return False
+        self._collecting.add(name)
+        try:
+            return await self._once(taken, notification)
+        finally:
+            self._collecting.discard(name)
+
+    async def _once(self, taken: Taken, notification: Notification) -> bool:
+        """Collect a message unless it was filed before: nothing is delivered twice to the eye."""
         if await asyncio.to_thread(self._state.have, notification.message_id, notification.sender):
             await self._filed(taken, notification)
             return False

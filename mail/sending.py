@@ -70,14 +70,21 @@ class Sending:
         self._tell = tell
         self._now = now
         self._random = random
+        self._going: set[str] = set()  # letters being attempted: two attempts at once would be two notifications
 
     async def run(self, *, everything: bool = False) -> None:
         """Send what is due (or all that waits), and ask for proofs of collection. What fails is in the outbox."""
         gate = asyncio.Semaphore(LETTERS_AT_ONCE)
 
         async def attempt(entry: Entry) -> None:
-            async with gate:
-                await self._attempt(entry)
+            if entry.message_id in self._going:
+                return
+            self._going.add(entry.message_id)
+            try:
+                async with gate:
+                    await self._attempt(await self._reload(entry))
+            finally:
+                self._going.discard(entry.message_id)
 
         entries = await asyncio.to_thread(self._outbox.due, self._now(), everything)
         await asyncio.gather(*map(attempt, entries))

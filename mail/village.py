@@ -69,10 +69,15 @@ class Village:
         return identity
 
     async def agent(self, address: str, profile: Profile, tell: Callable[[Event], None] = lambda _: None) -> Agent:
-        """A member's agent as a client, joined, its card published."""
-        agent = await Agent.open(profile, self.member(address, profile), tell=tell, now=self._now)
+        """A new member's agent as a client, joined, its card published."""
+        self.member(address, profile)
+        agent = await self.agent_of(profile, tell)
         await agent.publish_card()
         return agent
+
+    async def agent_of(self, profile: Profile, tell: Callable[[Event], None] = lambda _: None) -> Agent:
+        """The agent of a member that there is."""
+        return await Agent.open(profile, Identity.open(profile, None), tell=tell, now=self._now)
 
     async def _start_node(self, folder: Path) -> Node:
         durable.make_folder(folder)
