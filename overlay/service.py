@@ -20,6 +20,7 @@ from overlay.certificates import REVOCATIONS_LIMIT, Certificate, CertificateErro
 from overlay.contact import Contact
 from overlay.enrolment import ANSWER_LIMIT, open_answer
 from overlay.errors import Refused
+from overlay.fragments import MAX_MESSAGE
 from overlay.ids import CARD_SALT, Kind, certificate_key, deleter_hash, inbox_key, revocations_key, root_key
 from overlay.messages import WORDS, Code
 from overlay.ownership import (
@@ -51,6 +52,16 @@ LEASE = 60.0
 def refusal(code: int) -> Refused:
     """The error for a refusal's code."""
     return Refused(code, WORDS[code])
+
+
+def _fitting(notifications: Sequence[bytes]) -> int:
+    """How many of them fit into one message: hundreds of tiny ones take more room than their bytes."""
+    room = MAX_MESSAGE - 16
+    for number, notification in enumerate(notifications):
+        room -= len(notification) + 3
+        if room < 0:
+            return number
+    return len(notifications)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +160,8 @@ class Service:
                 waiting, more = await self.read_inbox(
                     request.key, asker.key, request.token, request.certificate, request.signature, READ_LIMIT
                 )
-                if len(waiting) == 1 and len(waiting[0]) > READ_LIMIT:
-                    return messages.Notifications([], True)
-                return messages.Notifications(waiting, more)
+                fitting = _fitting(waiting)
+                return messages.Notifications(waiting[:fitting], more or fitting < len(waiting))
             case messages.AcknowledgeInbox():
                 gone = await self.acknowledge_inbox(
                     request.key, request.token, request.hashes, request.certificate, request.signature
