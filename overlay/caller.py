@@ -5,6 +5,7 @@ Which way is taken is decided here, by size; a token that has run out is renewed
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -16,7 +17,7 @@ from overlay.bulk_client import BulkClient
 from overlay.errors import Malformed, NoAnswer, Refused
 from overlay.fragments import MAX_MESSAGE
 from overlay.lookup import Located
-from overlay.messages import Code
+from overlay.messages import WORDS, Code
 from overlay.ownership import ACKNOWLEDGE_INBOX, DELETE, READ_INBOX, Owner, statement
 from overlay.protocol import OverlayProtocol
 from overlay.service import MAX_DATAGRAM_OBJECT, MAX_OBJECT, Service
@@ -59,7 +60,12 @@ class Caller:
         """The object's bytes, of whatever digest. Raises NoAnswer, Refused."""
         if service := self._own(at):
             kept = await service.fetch(kind, key, digest)
-            return kept.content.read_bytes() if isinstance(kept.content, Path) else kept.content
+            if not isinstance(kept.content, Path):
+                return kept.content
+            try:
+                return await asyncio.to_thread(kept.content.read_bytes)
+            except OSError as error:  # deleted a moment ago, or the disk fails: the next node has it
+                raise Refused(Code.NOT_FOUND, WORDS[Code.NOT_FOUND]) from error
 
         async def fetch(at: Located) -> bytes:
             request = messages.Fetch(at.token, kind, key, digest or b"")

@@ -50,7 +50,12 @@ async def replicate(
                 results.done.append((located, answer))
                 return
 
-    await asyncio.gather(*(worker(left) for _ in range(max_ops)))
+    workers = [asyncio.ensure_future(worker(left)) for _ in range(max_ops)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for task in workers:  # when one raised, the others don't go on behind the caller's back
+            task.cancel()
     return results
 
 
