@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import tomllib
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -84,7 +83,9 @@ def read_network(data: bytes) -> Network:
             authorities=tuple(base64.b64decode(str(x), validate=True) for x in _of(document, "authorities", list, [])),
             join=tuple(str(x) for x in _of(document, "join", list, [])),
         )
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, binascii.Error) as error:
+    except NetworkFileError:
+        raise
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, not base64
         raise NetworkFileError(f"the network file can't be read: {error}") from error
 
 
