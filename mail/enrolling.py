@@ -206,7 +206,9 @@ class _Joining:
         if not outcome.have:
             raise Unreachable(f"No node took the request: {'; '.join(outcome.refusals)}.")
         self._pending = await asyncio.to_thread(asked, self._keyring, self._pending, sealed, self._now())
-        self._tell(f"The request for {self._request.address} lies at {outcome.have} nodes; waiting for the authority.")
+        self._tell(
+            f"The request for {self._request.address} lies at {_nodes(outcome.have)}; waiting for the authority."
+        )
 
     async def _settle(self, overlay: Overlay, answer: Answer) -> str:
         """Keep what the answer gives: first whom to trust, then the certificate, which ends the waiting."""
@@ -237,7 +239,7 @@ class _Joining:
         await asyncio.to_thread(identity.rotate, self._now())
         try:
             outcome = await Directory(overlay, trust, self._now).publish(identity.card(self._now()))
-            self._tell(f"The card of {identity.address} lies at {outcome.have} nodes: others can write now.")
+            self._tell(f"The card of {identity.address} lies at {_nodes(outcome.have)}: others can write now.")
         except OverlayError as error:
             self._tell(f"{identity.address} has its certificate; its card will be published later ({error})")
 
@@ -302,3 +304,7 @@ def _met(node: Node) -> list[str]:
     """Some nodes that answered, as places to join at."""
     contacts = node.protocol.router.closest(node.id, KNOWN_PLACES, healthy=True)
     return [f"{host_port(contact.ip, contact.port)}/{key_text(contact.key)}" for contact in contacts]
+
+
+def _nodes(count: int) -> str:
+    return "1 node" if count == 1 else f"{count} nodes"
