@@ -11,12 +11,12 @@ import contextlib
 import json
 import logging
 import os
-import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from kademlia.network import Server
@@ -51,7 +51,8 @@ SAVE_EVERY = 300.0
 EXPIRE_EVERY = 600.0
 REJOIN_EVERY = 30.0
 SAVED_CONTACTS = 100
-SEEDS_AT_ONCE = 20
+ENOUGH = 8
+"""Contacts that answered, with which a node goes to work."""
 
 
 class CantListen(OverlayError):
@@ -160,11 +161,14 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         trust: TrustStore | None = None,
         tls: TLSIdentity | None = None,
         now: Callable[[], float] = time.time,
+        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.network = network
         self.now = now
+        self.random = random
+        self.transport = None
         self.trust = trust or (TrustStore(network.authorities) if network.authorities else None)
-        self.sealer = Sealer(key, network.name)
+        self.sealer = Sealer(key, network.name, random)
         self.id = node_id(self.sealer.public)
         self.store = store
         self.service: Service | None = None
@@ -175,6 +179,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self._places: tuple[str, ...] = ()
         self._state: Path | None = None
         self._background: list[asyncio.Task[None]] = []
+        self._greeting: set[asyncio.Task[object]] = set()
 
     # Life
 
@@ -205,14 +210,16 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         await self._find_seeds()
         if len(self.protocol.router):
             await self._settle()
-        self._background.append(asyncio.create_task(self._maintain()))
+        if not self._background:
+            self._background.append(asyncio.create_task(self._maintain()))
         return len(self.protocol.router)
 
     async def stop(self) -> None:
         """Save what is known, close the doors, finish what was begun. The store is closed too."""
-        for task in self._background:
+        ending = [*self._background, *self._greeting]
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
         self._background.clear()
         if self._door is not None:
             await self._door.stop()
@@ -286,7 +293,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
                 contacts.append(self.protocol.checked(contact.wire))
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, KeyError, TypeError, OverlayError) as error:
+        except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError, OverlayError) as error:
             log.warning(
                 "the saved contacts in %s can't be read (%s); starting from the places to join", self._state, error
             )
@@ -308,12 +315,14 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
 
     def _create_protocol(self) -> OverlayProtocol:
         loop = asyncio.get_running_loop()
-        tokens = Tokens(loop.time)
+        tokens = Tokens(loop.time, self.random)
         if self.store is not None:
             room = _StoreRoom(self.store, lambda key: self.protocol.router.responsible(key, self.network.k))
             self.service = Service(self.id, room, self.trust, tokens, self.now)
         is_node = self.store is not None
-        return OverlayProtocol(self.sealer, self.network, self.id, tokens, self.service, is_node=is_node)
+        return OverlayProtocol(
+            self.sealer, self.network, self.id, tokens, self.service, is_node=is_node, random=self.random
+        )
 
     async def _open_door(self, interface: str) -> None:
         assert self.service is not None
@@ -337,16 +346,30 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.ip, self.ip)  # noqa: S104
 
     async def _find_seeds(self) -> None:
-        contacts = self._load_state()
-        for start in range(0, len(contacts), SEEDS_AT_ONCE):
-            await asyncio.gather(*(self.protocol.ping(c) for c in contacts[start : start + SEEDS_AT_ONCE]))
-        await asyncio.gather(*(self._greet(place) for place in self._places))
+        """Ping whom we knew, and the places to join; enough that answer are enough, the dead aren't waited for."""
+        known = [self.protocol.ping(contact) for contact in self._load_state()]
+        await self._some([*known, *(self._greet(p) for p in self._places if "/" in p)])
+        if not len(self.protocol.router):  # a key that is trusted as heard is the last resort
+            await self._some([self._greet(place) for place in self._places if "/" not in place])
+
+    async def _some(self, asking: Sequence[Coroutine[Any, Any, object]]) -> None:
+        """Run them all; return when ENOUGH contacts are known or all have ended."""
+        running = {asyncio.create_task(one) for one in asking}
+        while running and len(self.protocol.router) < ENOUGH:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        self._greeting = running
+        for task in running:
+            task.add_done_callback(self._greeting.discard)
 
     async def _greet(self, place: str) -> None:
         """Ping a place to join, asking for its key where that isn't given."""
         host, port, key = parse_join(place)
         try:
-            infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+            # "localhost" is ::1 first on many machines, where a socket of IPv4 can't send to.
+            family = socket.AF_UNSPEC if ":" in self.ip else socket.AF_INET
+            infos = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
             ip = str(infos[0][4][0])
             if key is None:
                 key = await self.protocol.ask_key(ip, port)
@@ -354,7 +377,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             contact = Contact(key, ip, port)
             if contact.id != self.id:
                 await self.protocol.ping(self.protocol.checked(contact.wire))
-        except (OSError, NoAnswer, Malformed) as error:
+        except (OSError, UnicodeError, NoAnswer, Malformed) as error:  # UnicodeError: a label over 63 characters
             log.info("can't join at %s: %s", place, error)
 
     async def _settle(self) -> None:
@@ -365,17 +388,27 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
 
     async def _refresh(self, older_than: float) -> None:
         for index in self.protocol.router.stale_buckets(older_than):
-            await self.protocol.lookup(_random_id(self.id, index), self.network.k)
+            await self.protocol.lookup(_random_id(self.id, index, self.random), self.network.k)
 
     async def _maintain(self) -> None:
         """Keep the table true, the state saved and the store tidy, until cancelled."""
         await asyncio.gather(
-            _every(PING_EVERY, self.protocol.ping_stalest),
-            _every(REFRESH_EVERY, lambda: self._refresh(REFRESH_EVERY)),
-            _every(REJOIN_EVERY, self._rejoin),
-            _every(SAVE_EVERY, self._save),
-            _every(EXPIRE_EVERY, self._expire),
+            self._every(PING_EVERY, self.protocol.ping_stalest),
+            self._every(REFRESH_EVERY, lambda: self._refresh(REFRESH_EVERY)),
+            self._every(REJOIN_EVERY, self._rejoin),
+            self._every(SAVE_EVERY, self._save),
+            self._every(EXPIRE_EVERY, self._expire),
         )
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:  # spread by a fifth, so that nodes started together don't stay in step
+            await asyncio.sleep(seconds * (0.8 + 0.4 * self.random(1)[0] / 255))
+            try:
+                await work()
+            except OverlayError as error:
+                log.info("%s", error)
+            except Exception:
+                log.exception("a regular task failed; it will be tried again")
 
     async def _rejoin(self) -> None:
         """After a sleep or a network's absence nobody may be left: start again from the beginning."""
@@ -392,21 +425,10 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             await self.store.expire()
 
 
-async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311  # spread, not secret
-        try:
-            await work()
-        except OverlayError as error:
-            log.info("%s", error)
-        except Exception:
-            log.exception("a regular task failed; it will be tried again")
-
-
-def _random_id(own: bytes, shared: int) -> bytes:
+def _random_id(own: bytes, shared: int, random: Callable[[int], bytes]) -> bytes:
     """A random id that shares exactly the first `shared` bits with `own`."""
     width = len(own) * 8
     value = int.from_bytes(own, "big") ^ (1 << (width - 1 - shared))
     keep = width - 1 - shared
-    value = (value >> keep << keep) | (int.from_bytes(os.urandom(len(own)), "big") & ((1 << keep) - 1))
+    value = (value >> keep << keep) | (int.from_bytes(random(len(own)), "big") & ((1 << keep) - 1))
     return value.to_bytes(len(own), "big")
