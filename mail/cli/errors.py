@@ -8,6 +8,10 @@ import sqlite3
 from mail.authority import AuthorityError, InviteRefused
 from mail.authority import WrongPassphrase as WrongAuthorityPassphrase
 from mail.compose import ComposeError
+from mail.csr import CertificateRequestError
+from mail.enrolling import AlreadyJoined, JoinRefused, NobodyAnswers, Waiting
+from mail.enrolment import EnrolmentError
+from mail.identity import NotJoined
 from mail.invite import InviteError
 from mail.mailbox import MailboxError
 from mail.peer import NoNetwork
@@ -19,6 +23,7 @@ from overlay.network import NetworkFileError
 from storage.database import DatabaseError
 from storage.folders import FolderError
 from storage.keyring import KeyringDamaged, KeyringError, PassphraseNeeded, WrongPassphrase
+from storage.outbox import OutboxError
 from storage.profile import ConfigError, ProfileBusy, ProfileError
 from storage.search import SearchError
 
@@ -41,10 +46,14 @@ class CommandError(Exception):
 
 
 _MEANINGS: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
+    ((NobodyAnswers,), UNAVAILABLE),
+    ((Waiting,), TEMPORARY),
+    ((JoinRefused, AlreadyJoined), PERMISSION),
     ((WrongPassphrase, PassphraseNeeded, WrongAuthorityPassphrase, InviteRefused), PERMISSION),
     ((SearchError, AddressError), USAGE),
     ((SubmissionError, ComposeError, InviteError, MailboxError, FolderError, AuthorityError), DATA),
-    ((ConfigError, NetworkFileError, NoNetwork, KeyringDamaged), CONFIGURATION),
+    ((EnrolmentError, CertificateRequestError, OutboxError), DATA),
+    ((ConfigError, NetworkFileError, NoNetwork, NotJoined, KeyringDamaged), CONFIGURATION),
     ((ProfileBusy,), TEMPORARY),
     ((ProfileError, KeyringError), CONFIGURATION),
     ((CertificateError,), PERMISSION),

@@ -17,7 +17,7 @@ from mail.cli.errors import CONFIGURATION, DATA, OK, TEMPORARY, CommandError
 from mail.cli.passphrase import existing_passphrase, new_passphrase
 from mail.cli.running import run_loop, stop_requested
 from mail.control import NotRunning, ask
-from mail.enrolling import Waiting, join, resume
+from mail.enrolling import join, resume
 from mail.events import Event, NodeStatus, Trouble
 from mail.identity import Identity
 from mail.peer import stored_node_id
@@ -33,15 +33,15 @@ log = logging.getLogger(__name__)
 JOIN_WAIT = 60.0
 """Seconds that `join` waits for the authority before it leaves the request with the network."""
 
+RESUME_WAIT = 10.0
+"""Seconds that other commands wait for an answer that hasn't come yet."""
+
 
 def join_(args: argparse.Namespace, profile: Profile) -> int:
     """`p2pmail join INVITE`."""
     passphrase = new_passphrase(args, profile)
     invite = " ".join(args.invite)
-    try:
-        address = run_loop(join(profile, invite, passphrase, wait=JOIN_WAIT, tell=_say))
-    except Waiting as waiting:
-        raise CommandError(TEMPORARY, str(waiting)) from waiting
+    address = run_loop(join(profile, invite, passphrase, wait=JOIN_WAIT, tell=_say))
     print(f"joined as {address}")
     return OK
 
@@ -101,10 +101,7 @@ def _identity(args: argparse.Namespace, profile: Profile) -> Identity:
         raise CommandError(CONFIGURATION, f"{profile.root} has no keys yet: paste an invite with `p2pmail join`.")
     identity = Identity.open(profile, existing_passphrase(args, profile))
     if identity.waiting:
-        try:
-            run_loop(resume(profile, identity.keyring, wait=5.0, tell=_say))
-        except Waiting as waiting:
-            raise CommandError(TEMPORARY, str(waiting)) from waiting
+        run_loop(resume(profile, identity.keyring, wait=RESUME_WAIT, tell=_say))
     return identity
 
 
