@@ -102,6 +102,10 @@ class Mailbox:
         counts = self._index.counts()
         return {name: counts.get(name, Counts()) for name in self._files.names() or STANDARD}
 
+    def names(self) -> list[str]:
+        """The folders there are, in the order in which they are shown."""
+        return self._files.names()
+
     def ids(self, folder: str) -> array[int]:
         """The rows of a folder, newest first."""
         return self._index.ids(folder)
@@ -286,6 +290,19 @@ class Mailbox:
             place.hardlink_to(self.path(row))
         return place
 
+    def let_go(self, place: Path) -> None:
+        """The reverse of `hold`; other files are left alone."""
+        if place.parent == self.profile.spool and place.name.startswith("forward-"):
+            place.unlink(missing_ok=True)
+
+    def answered(self, message_id: str, flag: str) -> None:
+        """Note that a message was replied to ("R") or passed on ("P"): not worth undoing."""
+        with self._changing:
+            row = self.find(message_id)
+            if row is not None and row.folder != QUARANTINE:
+                entry = self._files.change_flags(row.folder, row.unique, flag, "", row.flags)
+                self._placed(row, row.folder, entry)
+
     # -- Quarantine
 
     def suspect(self, row: Row) -> Suspect:
@@ -342,7 +359,7 @@ class Mailbox:
 
         with self._opening:
             if self._opened_outbox is None and self.profile.outbox_file.exists():
-                self._opened_outbox = Outbox(self.profile.outbox_file, self.profile.outbox_folder)
+                self._opened_outbox = Outbox(self.profile.outbox_file, now=self._now)
             return self._opened_outbox
 
     def _reading(self, row: Row, read: Callable[[Path], T]) -> T:

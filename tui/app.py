@@ -1,0 +1,321 @@
+"""The application: whose mail it is, which screen is on top, and what the agent tells. Small on purpose.
+
+What a screen shows is its own file in tui/screens/; nothing slow runs here, and nothing of the network is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.command import Provider
+from textual.screen import Screen
+
+from mail.events import Event, NewMail, OutboxChanged, Progress, Trouble
+from mail.mailbox import Row
+from tui.actions import Context, bindings
+from tui.background import Failed, in_background
+from tui.messages import Heard
+from tui.palette import ActionProvider
+from tui.ports import DemoPort, Options, Services
+from tui.screens.mail import MailScreen
+from tui.services import RealServices
+from tui.session import Session
+from tui.theme import DARK, NO_COLOUR, THEMES
+
+if TYPE_CHECKING:
+    from mail.drafts import Unsent
+    from mail.headers import Address
+
+
+class MailApp(App[None]):
+    """The mail reader."""
+
+    TITLE = "p2pmail"
+    CSS_PATH = "theme.tcss"
+    BINDINGS = bindings(Context.ANYWHERE)
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {ActionProvider}
+    ENABLE_COMMAND_PALETTE = True
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+
+    def __init__(
+        self,
+        options: Options | None = None,
+        services: Services | None = None,
+        *,
+        demo: bool = False,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        without_colour = "NO_COLOR" in os.environ
+        super().__init__(ansi_color=True if without_colour else None)
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = NO_COLOUR if without_colour else DARK.name
+        self.now = now
+        self.services: Services = services or RealServices()
+        self.options = options or Options()
+        self.session = Session.of(self.services, self.options)
+        self._demo = demo
+        self._listed = False
+        self._leaving = False
+
+    # -- beginning
+
+    def on_mount(self) -> None:
+        """The mail first; the agent starts when the first list stands."""
+        with suppress(NotImplementedError, RuntimeError):
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(number, self._told_to_stop)
+        if self._demo:
+            self.try_it()
+        elif self.session.new:
+            self.set_up()
+        else:
+            self.push_screen(MailScreen(self))
+
+    def first_list(self) -> None:
+        """The first list stands: open the agent, and bring the index up to date."""
+        if not self._listed:
+            self._listed = True
+            self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        for screen in self.screen_stack:
+            if isinstance(screen, MailScreen):
+                screen.begin_watching()
+        self.run_worker(self._start_agent(), group="agent", exit_on_error=False)
+
+    async def _start_agent(self) -> None:
+        session = self.session
+        self._title("starting ...")
+        try:
+            if session.agent is None:
+                session.agent = await asyncio.to_thread(self.services.open_agent, session.profile.root, self.options)
+            if not session.agent.joined():
+                self._title("no address yet (: join)")
+                return
+            passphrase = await asyncio.to_thread(session.passphrase)
+            while True:
+                if session.agent.locked() and passphrase is None:
+                    from tui.screens.passphrase import Passphrase
+
+                    passphrase = await self.push_screen_wait(Passphrase())
+                    if passphrase is None:
+                        self._title("locked: not sending, not collecting")
+                        return
+                try:
+                    await session.start(passphrase, self.hear)
+                except Exception as error:
+                    if session.agent.locked() and session.options.passphrase_file is None:
+                        self.notify(str(error), severity="error", markup=False)
+                        passphrase = None
+                        continue
+                    raise
+                break
+            self._title(session.address)
+        except Exception as error:
+            self._title("not connected")
+            self.post_message(Failed("start sending and collecting", error))
+
+    def _title(self, whose: str) -> None:
+        for screen in self.screen_stack:
+            if isinstance(screen, MailScreen) and screen.is_mounted:
+                screen.title_line.whose = whose
+
+    # -- first steps
+
+    def set_up(self) -> None:
+        """The first start, or later: try it, paste an invite, found a network."""
+        from tui.screens.setup import Setup
+
+        self.push_screen(Setup(self.session))
+
+    def try_it(self) -> None:
+        """A private overlay on this machine."""
+        from tui.screens.starting import Starting
+
+        self.push_screen(Starting(self.services), self.enter_demo)
+
+    def enter_demo(self, demo: DemoPort | None) -> None:
+        """Show the demo's mail."""
+        if demo is None:
+            if len(self.screen_stack) <= 1:
+                self.exit()
+            return
+        self.run_worker(self.enter(Session.of(self.services, self.options, demo)), exit_on_error=False)
+
+    async def enter(self, session: Session) -> None:
+        """Show another session's mail in place of this one's."""
+        if session is not self.session:
+            await self.session.close()
+        self.session = session
+        self._listed = False
+        while len(self.screen_stack) > 1:
+            await self.pop_screen()
+        await self.push_screen(MailScreen(self))
+
+    # -- what the agent tells
+
+    def hear(self, event: Event) -> None:
+        """From the agent's thread."""
+        self.post_message(Heard(event))
+
+    def on_heard(self, message: Heard) -> None:
+        """Pass it to whom it concerns."""
+        screens: list[MailScreen] = [screen for screen in self.screen_stack if isinstance(screen, MailScreen)]
+        match message.event:
+            case NewMail(_, sender, subject, folder):
+                from mail import plain
+
+                if folder != "Junk":
+                    title = "New mail" if folder == "Inbox" else f"New in {folder}"
+                    self.notify(plain.line(f"{sender}: {subject or '(no subject)'}"), title=title, markup=False)
+                for screen in screens:
+                    screen.refresh_index()
+            case OutboxChanged():
+                for screen in screens:
+                    screen.load_counts()
+            case Progress(what, done, total):
+                for screen in screens:
+                    screen.title_line.work = what if not total or done < total else ""
+                    screen.title_line.share = done / total if total else -1.0
+            case Trouble(text):
+                self.notify(text, severity="warning", timeout=10, markup=False)
+        for other in self.screen_stack:
+            if not isinstance(other, MailScreen):
+                other.post_message(Heard(message.event))
+
+    def on_failed(self, message: Failed) -> None:
+        """Something that belongs to no screen failed."""
+        self.notify(message.text, severity="error", timeout=10, markup=False)
+
+    # -- writing
+
+    @property
+    def me(self) -> Address:
+        """The user as a sender; without an address drafts can be written all the same."""
+        from mail.headers import Address
+
+        return Address("", self.session.address)
+
+    def write(self, unsent: Unsent | None, draft: str | None = None) -> None:
+        """Open the composer; `draft`: what was kept of it, by its name in Drafts."""
+        from tui.screens.compose import Compose
+
+        self.push_screen(Compose(self.session, self.me, unsent, draft))
+
+    def answer(self, row: Row, *, everybody: bool) -> None:
+        """Reply to a message."""
+        mailbox, me = self.session.mailbox, self.me
+
+        def work() -> None:
+            from mail.drafts import begun
+            from mail.reply import reply
+
+            unsent = begun(reply(mailbox.open(row), me, all=everybody), row.message_id)
+            self.call_from_thread(self.write, unsent)
+
+        in_background(self, "prepare the reply", work, group="prepare")
+
+    def pass_on(self, row: Row) -> None:
+        """Forward a message."""
+        mailbox, me = self.session.mailbox, self.me
+
+        def work() -> None:
+            from mail.drafts import begun
+            from mail.reply import forward
+
+            unsent = begun(forward(mailbox.hold(row), me), row.message_id)
+            self.call_from_thread(self.write, unsent)
+
+        in_background(self, "prepare the message", work, group="prepare")
+
+    def continue_draft(self, row: Row) -> None:
+        """Go on writing."""
+        mailbox = self.session.mailbox
+
+        def work() -> None:
+            self.call_from_thread(self.write, mailbox.open_draft(row), row.unique)
+
+        in_background(self, "open the draft", work, group="prepare")
+
+    def sync(self) -> None:
+        """Send and collect now."""
+        agent = self.session.agent
+        if agent is None or not self.session.started:
+            self.notify("Not connected yet: nothing can be sent or collected.", severity="warning")
+            return
+        self.run_worker(self._sync(), group="sync", exclusive=True, exit_on_error=False)
+
+    async def _sync(self) -> None:
+        agent = self.session.agent
+        assert agent is not None
+        self.hear(Progress("sending and collecting", 0, 0))
+        try:
+            await agent.sync()
+        except Exception as error:
+            self.post_message(Failed("send and collect", error))
+        finally:
+            self.hear(Progress("", 1, 1))
+
+    # -- anywhere
+
+    def action_help(self) -> None:
+        """All keys."""
+        from tui.screens.help import Help
+
+        if not isinstance(self.screen, Help):
+            self.push_screen(Help())
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Textual's own, without those that the registry has."""
+        return (item for item in super().get_system_commands(screen) if item.title in ("Theme", "Screenshot"))
+
+    # -- leaving
+
+    async def action_quit(self) -> None:
+        """Leave: drafts are kept, the agent stops in good order."""
+        if self._leaving:
+            return
+        self._leaving = True
+        self._title("closing ...")
+        self.keep_unsent()
+        self.run_worker(self._leave(), exit_on_error=False)
+
+    async def _leave(self) -> None:
+        try:
+            await self.session.close()
+        finally:
+            self.exit()
+
+    def _told_to_stop(self) -> None:
+        self.run_worker(self.action_quit(), exit_on_error=False)
+
+    def keep_unsent(self) -> None:
+        """Write what is being written to disk, here and now."""
+        from tui.screens.compose import Compose
+
+        for screen in self.screen_stack:
+            if isinstance(screen, Compose):
+                screen.keep_now()
+
+    def _handle_exception(self, error: Exception) -> None:
+        with suppress(Exception):
+            self.keep_unsent()
+        super()._handle_exception(error)
+
+
+def run_screen(args: argparse.Namespace) -> int:
+    """Run the screen until the user leaves; the exit code."""
+    options = Options(args.profile, args.passphrase_file, args.listen, tuple(args.join), args.network)
+    app = MailApp(options, demo=args.demo)
+    app.run(mouse="P2PMAIL_NO_MOUSE" not in os.environ)
+    return app.return_code or 0

@@ -1,0 +1,104 @@
+"""What workers and the agent post to the screens: typed, and small."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from textual.message import Message
+
+from mail.events import Event
+from mail.mailbox import Counts, Row, Suspect
+from mail.message import Message as Mail
+
+
+@dataclass
+class Heard(Message):
+    """The agent told something."""
+
+    event: Event
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+
+@dataclass
+class ListLoaded(Message):
+    """A folder or the results of `query` were read. `selected`: where the selected message is now, if it has moved."""
+
+    folder: str
+    query: str
+    ids: array[int]
+    rows: Sequence[Row]
+    again: bool
+    selected: int | None = None
+    more: bool = False
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+
+@dataclass
+class CountsLoaded(Message):
+    """How much is in each folder; `waiting`: letters that aren't settled; `delivery`: how far sent mail has come."""
+
+    folders: Mapping[str, Counts]
+    waiting: int
+    delivery: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+
+@dataclass
+class RowsLoaded(Message):
+    """Rows that the list lacked."""
+
+    rows: Sequence[Row]
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+
+@dataclass
+class MailOpened(Message):
+    """A message was read from disk, to be shown: itself, or what may be shown of a message in Quarantine."""
+
+    row: Row
+    content: Mail | Suspect
+    enter: bool
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+
+@dataclass
+class SourceLoaded(Message):
+    """The source of a message."""
+
+    row: Row
+    text: str
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+
+@dataclass
+class Changed(Message):
+    """Something was changed; `text` says what, in words ("" when it isn't worth a word)."""
+
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+
+@dataclass
+class Refreshed(Message):
+    """The index was brought up to date; whether anything had changed."""
+
+    changed: bool
+
+    def __post_init__(self) -> None:
+        super().__init__()

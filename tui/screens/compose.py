@@ -1,0 +1,331 @@
+"""Writing a letter. What is typed is kept as a draft while it is typed, so that nothing is ever lost.
+
+What a letter becomes when it is sent is mail/compose.py's; sending it is the agent's.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual import on
+from textual.app import ComposeResult, SuspendNotSupported
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import Input, Label, Static, TextArea
+
+from mail.compose import ComposeError, Enclosure
+from mail.drafts import Unsent, finished
+from mail.events import Progress
+from mail.headers import Address
+from tui.actions import Context, bindings
+from tui.background import Failed, explain
+from tui.messages import Changed, Heard
+from tui.reading import size
+from tui.session import Session
+from tui.widgets.hint_line import HintLine
+from tui.widgets.title_line import TitleLine
+
+if TYPE_CHECKING:
+    from tui.app import MailApp
+
+KEEP_AFTER = 1.0
+"""Seconds without a key after which what was typed is kept; no more than this is lost even when the power goes."""
+KEEP_AT_LEAST = 5.0
+"""Seconds after which it is kept though the typing goes on."""
+
+
+class Compose(Screen[None]):
+    """One letter."""
+
+    BINDINGS = bindings(Context.COMPOSE)
+
+    class Kept(Message):
+        """The draft is on disk, under this name."""
+
+        def __init__(self, unsent: Unsent, unique: str) -> None:
+            super().__init__()
+            self.unsent, self.unique = unsent, unique
+
+    def __init__(self, session: Session, me: Address, unsent: Unsent | None, draft: str | None = None) -> None:
+        super().__init__()
+        self._session, self._me = session, me
+        self._unsent = unsent or Unsent()
+        self._kept = self._unsent if draft or unsent is None else Unsent()
+        """What is on disk (or not worth it)."""
+        self._draft = draft
+        self._timer: Timer | None = None
+        self._latest: Timer | None = None
+        self._sending = False
+        self._over = False
+
+    @property
+    def mail_app(self) -> MailApp:
+        """The application, typed."""
+        from tui.app import MailApp
+
+        assert isinstance(self.app, MailApp)
+        return self.app
+
+    def compose(self) -> ComposeResult:
+        """Fields and text."""
+        yield TitleLine(id="title")
+        with Vertical(id="fields"):
+            for name, value in (("To", self._unsent.to), ("Cc", self._unsent.cc), ("Bcc", self._unsent.bcc)):
+                with Horizontal(classes="field"):
+                    yield Label(name, classes="field-name")
+                    yield Input(value, id=name.lower(), compact=True, select_on_focus=False)
+            with Horizontal(classes="field"):
+                yield Label("Subject", classes="field-name")
+                yield Input(self._unsent.subject, id="subject", compact=True, select_on_focus=False)
+            yield Static("", id="enclosures", markup=False)
+        yield TextArea(self._unsent.text, id="text", soft_wrap=True, compact=True, tab_behavior="focus")
+        yield HintLine(id="hints")
+
+    def on_mount(self) -> None:
+        """Where one begins to type."""
+        title = self.query_one(TitleLine)
+        title.place = self._unsent.subject or "New message"
+        title.whose = self._me.address
+        self._show_enclosures()
+        first = "#to" if not self._unsent.to else "#subject" if not self._unsent.subject else "#text"
+        self.query_one(first).focus()
+
+    # -- what was typed
+
+    @property
+    def unsent(self) -> Unsent:
+        """The letter as it stands on the screen."""
+        return replace(
+            self._unsent,
+            to=self.query_one("#to", Input).value,
+            cc=self.query_one("#cc", Input).value,
+            bcc=self.query_one("#bcc", Input).value,
+            subject=self.query_one("#subject", Input).value,
+            text=self.query_one("#text", TextArea).text,
+        )
+
+    @on(Input.Changed)
+    @on(TextArea.Changed)
+    def _typed(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+        self._timer = self.set_timer(KEEP_AFTER, self._keep)
+        if self._latest is None:
+            self._latest = self.set_timer(KEEP_AT_LEAST, self._keep)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter: the next line."""
+        event.stop()
+        self.focus_next()
+
+    def _keep(self) -> None:
+        """Keep it, in its turn, in a thread."""
+        for timer in (self._timer, self._latest):
+            if timer is not None:
+                timer.stop()
+        self._timer = self._latest = None
+        unsent = self.unsent
+        if unsent == self._kept or unsent.empty or self._over:
+            return
+
+        def work() -> Message | None:
+            return self._write(unsent)
+
+        self._session.changes.put(self, "keep the draft", work)
+
+    def _write(self, unsent: Unsent) -> Message | None:
+        if self._over or unsent == self._kept:
+            return None
+        self._draft = self._session.mailbox.save_draft(unsent, self._me, self._draft)
+        self._kept = unsent
+        return self.Kept(unsent, self._draft)
+
+    def keep_now(self) -> None:
+        """Keep it here and now: the program is about to end."""
+        unsent = self.unsent
+        if not unsent.empty:
+            self._write(unsent)
+
+    @on(Kept)
+    def _was_kept(self) -> None:
+        if not self._sending:
+            self.query_one(TitleLine).work = "kept in Drafts"
+
+    @on(Failed)
+    def _failed(self, event: Failed) -> None:
+        self.query_one(TitleLine).work = "NOT KEPT"
+        self.notify(event.text, severity="error", markup=False)
+
+    # -- attachments
+
+    def _show_enclosures(self) -> None:
+        shown = self.query_one("#enclosures", Static)
+        shown.display = bool(self._unsent.enclosures)
+        lines = []
+        for item in self._unsent.enclosures:
+            if item.part is not None:
+                lines.append(f"{item.name} (from the message)")
+                continue
+            try:
+                lines.append(f"{item.path}  {size(item.path.stat().st_size)}")
+            except OSError:
+                lines.append(f"{item.path}  NOT THERE")
+        shown.update("Attached  " + "\n          ".join(lines))
+
+    def action_attach(self) -> None:
+        """Ask for a file."""
+        from tui.screens.prompt import Prompt
+
+        def attach(typed: str | None) -> None:
+            if not typed:
+                return
+            path = Path(typed).expanduser().absolute()
+            if not path.is_file():
+                self.notify(f"{path} is not a file.", severity="warning", markup=False)
+                return
+            self._unsent = replace(self._unsent, enclosures=(*self._unsent.enclosures, Enclosure(path)))
+            self._show_enclosures()
+            self._keep()
+
+        self.app.push_screen(Prompt("Attach", "Which file?", f"{Path.cwd()}/", path=True), attach)
+
+    def action_detach(self) -> None:
+        """The last one off again."""
+        self._unsent = replace(self._unsent, enclosures=self._unsent.enclosures[:-1])
+        self._show_enclosures()
+        self._keep()
+
+    # -- the editor
+
+    def action_editor(self) -> None:
+        """Write the text in $VISUAL or $EDITOR."""
+        command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+        text = self.query_one("#text", TextArea)
+        self._keep()
+        with tempfile.TemporaryDirectory(prefix="p2pmail-") as folder:
+            file = Path(folder) / "letter.txt"
+            file.write_text(text.text, "utf-8")
+            try:
+                with self.app.suspend():
+                    ended = subprocess.call([*command, str(file)])  # noqa: S603 - the user's own editor
+            except SuspendNotSupported:
+                self.notify("An editor can't be started from this terminal.", severity="warning")
+                return
+            except OSError as error:
+                self.notify(f"{command[0]} can't be started: {error.strerror}. Set EDITOR.", severity="error")
+                return
+            if ended == 0:
+                text.text = file.read_text("utf-8", errors="replace")
+        self.refresh(layout=True)
+        self._keep()
+
+    # -- the end
+
+    def action_send(self) -> None:
+        """Hand it to the agent."""
+        if self._sending:
+            return
+        unsent = self.unsent
+        agent = self._session.agent
+        if agent is None or not self._session.started:
+            self._keep()
+            self.notify("Not connected: the letter is kept in Drafts and can be sent later.", severity="warning")
+            return
+        try:
+            draft = finished(unsent, self._me)
+        except ComposeError as error:
+            self.notify(str(error), severity="warning", markup=False)
+            self.query_one("#to").focus()
+            return
+        self._keep()
+        self._sending = True
+        self.query_one(TitleLine).work = "sealing ..."
+
+        async def send() -> None:
+            try:
+                await self._session.changes.finish()
+                await agent.submit(draft)
+            except Exception as error:
+                self._sending = False
+                self.query_one(TitleLine).work = "not sent"
+                self.notify(explain("send it; it stays in Drafts", error), severity="error", timeout=10, markup=False)
+                return
+            self._done(unsent, "sent: the Outbox says how far it has come")
+
+        self.run_worker(send(), group="send", exclusive=True, exit_on_error=False)
+
+    def _done(self, unsent: Unsent, said: str) -> None:
+        """It was sent: the draft goes, and the message that it answers gets its sign."""
+        self._over = True
+        mailbox, draft = self._session.mailbox, self._draft
+        flag = "R" if unsent.in_reply_to else "P"
+
+        def work() -> Message:
+            if draft is not None:
+                mailbox.discard_draft(draft)
+            for enclosure in unsent.enclosures:
+                mailbox.let_go(enclosure.path)
+            mailbox.answered(unsent.answers, flag)
+            return Changed(said)
+
+        self._session.changes.put(self._behind(), "tidy up after sending", work)
+        self.dismiss(None)
+
+    def _behind(self) -> Screen[object]:
+        return self.app.screen_stack[-2]
+
+    def action_close(self) -> None:
+        """Leave; what is worth keeping is kept."""
+        if self._sending:
+            return
+        unsent = self.unsent
+        behind = self._behind()
+        if not unsent.empty and unsent != self._kept:
+
+            def work() -> Message:
+                self._write(unsent)
+                return Changed("kept in Drafts")
+
+            self._session.changes.put(behind, "keep the draft", work)
+        else:
+            behind.post_message(Changed(""))
+        self.dismiss(None)
+
+    def action_discard(self) -> None:
+        """Throw it away, after a question."""
+        from tui.screens.confirm import Confirm
+
+        def discard(sure: bool | None) -> None:
+            if not sure:
+                return
+            self._over = True
+            mailbox, draft, unsent = self._session.mailbox, self._draft, self.unsent
+
+            def work() -> Message:
+                if draft is not None:
+                    mailbox.discard_draft(draft)
+                for enclosure in unsent.enclosures:
+                    mailbox.let_go(enclosure.path)
+                return Changed("draft discarded")
+
+            self._session.changes.put(self._behind(), "discard the draft", work)
+            self.dismiss(None)
+
+        self.app.push_screen(Confirm("Discard", "Throw this draft away? That can't be undone.", "Discard"), discard)
+
+    @on(Heard)
+    def _heard(self, event: Heard) -> None:
+        if self._sending and isinstance(event.event, Progress):
+            title = self.query_one(TitleLine)
+            title.work, title.share = (
+                event.event.what,
+                event.event.done / event.event.total if event.event.total else -1,
+            )

@@ -1,0 +1,392 @@
+"""The main screen: folders, list, reader. Loads what they show, in threads, and keeps it true.
+
+What a user does with messages is in tui/screens/mail_actions.py.
+"""
+
+from __future__ import annotations
+
+from array import array
+from functools import partial
+from typing import TYPE_CHECKING
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.timer import Timer
+
+from mail.mailbox import DRAFTS, INBOX, QUARANTINE, Row, Suspect
+from mail.message import Message as Mail
+from tui.actions import Context, bindings
+from tui.background import Failed, in_background
+from tui.delivery import summary
+from tui.messages import Changed, CountsLoaded, ListLoaded, MailOpened, Refreshed, RowsLoaded, SourceLoaded
+from tui.reading import lay_out, lay_out_source, lay_out_suspect
+from tui.screens.mail_actions import MailActions
+from tui.widgets.folder_list import OUTBOX, FolderList
+from tui.widgets.hint_line import HintLine
+from tui.widgets.message_list import MessageList
+from tui.widgets.query_bar import QueryBar
+from tui.widgets.reader import Reader
+from tui.widgets.title_line import TitleLine
+
+if TYPE_CHECKING:
+    from tui.app import MailApp
+
+WATCH = 3.0
+"""Seconds between looks at whether another program changed a folder (a few stat calls in a thread)."""
+TYPING = 0.12
+"""Seconds without a key before what was typed is searched for."""
+SETTLE = 0.05
+"""Seconds on a message before it is shown beside the list, so that scrolling doesn't read every message passed."""
+SAID = 5.0
+"""Seconds for which the title says what was done."""
+
+
+class MailScreen(MailActions):
+    """Everything that is in the mailbox."""
+
+    BINDINGS = bindings(Context.MAIL)
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-below"), (150, "-beside")]  # noqa: RUF012 - Textual's own type
+    AUTO_FOCUS = "#list"
+
+    def __init__(self, app: MailApp) -> None:
+        super().__init__()
+        self.session = app.session
+        self.now = app.now
+        self.folder = INBOX
+        self.words = ""
+        self.opened: Row | None = None
+        self.content: Mail | Suspect | None = None
+        self._source = False
+        self._settling: Timer | None = None
+        self._typing: Timer | None = None
+        self._saying: Timer | None = None
+        self._stamps: tuple[object, ...] = ()
+
+    def compose(self) -> ComposeResult:
+        """Title, folders, list above or beside the reader, hints."""
+        yield TitleLine(id="title")
+        with Horizontal(id="panes"):
+            yield FolderList(id="folders")
+            with Vertical(id="mail"):
+                with Vertical(id="list-pane"):
+                    yield QueryBar("Search ", "words  from:ada  is:unread  has:attachment  after:2026-03", id="search")
+                    yield MessageList(self.now, id="list")
+                with Vertical(id="reader-pane"):
+                    yield Reader(id="reader")
+                    yield QueryBar("Find ", "words in this message", id="find")
+        yield HintLine(id="hints")
+
+    def on_mount(self) -> None:
+        """Read the folder at once; everything else comes after the first paint."""
+        self.query_one(FolderList).choose(self.folder)
+        self.load()
+        self.load_counts()
+
+    def begin_watching(self) -> None:
+        """After the first paint: bring the index up to date, and see what other programs change."""
+        self.refresh_index()
+        self.set_interval(WATCH, self._watch)
+
+    # -- loading
+
+    def load(self, *, again: bool = False) -> None:
+        """Read the folder (or the search) that is shown. `again`: it was shown already, and stays where it is."""
+        mailbox, folder, words = self.session.mailbox, self.folder, self.words
+        self.messages.notice = self.messages.notice or "reading ..."
+        listing = self.messages.listing
+        selected, row = (listing.selected, self.messages.selected) if again else (None, None)
+        top, height = (self.messages.scroll_offset.y if again else 0), max(self.size.height, 40)
+
+        def loaded(ids: array[int], more: bool = False) -> ListLoaded:
+            moved = None
+            if selected is not None and row is not None and selected not in ids:
+                other = mailbox.find(row.message_id, row.folder)
+                moved = other.id if other is not None else None
+            anchor = moved or selected
+            first = max(0, ids.index(anchor) - height) if anchor is not None and anchor in ids else top
+            rows = mailbox.rows(ids[first : first + 2 * height])
+            return ListLoaded(folder, words, ids, rows, again, moved, more)
+
+        def work() -> Message | None:
+            if not words:
+                return loaded(mailbox.ids(folder))
+            last = loaded(array("q"))
+            for number, ids in enumerate(mailbox.search(words, typing=True)):
+                if number:
+                    self.post_message(last)
+                last = loaded(ids)
+            return last
+
+        in_background(self, "read the folder", work, group="list")
+
+    def load_counts(self) -> None:
+        """Count, and see how far sent mail has come."""
+        mailbox = self.session.mailbox
+
+        def work() -> Message:
+            letters = mailbox.outbox()
+            delivery = {letter.message_id: summary([str(r.state) for r in letter.recipients]) for letter in letters}
+            return CountsLoaded(mailbox.folders(), sum(not letter.settled for letter in letters), delivery)
+
+        in_background(self, "count the mail", work, group="counts")
+
+    def refresh_index(self) -> None:
+        """Make the list say what is on disk."""
+        mailbox = self.session.mailbox
+
+        def progress(done: int, total: int) -> None:
+            if total >= 500 and (done % 500 == 0 or done == total):
+                self.heard_progress("indexing mail", done, total)
+
+        def work() -> Message:
+            self._stamps = mailbox.stamps()
+            return Refreshed(bool(mailbox.refresh(progress)))
+
+        in_background(self, "bring the index up to date", work, group="refresh", exclusive=False)
+
+    def _watch(self) -> None:
+        mailbox, before = self.session.mailbox, self._stamps
+
+        def work() -> Message | None:
+            if mailbox.stamps() != before:
+                self.app.call_from_thread(self.refresh_index)
+            return None
+
+        in_background(self, "look at the folders", work, group="watch")
+
+    @on(ListLoaded)
+    def _list_loaded(self, event: ListLoaded) -> None:
+        if (event.folder, event.query) != (self.folder, self.words):
+            return
+        self.messages.notice = "Nothing found." if event.query else f"{event.folder} is empty."
+        if event.selected is not None:
+            self.messages.listing.selected = event.selected
+        same = event.again or (bool(event.query) and self.messages.everywhere)
+        self.messages.show(event.folder, event.ids, event.rows, everywhere=bool(event.query), again=same)
+        if event.query:
+            self.query_one("#search", QueryBar).found(f"{len(event.ids)} found")
+        self.describe()
+        self.painted()
+
+    @on(CountsLoaded)
+    def _counts_loaded(self, event: CountsLoaded) -> None:
+        self.query_one(FolderList).show(event.folders, event.waiting)
+        if self.messages.delivery != event.delivery:
+            self.messages.delivery = event.delivery
+            self.messages.refresh()
+        self.describe()
+
+    @on(Refreshed)
+    def _refreshed(self, event: Refreshed) -> None:
+        if event.changed:
+            self.load(again=True)
+        self.load_counts()
+
+    @on(Changed)
+    def _changed(self, event: Changed) -> None:
+        if event.text:
+            self.say(event.text)
+        self.load(again=True)
+        self.load_counts()
+
+    @on(Failed)
+    def _failed(self, event: Failed) -> None:
+        if self.words and "search" in event.text:
+            self.query_one("#search", QueryBar).found("?")
+        self.notify(event.text, severity="error", timeout=8, markup=False)
+        if not self.words:
+            self.load_counts()
+
+    @on(MessageList.Wanted)
+    def _rows_wanted(self, event: MessageList.Wanted) -> None:
+        mailbox, ids = self.session.mailbox, event.ids
+        in_background(self, "read the list", lambda: RowsLoaded(mailbox.rows(ids)), group="rows")
+
+    @on(RowsLoaded)
+    def _rows_loaded(self, event: RowsLoaded) -> None:
+        self.messages.take_rows(event.rows)
+        selected = self.messages.selected
+        if selected is not None and (self.opened is None or self.opened.id != selected.id):
+            self._settle()
+
+    # -- folders and search
+
+    @on(FolderList.Chosen)
+    def _folder_chosen(self, event: FolderList.Chosen) -> None:
+        if event.folder == OUTBOX:
+            if not event.stay:
+                self.action_outbox()
+            else:
+                self.show_folder(OUTBOX)
+            return
+        if event.folder != self.folder or self.words:
+            self.show_folder(event.folder)
+        if not event.stay:
+            self.messages.focus()
+
+    def show_folder(self, folder: str) -> None:
+        """Open a folder, ending a search."""
+        self.words = ""
+        self.query_one("#search", QueryBar).end()
+        self.folder = folder
+        self.query_one(FolderList).choose(folder)
+        self.close_reader()
+        if folder == OUTBOX:
+            self.messages.notice = "Enter shows how far each letter has come."
+            self.messages.show(OUTBOX, array("q"))
+            self.describe()
+            return
+        self.load()
+
+    @on(QueryBar.Typed)
+    def _typed(self, event: QueryBar.Typed) -> None:
+        if event.bar.id == "find":
+            self.find_in_message(event.words, event.entered)
+            return
+        if self._typing is not None:
+            self._typing.stop()
+        if event.entered:
+            self.messages.focus()
+        if event.words != self.words:
+            self._typing = self.set_timer(TYPING, partial(self._look_for, event.words))
+
+    def _look_for(self, words: str) -> None:
+        self.words = words.strip()
+        if self.words:
+            self.load()
+        else:
+            self.load(again=False)
+
+    @on(QueryBar.Ended)
+    def _query_ended(self, event: QueryBar.Ended) -> None:
+        event.bar.end()
+        if event.bar.id == "find":
+            self.reader.find("")
+            self.reader.focus()
+            return
+        if self._typing is not None:
+            self._typing.stop()
+        if self.words:
+            self.words = ""
+            self.load()
+        self.messages.focus()
+
+    # -- reading
+
+    @on(MessageList.Moved)
+    def _moved(self) -> None:
+        self.describe()
+        if not self.reader_beside and not self.has_class("-reading"):
+            return
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._settling is not None:
+            self._settling.stop()
+        self._settling = self.set_timer(SETTLE, self._show_selected)
+
+    def _show_selected(self) -> None:
+        row = self.messages.selected
+        if row is None:
+            if not self.messages.listing.ids or self.messages.listing.selected is None:
+                self.clear_reader()
+            return
+        if self.opened is None or self.opened.id != row.id or self.opened.folder != row.folder:
+            self.open_row(row, enter=self.has_class("-reading") and self.reader.has_focus)
+
+    @on(MessageList.Opened)
+    def _open_selected(self) -> None:
+        row = self.messages.selected
+        if row is None:
+            return
+        if row.folder == DRAFTS:
+            self.continue_draft(row)
+            return
+        self.open_row(row, enter=True)
+
+    def open_row(self, row: Row, *, enter: bool) -> None:
+        """Read a message from disk. `enter`: the user means to read it; else it is only shown beside the list."""
+        mailbox = self.session.mailbox
+
+        def work() -> Message:
+            content = mailbox.suspect(row) if row.folder == QUARANTINE else mailbox.open(row)
+            return MailOpened(row, content, enter)
+
+        in_background(self, "open the message", work, group="open")
+
+    @on(MailOpened)
+    def _mail_opened(self, event: MailOpened) -> None:
+        self.opened, self.content, self._source = event.row, event.content, False
+        if isinstance(event.content, Mail):
+            self.reader.show(partial(lay_out, event.content))
+        else:
+            self.reader.show(partial(lay_out_suspect, event.content))
+        if event.enter:
+            self.add_class("-reading")
+            self.reader.focus()
+            if event.row.unread:
+                self.mark_seen(event.row)
+        self.describe()
+
+    @on(SourceLoaded)
+    def _source_loaded(self, event: SourceLoaded) -> None:
+        if self.opened is not None and self.opened.id == event.row.id:
+            self._source = True
+            self.reader.show(partial(lay_out_source, event.text))
+
+    @on(Reader.Asked)
+    def _reader_asked(self, event: Reader.Asked) -> None:
+        match event.what:
+            case "next_message":
+                self.messages.action_cursor_down()
+            case "previous_message":
+                self.messages.action_cursor_up()
+            case "to_list":
+                self.action_back()
+            case "find":
+                self.query_one("#find", QueryBar).begin()
+            case "found":
+                self.say_found()
+            case "source":
+                self.toggle_source()
+            case "attachments":
+                self.action_attachments()
+
+    def toggle_source(self) -> None:
+        """The source, or the message again."""
+        row, mailbox = self.opened, self.session.mailbox
+        if row is None:
+            return
+        if self._source:
+            self.open_row(row, enter=False)
+            return
+        in_background(self, "read the source", lambda: SourceLoaded(row, mailbox.source(row)), group="open")
+
+    # -- the title
+
+    def describe(self) -> None:
+        """Say where we are."""
+        counts = self.query_one(FolderList).folders.get(self.folder)
+        marked = len(self.messages.listing.marked)
+        if self.words:
+            place = f"search: {len(self.messages.listing)} found"
+        else:
+            place = self.folder
+            if counts is not None and counts.unread and self.folder != OUTBOX:
+                place += f" · {counts.unread} unread"
+            if counts is not None and counts.total:
+                place += f" · {counts.total}"
+        self.title_line.place = f"{place} · {marked} marked" if marked else place
+
+    def say(self, text: str) -> None:
+        """Say for a moment what was done."""
+        self.title_line.work, self.title_line.share = text, -1.0
+        if self._saying is not None:
+            self._saying.stop()
+        self._saying = self.set_timer(SAID, partial(self._said, text))
+
+    def _said(self, text: str) -> None:
+        if self.title_line.work == text:
+            self.title_line.work = ""

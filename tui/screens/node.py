@@ -1,0 +1,87 @@
+"""This node and what it sees of the overlay. Asks the agent every few seconds and draws only what has changed."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from mail.events import NodeStatus
+from tui.reading import size
+from tui.session import Session
+
+EVERY = 3.0
+BAR = 30
+
+
+class NodeScreen(ModalScreen[None]):
+    """A page of figures."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,i", "dismiss", "close", key_display="Esc")]
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._shown: NodeStatus | str = ""
+
+    def compose(self) -> ComposeResult:
+        """One text."""
+        with Vertical(classes="dialog wide") as box:
+            box.border_title = "Node and overlay"
+            box.border_subtitle = "Esc closes"
+            yield Static("asking ...", id="figures", markup=False)
+
+    def on_mount(self) -> None:
+        """Ask now and then."""
+        self._ask()
+        self.set_interval(EVERY, self._ask)
+
+    def _ask(self) -> None:
+        self.run_worker(self._update(), group="status", exclusive=True, exit_on_error=False)
+
+    async def _update(self) -> None:
+        shown: NodeStatus | str
+        if self._session.agent is None or not self._session.started:
+            shown = "Nothing runs yet: without an address there is no node here.\nThe palette (:) has Join a network."
+        else:
+            try:
+                shown = await self._session.agent.status()
+            except Exception as error:
+                shown = f"The node doesn't say: {error}"
+        if shown != self._shown:
+            self._shown = shown
+            text = shown if isinstance(shown, str) else status_text(shown)
+            self.query_one("#figures", Static).update(text)
+
+
+def status_text(status: NodeStatus) -> Text:
+    """The figures, each with what it means."""
+    share = status.bytes / status.quota if status.quota else 0.0
+    full = round(min(1.0, share) * BAR)
+    node = status.mode == "node"
+    mode = "node: keeps mail for others" if node else "client: asks the nodes, keeps nothing for others"
+    known = "not measured yet" if status.availability is None else f"{status.availability:.1%} of nodes answer"
+    rows = [
+        ("Node id", status.node_id, ""),
+        ("Mode", mode, ""),
+        ("Listening on", status.listening or "nothing", ""),
+        ("Contacts", str(status.contacts), "nodes known and alive"),
+        ("Availability", known, "p in the paper's section 4"),
+        ("Copies (k)", str(status.k), "nodes that keep each piece of mail"),
+        ("", "", ""),
+        ("Kept here", f"{status.objects} objects for others, {status.inboxes} inboxes", ""),
+        ("Space", f"{'━' * full}{'╌' * (BAR - full)} {size(status.bytes)} of {size(status.quota)}", ""),
+        ("", "", ""),
+        ("Version", status.version, ""),
+    ]
+    text = Text()
+    for label, value, meaning in rows:
+        text.append(f"{label:<14}", "dim")
+        text.append(value, "bold" if label else "")
+        text.append(f"   {meaning}\n" if meaning else "\n", "dim")
+    return text

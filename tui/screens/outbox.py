@@ -1,0 +1,230 @@
+"""The Outbox: each letter, each recipient, and what is true of her copy. Facts only, as the outbox has them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.message import Message
+from textual.screen import Screen
+
+from mail import plain
+from mail.events import OutboxChanged
+from tui.actions import Context, bindings
+from tui.background import Failed, in_background
+from tui.columns import Piece, fit, when
+from tui.delivery import SIGNS
+from tui.messages import Changed, Heard
+from tui.session import Session
+from tui.widgets.hint_line import HintLine
+from tui.widgets.lines import Lines
+from tui.widgets.title_line import TitleLine
+
+if TYPE_CHECKING:
+    from storage.outbox import Entry
+
+MEANING = {
+    "queued": "waits here; no node has it yet",
+    "stored": "lies at the nodes until it is collected",
+    "collected": "collected: the recipient's signed receipt is here",
+    "expired": "not collected in time; the nodes have let it go",
+    "failed": "given up",
+}
+
+
+class Letters(Lines):
+    """Two kinds of lines: a letter, and below it one line for each recipient."""
+
+    PREFIX = "outbox"
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        f"outbox--{name}" for name in ("plain", "dim", "subject", "good", "bad", "waiting", "selected")
+    }
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        super().__init__(id="letters")
+        self.letters: Sequence[Entry] | None = None
+        self.selected: str | None = None
+        self._shown: list[tuple[str, list[Piece]]] = []
+        self._now = now
+
+    def show(self, letters: Sequence[Entry]) -> None:
+        """Show these; the selection stays with its letter."""
+        self.letters = letters
+        if self.selected not in [letter.message_id for letter in letters]:
+            self.selected = letters[0].message_id if letters else None
+        self._arrange()
+
+    def on_resize(self) -> None:
+        """Another width."""
+        self._arrange()
+
+    def move(self, step: int) -> None:
+        """The next letter."""
+        names = [letter.message_id for letter in self.letters or ()]
+        if self.selected in names:
+            place = max(0, min(len(names) - 1, names.index(self.selected) + step))
+            self.selected = names[place]
+            lines = [number for number, (name, _) in enumerate(self._shown) if name == self.selected]
+            self.show_line(lines[-1])
+            self.show_line(lines[0])
+            self.refresh()
+
+    def line_count(self) -> int:
+        """As arranged."""
+        return len(self._shown)
+
+    def line_background(self, y: int) -> str | None:
+        """The selected letter."""
+        return "selected" if self._shown[y][0] and self._shown[y][0] == self.selected else None
+
+    def line_pieces(self, y: int, width: int) -> Sequence[Piece]:
+        """As arranged."""
+        return self._shown[y][1]
+
+    def _arrange(self) -> None:
+        width = max(40, self.scrollable_content_region.width)
+        self._shown = []
+        for letter in self.letters or ():
+            date = when(letter.created, self._now(), 12)
+            subject = plain.line(letter.subject) or "(no subject)"
+            head: list[Piece] = [(f" {fit(subject, width - 16)}", "subject"), (f" {date:>13} ", "dim")]
+            self._shown.append((letter.message_id, head))
+            for recipient in letter.recipients:
+                self._shown.append((letter.message_id, self._recipient(letter, recipient, width)))
+            self._shown.append(("", []))
+        if self.letters is not None and not self.letters:
+            self._shown = [("", [("  Nothing was sent yet. c writes a letter.", "dim")])]
+        self.lines_changed()
+
+    def _recipient(self, letter: Entry, recipient: object, width: int) -> list[Piece]:
+        from storage.outbox import Recipient
+
+        assert isinstance(recipient, Recipient)
+        state = str(recipient.state)
+        style = {"collected": "good", "failed": "bad", "expired": "bad"}.get(state, "waiting")
+        copies = "bodies {}/{}  notices {}/{}".format(*recipient.bodies, *recipient.notifications)
+        more = plain.line(recipient.reason) or MEANING[state]
+        if state == "queued" and letter.next_attempt > self._now():
+            more += f"; next try in {_span(letter.next_attempt - self._now())}"
+        who = max(16, min(34, width - 60))
+        text: list[Piece] = [
+            (f"   {SIGNS[state]} {state:<10}", style),
+            (fit(plain.line(recipient.address), who) + "  ", "plain"),
+            (f"{copies:<28}", "dim"),
+        ]
+        used = 5 + 10 + who + 2 + 28
+        if width - used > 12:
+            text.append((fit(more, width - used - 1), "dim"))
+        return text
+
+
+class OutboxScreen(Screen[None]):
+    """How far each sent message has come."""
+
+    BINDINGS = bindings(Context.OUTBOX)
+    AUTO_FOCUS = "#letters"
+
+    class Loaded(Message):
+        """The outbox was read."""
+
+        def __init__(self, letters: Sequence[Entry]) -> None:
+            super().__init__()
+            self.letters = letters
+
+    def __init__(self, session: Session, now: Callable[[], float] = time.time) -> None:
+        super().__init__()
+        self._session, self._now = session, now
+
+    def compose(self) -> ComposeResult:
+        """Title, letters, hints."""
+        yield TitleLine(id="title")
+        yield Letters(self._now)
+        yield HintLine(id="hints")
+
+    def on_mount(self) -> None:
+        """Read it."""
+        self.query_one(TitleLine).place = "Outbox"
+        self.query_one(TitleLine).whose = self._session.address
+        self._load()
+
+    def on_key(self, event: object) -> None:
+        """Up and down."""
+        from textual.events import Key
+
+        assert isinstance(event, Key)
+        if event.key in ("j", "down", "k", "up"):
+            event.stop()
+            self.query_one(Letters).move(1 if event.key in ("j", "down") else -1)
+
+    def _load(self) -> None:
+        mailbox = self._session.mailbox
+        in_background(self, "read the outbox", lambda: OutboxScreen.Loaded(mailbox.outbox()), group="outbox")
+
+    @on(Loaded)
+    def _loaded(self, event: Loaded) -> None:
+        waiting = sum(not letter.settled for letter in event.letters)
+        self.query_one(TitleLine).place = f"Outbox · {waiting} on the way · {len(event.letters)}"
+        self.query_one(Letters).show(event.letters)
+
+    @on(Heard)
+    def _heard(self, event: Heard) -> None:
+        if isinstance(event.event, OutboxChanged):
+            self._load()
+
+    @on(Failed)
+    def _failed(self, event: Failed) -> None:
+        self.notify(event.text, severity="error", markup=False)
+
+    @on(Changed)
+    def _changed(self) -> None:
+        self._load()
+
+    def action_retry(self) -> None:
+        """Once more."""
+        mailbox, letter = self._session.mailbox, self.query_one(Letters).selected
+        if letter is None:
+            return
+
+        def work() -> Message:
+            if not mailbox.retry(letter):
+                raise ValueError("nothing of it has failed; it is tried again by itself")
+            return Changed()
+
+        self._session.changes.put(self, "try that letter again", work)
+        self.action_sync_now()
+
+    def action_forget(self) -> None:
+        """Off the list."""
+        mailbox, letter = self._session.mailbox, self.query_one(Letters).selected
+        if letter is None:
+            return
+
+        def work() -> Message:
+            mailbox.forget(letter)
+            return Changed()
+
+        self._session.changes.put(self, "take it off the list", work)
+
+    def action_sync_now(self) -> None:
+        """Send."""
+        from tui.app import MailApp
+
+        assert isinstance(self.app, MailApp)
+        self.app.sync()
+
+    async def action_dismiss(self, result: None = None) -> None:
+        """Back."""
+        self.dismiss(result)
+
+
+def _span(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.0f} h"
+    )

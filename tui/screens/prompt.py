@@ -1,0 +1,80 @@
+"""One line to type: a name, a path. Paths are completed with Tab, read in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.suggester import Suggester
+from textual.widgets import Input, Label
+
+
+class PathSuggester(Suggester):
+    """The first file or folder that begins as what was typed."""
+
+    def __init__(self) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+
+    async def get_suggestion(self, value: str) -> str | None:
+        """What `value` could become."""
+        return await asyncio.to_thread(completed, value)
+
+
+def completed(typed: str) -> str | None:
+    """`typed` with the rest of the first name that fits, folders with a slash; None when there is none."""
+    folder, _, start = typed.rpartition("/")
+    place = Path(os.path.expanduser(f"{folder}/" if folder or typed.startswith("/") else "."))  # noqa: PTH111
+    try:
+        with os.scandir(place) as items:
+            fitting = [
+                item for item in items if item.name.startswith(start) and item.name[0] not in (".", start or ".")
+            ]
+            fitting += [item for item in os.scandir(place) if start and item.name.startswith(start)]
+            names = sorted(f"{item.name}/" if item.is_dir() else item.name for item in fitting)
+    except OSError:
+        return None
+    return f"{typed[: len(typed) - len(start)]}{names[0]}" if names and start else None
+
+
+class Prompt(ModalScreen[str | None]):
+    """Asks for one line; None when the user leaves."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "leave it", key_display="Esc"),
+        Binding("tab", "complete", "complete", priority=True),
+    ]
+
+    def __init__(self, title: str, label: str, value: str = "", *, path: bool = False) -> None:
+        super().__init__()
+        self._heading, self._label, self._value, self._path = title, label, value, path
+
+    def compose(self) -> ComposeResult:
+        """Title and line."""
+        with Vertical(classes="dialog") as box:
+            box.border_title = self._heading
+            yield Label(self._label, markup=False)
+            suggester = PathSuggester() if self._path else None
+            yield Input(self._value, suggester=suggester, compact=True, select_on_focus=False)
+            if self._path:
+                yield Label("Tab completes · Enter takes it · Esc leaves", classes="dim", markup=False)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Taken."""
+        if event.value.strip():
+            self.dismiss(event.value.strip())
+
+    def action_leave(self) -> None:
+        """Not taken."""
+        self.dismiss(None)
+
+    def action_complete(self) -> None:
+        """Take the suggestion."""
+        line = self.query_one(Input)
+        line.action_end()
+        line.action_cursor_right()

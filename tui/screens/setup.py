@@ -1,0 +1,204 @@
+"""The first start: try it, paste an invite, or found a network. Each way ends in the mailbox."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import Screen
+from textual.widgets import Button, ContentSwitcher, Input, Label, Static
+
+from mail.events import Progress, Trouble
+from tui.background import explain
+from tui.messages import Heard
+from tui.session import Session
+
+if TYPE_CHECKING:
+    from tui.app import MailApp
+
+WELCOME = (
+    "Mail without a server: letters are sealed on your computer, kept in copies by the computers of your community "
+    "until the recipient collects them, and then deleted."
+)
+
+
+class Setup(Screen[None]):
+    """Three ways in."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1,t", "go('try')", "try it", show=False),
+        Binding("2,i", "go('invite')", "invite", show=False),
+        Binding("3,f", "go('found')", "found", show=False),
+        Binding("down,j", "app.focus_next", show=False),
+        Binding("up,k", "app.focus_previous", show=False),
+        Binding("escape", "back", "back", key_display="Esc"),
+        Binding("ctrl+q", "app.quit", "leave"),
+    ]
+    AUTO_FOCUS = "#try"
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._working = False
+
+    @property
+    def mail_app(self) -> MailApp:
+        """The application, typed."""
+        from tui.app import MailApp
+
+        assert isinstance(self.app, MailApp)
+        return self.app
+
+    def compose(self) -> ComposeResult:
+        """The ways, and a form for each."""
+        with VerticalScroll(id="setup"), Vertical(id="setup-box"):
+            yield Static("p2pmail", id="setup-title")
+            yield Static(WELCOME, id="setup-welcome")
+            with ContentSwitcher(initial="ways"):
+                with Vertical(id="ways"):
+                    yield Button("1  Try it", id="try", compact=True)
+                    yield Label("a private network on this machine; nothing is kept", classes="way")
+                    yield Button("2  Paste an invite", id="invite", compact=True)
+                    yield Label("somebody sent you a line that begins with p2pmail", classes="way")
+                    yield Button("3  Found a network", id="found", compact=True)
+                    yield Label("be the first; invite the others", classes="way")
+                with Vertical(id="invite-form", classes="form"):
+                    yield Label("Invite (one line)")
+                    yield Input(id="invite-line", compact=True, select_on_focus=False)
+                    yield from _passphrase("invite")
+                    with Horizontal(classes="buttons"):
+                        yield Button("Join", id="join-now", variant="primary", compact=True)
+                        yield Button("Back", classes="back", compact=True)
+                with Vertical(id="found-form", classes="form"):
+                    yield Label("Name of the network (letters, digits, dots)")
+                    yield Input(id="network-name", placeholder="village.example", compact=True)
+                    yield Label("Your address in it")
+                    yield Input(id="own-address", placeholder="you@village.example", compact=True)
+                    yield from _passphrase("found")
+                    with Horizontal(classes="buttons"):
+                        yield Button("Found it", id="found-now", variant="primary", compact=True)
+                        yield Button("Back", classes="back", compact=True)
+            yield Static("", id="setup-said", markup=False)
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """A way, or a form's end."""
+        if self._working:
+            return
+        match event.button.id:
+            case "try" | "invite" | "found":
+                self.action_go(event.button.id)
+            case "join-now":
+                self._join()
+            case "found-now":
+                self._found()
+            case _:
+                self.action_back()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """On to the next line; from the last one it begins."""
+        if self._working:
+            return
+        match event.input.id:
+            case "invite-again":
+                self._join()
+            case "found-again":
+                self._found()
+            case _:
+                self.focus_next()
+
+    def action_go(self, way: str) -> None:
+        """One of the three."""
+        switcher = self.query_one(ContentSwitcher)
+        if self._working or switcher.current != "ways":
+            return
+        if way == "try":
+            self.mail_app.try_it()
+            return
+        switcher.current = f"{way}-form"
+        self.query_one("#invite-line" if way == "invite" else "#network-name", Input).focus()
+
+    def action_back(self) -> None:
+        """To the ways; from there to the mail, if there is any behind."""
+        switcher = self.query_one(ContentSwitcher)
+        if switcher.current != "ways":
+            switcher.current = "ways"
+            self._say("")
+            self.query_one("#try").focus()
+        elif len(self.app.screen_stack) > 2:
+            self.dismiss(None)
+
+    # -- joining and founding
+
+    def _join(self) -> None:
+        line = " ".join(self.query_one("#invite-line", Input).value.split())
+        passphrase = self._passphrase("invite")
+        if not line:
+            self._say("Paste the invite first: the whole line.")
+        elif isinstance(passphrase, str):
+            self._begin(lambda agent: agent.join(line, passphrase or None), "Asking for your certificate ...")
+            self._session.given = passphrase or None
+
+    def _found(self) -> None:
+        name = self.query_one("#network-name", Input).value.strip()
+        address = self.query_one("#own-address", Input).value.strip()
+        passphrase = self._passphrase("found")
+        if not name or "@" not in address:
+            self._say("A name for the network and an address such as you@village.example, please.")
+        elif isinstance(passphrase, str):
+            self._begin(lambda agent: agent.found(name, address, passphrase or None), "Making keys ...")
+            self._session.given = passphrase or None
+
+    def _passphrase(self, form: str) -> str | None:
+        first = self.query_one(f"#{form}-passphrase", Input).value
+        if first == self.query_one(f"#{form}-again", Input).value:
+            return first
+        self._say("The two passphrases differ.")
+        return None
+
+    def _begin(self, act: object, words: str) -> None:
+        self._working = True
+        self._say(words)
+        self.run_worker(self._do(act), group="setup", exclusive=True, exit_on_error=False)
+
+    async def _do(self, act: object) -> None:
+        assert callable(act)
+        session = self._session
+        try:
+            if session.agent is None:
+                session.agent = await asyncio.to_thread(
+                    session.services.open_agent, session.profile.root, session.options
+                )
+            end = session.agent.subscribe(self.mail_app.hear)
+            try:
+                answer = await act(session.agent)
+            finally:
+                end()
+        except Exception as error:
+            self._say(explain("do that", error))
+            return
+        finally:
+            self._working = False
+        self.app.notify(str(answer), title="Ready", markup=False)
+        await self.mail_app.enter(session)
+
+    @on(Heard)
+    def _heard(self, event: Heard) -> None:
+        match event.event:
+            case Progress(what, _, _):
+                self._say(what)
+            case Trouble(text):
+                self._say(text)
+
+    def _say(self, text: str) -> None:
+        self.query_one("#setup-said", Static).update(text)
+
+
+def _passphrase(form: str) -> ComposeResult:
+    yield Label("A passphrase for your keys (empty: not protected)")
+    yield Input(id=f"{form}-passphrase", password=True, compact=True)
+    yield Label("The same again")
+    yield Input(id=f"{form}-again", password=True, compact=True)
