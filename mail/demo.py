@@ -31,6 +31,7 @@ from mail.mailbox import Mailbox
 from mail.message import Message, read_message
 from mail.reply import reply
 from mail.village import Village
+from overlay.ids import Kind
 from storage.outbox import State
 from storage.profile import Profile
 
@@ -188,7 +189,7 @@ class Journey:
     async def make(self) -> None:
         """Raises JourneyFailed at the first step that doesn't hold."""
         await self._world.start(lambda _: None)
-        self._step(f"12 nodes and 2 members are up, Bob's {await self._objects()} stored copies lie at the nodes")
+        self._step(f"12 nodes and 2 members are up, Bob's letters lie at them as {await self._bodies()} objects")
         agent = await self._world.village.agent_of(self._world.alice, tell=self._tell)
         try:
             await self._collect(agent)
@@ -217,8 +218,9 @@ class Journey:
             f"the attachment of {len(content):,} bytes is saved, SHA-256 {hashlib.sha256(content).hexdigest()[:16]}"
         )
         mailbox.close()
-        left = await self._objects()
-        self._step(f"of Bob's letters {left - await self._cards()} copies are left at the nodes")
+        left = await self._bodies()
+        self._step(f"of Bob's letters {left} copies are left at the nodes")
+        _must(left == 0, "nodes forget what was collected")
 
     async def _kill(self) -> None:
         for node in self._world.village.nodes[-KILLED:]:
@@ -255,12 +257,10 @@ class Journey:
     def _step(self, words: str) -> None:
         self._say(f"{time.perf_counter() - self._began:8.2f} s   {words}")
 
-    async def _objects(self) -> int:
-        usages = [(await node.status()).usage for node in self._world.village.nodes]
-        return sum(usage.objects for usage in usages if usage is not None)
-
-    async def _cards(self) -> int:
-        return 2 * min(self._world.village.network.k, NODES)
+    async def _bodies(self) -> int:
+        """Message bodies, whole or in pieces, that all nodes keep together."""
+        stores = [node.store for node in self._world.village.nodes if node.store is not None]
+        return sum(kept.kind == Kind.BODY for store in stores for kept in await store.objects())
 
 
 class JourneyFailed(Exception):
