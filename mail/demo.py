@@ -260,7 +260,8 @@ class Journey:
     async def _bodies(self) -> int:
         """Message bodies, whole or in pieces, that all nodes keep together."""
         stores = [node.store for node in self._world.village.nodes if node.store is not None]
-        return sum(kept.kind == Kind.BODY for store in stores for kept in await store.objects())
+        held = [await store.objects() for store in stores]
+        return sum(kept.kind == Kind.BODY for objects in held for kept in objects)
 
 
 class JourneyFailed(Exception):
