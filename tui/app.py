@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
-from textual.command import Provider
+from textual.color import Color
 from textual.screen import Screen
 
 from mail.events import Event, NewMail, OutboxChanged, Progress, Trouble
@@ -23,7 +23,6 @@ from mail.mailbox import Row
 from tui.actions import Context, bindings
 from tui.background import Failed, in_background
 from tui.messages import Heard
-from tui.palette import ActionProvider
 from tui.ports import DemoPort, Options, Services
 from tui.screens.mail import MailScreen
 from tui.services import RealServices
@@ -31,8 +30,16 @@ from tui.session import Session
 from tui.theme import DARK, NO_COLOUR, THEMES
 
 if TYPE_CHECKING:
+    from textual.command import Provider
+
     from mail.drafts import Unsent
     from mail.headers import Address
+
+
+def _provider() -> type[Provider]:
+    from tui.palette import ActionProvider
+
+    return ActionProvider
 
 
 class MailApp(App[None]):
@@ -41,7 +48,7 @@ class MailApp(App[None]):
     TITLE = "p2pmail"
     CSS_PATH = "theme.tcss"
     BINDINGS = bindings(Context.ANYWHERE)
-    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {ActionProvider}
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {_provider}
     ENABLE_COMMAND_PALETTE = True
     COMMAND_PALETTE_BINDING = "ctrl+p"
 
@@ -65,6 +72,15 @@ class MailApp(App[None]):
         self._demo = demo
         self._listed = False
         self._leaving = False
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """A colour of ours that every theme has: text of second rank."""
+        theme = self.current_theme
+        if theme.ansi:
+            return {"muted": "ansi_bright_black"}
+        back = Color.parse(theme.background or ("#121212" if theme.dark else "#efefef"))
+        ink = Color.parse(theme.foreground or ("#e0e0e0" if theme.dark else "#1f1f1f"))
+        return {"muted": back.blend(ink, 0.62).hex}
 
     # -- beginning
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
 from mail.events import Event
 from mail.mailbox import Counts, Row, Suspect
-from mail.message import Message as Mail
+
+if TYPE_CHECKING:
+    from mail.message import Message as Mail
 
 
 @dataclass
@@ -18,9 +21,6 @@ class Heard(Message):
     """The agent told something."""
 
     event: Event
-
-    def __post_init__(self) -> None:
-        super().__init__()
 
 
 @dataclass
@@ -35,9 +35,6 @@ class ListLoaded(Message):
     selected: int | None = None
     more: bool = False
 
-    def __post_init__(self) -> None:
-        super().__init__()
-
 
 @dataclass
 class CountsLoaded(Message):
@@ -47,18 +44,12 @@ class CountsLoaded(Message):
     waiting: int
     delivery: Mapping[str, str] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        super().__init__()
-
 
 @dataclass
 class RowsLoaded(Message):
     """Rows that the list lacked."""
 
     rows: Sequence[Row]
-
-    def __post_init__(self) -> None:
-        super().__init__()
 
 
 @dataclass
@@ -69,9 +60,6 @@ class MailOpened(Message):
     content: Mail | Suspect
     enter: bool
 
-    def __post_init__(self) -> None:
-        super().__init__()
-
 
 @dataclass
 class SourceLoaded(Message):
@@ -80,9 +68,6 @@ class SourceLoaded(Message):
     row: Row
     text: str
 
-    def __post_init__(self) -> None:
-        super().__init__()
-
 
 @dataclass
 class Changed(Message):
@@ -90,15 +75,9 @@ class Changed(Message):
 
     text: str = ""
 
-    def __post_init__(self) -> None:
-        super().__init__()
-
 
 @dataclass
 class Refreshed(Message):
     """The index was brought up to date; whether anything had changed."""
 
     changed: bool
-
-    def __post_init__(self) -> None:
-        super().__init__()

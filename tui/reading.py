@@ -10,12 +10,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, chop_cells
 
 from mail import plain
 from mail.mailbox import Suspect
-from mail.message import Address, Message
+
+if TYPE_CHECKING:
+    from mail.message import Address, Message
 
 Piece = tuple[str, str]
 Line = tuple[Piece, ...]

@@ -16,7 +16,6 @@ from textual.message import Message
 from textual.timer import Timer
 
 from mail.mailbox import DRAFTS, INBOX, QUARANTINE, Row, Suspect
-from mail.message import Message as Mail
 from tui.actions import Context, bindings
 from tui.background import Failed, in_background
 from tui.delivery import summary
@@ -31,6 +30,7 @@ from tui.widgets.reader import Reader
 from tui.widgets.title_line import TitleLine
 
 if TYPE_CHECKING:
+    from mail.message import Message as Mail
     from tui.app import MailApp
 
 WATCH = 3.0
@@ -319,10 +319,10 @@ class MailScreen(MailActions):
     @on(MailOpened)
     def _mail_opened(self, event: MailOpened) -> None:
         self.opened, self.content, self._source = event.row, event.content, False
-        if isinstance(event.content, Mail):
-            self.reader.show(partial(lay_out, event.content))
-        else:
+        if isinstance(event.content, Suspect):
             self.reader.show(partial(lay_out_suspect, event.content))
+        else:
+            self.reader.show(partial(lay_out, event.content))
         if event.enter:
             self.add_class("-reading")
             self.reader.focus()

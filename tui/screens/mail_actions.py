@@ -17,7 +17,6 @@ from textual.widget import Widget
 
 from mail.events import Progress
 from mail.mailbox import ARCHIVE, DRAFTS, JUNK, QUARANTINE, TRASH, Row, Suspect
-from mail.message import Message as Mail
 from tui.messages import Changed, Heard
 from tui.session import Session
 from tui.widgets.message_list import MessageList
@@ -28,6 +27,7 @@ from tui.widgets.title_line import TitleLine
 if TYPE_CHECKING:
     from textual.message import Message
 
+    from mail.message import Message as Mail
     from tui.app import MailApp
 
 LAYOUTS = ("", "-force-below", "-force-beside", "-force-over")
@@ -296,10 +296,11 @@ class MailActions(Screen[None]):
         """Open or save what is attached."""
         from tui.screens.attachments import Attachments
 
-        if self.opened is None or not isinstance(self.content, Mail) or not self.content.attachments:
+        content = None if isinstance(self.content, Suspect) else self.content
+        if self.opened is None or content is None or not content.attachments:
             self.say("Nothing is attached.")
             return
-        self.app.push_screen(Attachments(self.session.mailbox, self.opened, self.content.attachments))
+        self.app.push_screen(Attachments(self.session.mailbox, self.opened, content.attachments))
 
     def find_in_message(self, words: str, entered: bool) -> None:
         """Show where the words occur; Enter goes back to the text."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.cells import cell_len
+from rich.style import Style
 from rich.text import Text
 from textual.app import RenderResult
 from textual.widget import Widget
@@ -31,6 +32,8 @@ class HintLine(Widget):
             if used + length > self.size.width:
                 continue
             used += length
-            line.append(f" {key}", "bold")
-            line.append(f" {binding.description} ", f"@click=app.simulate_key('{binding.key}')")
+            if line:
+                line.append("  ")
+            line.append(key, "bold")
+            line.append(f" {binding.description}", Style(meta={"@click": f"app.simulate_key('{binding.key}')"}))
         return line

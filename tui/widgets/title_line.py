@@ -28,14 +28,14 @@ class TitleLine(Widget):
     def render(self) -> Text:
         """The line."""
         width = self.size.width
-        left = f" p2pmail  {self.place}"
+        left = f"p2pmail  {self.place}"
         right = self.work
         if self.work and self.share >= 0:
             done = round(min(1.0, self.share) * BAR)
             right = f"{self.work} {'━' * done}{'╌' * (BAR - done)} {min(1.0, self.share):4.0%}"
-        whose = f"  {self.whose} "
+        whose = f"  {self.whose}"
         if cell_len(left) + cell_len(right) + cell_len(whose) + 2 > width and right:
-            whose = " "
+            whose = ""
         room = width - cell_len(right) - cell_len(whose)
         line = Text(no_wrap=True, end="")
         line.append(fit(left, max(1, room)), "bold")
