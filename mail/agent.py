@@ -26,13 +26,15 @@ from mail.probes import Probes
 from mail.receiving import Reader, Receiving
 from mail.sending import Sending
 from overlay.certificates import TrustStore
-from overlay.errors import OverlayError
+from overlay.errors import OverlayError, Unreachable
 from overlay.network import Network
 from overlay.node import Node
 from overlay.overlay import Overlay
+from storage.database import DatabaseError
 from storage.index import Index
+from storage.keyring import KeyringError
 from storage.outbox import Outbox
-from storage.profile import Profile
+from storage.profile import ConfigError, Profile
 from storage.state import UserState
 
 log = logging.getLogger(__name__)
@@ -59,18 +61,22 @@ class Agent:
         self._now = now
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._syncing = asyncio.Lock()
         self._locks = ExitStack()
         self._control: ControlServer | None = None
-        self.state = UserState(profile.state_file)
-        self.outbox = Outbox(profile.outbox_file)
-        self._index = Index.open(profile.index_file)
+        with ExitStack() as opened:
+            self.state = UserState(profile.state_file)
+            opened.callback(self.state.close)
+            self.outbox = Outbox(profile.outbox_file)
+            opened.callback(self.outbox.close)
+            self._index = Index.open(profile.index_file)
+            opened.callback(self._index.close)
+            checks = standard_pipeline(self.state, profile.config.known_spammers, profile.config.clamd)
+            self._opened = opened.pop_all()
         assert node.trust is not None
         self._trust: TrustStore = node.trust
         self.probes = Probes(self.state, node.network.k, profile.config.target)
         self.overlay = Overlay(node, lambda: self.probes.k)
         self.directory = Directory(self.overlay, self._trust, now)
-        checks = standard_pipeline(self.state, profile.config.known_spammers, profile.config.clamd)
         filing = Filing(profile.folders(), self._index, checks, self.state)
         self._sending = Sending(self.outbox, self.overlay, self.directory, identity.owner, tell, now)
         self._receiving = Receiving(
@@ -92,26 +98,37 @@ class Agent:
         """Join the overlay and take the profile's agent lock.
 
         With `listen` (or the configuration's mode "node") this is a system node too. Raises ProfileBusy when another
-        process is this profile's agent, NoNetwork, CantListen, OSError, DatabaseError.
+        process is this profile's agent, NoNetwork, CantListen, ConfigError (a bad place in the configuration or in
+        `join`), IndexUnavailable, OSError, DatabaseError.
         """
         with ExitStack() as locks:
             locks.enter_context(profile.lock("agent"))
             if network is None:
                 network = await asyncio.to_thread(read_network_file, profile.network_file)
             places = (*join, *profile.config.join)
-            if listen is not None or profile.config.mode == "node":
-                place = listen or profile.config.listen
-                node = await open_system_node(profile, network, listen=place, join=places, now=now)
-            else:
-                node = await open_client(profile, network, join=places, now=now)
+            try:
+                if listen is not None or profile.config.mode == "node":
+                    place = listen or profile.config.listen
+                    node = await open_system_node(profile, network, listen=place, join=places, now=now)
+                else:
+                    node = await open_client(profile, network, join=places, now=now)
+            except OverlayError:
+                raise
+            except ValueError as error:
+                raise ConfigError(f"{error}".rstrip(".") + ".") from error
             try:
                 agent = cls(profile, identity, node, tell, now)
-                agent._control = ControlServer(profile.control_socket, agent.answer)
-                await agent._control.start()
             except BaseException:
                 await node.stop()
                 raise
             agent._locks = locks.pop_all()
+        try:
+            control = ControlServer(profile.control_socket, agent.answer)
+            await control.start()
+            agent._control = control
+        except BaseException:
+            await agent.close()
+            raise
         return agent
 
     async def close(self) -> None:
@@ -119,30 +136,45 @@ class Agent:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._control is not None:
-            await self._control.close()
-        await self.node.stop()
-        for part in (self.outbox, self.state, self._index):
-            await asyncio.to_thread(part.close)
-        self._locks.close()
+        try:
+            if self._control is not None:
+                await self._control.close()
+            await self.node.stop()
+        finally:
+            await asyncio.to_thread(self._opened.close)
+            self._locks.close()
 
     # Work
 
     async def sync(self, *, everything: bool = True) -> int:
-        """Send what waits, collect what has come; messages filed. Raises Unreachable when nobody answers."""
-        async with self._syncing:
-            await self._sending.run(everything=everything)
-            return await self._receiving.run(everything=everything)
+        """Send what waits and collect what has come, at the same time; how many messages were filed.
+
+        Raises Unreachable when nobody answers, DatabaseError: each when the other half is done.
+        """
+        sent, filed = await asyncio.gather(
+            self._sending.run(everything=everything),
+            self._receiving.run(everything=everything),
+            return_exceptions=True,
+        )
+        for result in (sent, filed):
+            if isinstance(result, BaseException):
+                raise result
+        assert isinstance(filed, int)
+        return filed
 
     async def send(self) -> None:
         """Try to send everything that waits; what fails is in the outbox, with its reason."""
-        async with self._syncing:
-            await self._sending.run(everything=True)
+        await self._sending.run(everything=True)
 
     async def publish_card(self) -> None:
-        """Put our card at the k closest nodes, with a new encryption key when one is due. Raises OverlayError."""
+        """Put our card at the k closest nodes, with a new encryption key when one is due.
+
+        Raises Unreachable (no node took it), CertificateError (we have no valid certificate any more), KeyringError.
+        """
         await asyncio.to_thread(self.identity.rotate, self._now())
-        await self.directory.publish(self.identity.card(self._now()))
+        outcome = await self.directory.publish(self.identity.card(self._now()))
+        if not outcome.have:
+            raise Unreachable(f"No node took our card, by which others find us: {'; '.join(outcome.refusals)}")
 
     def start(self) -> None:
         """Begin the regular work: sending when something is due, collecting, publishing, measuring."""
@@ -158,6 +190,11 @@ class Agent:
         """Something was put into the outbox: don't wait for the next round."""
         self._wake.set()
 
+    @property
+    def late(self) -> int:
+        """Messages that are known to be there for us, and couldn't be collected when last tried."""
+        return self._receiving.late
+
     async def status(self) -> NodeStatus:
         """This node and what it sees of the overlay."""
         return await node_status(self.node, self.probes.known, self.overlay.k, self.profile.config.quota)
@@ -169,7 +206,7 @@ class Agent:
                 return status_document(await self.status())
             case "sync":
                 self.wake()
-                return {"filed": await self.sync()}
+                return {"filed": await self.sync(), "late": self.late}
             case _:
                 return {"error": f"unknown request {request!r}"}
 
@@ -183,7 +220,7 @@ class Agent:
             try:
                 pause = await work()
                 trouble = ""
-            except OverlayError as error:
+            except (OverlayError, KeyringError, DatabaseError) as error:
                 pause, trouble = RETRY, self._complain(str(error), trouble)
             except Exception as error:
                 log.exception("regular work failed")
@@ -207,8 +244,7 @@ class Agent:
         return LONGEST_PAUSE if due is None else min(max(due - self._now(), SHORTEST_PAUSE), LONGEST_PAUSE)
 
     async def _collect(self) -> float:
-        async with self._syncing:
-            await self._receiving.run()
+        await self._receiving.run()
         return self.profile.config.poll
 
     async def _publish(self) -> float:

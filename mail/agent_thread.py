@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from mail.accepting import accept
 from mail.agent import Agent, program_version
 from mail.cli.passphrase import from_file
 from mail.cli.running import run_loop
@@ -168,8 +169,9 @@ class AgentThread:
             with spool.open("xb") as out:
                 compose(out, draft, message_id=message_id)
             recipients = draft.recipients
-            self._outbox.accept(spool, message_id, draft.subject, self._identity.address, recipients, time.time())
-            self.profile.folders().add("Sent", spool, "S")
+            sender = self._identity.address
+            folders = self.profile.folders()
+            accept(self._outbox, folders, spool, message_id, draft.subject, sender, recipients, time.time())
         finally:
             spool.unlink(missing_ok=True)
         return message_id

@@ -32,6 +32,7 @@ class ControlServer:
         self._path = path
         self._handler = handler
         self._server: asyncio.AbstractServer | None = None
+        self._answering: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Open the socket, in place of one that a killed process left. Raises OSError."""
@@ -40,12 +41,24 @@ class ControlServer:
         self._path.chmod(0o600)
 
     async def close(self) -> None:
-        """Close and remove the socket."""
+        """Close and remove the socket; what is being answered is given up."""
         if self._server is not None:
             self._server.close()
             self._path.unlink(missing_ok=True)
+        for task in self._answering:
+            task.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering.add(task)
+        try:
+            await self._answer(reader, writer)
+        finally:
+            self._answering.discard(task)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             line = await reader.readline()
             request = json.loads(line)["request"]

@@ -26,6 +26,9 @@ BACK_OFF = (5.0, 15.0, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR)
 PROOF_BACK_OFF = (2.0, 5.0, 15.0, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR)
 """Seconds between questions whether the recipient has collected it."""
 
+AWAY = 60.0
+"""Seconds after which it is tried again when nobody answered: asking costs nothing, and the network may be back."""
+
 UNKNOWN_AFTER = 3
 """Attempts after which an address that nobody knows is a failure: one may just have missed the right nodes."""
 

@@ -43,16 +43,21 @@ class Filing:
         if reason:
             self._state.quarantined(unique, reason)
         self._folders.add(folder, spooled, consume=True, unique=unique)
-        with suppress(IndexUnavailable):  # it can be rebuilt from the folders; the mail is safe
+        with suppress(IndexUnavailable, OSError):  # it can be rebuilt from the folders; the mail is safe
             self._index.take(self._folders, folder, unique, summarise)
         return folder
 
     def _place(self, spooled: Path, notification: Notification) -> tuple[str, str]:
         """The folder, and why where that isn't the Inbox."""
         report = self._checks.run(Letter(spooled, notification.sender))
-        claimed = read_message(spooled).sender.address
-        if report.place is not Place.QUARANTINE and not _same(claimed, notification.sender):
-            return Place.QUARANTINE.value, f"says it is from {claimed or 'nobody'}, but {notification.sender} sent it"
+        message = read_message(spooled)
+        claimed = message.sender.address
+        if report.place is not Place.QUARANTINE:
+            if not _same(claimed, notification.sender):
+                what = f"says it is from {claimed or 'nobody'}, but {notification.sender} sent it"
+                return Place.QUARANTINE.value, what
+            if sum(name == "from" for name, _ in message.headers) > 1:  # programs differ in which one they show
+                return Place.QUARANTINE.value, f"says it is from several, and {notification.sender} sent it"
         return report.place.value, "" if report.place is Place.INBOX else str(report)
 
 

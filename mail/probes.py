@@ -5,6 +5,7 @@ One probe is on its way at a time; what was found of its copies goes into the es
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 
@@ -61,10 +62,11 @@ class Probes:
     async def run(self, overlay: Overlay, now: float) -> float:
         """Look for the last probe if it is time, and store the next; seconds until there is something to do."""
         facts = self._facts
-        if facts.key and now - facts.stored < WAIT:
-            return WAIT - (now - facts.stored)
+        age = now - facts.stored
+        if facts.key and 0 <= age < WAIT:
+            return WAIT - age
         try:
-            if facts.key and now - facts.stored < KEPT:
+            if facts.key and 0 <= age < KEPT:  # else it has expired, or the clock was set
                 found = min(await overlay.copies(Kind.PROBE, facts.key), facts.copies)
                 known = self.known.observed(found, facts.copies - found)
                 facts = _Facts(known.found, known.missed)
@@ -73,5 +75,5 @@ class Probes:
         except OverlayError:
             return RETRY  # a network that is away says nothing about its nodes
         self._facts = _Facts(facts.found, facts.missed, key, outcome.have, now)
-        self._state.keep_fact(FACT, msgspec.msgpack.encode(self._facts))
+        await asyncio.to_thread(self._state.keep_fact, FACT, msgspec.msgpack.encode(self._facts))
         return WAIT

@@ -8,19 +8,21 @@ what it holds is checked before anybody sees it.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mail.delivery import back_off, segment_key
+from mail.delivery import AWAY, back_off, segment_key
 from mail.events import Event, NewMail, Progress, Trouble
 from mail.filing import Filing
-from mail.keys import KeyPair
-from mail.notification import NotForUs, Notification, NotificationError, Untrusted, open_notification
+from mail.keys import KeyMaterialError, KeyPair
+from mail.notification import BUCKETS, NotForUs, Notification, NotificationError, Untrusted, open_notification
 from mail.sealing import Opener, SealingError
 from mail.segments import Segment
+from mail.together import Locks, all_of, uninterrupted
 from overlay.certificates import TrustStore
 from overlay.errors import NotFound, OverlayError, Unreachable
 from overlay.ids import Kind, inbox_key
@@ -28,6 +30,7 @@ from overlay.messages import RETENTION
 from overlay.overlay import Overlay, Reading
 from overlay.ownership import Owner
 from storage import durable
+from storage.database import DatabaseError
 from storage.state import Fate, Taken, UserState
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,8 @@ SEGMENTS_AHEAD = 3
 """Segments fetched ahead of the one that is being opened: 4 MiB held a message, whatever its size."""
 ROUNDS = 20
 """Inbox readings in a row, while nodes say that more waits."""
+SET_ASIDE = 64
+"""Notifications that can't be opened and are kept all the same: anybody can fill an inbox with such."""
 DELETES_AT_ONCE = 8
 DELETE_ATTEMPTS = 3
 """Attempts after which a delete that some nodes have heard is left to expiry at the others (paper, section 2.2)."""
@@ -52,7 +57,7 @@ class Reader:
 
 
 class Receiving:
-    """Collects one user's mail. One at a time for a profile."""
+    """Collects one user's mail. One for a profile."""
 
     def __init__(
         self,
@@ -73,56 +78,59 @@ class Receiving:
         self._spool = spool
         self._tell = tell
         self._now = now
-        self._busy: set[bytes] = set()
-        self._collecting: set[tuple[str, str]] = set()
+        self._running = asyncio.Lock()
+        self._messages = Locks()  # two notifications of one message are one message
+        self._late: set[bytes] = set()
+        self._aside: set[bytes] = set()
+
+    @property
+    def late(self) -> int:
+        """Messages that are known to be there for us, and couldn't be collected when last tried."""
+        return len(self._late)
 
     async def run(self, *, everything: bool = False) -> int:
         """Collect what has come; how many messages were filed. Raises Unreachable when no inbox node answers.
 
-        What was taken over earlier is worked on even then.
+        What was taken over earlier is worked on even then. Raises DatabaseError when the disk refuses; nothing that
+        was acknowledged is lost by that.
         """
-        filed = await self.work(everything=everything)
-        for _ in range(ROUNDS):
-            more = await self._take_over()
-            filed += await self.work()
-            if not more:
-                break
-        await self.settle_deletes()
-        return filed
+        async with self._running:
+            filed = await self.work(everything=everything)
+            for _ in range(ROUNDS):
+                more = await self._take_over()
+                filed += await self.work()
+                if not more:
+                    break
+            await self.settle_deletes()
+            return filed
 
     async def _take_over(self) -> bool:
         """Read all replicas, keep the superset, acknowledge; whether more waits (paper, section 3.2)."""
         reader = self._reader()
         key = inbox_key(reader.address)
         readings = await self._overlay.read_inbox(key, reader.owner)
-        superset = dict.fromkeys(n for reading in readings for n in reading.notifications)
-        if not superset:
-            return False
-        await asyncio.to_thread(self._state.take, superset, self._now())
+        # What has a size that no notification has isn't worth a place on this disk, but its room at the nodes.
+        superset = dict.fromkeys(n for reading in readings for n in reading.notifications if len(n) in BUCKETS)
+        if superset:
+            await asyncio.to_thread(self._state.take, superset, self._now())
 
-        async def acknowledge(reading: Reading) -> None:
-            await self._overlay.acknowledge_inbox(key, reading, reader.owner)
+        async def acknowledge(reading: Reading) -> bool:
+            return await self._overlay.acknowledge_inbox(key, reading, reader.owner)
 
-        await asyncio.gather(*(acknowledge(reading) for reading in readings if reading.notifications))
-        return any(reading.more for reading in readings)
+        heard = await all_of(acknowledge(reading) for reading in readings if reading.notifications)
+        return any(heard) and any(reading.more for reading in readings)
 
     async def work(self, *, everything: bool = False) -> int:
-        """Fetch, check and file the messages of notifications taken over; how many were filed."""
+        """Fetch, check and file the messages of notifications taken over; how many were filed. Raises DatabaseError."""
         gate = asyncio.Semaphore(MESSAGES_AT_ONCE)
 
         async def one(taken: Taken) -> bool:
-            if taken.hash in self._busy:
-                return False
-            self._busy.add(taken.hash)
-            try:
-                async with gate:
-                    return await self._one(taken)
-            finally:
-                self._busy.discard(taken.hash)
+            async with gate:
+                return await self._one(taken)
 
         moment = float("inf") if everything else self._now()
         pending = await asyncio.to_thread(self._state.pending, moment)
-        return sum(await asyncio.gather(*map(one, pending)))
+        return sum(await all_of(one(taken) for taken in pending))
 
     async def _one(self, taken: Taken) -> bool:
         reader = self._reader()
@@ -130,30 +138,33 @@ class Receiving:
             notification, _ = await asyncio.to_thread(
                 open_notification, taken.content, reader.pairs, reader.address, self._trust, self._now()
             )
-        except (NotForUs, Untrusted) as error:  # may be a renewed key or a sender who was revoked meanwhile
+        except (NotForUs, Untrusted, KeyMaterialError) as error:  # may be a clock that is wrong, here or there
             await self._unopened(taken, error)
             return False
         except NotificationError as error:  # anybody can put bytes into an inbox: no word to the user
-            log.info("a notification was dropped: %s", error)
-            await asyncio.to_thread(self._state.reject, taken.hash, Fate.REJECTED, str(error))
+            await self._reject(taken, error)
             return False
-        name = (notification.message_id, notification.sender)
-        if name in self._collecting:  # another notification of the same message: looked at again when that is filed
-            return False
-        self._collecting.add(name)
-        try:
+        self._aside.discard(taken.hash)
+        async with self._messages.of((notification.message_id, notification.sender)):
             return await self._once(taken, notification)
-        finally:
-            self._collecting.discard(name)
 
     async def _once(self, taken: Taken, notification: Notification) -> bool:
         """Collect a message unless it was filed before: nothing is delivered twice to the eye."""
-        if await asyncio.to_thread(self._state.have, notification.message_id, notification.sender):
+        if await asyncio.to_thread(self._state.have, _identity(notification), notification.sender):
             await self._filed(taken, notification)
             return False
         try:
             await self._collect(taken, notification)
-        except (OverlayError, SealingError, OSError) as error:
+        except SealingError as error:  # its bytes are those that the sender announced: no other node has better ones
+            await self._lose(taken, notification, error)
+            return False
+        except (OverlayError, OSError) as error:
+            await self._missed(taken, notification, error)
+            return False
+        except DatabaseError:
+            raise
+        except Exception as error:  # a fault of ours holds up this message alone, and isn't silent
+            log.exception("collecting %s failed", notification.message_id)
             await self._missed(taken, notification, error)
             return False
         return True
@@ -164,10 +175,10 @@ class Receiving:
         folder = taken.folder or ""
         if not filed:
             spooled = self._spool / f"{taken.hash.hex()}.eml"
-            durable.make_folder(self._spool)
+            await asyncio.to_thread(durable.make_folder, self._spool)
             try:
                 await self._fetch_body(notification, spooled)
-                folder = await asyncio.to_thread(self._filing.file, taken.hash, spooled, notification)
+                folder = await uninterrupted(self._filing.file, taken.hash, spooled, notification)
             finally:
                 await asyncio.to_thread(spooled.unlink, missing_ok=True)
         await self._filed(taken, notification)
@@ -210,32 +221,52 @@ class Receiving:
         many = len(notification.segments) > 1
         keys = [segment_key(notification.message_id, s.index, many) for s in notification.segments]
         deletes = [(key, notification.deleter_salt) for key in keys]
-        await asyncio.to_thread(
-            self._state.filed, taken.hash, notification.message_id, notification.sender, deletes, self._now()
+        await uninterrupted(
+            self._state.filed, taken.hash, _identity(notification), notification.sender, deletes, self._now()
         )
+        self._late.discard(taken.hash)
 
     async def _missed(self, taken: Taken, notification: Notification, error: Exception) -> None:
         """The message couldn't be had: later again, until nobody can have it any more; then the user is told."""
-        subject, sender = notification.subject or "(no subject)", _person(notification)
-        if self._now() - taken.taken > RETENTION:
-            words = f'A message from {sender}, "{subject}", is lost: {error} Ask for it to be sent again.'
-            await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, words)
-            self._tell(Trouble(words))
+        if isinstance(error, NotFound) and self._now() - taken.taken > RETENTION:
+            await self._lose(taken, notification, error)
             return
-        if taken.attempts == 0 or not isinstance(error, NotFound | Unreachable):
-            self._tell(Trouble(f'"{subject}" from {sender} can\'t be collected yet ({error}); it will be tried again.'))
-        await self._later(taken, str(error))
+        self._late.add(taken.hash)
+        reason = _words(error)
+        if taken.attempts == 0 or (reason != taken.reason and not isinstance(error, NotFound | Unreachable)):
+            what = f'"{notification.subject or "(no subject)"}" from {_person(notification)}'
+            self._tell(Trouble(f"{what} can't be collected yet ({reason}); it will be tried again."))
+        await self._later(taken, reason, away=isinstance(error, Unreachable))
+
+    async def _lose(self, taken: Taken, notification: Notification, error: Exception) -> None:
+        """Nothing can bring this message any more: the user must know. (A delete would say "collected".)"""
+        what = f'A message from {_person(notification)}, "{notification.subject or "(no subject)"}", is lost'
+        words = f"{what}: {_words(error)} Ask for it to be sent again."
+        await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, words)
+        self._late.discard(taken.hash)
+        self._tell(Trouble(words))
 
     async def _unopened(self, taken: Taken, error: Exception) -> None:
-        if self._now() - taken.taken > RETENTION:
-            await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, str(error))
-            self._tell(Trouble(f"A notification couldn't be opened for 30 days and is given up: {error}"))
+        """Set aside what can't be opened now, some of it, as long as its message can be there."""
+        if taken.hash not in self._aside and len(self._aside) >= SET_ASIDE:
+            await self._reject(taken, error)
+        elif self._now() - taken.taken > RETENTION:
+            words = f"A notification couldn't be opened for 30 days and is given up: {error}"
+            await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, words)
+            self._aside.discard(taken.hash)
+            self._tell(Trouble(words))
         else:
             log.info("a notification is set aside: %s", error)
+            self._aside.add(taken.hash)
             await self._later(taken, str(error))
 
-    async def _later(self, taken: Taken, reason: str) -> None:
-        moment = self._now() + back_off(taken.attempts + 1)
+    async def _reject(self, taken: Taken, error: Exception) -> None:
+        log.info("a notification was dropped: %s", error)
+        await asyncio.to_thread(self._state.reject, taken.hash, Fate.REJECTED, str(error))
+
+    async def _later(self, taken: Taken, reason: str, *, away: bool = False) -> None:
+        pause = back_off(taken.attempts + 1)
+        moment = self._now() + (min(pause, AWAY) if away else pause)
         await asyncio.to_thread(self._state.postpone, taken.hash, reason, moment)
 
     async def settle_deletes(self) -> None:
@@ -256,7 +287,17 @@ class Receiving:
             else:
                 await asyncio.to_thread(self._state.delete_later, key, salt, self._now() + back_off(attempts + 1))
 
-        await asyncio.gather(*(delete(o.key, o.salt, o.attempts) for o in owed))
+        await all_of(delete(o.key, o.salt, o.attempts) for o in owed)
+
+
+def _identity(notification: Notification) -> str:
+    """What tells messages apart: the Message-ID and the body. A sender who uses an ID twice loses nothing by it."""
+    body = hashlib.sha256(b"".join(segment.digest for segment in notification.segments))
+    return f"{notification.message_id} {body.hexdigest()}"
+
+
+def _words(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
 def _person(notification: Notification) -> str:

@@ -1,7 +1,7 @@
 """Sending what is in the outbox (paper, section 3.1): cards, the sealed body at k nodes, a notification to each.
 
 Every step's result is in the outbox before the next one starts, so a send that is interrupted goes on with the same
-bytes. What is put where is decided in mail/delivery.py.
+bytes. What is put where is decided in mail/delivery.py; mail/storing.py carries the body.
 """
 
 from __future__ import annotations
@@ -10,48 +10,53 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import islice
 
 from mail.delivery import (
+    AWAY,
     PROOF_BACK_OFF,
     UNKNOWN_AFTER,
     Headers,
     back_off,
-    deleters_of,
     notification_for,
     proves_collected,
     segment_key,
 )
 from mail.directory import Directory, UnknownAddress
-from mail.events import Event, OutboxChanged, Progress
+from mail.events import Event, OutboxChanged, Progress, Trouble
+from mail.keys import KeyMaterialError
 from mail.message import read_message
-from mail.notification import seal_notification
-from mail.sealing import SESSION_KEY_SIZE, SealingError, seal_body
-from mail.segments import Segment
-from overlay.card import Card
-from overlay.errors import OverlayError
+from mail.notification import NotificationError, seal_notification
+from mail.sealing import SESSION_KEY_SIZE, SealingError, TooLarge
+from mail.storing import Changed, Stored, store_body
+from mail.together import Locks, all_of
+from overlay.card import KEY_ID_SIZE, Card
+from overlay.errors import OverlayError, Unreachable
 from overlay.ids import SALT_BYTES, Kind, deleter_hash, inbox_key
 from overlay.messages import RETENTION
 from overlay.overlay import Overlay
 from overlay.ownership import Owner
-from storage.outbox import Entry, Outbox, Recipient, Secrets, State
+from storage.database import DatabaseError
+from storage.outbox import Entry, Outbox, OutboxError, Recipient, Secrets, State
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 3
-"""Segments on their way at the same time: 3 MiB held, whatever the size of the message."""
-
 LETTERS_AT_ONCE = 4
+RECIPIENTS_AT_ONCE = 16
 
 
-class Changed(SealingError):
-    """The message seals to other bytes than before: the file was changed, or zlib is another one now."""
+class FileGone(SealingError):
+    """The message's file isn't in the outbox any more: somebody deleted it."""
+
+
+HOPELESS = (TooLarge, Changed, NotificationError, FileGone)
+"""What no other attempt can mend: the recipients concerned have failed, and the user is told at once."""
+TEMPORARY = (OverlayError, SealingError, KeyMaterialError, OutboxError, OSError)
 
 
 class Sending:
-    """Carries the outbox's letters into the overlay; one at a time for a profile."""
+    """Carries the outbox's letters into the overlay; one for a profile."""
 
     def __init__(
         self,
@@ -70,41 +75,56 @@ class Sending:
         self._tell = tell
         self._now = now
         self._random = random
-        self._going: set[str] = set()  # letters being attempted: two attempts at once would be two notifications
+        self._letters = Locks()  # one attempt a letter: two at once would be two notifications
 
     async def run(self, *, everything: bool = False) -> None:
-        """Send what is due (or all that waits), and ask for proofs of collection. What fails is in the outbox."""
+        """Send what is due (or all that waits), and ask for proofs of collection. What fails is in the outbox.
+
+        A letter that another call is at is left to that, or with `everything` waited for. Raises DatabaseError when
+        the outbox can't be read or written, once the other letters are done.
+        """
         gate = asyncio.Semaphore(LETTERS_AT_ONCE)
 
         async def attempt(entry: Entry) -> None:
-            if entry.message_id in self._going:
-                return
-            self._going.add(entry.message_id)
-            try:
-                async with gate:
-                    await self._attempt(await self._reload(entry))
-            finally:
-                self._going.discard(entry.message_id)
+            async with self._letters.of(entry.message_id), gate:
+                current = await self._reload(entry)
+                if not current.settled and (everything or current.next_attempt <= self._now()):
+                    await self._attempt(current)
 
         entries = await asyncio.to_thread(self._outbox.due, self._now(), everything)
-        await asyncio.gather(*map(attempt, entries))
+        await all_of(attempt(e) for e in entries if everything or not self._letters.held(e.message_id))
 
     async def _attempt(self, entry: Entry) -> None:
-        """Bring one letter as far as it comes today."""
+        """Bring one letter as far as it comes today, and note how far that was."""
+        before = {recipient.address: recipient.state for recipient in entry.recipients}
+        away = False
         try:
-            await self._expire(entry)
-            await self._prove(entry)
+            await self._give_up(entry)
+            await self._prove(await self._reload(entry))
             entry = await self._reload(entry)
             if any(self._wants_copies(r, entry) for r in entry.recipients):
                 await self._send(entry)
-        except (OverlayError, SealingError, OSError) as error:
+        except HOPELESS as error:
+            await self._explain(entry, _words(error), failed=True)
+        except TEMPORARY as error:
             log.info("%s: %s", entry.message_id, error)
-            await self._explain(entry, str(error))
+            away = isinstance(error, Unreachable)
+            await self._explain(entry, _words(error))
+        except DatabaseError:
+            raise
+        except Exception as error:  # a fault of ours holds up this letter alone, and isn't silent
+            log.exception("sending %s failed", entry.message_id)
+            await self._explain(entry, f"This is a fault of p2pmail ({type(error).__name__}: {error}).")
         entry = await self._reload(entry)
         waits = any(r.state is State.QUEUED for r in entry.recipients)
         pause = back_off(entry.attempts + 1) if waits else back_off(entry.attempts + 1, PROOF_BACK_OFF)
+        pause = min(pause, AWAY) if away else pause
         await asyncio.to_thread(self._outbox.attempted, entry.message_id, self._now() + pause)
         self._tell(OutboxChanged(entry.message_id))
+        for recipient in entry.recipients:
+            if recipient.state in (State.FAILED, State.EXPIRED) and before.get(recipient.address) != recipient.state:
+                what = f'"{entry.subject or "(no subject)"}" to {recipient.address} {recipient.state}'
+                self._tell(Trouble(f"{what}: {recipient.reason} Your copy is in Sent."))
 
     async def _send(self, entry: Entry) -> None:
         cards = await self._cards(entry)
@@ -115,122 +135,96 @@ class Sending:
         secrets = entry.secrets or Secrets(self._random(SESSION_KEY_SIZE), [])
         if entry.secrets is None:
             await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, secrets)
-        salts = {r.address: r.salt for r in entry.recipients if r.salt is not None}
-        segments, have, want = await self._store_body(entry, secrets, cards, salts, headers.size)
+        stored = await self._store_body(entry, secrets, cards, headers.size)
         for recipient in entry.recipients:
             if recipient.address in cards:
-                best = max(recipient.bodies[0], have), want
-                await self._learn(entry, replace(recipient, bodies=best))
+                best = max(recipient.bodies[0], stored.have), stored.want
+                reason = recipient.reason if stored.have else _refused(stored.refusals)
+                await self._learn(entry, replace(recipient, bodies=best, reason=reason))
         entry = await self._reload(entry)
-        if have:
-            await asyncio.gather(
-                *(
-                    self._notify(entry, recipient, cards[recipient.address], headers, secrets, segments)
-                    for recipient in entry.recipients
-                    if recipient.address in cards
-                )
-            )
+        if stored.have:
+            gate = asyncio.Semaphore(RECIPIENTS_AT_ONCE)
+
+            async def notify(recipient: Recipient) -> None:
+                async with gate:
+                    await self._notify(entry, recipient, cards[recipient.address], headers, secrets, stored)
+
+            await all_of(notify(recipient) for recipient in entry.recipients if recipient.address in cards)
 
     async def _cards(self, entry: Entry) -> dict[str, Card]:
-        """The cards of those who still need something, each with a salt of their own from here on (step 1)."""
+        """The cards of those who still need something, each with a salt of their own from here on (step 1).
+
+        Raises Unreachable when nobody answers.
+        """
         cards: dict[str, Card] = {}
-        for recipient in entry.recipients:
-            if not self._wants_copies(recipient, entry):
-                continue
+        gate = asyncio.Semaphore(RECIPIENTS_AT_ONCE)
+
+        async def find(recipient: Recipient) -> None:
             try:
-                cards[recipient.address] = card = await self._directory.card(recipient.address)
+                async with gate:
+                    card = await self._directory.card(recipient.address)
             except UnknownAddress as error:
-                failed = entry.attempts + 1 >= UNKNOWN_AFTER
-                await self._learn(entry, replace(recipient, failed=failed, reason=str(error)))
-                continue
+                # Twice in a row at least: one may have missed the right nodes while the network was coming up.
+                certain = entry.attempts + 1 >= UNKNOWN_AFTER and recipient.reason == str(error)
+                await self._learn(entry, replace(recipient, failed=certain, reason=str(error)))
+                return
+            cards[recipient.address] = card
             if recipient.certificate != card.certificate.der:  # the first attempt, or a renewed certificate
-                fresh = replace(
-                    recipient,
-                    salt=self._random(SALT_BYTES),
-                    certificate=card.certificate.der,
-                    notification=None,
-                    reason="",
+                salt = self._random(SALT_BYTES)
+                certificate = card.certificate.der
+                await self._learn(
+                    entry, replace(recipient, salt=salt, certificate=certificate, notification=None, reason="")
                 )
-                await self._learn(entry, fresh)
+
+        await all_of(find(recipient) for recipient in entry.recipients if self._wants_copies(recipient, entry))
         return cards
 
-    async def _store_body(
-        self, entry: Entry, secrets: Secrets, cards: dict[str, Card], salts: dict[str, bytes], size: int
-    ) -> tuple[list[Segment], int, int]:
-        """Seal and store the body, segment by segment (steps 2 to 4): its segments, and copies of the rarest one."""
-        segments: list[Segment] = []
-        have: list[int] = []
-        want = self._overlay.k
-        sent = 0
-        # A body of one segment lies under the Message-ID itself, and how many there are is known after the first.
-        source = await asyncio.to_thread(entry.file.open, "rb")
-        try:
-            parts = seal_body(source, secrets.session_key)
-            buffered = await asyncio.to_thread(_take, parts, 2)
-            many = len(buffered) > 1
-            running: set[asyncio.Task[None]] = set()
+    async def _store_body(self, entry: Entry, secrets: Secrets, cards: Mapping[str, Card], size: int) -> Stored:
+        """The body at its nodes, and what its segments are in the outbox (steps 2 to 4)."""
+        what = f"sending {entry.subject or entry.message_id}"
 
-            async def store(segment: Segment, data: bytes) -> None:
-                nonlocal sent
-                key = segment_key(entry.message_id, segment.index, many)
-                deleters = deleters_of(key, cards, salts)
-                outcome = await self._overlay.store(Kind.BODY, key, data, deleters=deleters, ttl=RETENTION)
-                have.append(outcome.have)
-                sent += len(data)
-                if many:
-                    self._tell(Progress(f"sending {entry.subject or entry.message_id}", min(sent, size), size))
+        def progress(sent: int) -> None:
+            self._tell(Progress(what, min(sent, size - 1), size))
 
-            try:
-                while buffered:
-                    segment, data = buffered.pop(0)
-                    if secrets.segments and secrets.segments[segment.index] != (segment.size, segment.digest):
-                        raise Changed(
-                            "The message file was changed after it was accepted; it is not sent a second time."
-                        )
-                    segments.append(segment)
-                    running.add(asyncio.create_task(store(segment, data)))
-                    if len(running) >= AT_ONCE:
-                        done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                        for task in done:
-                            task.result()
-                    if not buffered:
-                        buffered = await asyncio.to_thread(_take, parts, 1)
-                await asyncio.gather(*running)
-            finally:
-                for task in running:
-                    task.cancel()
-        finally:
-            source.close()
+        salts = {r.address: r.salt for r in entry.recipients if r.salt is not None}
+        stored = await store_body(self._overlay, entry.file, entry.message_id, secrets, cards, salts, progress)
         if not secrets.segments:
-            digests = [(segment.size, segment.digest) for segment in segments]
+            digests = [(segment.size, segment.digest) for segment in stored.segments]
             await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, Secrets(secrets.session_key, digests))
-        if many:
-            self._tell(Progress(f"sending {entry.subject or entry.message_id}", size, size))
-        return segments, min(have), want
+        if stored.many:
+            self._tell(Progress(what, size, size))
+        return stored
 
     async def _notify(
-        self,
-        entry: Entry,
-        recipient: Recipient,
-        card: Card,
-        headers: Headers,
-        secrets: Secrets,
-        segments: Sequence[Segment],
+        self, entry: Entry, recipient: Recipient, card: Card, headers: Headers, secrets: Secrets, stored: Stored
     ) -> None:
-        """Append the notification to the k replicas of one inbox (step 5)."""
-        sealed = recipient.notification
-        if sealed is None:
-            assert recipient.salt is not None
-            told = notification_for(recipient.address, headers, secrets.session_key, segments, recipient.salt)
-            sealed = await asyncio.to_thread(seal_notification, told, self._owner, card.encryption_key)
-            recipient = await self._learn(entry, replace(recipient, notification=sealed))
-        outcome = await self._overlay.append_inbox(inbox_key(recipient.address), sealed, ttl=RETENTION)
-        reason = "" if outcome.have else "; ".join(outcome.refusals)
+        """Append the notification to the k replicas of one inbox (step 5). What goes wrong concerns her alone."""
+        try:
+            sealed = recipient.notification
+            # What nobody has yet may as well be sealed to the key that she uses now.
+            if sealed is None or (not recipient.notifications[0] and sealed[:KEY_ID_SIZE] != card.key_id):
+                assert recipient.salt is not None
+                told = notification_for(
+                    recipient.address, headers, secrets.session_key, stored.segments, recipient.salt
+                )
+                sealed = await asyncio.to_thread(seal_notification, told, self._owner, card.encryption_key)
+                recipient = await self._learn(entry, replace(recipient, notification=sealed))
+            outcome = await self._overlay.append_inbox(inbox_key(recipient.address), sealed, ttl=RETENTION)
+        except NotificationError as error:
+            await self._learn(entry, replace(recipient, failed=True, reason=str(error)))
+            return
+        except (KeyMaterialError, OverlayError) as error:
+            await self._learn(entry, replace(recipient, reason=str(error)))
+            return
         best = max(outcome.have, recipient.notifications[0]), outcome.want
+        reason = "" if best[0] else _refused(outcome.refusals)
         await self._learn(entry, replace(recipient, notifications=best, reason=reason))
 
     async def _prove(self, entry: Entry) -> None:
-        """Ask the nodes for the recipients' signed deletes: the proof that they have the message."""
+        """Ask the nodes for the recipients' signed deletes: the proof that they have the message.
+
+        Who hasn't collected it when retention is over can't any more: the nodes have nothing left. Raises Unreachable.
+        """
         secrets = entry.secrets
         if secrets is None or not secrets.segments:
             return
@@ -240,19 +234,24 @@ class Sending:
                 continue
             deleter = deleter_hash(key, recipient.salt, recipient.certificate)
             proofs = await self._overlay.tombstones(Kind.BODY, key, deleter)
-            for proof in proofs:
-                if proves_collected(proof, key, deleter, recipient.address):
-                    await self._learn(entry, replace(recipient, proof=proof, reason=""))
-                    break
+            proof = next((p for p in proofs if proves_collected(p, key, deleter, recipient.address)), None)
+            if proof is not None:
+                await self._learn(entry, replace(recipient, proof=proof, reason=""))
+            elif self._over(entry):
+                reason = "It was not collected in time, and the nodes have let it go."
+                await self._learn(entry, replace(recipient, expired=True, reason=reason))
 
-    async def _expire(self, entry: Entry) -> None:
-        """After retention the nodes have nothing left, and the sender must be told."""
-        if self._now() - entry.created < RETENTION:
+    async def _give_up(self, entry: Entry) -> None:
+        """What couldn't be sent for as long as nodes keep anything won't be, and the sender must be told."""
+        if not self._over(entry):
             return
         for recipient in entry.recipients:
-            if not recipient.settled:
-                reason = "not collected in time; the nodes have let it go"
-                await self._learn(entry, replace(recipient, expired=True, reason=reason))
+            if recipient.state is State.QUEUED:
+                reason = f"It couldn't be sent for 30 days. {recipient.reason}".rstrip()
+                await self._learn(entry, replace(recipient, failed=True, reason=reason))
+
+    def _over(self, entry: Entry) -> bool:
+        return self._now() - entry.created >= RETENTION
 
     def _wants_copies(self, recipient: Recipient, entry: Entry) -> bool:
         """Whether it isn't at enough nodes: surely while none has it, and for the first attempts while some lack."""
@@ -261,10 +260,10 @@ class Sending:
         short = recipient.bodies[0] < recipient.bodies[1] or recipient.notifications[0] < recipient.notifications[1]
         return recipient.state is State.QUEUED or (short and entry.attempts < UNKNOWN_AFTER)
 
-    async def _explain(self, entry: Entry, reason: str) -> None:
+    async def _explain(self, entry: Entry, reason: str, *, failed: bool = False) -> None:
         for recipient in (await self._reload(entry)).recipients:
             if recipient.state is State.QUEUED:
-                await self._learn(entry, replace(recipient, reason=reason))
+                await self._learn(entry, replace(recipient, reason=reason, failed=failed))
 
     async def _learn(self, entry: Entry, recipient: Recipient) -> Recipient:
         return await asyncio.to_thread(self._outbox.learn, entry.message_id, recipient)
@@ -273,13 +272,20 @@ class Sending:
         return await asyncio.to_thread(self._outbox.entry, entry.message_id) or entry
 
 
-def _take(parts: Iterator[tuple[Segment, bytes]], count: int) -> list[tuple[Segment, bytes]]:
-    return list(islice(parts, count))
+def _refused(refusals: tuple[str, ...]) -> str:
+    return "; ".join(refusals) or "None of the nodes that should keep it answered."
+
+
+def _words(error: BaseException) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
 def _headers(entry: Entry) -> Headers:
     """What notifications tell of the message, read from it (the guarded adapter never raises)."""
-    message = read_message(entry.file)
+    try:
+        message, size = read_message(entry.file), entry.file.stat().st_size
+    except FileNotFoundError as error:
+        raise FileGone("Its file in the outbox is gone.") from error
     return Headers(
         message_id=entry.message_id,
         sender=entry.sender,
@@ -289,5 +295,5 @@ def _headers(entry: Entry) -> Headers:
         subject=message.subject,
         date=message.date if message.date is not None else entry.created,
         references=message.references,
-        size=entry.file.stat().st_size,
+        size=size,
     )

@@ -1,0 +1,44 @@
+"""Accepting a finished message: from here on the user agent is responsible for it (docs/commands.md, `send`).
+
+The one door into the outbox for screen and commands. Carrying it away is mail/sending.py's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from overlay.address import normalise_address
+from storage.folders import FolderError, Folders
+from storage.outbox import Outbox, StillOnItsWay
+
+log = logging.getLogger(__name__)
+
+
+def accept(
+    outbox: Outbox,
+    folders: Folders,
+    message: Path,
+    message_id: str,
+    subject: str,
+    sender: str,
+    recipients: Sequence[str],
+    now: float,
+) -> None:
+    """Put a message into the durable outbox and a copy into Sent, or neither. `now` in epoch seconds.
+
+    Raises AddressError, OutboxError, DatabaseError, OSError; then nothing was accepted. (When the copy fails while a
+    running agent has begun to send, the message is on its way: it is accepted, and its copy is missing.)
+    """
+    addresses = [normalise_address(recipient) for recipient in recipients]
+    outbox.accept(message, message_id, subject, sender, addresses, now)
+    try:
+        folders.add("Sent", message, "S")
+    except (OSError, FolderError) as error:
+        try:
+            outbox.withdraw(message_id)
+        except StillOnItsWay:
+            log.warning("no copy of %s is in Sent: %s", message_id, error)
+            return
+        raise

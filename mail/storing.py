@@ -1,0 +1,126 @@
+"""Storing a body: sealed segment by segment, some on their way at the same time (paper, section 3.1, steps 2 to 4).
+
+Holds a few segments whatever the size of the message. Who is told of the body, and when, is mail/sending.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from mail.delivery import deleters_of, segment_key
+from mail.sealing import SealingError, seal_body
+from mail.segments import Segment
+from overlay.card import Card
+from overlay.ids import Kind
+from overlay.messages import RETENTION
+from overlay.overlay import Outcome, Overlay
+from storage.outbox import Secrets
+
+AT_ONCE = 3
+"""Segments on their way at the same time: 3 MiB held, whatever the size of the message."""
+
+
+class Changed(SealingError):
+    """The message seals to other bytes than before: the file was changed, or zlib is another one now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A body's segments, the copies of the rarest one of them, and what nodes said that took none."""
+
+    segments: tuple[Segment, ...]
+    have: int
+    want: int
+    refusals: tuple[str, ...]
+
+    @property
+    def many(self) -> bool:
+        """Whether it has several segments."""
+        return len(self.segments) > 1
+
+
+async def store_body(
+    overlay: Overlay,
+    file: Path,
+    message_id: str,
+    secrets: Secrets,
+    cards: Mapping[str, Card],
+    salts: Mapping[str, bytes],
+    progress: Callable[[int], None],
+) -> Stored:
+    """Seal the message in `file` and store it, to be deleted by those with `cards` and `salts` (by address).
+
+    `progress` hears the sealed bytes that are stored, for a body of several segments. Raises Changed when it isn't
+    what `secrets` says it was before, TooLarge, SealingError, Unreachable, OSError; then no upload is left running.
+    """
+    segments: list[Segment] = []
+    outcomes: list[Outcome] = []
+    running: set[asyncio.Task[None]] = set()
+    sent = 0
+
+    async def store(segment: Segment, data: bytes, *, many: bool) -> None:
+        nonlocal sent
+        key = segment_key(message_id, segment.index, many)
+        deleters = deleters_of(key, cards, salts)
+        outcomes.append(await overlay.store(Kind.BODY, key, data, deleters=deleters, ttl=RETENTION))
+        sent += len(data)
+        if many:
+            progress(sent)
+
+    source = await asyncio.to_thread(file.open, "rb")
+    try:
+        parts = seal_body(source, secrets.session_key)
+        # A body of one segment lies under the Message-ID itself, and how many there are is known after the first.
+        buffered = await asyncio.to_thread(_take, parts, 2)
+        many = len(buffered) > 1
+        while buffered:
+            segment, data = buffered.pop(0)
+            _check(segment, secrets)
+            segments.append(segment)
+            running.add(asyncio.create_task(store(segment, data, many=many)))
+            if len(running) >= AT_ONCE:
+                running = await _some_done(running)
+            if not buffered:
+                buffered = await asyncio.to_thread(_take, parts, 1)
+        while running:
+            running = await _some_done(running)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        source.close()
+    if secrets.segments and len(segments) != len(secrets.segments):
+        raise _changed()
+    refusals = tuple(dict.fromkeys(reason for outcome in outcomes for reason in outcome.refusals))
+    return Stored(tuple(segments), min(o.have for o in outcomes), max(o.want for o in outcomes), refusals)
+
+
+async def _some_done(running: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+    """Wait for the next one; those still running. Raises what one of them raised, the others being looked at too."""
+    done, left = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    errors = [error for error in (task.exception() for task in done) if error is not None]
+    if errors:
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        raise errors[0]
+    return left
+
+
+def _check(segment: Segment, secrets: Secrets) -> None:
+    """Compare a segment with what it was at an earlier attempt. Raises Changed."""
+    known = secrets.segments
+    if known and (segment.index >= len(known) or tuple(known[segment.index]) != (segment.size, segment.digest)):
+        raise _changed()
+
+
+def _changed() -> Changed:
+    return Changed("The message isn't what it was when it was first sent, so it is not sent again under its name.")
+
+
+def _take(parts: Iterator[tuple[Segment, bytes]], count: int) -> list[tuple[Segment, bytes]]:
+    return list(islice(parts, count))

@@ -1,0 +1,59 @@
+"""Work that runs at the same time, for mail/sending.py and mail/receiving.py: nothing left behind, nothing twice.
+
+Small tools of asyncio; no mail is known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+async def all_of(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all of it to its end, and only then raise the first error: one that fails leaves none unwatched."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    done: list[T] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        done.append(result)
+    return done
+
+
+async def uninterrupted(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `function` in a worker thread; when cancelled meanwhile, wait for it first. (A thread can't be stopped, and
+    what it works on must not be taken away under it, nor done again beside it.)"""
+    running = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # looked at, so that asyncio doesn't complain that nobody did
+        raise
+
+
+class Locks:
+    """One lock a name, there while somebody holds it or waits for it."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
+
+    def held(self, name: object) -> bool:
+        """Whether somebody has it now."""
+        lock = self._locks.get(name)
+        return lock is not None and lock.locked()
+
+    @asynccontextmanager
+    async def of(self, name: object) -> AsyncIterator[None]:
+        """Be the only one that has `name`."""
+        lock = self._locks.get(name) or asyncio.Lock()
+        self._locks[name] = lock
+        async with lock:
+            yield
