@@ -126,14 +126,14 @@ class BulkClient:
         deleters: Sequence[bytes] = (),
         *,
         ttl: float,
+        digest: bytes | None = None,
     ) -> None:
-        """Have an object kept for `ttl` seconds; a file is streamed."""
-        size, digest = (
-            (len(data), hashlib.sha256(data).digest())
-            if isinstance(data, bytes)
-            else await asyncio.to_thread(measure, data)
-        )
-        ask = self._ask("PUT", located, key, form.store_headers(kind, ttl, digest, deleters))
+        """Have an object kept for `ttl` seconds; a file is streamed. `digest` of the bytes, where it is known."""
+        if isinstance(data, bytes):
+            size, known = len(data), digest or await _digest(data)
+        else:
+            size, known = await asyncio.to_thread(measure, data)
+        ask = self._ask("PUT", located, key, form.store_headers(kind, ttl, known, deleters))
         ask.content, ask.size = data, size
         await self._exchange(ask)
 

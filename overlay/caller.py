@@ -40,18 +40,25 @@ class Caller:
         self._bulk = bulk
 
     async def store(
-        self, at: Located, kind: int, key: bytes, data: bytes, deleters: Sequence[bytes], ttl: float
+        self,
+        at: Located,
+        kind: int,
+        key: bytes,
+        data: bytes,
+        deleters: Sequence[bytes],
+        ttl: float,
+        digest: bytes | None = None,
     ) -> None:
-        """Raises NoAnswer, Refused."""
+        """Store `data`; its `digest` spares hashing it for every copy. Raises NoAnswer, Refused."""
         if service := self._own(at):
             service.admit(kind, len(data))
-            return await service.store(kind, key, sha256(data).digest(), data, deleters, ttl)
+            return await service.store(kind, key, digest or sha256(data).digest(), data, deleters, ttl)
 
         async def over_udp(at: Located) -> None:
             await self._call(at, messages.Store(at.token, kind, key, data, list(deleters), ttl))
 
         async def over_http(at: Located) -> None:
-            await self._bulk.store(at, kind, key, data, deleters, ttl=ttl)
+            await self._bulk.store(at, kind, key, data, deleters, ttl=ttl, digest=digest)
 
         fits = len(data) <= MAX_DATAGRAM_OBJECT and len(data) + 34 * len(deleters) + _ROOM_FOR_THE_REST <= MAX_MESSAGE
         return await self._renewing(at, over_udp if fits else over_http)
