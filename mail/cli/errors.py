@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sqlite3
 
+from mail.attachments import AttachmentError
 from mail.authority import AuthorityError, InviteRefused
 from mail.authority import WrongPassphrase as WrongAuthorityPassphrase
+from mail.checks.clamd import ClamdAddressError
 from mail.compose import ComposeError
 from mail.csr import CertificateRequestError
 from mail.enrolling import AlreadyJoined, JoinRefused, NobodyAnswers, Waiting
@@ -22,6 +24,7 @@ from overlay.errors import OverlayError
 from overlay.network import NetworkFileError
 from storage.database import DatabaseError
 from storage.folders import FolderError
+from storage.index import IndexUnavailable
 from storage.keyring import KeyringDamaged, KeyringError, PassphraseNeeded, WrongPassphrase
 from storage.outbox import OutboxError
 from storage.profile import ConfigError, ProfileBusy, ProfileError
@@ -52,9 +55,9 @@ _MEANINGS: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
     ((WrongPassphrase, PassphraseNeeded, WrongAuthorityPassphrase, InviteRefused), PERMISSION),
     ((SearchError, AddressError), USAGE),
     ((SubmissionError, ComposeError, InviteError, MailboxError, FolderError, AuthorityError), DATA),
-    ((EnrolmentError, CertificateRequestError, OutboxError), DATA),
-    ((ConfigError, NetworkFileError, NoNetwork, NotJoined, KeyringDamaged), CONFIGURATION),
-    ((ProfileBusy,), TEMPORARY),
+    ((EnrolmentError, CertificateRequestError, OutboxError, AttachmentError), DATA),
+    ((ConfigError, NetworkFileError, NoNetwork, NotJoined, KeyringDamaged, ClamdAddressError), CONFIGURATION),
+    ((ProfileBusy, IndexUnavailable), TEMPORARY),
     ((ProfileError, KeyringError), CONFIGURATION),
     ((CertificateError,), PERMISSION),
     ((OverlayError,), UNAVAILABLE),

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from mail import plain
-from mail.cli.errors import DATA, OK, PERMISSION, CommandError
+from mail.cli.errors import CONFIGURATION, DATA, OK, PERMISSION, CommandError
 from mail.mailbox import QUARANTINE, Mailbox
 from storage.index import Row
 from storage.outbox import Entry, Outbox
@@ -22,10 +22,16 @@ ROWS_AT_ONCE = 500
 
 def opened(profile: Profile) -> Mailbox:
     """The mailbox with its index brought up to date. Raises CommandError where there is no profile."""
+    existing(profile)
     mailbox = Mailbox(profile)
-    if profile.exists:
-        mailbox.refresh()
+    mailbox.refresh()
     return mailbox
+
+
+def existing(profile: Profile) -> None:
+    """Looking makes no profile. Raises CommandError where there is none."""
+    if not profile.exists:
+        raise CommandError(CONFIGURATION, f"There is no profile in {profile.root}: join a network, or use --profile.")
 
 
 def list_(args: argparse.Namespace, profile: Profile) -> int:
@@ -58,10 +64,12 @@ def unread_count(args: argparse.Namespace, profile: Profile) -> int:
 def show(args: argparse.Namespace, profile: Profile) -> int:
     """`p2pmail show ID [--raw]`."""
     mailbox = opened(profile)
-    row = mailbox.find(args.id.strip().removeprefix("<").removesuffix(">"))
-    if row is None:
+    identifier = args.id.strip().removeprefix("<").removesuffix(">")
+    readable = (mailbox.find(identifier, name) for name in mailbox.folders() if name != QUARANTINE)
+    row = next((found for found in readable if found is not None), None)
+    if row is None and mailbox.find(identifier, QUARANTINE) is None:
         raise CommandError(DATA, f"There is no message {args.id} here.")
-    if row.folder == QUARANTINE:
+    if row is None:
         raise CommandError(PERMISSION, "That message is in Quarantine and isn't shown. The reader can release it.")
     if args.raw:
         with mailbox.path(row).open("rb") as file:
@@ -87,6 +95,7 @@ def show(args: argparse.Namespace, profile: Profile) -> int:
 
 def outbox(args: argparse.Namespace, profile: Profile) -> int:
     """`p2pmail outbox [--json]`."""
+    existing(profile)
     entries: list[Entry] = []
     if profile.outbox_file.exists():
         box = Outbox(profile.outbox_file)

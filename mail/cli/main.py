@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -93,18 +94,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     module, name = args.answer.split(":")
     answer = getattr(importlib.import_module(f"mail.cli.{module}"), name)
     try:
-        return int(answer(args, Profile(args.profile)))
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # what mail says can be printed on any terminal
+                stream.reconfigure(errors="backslashreplace")
+        code = int(answer(args, Profile(args.profile)))
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        code = exit_code(error)
+        meaning = exit_code(error)
         print(f"p2pmail: {words(error)}", file=sys.stderr)
-        if code is None:
+        if meaning is None:
             print(f"p2pmail: this is a fault of p2pmail ({type(error).__name__}); please report it", file=sys.stderr)
             if os.environ.get("P2PMAIL_DEBUG"):
                 raise
             return SOFTWARE
-        return code
+        return meaning

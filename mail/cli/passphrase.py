@@ -13,8 +13,12 @@ from storage.profile import Profile
 
 
 def from_file(path: Path) -> str:
-    """The first line of a file. Raises CommandError when it is empty, OSError."""
-    text = path.read_text("utf-8")
+    """The first line of a file. Raises CommandError when it is empty or can't be read."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise CommandError(USAGE, f"The passphrase file {path} can't be read: {why}.") from error
     line = text.splitlines()[0] if text else ""
     if not line:
         raise CommandError(USAGE, f"{path} has no passphrase in its first line.")

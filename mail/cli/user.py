@@ -9,21 +9,27 @@ import logging
 import secrets
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from mail import plain
+from mail.accepting import accept
 from mail.agent import Agent, program_version, status_document
-from mail.cli.errors import CONFIGURATION, DATA, OK, TEMPORARY, CommandError
+from mail.cli.errors import CONFIGURATION, DATA, OK, TEMPORARY, UNAVAILABLE, CommandError, words
+from mail.cli.local import existing
 from mail.cli.passphrase import existing_passphrase, new_passphrase
 from mail.cli.running import run_loop, stop_requested
 from mail.control import NotRunning, ask
 from mail.enrolling import join, resume
 from mail.events import Event, NodeStatus, Trouble
+from mail.headers import addresses
 from mail.identity import Identity
 from mail.peer import stored_node_id
 from mail.submission import Submission, read_submission
-from overlay.errors import OverlayError
+from overlay.address import AddressError, normalise_address
+from overlay.errors import Unreachable
 from overlay.network import DEFAULT_K
+from storage import durable
 from storage.node_store import stored_usage
 from storage.outbox import Outbox, State
 from storage.profile import Profile, ProfileBusy
@@ -48,32 +54,49 @@ def join_(args: argparse.Namespace, profile: Profile) -> int:
 
 def send(args: argparse.Namespace, profile: Profile) -> int:
     """`p2pmail send [-t] [ADDRESS...] < message`."""
+    _check_addresses(args.address)
     identity = _identity(args, profile)
     outbox = Outbox(profile.outbox_file)
     try:
+        durable.make_folder(profile.spool)
         spool = profile.spool / f"{secrets.token_hex(8)}.eml"
         taken = read_submission(sys.stdin.buffer, spool, args.address, identity.address, from_headers=args.from_headers)
         try:
-            if not taken.recipients:
-                raise CommandError(DATA, "The message has no recipient: name one, or use -t. Nothing was kept.")
-            accept(profile, outbox, taken, identity)
+            _accept(profile, outbox, taken, identity)
         finally:
             spool.unlink(missing_ok=True)
-        run_loop(_try_to_send(profile, identity))
-        _report(outbox, taken.message_id)
+        try:
+            run_loop(_try_to_send(profile, identity))
+            _report(outbox, taken.message_id)
+        except Exception as error:  # it is accepted: a caller who heard otherwise would hand it in again
+            log.debug("not sent yet", exc_info=True)
+            _say(f"not sent yet: {words(error)} It is in the outbox and will be tried again.")
     finally:
         outbox.close()
     return OK
 
 
-def accept(profile: Profile, outbox: Outbox, taken: Submission, identity: Identity) -> None:
-    """Put a message into the durable outbox, and a copy into Sent. Raises CommandError for somebody else's From."""
-    if taken.sender != identity.address:
+def _check_addresses(texts: Sequence[str]) -> None:
+    """Raises AddressError (64: the command line is wrong, not the message) for an ADDRESS that is none."""
+    for text in texts:
+        for found in addresses([text.encode("utf-8", "replace")]):
+            normalise_address(found.address or found.name)
+
+
+def _accept(profile: Profile, outbox: Outbox, taken: Submission, identity: Identity) -> None:
+    """Put it into the outbox, and a copy into Sent. Raises CommandError for somebody else's From; and as `accept`."""
+    try:
+        ours = normalise_address(taken.sender) == identity.address
+    except AddressError:
+        ours = False
+    if not ours:
         raise CommandError(
             DATA, f"The message says it is from {taken.sender}, and you are {identity.address}. Nothing was kept."
         )
-    outbox.accept(taken.path, taken.message_id, taken.subject, identity.address, taken.recipients, time.time())
-    profile.folders().add("Sent", taken.path, "S")
+    folders = profile.folders()
+    accept(
+        outbox, folders, taken.path, taken.message_id, taken.subject, identity.address, taken.recipients, time.time()
+    )
 
 
 def sync(args: argparse.Namespace, profile: Profile) -> int:
@@ -87,7 +110,10 @@ def status(args: argparse.Namespace, profile: Profile) -> int:
     try:
         document = asyncio.run(ask(profile.control_socket, "status"))
     except NotRunning:
+        existing(profile)
         document = _status_on_disk(profile)
+    if "error" in document:
+        raise CommandError(TEMPORARY, f"The running process can't say: {document['error']}")
     if args.json:
         print(json.dumps(document, indent=2))
     else:
@@ -113,9 +139,6 @@ async def _try_to_send(profile: Profile, identity: Identity) -> None:
         with suppress(NotRunning):
             await ask(profile.control_socket, "sync")
         return
-    except (OverlayError, OSError) as error:
-        _say(f"not sent yet: {error}; it is in the outbox")
-        return
     try:
         await agent.send()
     finally:
@@ -132,22 +155,36 @@ def _report(outbox: Outbox, message_id: str) -> None:
 
 
 async def _sync(profile: Profile, identity: Identity) -> int:
+    ended = _ended(profile)
     try:
         agent = await Agent.open(profile, identity, tell=_tell)
     except ProfileBusy:
+        late = await _ask_for_sync(profile)
+    else:
         try:
-            answer = await ask(profile.control_socket, "sync")
-        except NotRunning as error:
-            raise CommandError(TEMPORARY, "Another process is at work on this profile; try again later.") from error
-        if "error" in answer:
-            raise CommandError(TEMPORARY, str(answer["error"])) from None
-        return _waiting(profile)
+            results = await asyncio.gather(agent.publish_card(), agent.sync(), return_exceptions=True)
+            late = agent.late
+        finally:
+            await agent.close()
+        # Both were tried, whatever came of the other; what is wrong with us comes before what is with the network.
+        for error in sorted(results, key=lambda result: isinstance(result, Unreachable)):
+            if isinstance(error, BaseException):
+                raise error
+    if _ended(profile) - ended:
+        return UNAVAILABLE  # the words were said as it happened
+    return _waiting(profile, late)
+
+
+async def _ask_for_sync(profile: Profile) -> int:
+    """Have the running agent do it; the messages that it couldn't collect. Raises CommandError."""
     try:
-        await agent.publish_card()
-        await agent.sync()
-    finally:
-        await agent.close()
-    return _waiting(profile)
+        answer = await ask(profile.control_socket, "sync")
+    except NotRunning as error:
+        raise CommandError(TEMPORARY, "Another process is at work on this profile; try again later.") from error
+    if "error" in answer:
+        raise CommandError(TEMPORARY, str(answer["error"]))
+    late = answer.get("late", 0)
+    return late if isinstance(late, int) else 0
 
 
 async def _watch(profile: Profile, identity: Identity) -> int:
@@ -160,23 +197,28 @@ async def _watch(profile: Profile, identity: Identity) -> int:
     return OK
 
 
-def _waiting(profile: Profile) -> int:
-    """0 when nothing waits, else 75: unsent mail, or mail that couldn't be fetched yet."""
-    from storage.state import UserState
-
+def _ended(profile: Profile) -> set[tuple[str, str]]:
+    """Message-ID and recipient of what has failed or expired."""
     outbox = Outbox(profile.outbox_file)
-    state = UserState(profile.state_file)
     try:
-        queued = any(r.state is State.QUEUED for e in outbox.due(0.0, True) for r in e.recipients)
-        waiting = len(state.pending(float("inf")))
+        over = (State.FAILED, State.EXPIRED)
+        return {(e.message_id, r.address) for e in outbox.entries() for r in e.recipients if r.state in over}
     finally:
         outbox.close()
-        state.close()
-    if waiting:
-        _say(f"{waiting} messages can't be collected yet; they will be tried again")
+
+
+def _waiting(profile: Profile, late: int) -> int:
+    """0 when nothing waits, else 75: unsent mail, or mail that couldn't be collected yet."""
+    outbox = Outbox(profile.outbox_file)
+    try:
+        queued = any(r.state is State.QUEUED for e in outbox.due(0.0, True) for r in e.recipients)
+    finally:
+        outbox.close()
+    if late:
+        _say(f"{late} message{' waits' if late == 1 else 's wait'} to be collected; it will be tried again")
     if queued:
-        _say("unsent mail waits in the outbox")
-    return TEMPORARY if queued or waiting else OK
+        _say("unsent mail waits in the outbox; it will be tried again")
+    return TEMPORARY if queued or late else OK
 
 
 def _status_on_disk(profile: Profile) -> dict[str, object]:
