@@ -22,6 +22,7 @@ from mail.events import Event, NewMail, OutboxChanged, Progress, Trouble
 from mail.mailbox import Row
 from tui.actions import Context, bindings
 from tui.background import Failed, in_background
+from tui.columns import person
 from tui.messages import Heard
 from tui.ports import DemoPort, Options, Services
 from tui.screens.mail import MailScreen
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
 
     from mail.drafts import Unsent
     from mail.headers import Address
+
+
+TOGETHER = 0.8
+"""Seconds for which arrivals are gathered into one notice."""
+NAMED = 4
+"""Messages that a notice names."""
 
 
 def _provider() -> type[Provider]:
@@ -72,6 +79,7 @@ class MailApp(App[None]):
         self._demo = demo
         self._listed = False
         self._leaving = False
+        self._arrived: list[NewMail] = []
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """A colour of ours that every theme has: text of second rank."""
@@ -188,12 +196,10 @@ class MailApp(App[None]):
         """Pass it to whom it concerns."""
         screens: list[MailScreen] = [screen for screen in self.screen_stack if isinstance(screen, MailScreen)]
         match message.event:
-            case NewMail(_, sender, subject, folder):
-                from mail import plain
-
-                if folder != "Junk":
-                    title = "New mail" if folder == "Inbox" else f"New in {folder}"
-                    self.notify(plain.line(f"{sender}: {subject or '(no subject)'}"), title=title, markup=False)
+            case NewMail():
+                self._arrived.append(message.event)
+                if len(self._arrived) == 1:
+                    self.set_timer(TOGETHER, self._tell_arrived)
                 for screen in screens:
                     screen.refresh_index()
             case OutboxChanged():
@@ -201,8 +207,7 @@ class MailApp(App[None]):
                     screen.load_counts()
             case Progress(what, done, total):
                 for screen in screens:
-                    screen.title_line.work = what if not total or done < total else ""
-                    screen.title_line.share = done / total if total else -1.0
+                    screen.show_progress(what, done, total)
             case Trouble(text):
                 self.notify(text, severity="warning", timeout=10, markup=False)
         for other in self.screen_stack:
@@ -212,6 +217,21 @@ class MailApp(App[None]):
     def on_failed(self, message: Failed) -> None:
         """Something that belongs to no screen failed."""
         self.notify(message.text, severity="error", timeout=10, markup=False)
+
+    def _tell_arrived(self) -> None:
+        """Who wrote, and what about; many at once in one notice. Junk is silent."""
+        from mail import plain
+
+        arrived, self._arrived = [mail for mail in self._arrived if mail.folder != "Junk"], []
+        lines = []
+        for mail in arrived[:NAMED]:
+            where = "" if mail.folder == "Inbox" else f"[{mail.folder}] "
+            lines.append(plain.line(f"{where}{person(mail.sender)}: {mail.subject or '(no subject)'}"))
+        if len(arrived) > NAMED:
+            lines.append(f"and {len(arrived) - NAMED} more")
+        if lines:
+            title = "New mail" if len(arrived) == 1 else f"{len(arrived)} new messages"
+            self.notify("\n".join(lines), title=title, markup=False)
 
     # -- writing
 
@@ -239,7 +259,7 @@ class MailApp(App[None]):
             unsent = begun(reply(mailbox.open(row), me, all=everybody), row.message_id)
             self.call_from_thread(self.write, unsent)
 
-        in_background(self, "prepare the reply", work, group="prepare")
+        in_background(self, "prepare the reply", work)
 
     def pass_on(self, row: Row) -> None:
         """Forward a message."""
@@ -252,7 +272,7 @@ class MailApp(App[None]):
             unsent = begun(forward(mailbox.hold(row), me), row.message_id)
             self.call_from_thread(self.write, unsent)
 
-        in_background(self, "prepare the message", work, group="prepare")
+        in_background(self, "prepare the message", work)
 
     def continue_draft(self, row: Row) -> None:
         """Go on writing."""
@@ -261,7 +281,7 @@ class MailApp(App[None]):
         def work() -> None:
             self.call_from_thread(self.write, mailbox.open_draft(row), row.unique)
 
-        in_background(self, "open the draft", work, group="prepare")
+        in_background(self, "open the draft", work)
 
     def sync(self) -> None:
         """Send and collect now."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Protocol
 
 from textual.message import Message
-from textual.worker import Worker, WorkerCancelled, get_current_worker
+from textual.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -32,37 +32,63 @@ class Poster(Protocol):
     def post_message(self, message: Message) -> bool: ...
     def run_worker(
         self,
-        work: Callable[[], None],
+        work: Coroutine[None, None, None],
         name: str | None = "",
         group: str = "default",
         description: str = "",
         exit_on_error: bool = True,
-        start: bool = True,
-        exclusive: bool = False,
-        thread: bool = False,
     ) -> Worker[None]: ...
 
 
-def in_background(
-    node: Poster, what: str, work: Callable[[], Message | None], *, group: str, exclusive: bool = True
-) -> Worker[None]:
-    """Run `work` in a thread; its message is posted to `node`, unless newer work of the group has begun meanwhile.
+Work = Callable[[], Message | None]
 
-    `what` tells the user what failed, as in "read the folder".
-    """
 
-    def run() -> None:
-        worker = get_current_worker()
-        try:
-            message = work()
-        except Exception as error:
-            if not worker.is_cancelled:
-                node.post_message(Failed(what, error))
-            return
-        if message is not None and not worker.is_cancelled:
+def in_background(node: Poster, what: str, work: Work) -> None:
+    """Run `work` in a thread; its message, or Failed, is posted to `node`. `what`: as in "read the folder"."""
+
+    async def run() -> None:
+        message = await _outcome(what, work)
+        if message is not None:
             node.post_message(message)
 
-    return node.run_worker(run, name=what, group=group, exclusive=exclusive, thread=True, exit_on_error=False)
+    node.run_worker(run(), name=what, exit_on_error=False)
+
+
+class Latest:
+    """Work of which only the newest matters, such as reading a list: one runs at a time, and at most one waits.
+
+    However often it is asked for, as when mail pours in, no threads pile up. What was overtaken is not posted, unless
+    `every` is set.
+    """
+
+    def __init__(self, *, every: bool = False) -> None:
+        self._every = every
+        self._waiting: tuple[Poster, str, Work] | None = None
+        self._running = False
+
+    def run(self, node: Poster, what: str, work: Work) -> None:
+        """Run `work` in a thread as soon as what runs now is over; see `in_background`."""
+        self._waiting = (node, what, work)
+        if not self._running:
+            self._running = True
+            node.run_worker(self._work(), name=what, exit_on_error=False)
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting is not None:
+                (node, what, work), self._waiting = self._waiting, None
+                message = await _outcome(what, work)
+                if message is not None and (self._every or self._waiting is None):
+                    node.post_message(message)
+        finally:
+            self._running = False
+
+
+async def _outcome(what: str, work: Work) -> Message | None:
+    try:
+        return await asyncio.to_thread(work)
+    except Exception as error:
+        return Failed(what, error)
 
 
 def explain(what: str, error: BaseException) -> str:
@@ -90,7 +116,7 @@ class ChangeQueue:
         """Whether something is still to be done."""
         return self._waiting > 0
 
-    def put(self, node: Poster, what: str, work: Callable[[], Message | None]) -> None:
+    def put(self, node: Poster, what: str, work: Work) -> None:
         """Do `work` after everything that was put before; its message, or Failed, is posted to `node`."""
         before = self._last
         self._waiting += 1
@@ -99,11 +125,7 @@ class ChangeQueue:
             try:
                 if before is not None:
                     await asyncio.wait([before])
-                message = await asyncio.to_thread(work)
-            except (asyncio.CancelledError, WorkerCancelled):
-                raise
-            except Exception as error:
-                message = Failed(what, error)
+                message = await _outcome(what, work)
             finally:
                 self._waiting -= 1
             if message is not None:

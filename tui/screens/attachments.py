@@ -101,7 +101,7 @@ class Attachments(ModalScreen[None]):
                     target.mkdir(parents=True, exist_ok=True)
                 return self.Saved([mailbox.save_attachment(row, item.index, target) for item in chosen])
 
-            in_background(self, "save the attachment", work, group="save", exclusive=False)
+            in_background(self, "save the attachment", work)
 
         self.app.push_screen(Prompt("Save", "Where to? (a folder ends with /)", place, path=True), save)
 
@@ -128,7 +128,7 @@ class Attachments(ModalScreen[None]):
                 start_new_session=True,
             )
 
-        in_background(self, "open the attachment", work, group="save", exclusive=False)
+        in_background(self, "open the attachment", work)
 
     def on_attachments_saved(self, event: Saved) -> None:
         """Say where."""

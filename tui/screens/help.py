@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from rich.cells import cell_len
+from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -20,10 +20,11 @@ SEARCH = (
     ('"budget review"', "with this phrase"),
     ("budg*", "words that begin like this"),
     ("-draft", "without this word"),
-    ("from:ada to:bob subject:plan", "in these fields"),
-    ("is:unread is:flagged is:answered", "by state"),
-    ("has:attachment in:archive", "with attachments; in one folder"),
-    ("after:2026-03 before:2026-04-15", "by date"),
+    ("from:ada", "in this field; also to: cc: subject: body:"),
+    ("is:unread", "by state; also is:read is:flagged is:answered is:draft"),
+    ("has:attachment", "with attachments"),
+    ("in:archive", "in one folder"),
+    ("after:2026-03", "from that day, month or year on; also before:"),
 )
 COLUMN = 20
 
@@ -59,24 +60,22 @@ class Help(ModalScreen[None]):
         self.query_one("#help").scroll_page_down(animate=False)
 
 
-def help_text() -> Text:
+def help_text() -> Table:
     """Every action by its context, then the search."""
-    text = Text()
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, width=COLUMN)
+    table.add_column()
     for context in Context:
         actions = list(of(context))
         if not actions:
             continue
-        text.append(f"{context.value}\n", "bold underline")
+        table.add_row(Text(context.value, "bold underline"))
         for action in actions:
-            keys = action.shown_keys or ":"
-            text.append(keys + " " * max(1, COLUMN - cell_len(keys)), "bold")
-            text.append(f"{action.label}", "")
-            text.append(f"  {action.help}\n", "dim")
-        text.append("\n")
-    text.append("What can be searched for\n", "bold underline")
+            table.add_row(Text(action.shown_keys or "in the palette", "bold"), Text(action.help))
+        table.add_row()
+    table.add_row(Text("Search", "bold underline"))
     for example, meaning in SEARCH:
-        text.append(example.ljust(36), "bold")
-        text.append(f"{meaning}\n", "dim")
-    text.append("\nSigns in the list\n", "bold underline")
-    text.append(LEGEND)
-    return text
+        table.add_row(Text(example, "bold"), Text(meaning))
+    table.add_row()
+    table.add_row(Text("Signs", "bold underline"), Text(LEGEND))
+    return table

@@ -17,7 +17,7 @@ from textual.timer import Timer
 
 from mail.mailbox import DRAFTS, INBOX, QUARANTINE, Row, Suspect
 from tui.actions import Context, bindings
-from tui.background import Failed, in_background
+from tui.background import Failed, Latest
 from tui.delivery import summary
 from tui.messages import Changed, CountsLoaded, ListLoaded, MailOpened, Refreshed, RowsLoaded, SourceLoaded
 from tui.reading import lay_out, lay_out_source, lay_out_suspect
@@ -41,6 +41,8 @@ SETTLE = 0.05
 """Seconds on a message before it is shown beside the list, so that scrolling doesn't read every message passed."""
 SAID = 5.0
 """Seconds for which the title says what was done."""
+SILENT = 8.0
+"""Seconds without news after which progress isn't shown any more."""
 
 
 class MailScreen(MailActions):
@@ -59,6 +61,8 @@ class MailScreen(MailActions):
         self.opened: Row | None = None
         self.content: Mail | Suspect | None = None
         self._source = False
+        self._list_work, self._rows_work, self._open_work = Latest(), Latest(), Latest()
+        self._counts_work, self._watch_work, self._refresh_work = Latest(), Latest(), Latest(every=True)
         self._settling: Timer | None = None
         self._typing: Timer | None = None
         self._saying: Timer | None = None
@@ -119,7 +123,7 @@ class MailScreen(MailActions):
                 last = loaded(ids)
             return last
 
-        in_background(self, "read the folder", work, group="list")
+        self._list_work.run(self, "read the folder", work)
 
     def load_counts(self) -> None:
         """Count, and see how far sent mail has come."""
@@ -130,7 +134,7 @@ class MailScreen(MailActions):
             delivery = {letter.message_id: summary([str(r.state) for r in letter.recipients]) for letter in letters}
             return CountsLoaded(mailbox.folders(), sum(not letter.settled for letter in letters), delivery)
 
-        in_background(self, "count the mail", work, group="counts")
+        self._counts_work.run(self, "count the mail", work)
 
     def refresh_index(self) -> None:
         """Make the list say what is on disk."""
@@ -144,7 +148,7 @@ class MailScreen(MailActions):
             self._stamps = mailbox.stamps()
             return Refreshed(bool(mailbox.refresh(progress)))
 
-        in_background(self, "bring the index up to date", work, group="refresh", exclusive=False)
+        self._refresh_work.run(self, "bring the index up to date", work)
 
     def _watch(self) -> None:
         mailbox, before = self.session.mailbox, self._stamps
@@ -154,7 +158,7 @@ class MailScreen(MailActions):
                 self.app.call_from_thread(self.refresh_index)
             return None
 
-        in_background(self, "look at the folders", work, group="watch")
+        self._watch_work.run(self, "look at the folders", work)
 
     @on(ListLoaded)
     def _list_loaded(self, event: ListLoaded) -> None:
@@ -202,7 +206,7 @@ class MailScreen(MailActions):
     @on(MessageList.Wanted)
     def _rows_wanted(self, event: MessageList.Wanted) -> None:
         mailbox, ids = self.session.mailbox, event.ids
-        in_background(self, "read the list", lambda: RowsLoaded(mailbox.rows(ids)), group="rows")
+        self._rows_work.run(self, "read the list", lambda: RowsLoaded(mailbox.rows(ids)))
 
     @on(RowsLoaded)
     def _rows_loaded(self, event: RowsLoaded) -> None:
@@ -294,7 +298,7 @@ class MailScreen(MailActions):
                 self.clear_reader()
             return
         if self.opened is None or self.opened.id != row.id or self.opened.folder != row.folder:
-            self.open_row(row, enter=self.has_class("-reading") and self.reader.has_focus)
+            self.open_row(row, enter=self.has_class("-reading"))
 
     @on(MessageList.Opened)
     def _open_selected(self) -> None:
@@ -304,6 +308,11 @@ class MailScreen(MailActions):
         if row.folder == DRAFTS:
             self.continue_draft(row)
             return
+        # At once, so that keys typed ahead are for the message that is being opened.
+        self.add_class("-reading")
+        self.reader.focus()
+        if self.opened is None or self.opened.id != row.id:
+            self.clear_reader()
         self.open_row(row, enter=True)
 
     def open_row(self, row: Row, *, enter: bool) -> None:
@@ -314,7 +323,7 @@ class MailScreen(MailActions):
             content = mailbox.suspect(row) if row.folder == QUARANTINE else mailbox.open(row)
             return MailOpened(row, content, enter)
 
-        in_background(self, "open the message", work, group="open")
+        self._open_work.run(self, "open the message", work)
 
     @on(MailOpened)
     def _mail_opened(self, event: MailOpened) -> None:
@@ -323,11 +332,8 @@ class MailScreen(MailActions):
             self.reader.show(partial(lay_out_suspect, event.content))
         else:
             self.reader.show(partial(lay_out, event.content))
-        if event.enter:
-            self.add_class("-reading")
-            self.reader.focus()
-            if event.row.unread:
-                self.mark_seen(event.row)
+        if event.enter and event.row.unread:
+            self.mark_seen(event.row)
         self.describe()
 
     @on(SourceLoaded)
@@ -362,7 +368,7 @@ class MailScreen(MailActions):
         if self._source:
             self.open_row(row, enter=False)
             return
-        in_background(self, "read the source", lambda: SourceLoaded(row, mailbox.source(row)), group="open")
+        self._open_work.run(self, "read the source", lambda: SourceLoaded(row, mailbox.source(row)))
 
     # -- the title
 
@@ -386,6 +392,16 @@ class MailScreen(MailActions):
         if self._saying is not None:
             self._saying.stop()
         self._saying = self.set_timer(SAID, partial(self._said, text))
+
+    def show_progress(self, what: str, done: int, total: int) -> None:
+        """Say how far a piece of work is; the end is silence, also when nobody told of it."""
+        over = 0 < total <= done
+        self.title_line.work = "" if over else what
+        self.title_line.share = done / total if total else -1.0
+        if self._saying is not None:
+            self._saying.stop()
+        if what and not over:
+            self._saying = self.set_timer(SILENT, partial(self._said, what))
 
     def _said(self, text: str) -> None:
         if self.title_line.work == text:

@@ -95,6 +95,9 @@ class MailActions(Screen[None]):
     # -- messages in the list
 
     def _chosen(self) -> Sequence[int]:
+        """The message that is being read; else what is marked; else what is selected."""
+        if self.reader.has_focus and self.opened is not None:
+            return [self.opened.id]
         chosen = self.messages.listing.chosen()
         if not chosen:
             self.say("No message is selected.")
@@ -297,6 +300,9 @@ class MailActions(Screen[None]):
         from tui.screens.attachments import Attachments
 
         content = None if isinstance(self.content, Suspect) else self.content
+        if self.opened is None and self.has_class("-reading"):
+            self.say("still opening the message ...")
+            return
         if self.opened is None or content is None or not content.attachments:
             self.say("Nothing is attached.")
             return

@@ -161,7 +161,7 @@ class OutboxScreen(Screen[None]):
 
     def _load(self) -> None:
         mailbox = self._session.mailbox
-        in_background(self, "read the outbox", lambda: OutboxScreen.Loaded(mailbox.outbox()), group="outbox")
+        in_background(self, "read the outbox", lambda: OutboxScreen.Loaded(mailbox.outbox()))
 
     @on(Loaded)
     def _loaded(self, event: Loaded) -> None:

@@ -60,7 +60,7 @@ class Starting(ModalScreen[DemoPort | None]):
         def work() -> Message:
             return self.Ready(services.open_demo(step))
 
-        in_background(self, "start the demo", work, group="demo")
+        in_background(self, "start the demo", work)
 
     @on(Step)
     def _step(self, event: Step) -> None:
