@@ -1,0 +1,44 @@
+"""The benches of the overlay still run against the program as it is: on a few nodes, with a few calls.
+
+What they measure on this scale is nothing to hold against a bar.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import bench_calls, bench_letter, bench_lookup, peer_kademlia
+from bench.figure import Figure
+
+PEER = peer_kademlia.Lookups((1.0,), (0.01,))
+
+
+def test_lookups_are_measured_alive_and_among_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NODES": 5, "LOOKUPS": 2, "DEAD_LOOKUPS": 1, "SEEDS": (1, 2)}.items():
+        monkeypatch.setattr(bench_lookup, name, value)
+    monkeypatch.setattr(peer_kademlia, "measure", lambda **_: peer_kademlia.KademliaFigures(PEER, PEER))
+    figures = bench_lookup.measure()
+    assert len(figures) == 9
+    check(figures)
+
+
+def test_sealed_calls_are_measured_beside_unsealed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NODES": 5, "ANSWER": 150, "CALLS": 40, "ROUNDS": 1}.items():
+        monkeypatch.setattr(bench_calls, name, value)
+    figures = bench_calls.measure()
+    assert all(rate > 0 for figure in figures for rate in figure.peer.values())
+    check(figures)
+
+
+def test_a_letter_is_measured_until_it_is_filed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NODES": 4, "LETTERS": 1, "WARM_UP": 0}.items():
+        monkeypatch.setattr(bench_letter, name, value)
+    figures = bench_letter.measure()
+    filed, _, sending = figures
+    assert sending.value < filed.value
+    check(figures)
+
+
+def check(figures: list[Figure]) -> None:
+    """Something was measured for each figure."""
+    assert all(figure.value > 0 for figure in figures), figures
