@@ -1,14 +1,24 @@
-"""Exit codes (sysexits.h), and which error means which. Decisions only."""
+"""Which error means which exit code, and what the user is told. Decisions only."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 
 from mail.attachments import AttachmentError
 from mail.authority import AuthorityError, InviteRefused
 from mail.authority import WrongPassphrase as WrongAuthorityPassphrase
 from mail.checks.clamd import ClamdAddressError
+from mail.cli.codes import (
+    CONFIGURATION,
+    DATA,
+    OK,
+    PERMISSION,
+    SOFTWARE,
+    TEMPORARY,
+    UNAVAILABLE,
+    USAGE,
+    CommandError,
+)
 from mail.compose import ComposeError
 from mail.csr import CertificateRequestError
 from mail.enrolling import AlreadyJoined, JoinRefused, NobodyAnswers, Waiting
@@ -30,23 +40,19 @@ from storage.outbox import OutboxError
 from storage.profile import ConfigError, ProfileBusy, ProfileError
 from storage.search import SearchError
 
-OK = 0
-USAGE = os.EX_USAGE
-DATA = os.EX_DATAERR
-UNAVAILABLE = os.EX_UNAVAILABLE
-SOFTWARE = os.EX_SOFTWARE
-TEMPORARY = os.EX_TEMPFAIL
-PERMISSION = os.EX_NOPERM
-CONFIGURATION = os.EX_CONFIG
-
-
-class CommandError(Exception):
-    """A command can't go on; `code` is what it exits with."""
-
-    def __init__(self, code: int, words: str) -> None:
-        super().__init__(words)
-        self.code = code
-
+__all__ = [
+    "CONFIGURATION",
+    "DATA",
+    "OK",
+    "PERMISSION",
+    "SOFTWARE",
+    "TEMPORARY",
+    "UNAVAILABLE",
+    "USAGE",
+    "CommandError",
+    "exit_code",
+    "words",
+]
 
 _MEANINGS: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
     ((NobodyAnswers,), UNAVAILABLE),

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from mail import plain
-from mail.cli.errors import CONFIGURATION, DATA, OK, PERMISSION, CommandError
+from mail.cli.codes import CONFIGURATION, DATA, OK, PERMISSION, CommandError
 from mail.mailbox import QUARANTINE, Mailbox
 from storage.index import Row
 from storage.outbox import Entry, Outbox

@@ -88,7 +88,6 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. A traceback never reaches the user."""
     args = parser().parse_args(argv)
-    from mail.cli.errors import SOFTWARE, exit_code, words
     from storage.profile import Profile
 
     module, name = args.answer.split(":")
@@ -106,6 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        from mail.cli.errors import SOFTWARE, exit_code, words
+
         meaning = exit_code(error)
         print(f"p2pmail: {words(error)}", file=sys.stderr)
         if meaning is None:

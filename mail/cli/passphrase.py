@@ -7,7 +7,7 @@ import getpass
 import sys
 from pathlib import Path
 
-from mail.cli.errors import PERMISSION, USAGE, CommandError
+from mail.cli.codes import PERMISSION, USAGE, CommandError
 from storage.keyring import Keyring
 from storage.profile import Profile
 
