@@ -17,7 +17,7 @@ from textual.worker import Worker
 log = logging.getLogger(__name__)
 
 
-class Failed(Message):
+class Failed(Message, bubble=False):
     """Work failed; `text` can be shown. `what` says what was tried."""
 
     def __init__(self, what: str, error: BaseException) -> None:

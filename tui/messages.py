@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Heard(Message):
+class Heard(Message, bubble=False):
     """The agent told something."""
 
     event: Event
 
 
 @dataclass
-class ListLoaded(Message):
+class ListLoaded(Message, bubble=False):
     """A folder or the results of `query` were read. `selected`: where the selected message is now, if it has moved."""
 
     folder: str
@@ -37,7 +37,7 @@ class ListLoaded(Message):
 
 
 @dataclass
-class CountsLoaded(Message):
+class CountsLoaded(Message, bubble=False):
     """How much is in each folder; `waiting`: letters that aren't settled; `delivery`: how far sent mail has come."""
 
     folders: Mapping[str, Counts]
@@ -46,14 +46,14 @@ class CountsLoaded(Message):
 
 
 @dataclass
-class RowsLoaded(Message):
+class RowsLoaded(Message, bubble=False):
     """Rows that the list lacked."""
 
     rows: Sequence[Row]
 
 
 @dataclass
-class MailOpened(Message):
+class MailOpened(Message, bubble=False):
     """A message was read from disk, to be shown: itself, or what may be shown of a message in Quarantine."""
 
     row: Row
@@ -62,7 +62,7 @@ class MailOpened(Message):
 
 
 @dataclass
-class SourceLoaded(Message):
+class SourceLoaded(Message, bubble=False):
     """The source of a message."""
 
     row: Row
@@ -70,14 +70,14 @@ class SourceLoaded(Message):
 
 
 @dataclass
-class Changed(Message):
+class Changed(Message, bubble=False):
     """Something was changed; `text` says what, in words ("" when it isn't worth a word)."""
 
     text: str = ""
 
 
 @dataclass
-class Refreshed(Message):
+class Refreshed(Message, bubble=False):
     """The index was brought up to date; whether anything had changed."""
 
     changed: bool

@@ -184,8 +184,8 @@ class MailScreen(MailActions):
 
     @on(Refreshed)
     def _refreshed(self, event: Refreshed) -> None:
-        if event.changed:
-            self.load(again=True)
+        # Always: what was filed just now is in the index already, and no change to it any more.
+        self.load(again=True)
         self.load_counts()
 
     @on(Changed)

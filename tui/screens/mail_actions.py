@@ -96,9 +96,11 @@ class MailActions(Screen[None]):
 
     def _chosen(self) -> Sequence[int]:
         """The message that is being read; else what is marked; else what is selected."""
-        if self.reader.has_focus and self.opened is not None:
-            return [self.opened.id]
-        chosen = self.messages.listing.chosen()
+        listing = self.messages.listing
+        if self.reader.has_focus:
+            chosen = [self.opened.id] if self.opened else [] if listing.selected is None else [listing.selected]
+        else:
+            chosen = listing.chosen()
         if not chosen:
             self.say("No message is selected.")
         return chosen

@@ -8,6 +8,14 @@ from rich.text import Text
 from textual.app import RenderResult
 from textual.widget import Widget
 
+from tui.actions import ACTIONS, Context
+
+_ORDER = {
+    f"{action.context.name.lower()}.{action.id}": place + 1000 * (action.context is Context.ANYWHERE)
+    for place, action in enumerate(ACTIONS)
+}
+"""As in the registry, but what can be done anywhere comes last."""
+
 
 class HintLine(Widget):
     """As many hints as fit; a click does the same as the key."""
@@ -22,7 +30,7 @@ class HintLine(Widget):
         used = 0
         seen: set[str] = set()
         active = [item for item in self.screen.active_bindings.values() if item.binding.show and item.enabled]
-        for item in sorted(active, key=lambda item: item.binding.action in ("help", "command_palette")):
+        for item in sorted(active, key=lambda item: _ORDER.get(item.binding.id or "", 0)):
             binding = item.binding
             if binding.action in seen:
                 continue
