@@ -330,16 +330,14 @@ def test_liars_that_tell_honest_ids_at_wrong_addresses_hide_nobody() -> None:
 
 def test_one_liar_cant_use_up_the_places_that_are_tried_for_an_id() -> None:
     async def story(world: World) -> None:
-        peers = await grow(world, 5)
-        hidden = await start(world, "10.6.0.1")
-        false = [Contact(hidden.contact.key, f"10.7.{number}.1", 4000) for number in range(40)]
-        liar = await start_liar(world, "10.9.0.1", lambda sender, request: found(false))
-        peers[0].protocol.router.answered(liar.contact)
-        peers[1].protocol.router.answered(hidden.contact)
-        for peer in peers[2:]:  # the truth comes later than the lie
-            peer.protocol.router.flush()
-        result = await peers[0].protocol.lookup(hidden.contact.id, K)
-        assert hidden.contact in [one.contact for one in result]
+        one, honest, hidden = [await start(world, host(number)) for number in (1, 2, 3)]
+        false = [Contact(hidden.contact.key, f"10.7.{number}.1", 4000) for number in range(10)]
+        liar = await start_liar(world, "10.9.0.1", lambda sender, request: found([*false, honest.contact]))
+        one.protocol.router.answered(liar.contact)
+        honest.protocol.router.answered(hidden.contact)
+        # The lie comes first: only the liar tells of the honest node, which alone knows the hidden one's place.
+        result = await one.protocol.lookup(hidden.contact.id, K)
+        assert hidden.contact in [located.contact for located in result]
 
     play(story)
 

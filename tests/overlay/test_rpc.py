@@ -247,10 +247,12 @@ def test_an_answer_from_somebody_who_wasnt_asked_is_dropped() -> None:
         done: list[messages.Answer | None] = []
         call = one.protocol.start_call(other.contact, FETCH, done.append)
         payload = fragments.cut(fragments.ANSWER, call.message_id, messages.encode(messages.Done(666)))[0]
-        eve.transport.sendto(eve.protocol.sealer.seal(one.contact.key, payload), one.contact.address)
+        false = eve.protocol.sealer.seal(one.contact.key, payload)
+        eve.transport.sendto(false, one.contact.address)
+        one.protocol.datagram_received(false, other.contact.address)  # under the address of the one that was asked
         await asyncio.sleep(0.4)
         assert done == []
-        assert one.protocol.dropped == 1
+        assert one.protocol.dropped == 2
         assert one.protocol.who_answered == []
         await asyncio.sleep(2)
         assert done == [messages.Done(1)]
