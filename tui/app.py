@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
@@ -21,7 +22,7 @@ from textual.screen import Screen
 from mail.events import Event, NewMail, OutboxChanged, Progress, Trouble
 from mail.mailbox import Row
 from tui.actions import Context, bindings
-from tui.background import Failed, in_background
+from tui.background import Failed
 from tui.columns import person
 from tui.messages import Heard
 from tui.ports import DemoPort, Options, Services
@@ -242,46 +243,47 @@ class MailApp(App[None]):
 
         return Address("", self.session.address)
 
-    def write(self, unsent: Unsent | None, draft: str | None = None) -> None:
-        """Open the composer; `draft`: what was kept of it, by its name in Drafts."""
+    def write(self) -> None:
+        """A new letter."""
         from tui.screens.compose import Compose
 
-        self.push_screen(Compose(self.session, self.me, unsent, draft))
+        self.push_screen(Compose(self.session, self.me))
 
     def answer(self, row: Row, *, everybody: bool) -> None:
         """Reply to a message."""
+        from tui.screens.compose import Compose
+
         mailbox, me = self.session.mailbox, self.me
 
-        def work() -> None:
+        def prepare() -> Unsent:
             from mail.drafts import begun
             from mail.reply import reply
 
-            unsent = begun(reply(mailbox.open(row), me, all=everybody), row.message_id)
-            self.call_from_thread(self.write, unsent)
+            return begun(reply(mailbox.open(row), me, all=everybody), row.message_id)
 
-        in_background(self, "prepare the reply", work)
+        self.push_screen(Compose(self.session, me, prepare, begin="#text"))
 
     def pass_on(self, row: Row) -> None:
         """Forward a message."""
+        from tui.screens.compose import Compose
+
         mailbox, me = self.session.mailbox, self.me
 
-        def work() -> None:
+        def prepare() -> Unsent:
             from mail.drafts import begun
             from mail.reply import forward
 
-            unsent = begun(forward(mailbox.hold(row), me), row.message_id)
-            self.call_from_thread(self.write, unsent)
+            return begun(forward(mailbox.hold(row), me), row.message_id)
 
-        in_background(self, "prepare the message", work)
+        self.push_screen(Compose(self.session, me, prepare))
 
     def continue_draft(self, row: Row) -> None:
         """Go on writing."""
+        from tui.screens.compose import Compose
+
         mailbox = self.session.mailbox
-
-        def work() -> None:
-            self.call_from_thread(self.write, mailbox.open_draft(row), row.unique)
-
-        in_background(self, "open the draft", work)
+        prepare = partial(mailbox.open_draft, row)
+        self.push_screen(Compose(self.session, self.me, prepare, draft=row.unique, begin="#text"))
 
     def sync(self) -> None:
         """Send and collect now."""

@@ -9,6 +9,7 @@ import os
 import shlex
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from mail.drafts import Unsent, finished
 from mail.events import Progress
 from mail.headers import Address
 from tui.actions import Context, bindings
-from tui.background import Failed, explain
+from tui.background import Failed, explain, in_background
 from tui.messages import Changed, Heard
 from tui.reading import size
 from tui.session import Session
@@ -54,11 +55,30 @@ class Compose(Screen[None]):
             super().__init__()
             self.unsent, self.unique = unsent, unique
 
-    def __init__(self, session: Session, me: Address, unsent: Unsent | None, draft: str | None = None) -> None:
+    class Prepared(Message):
+        """What a reply or a forward begins with was made."""
+
+        def __init__(self, unsent: Unsent) -> None:
+            super().__init__()
+            self.unsent = unsent
+
+    def __init__(
+        self,
+        session: Session,
+        me: Address,
+        prepare: Callable[[], Unsent] | None = None,
+        *,
+        draft: str | None = None,
+        begin: str = "#to",
+    ) -> None:
+        """`prepare` makes what the letter begins with, in a thread; `begin`: where the typing begins.
+
+        The screen is there at once, so that what is typed ahead lands in the letter and is no command.
+        """
         super().__init__()
         self._session, self._me = session, me
-        self._unsent = unsent or Unsent()
-        self._kept = self._unsent if draft or unsent is None else Unsent()
+        self._prepare, self._begin = prepare, begin
+        self._unsent = self._kept = Unsent()
         """What is on disk (or not worth it)."""
         self._draft = draft
         self._timer: Timer | None = None
@@ -78,25 +98,46 @@ class Compose(Screen[None]):
         """Fields and text."""
         yield TitleLine(id="title")
         with Vertical(id="fields"):
-            for name, value in (("To", self._unsent.to), ("Cc", self._unsent.cc), ("Bcc", self._unsent.bcc)):
+            for name in ("To", "Cc", "Bcc"):
                 with Horizontal(classes="field"):
                     yield Label(name, classes="field-name")
-                    yield Input(value, id=name.lower(), compact=True, select_on_focus=False)
+                    yield Input(id=name.lower(), compact=True, select_on_focus=False)
             with Horizontal(classes="field"):
                 yield Label("Subject", classes="field-name")
-                yield Input(self._unsent.subject, id="subject", compact=True, select_on_focus=False)
+                yield Input(id="subject", compact=True, select_on_focus=False)
             yield Static("", id="enclosures", markup=False)
-        yield TextArea(self._unsent.text, id="text", soft_wrap=True, compact=True, tab_behavior="focus")
+        yield TextArea(id="text", soft_wrap=True, compact=True, tab_behavior="focus")
         yield HintLine(id="hints")
 
     def on_mount(self) -> None:
         """Where one begins to type."""
         title = self.query_one(TitleLine)
-        title.place = self._unsent.subject or "New message"
-        title.whose = self._me.address
+        title.place, title.whose = "New message", self._me.address
         self._show_enclosures()
-        first = "#to" if not self._unsent.to else "#subject" if not self._unsent.subject else "#text"
-        self.query_one(first).focus()
+        self.set_focus(self.query_one(self._begin))
+        if self._prepare is not None:
+            prepare = self._prepare
+            title.work = "preparing ..."
+            in_background(self, "prepare the letter", lambda: self.Prepared(prepare()))
+
+    @on(Prepared)
+    def _prepared(self, event: Prepared) -> None:
+        """Fill in what was made, around what was typed meanwhile."""
+        unsent, title = event.unsent, self.query_one(TitleLine)
+        self._prepare = None
+        self._unsent = unsent
+        if self._draft is not None:
+            self._kept = unsent
+        for name, value in (("to", unsent.to), ("cc", unsent.cc), ("bcc", unsent.bcc), ("subject", unsent.subject)):
+            line = self.query_one(f"#{name}", Input)
+            line.value = f"{line.value}{value}" if line.has_focus else value
+        text = self.query_one("#text", TextArea)
+        ahead = text.text
+        room = "\n\n" if unsent.in_reply_to and self._draft is None else ""
+        text.text = ahead + room + unsent.text
+        text.move_cursor(_end(ahead) if self._draft is None else text.document.end)
+        title.place, title.work = unsent.subject or "New message", ""
+        self._show_enclosures()
 
     # -- what was typed
 
@@ -133,7 +174,7 @@ class Compose(Screen[None]):
                 timer.stop()
         self._timer = self._latest = None
         unsent = self.unsent
-        if unsent == self._kept or unsent.empty or self._over:
+        if unsent == self._kept or unsent.empty or self._over or self._prepare is not None:
             return
 
         def work() -> Message | None:
@@ -231,7 +272,7 @@ class Compose(Screen[None]):
 
     def action_send(self) -> None:
         """Hand it to the agent."""
-        if self._sending:
+        if self._sending or self._prepare is not None:
             return
         unsent = self.unsent
         agent = self._session.agent
@@ -329,3 +370,9 @@ class Compose(Screen[None]):
                 event.event.what,
                 event.event.done / event.event.total if event.event.total else -1,
             )
+
+
+def _end(text: str) -> tuple[int, int]:
+    """The place after `text`, as row and column."""
+    lines = text.split("\n")
+    return len(lines) - 1, len(lines[-1])

@@ -84,7 +84,11 @@ class MailScreen(MailActions):
 
     def on_mount(self) -> None:
         """Read the folder at once; everything else comes after the first paint."""
+        self.query_one(FolderList).when_chosen = self._folder_chosen
         self.query_one(FolderList).choose(self.folder)
+        self.messages.when_opened = self._open_selected
+        self.messages.when_left = self._to_folders
+        self.reader.ask = self._reader_asked
         self.load()
         self.load_counts()
 
@@ -217,18 +221,20 @@ class MailScreen(MailActions):
 
     # -- folders and search
 
-    @on(FolderList.Chosen)
-    def _folder_chosen(self, event: FolderList.Chosen) -> None:
-        if event.folder == OUTBOX:
-            if not event.stay:
+    def _folder_chosen(self, folder: str, stay: bool) -> None:
+        if folder == OUTBOX:
+            if not stay:
                 self.action_outbox()
             else:
                 self.show_folder(OUTBOX)
             return
-        if event.folder != self.folder or self.words:
-            self.show_folder(event.folder)
-        if not event.stay:
-            self.messages.focus()
+        if folder != self.folder or self.words:
+            self.show_folder(folder)
+        if not stay:
+            self.set_focus(self.messages)
+
+    def _to_folders(self) -> None:
+        self.set_focus(self.query_one(FolderList))
 
     def show_folder(self, folder: str) -> None:
         """Open a folder, ending a search."""
@@ -252,7 +258,7 @@ class MailScreen(MailActions):
         if self._typing is not None:
             self._typing.stop()
         if event.entered:
-            self.messages.focus()
+            self.set_focus(self.messages)
         if event.words != self.words:
             self._typing = self.set_timer(TYPING, partial(self._look_for, event.words))
 
@@ -268,14 +274,14 @@ class MailScreen(MailActions):
         event.bar.end()
         if event.bar.id == "find":
             self.reader.find("")
-            self.reader.focus()
+            self.set_focus(self.reader)
             return
         if self._typing is not None:
             self._typing.stop()
         if self.words:
             self.words = ""
             self.load()
-        self.messages.focus()
+        self.set_focus(self.messages)
 
     # -- reading
 
@@ -300,7 +306,6 @@ class MailScreen(MailActions):
         if self.opened is None or self.opened.id != row.id or self.opened.folder != row.folder:
             self.open_row(row, enter=self.has_class("-reading"))
 
-    @on(MessageList.Opened)
     def _open_selected(self) -> None:
         row = self.messages.selected
         if row is None:
@@ -310,7 +315,7 @@ class MailScreen(MailActions):
             return
         # At once, so that keys typed ahead are for the message that is being opened.
         self.add_class("-reading")
-        self.reader.focus()
+        self.set_focus(self.reader)
         if self.opened is None or self.opened.id != row.id:
             self.clear_reader()
         self.open_row(row, enter=True)
@@ -342,9 +347,8 @@ class MailScreen(MailActions):
             self._source = True
             self.reader.show(partial(lay_out_source, event.text))
 
-    @on(Reader.Asked)
-    def _reader_asked(self, event: Reader.Asked) -> None:
-        match event.what:
+    def _reader_asked(self, what: str) -> None:
+        match what:
             case "next_message":
                 self.messages.action_cursor_down()
             case "previous_message":

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from textual.containers import Vertical
 from textual.screen import Screen
-from textual.widget import Widget
 
 from mail.events import Progress
 from mail.mailbox import ARCHIVE, DRAFTS, JUNK, QUARANTINE, TRASH, Row, Suspect
@@ -124,7 +123,7 @@ class MailActions(Screen[None]):
         self.messages.take_out(list(ids))
         if reading and not self.reader_beside:
             self.close_reader()
-            self.messages.focus()
+            self.set_focus(self.messages)
         elif reading:
             self.clear_reader()
 
@@ -257,7 +256,7 @@ class MailActions(Screen[None]):
 
     def action_compose(self) -> None:
         """A new message."""
-        self.mail_app.write(None)
+        self.mail_app.write()
 
     def action_reply(self) -> None:
         """To the sender."""
@@ -315,7 +314,7 @@ class MailActions(Screen[None]):
         self.reader.find(words)
         self.say_found()
         if entered:
-            self.reader.focus()
+            self.set_focus(self.reader)
 
     def say_found(self) -> None:
         """Which of how many."""
@@ -344,14 +343,14 @@ class MailActions(Screen[None]):
             self.query_one("#find", QueryBar).end()
             if not self.reader_beside:
                 self.clear_reader()
-            self.messages.focus()
+            self.set_focus(self.messages)
         elif self.words:
             self.words = ""
             self.query_one("#search", QueryBar).end()
             self.load()
-            self.messages.focus()
+            self.set_focus(self.messages)
         elif not self.messages.has_focus:
-            self.messages.focus()
+            self.set_focus(self.messages)
         elif self.messages.listing.marked:
             self.messages.action_unmark_all()
         else:
@@ -391,7 +390,3 @@ class MailActions(Screen[None]):
                 self.set_class(name == chosen, name)
         names = {"": "as wide as fits", "-force-below": "reader below", "-force-beside": "reader beside"}
         self.say(f"layout: {names.get(chosen, 'reader over the list')}")
-
-    def on_message_list_to_folders(self) -> None:
-        """To the folders."""
-        self.query_one("#folders", Widget).focus()

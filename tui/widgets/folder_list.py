@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.message import Message
 
 from mail.mailbox import DRAFTS, JUNK, QUARANTINE, SENT, TRASH, Counts
 from tui.columns import Piece, fit
@@ -32,15 +31,10 @@ class FolderList(Lines):
         Binding("enter,l,right", "enter", show=False),
     ]
 
-    class Chosen(Message):
-        """Show this folder; `stay`: the focus stays with the folders."""
-
-        def __init__(self, folder: str, stay: bool) -> None:
-            super().__init__()
-            self.folder, self.stay = folder, stay
-
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
+        self.when_chosen: Callable[[str, bool], None] = lambda folder, stay: None
+        """Called with the folder, and whether the focus stays here."""
         self.folders: dict[str, Counts] = {}
         self.current = ""
         self.waiting = 0
@@ -94,7 +88,7 @@ class FolderList(Lines):
         if names and names[place] != self.current:
             self.choose(names[place])
             self.show_line(place)
-            self.post_message(self.Chosen(names[place], stay=True))
+            self.when_chosen(names[place], True)
 
     def action_cursor_down(self) -> None:
         """The next folder."""
@@ -114,7 +108,7 @@ class FolderList(Lines):
 
     def action_enter(self) -> None:
         """Into the list."""
-        self.post_message(self.Chosen(self.current, stay=False))
+        self.when_chosen(self.current, False)
 
     def on_focus(self) -> None:
         """The cursor's line looks different with the focus."""
@@ -129,4 +123,4 @@ class FolderList(Lines):
         place = event.y + self.scroll_offset.y
         if place < len(self.folders):
             self.choose(list(self.folders)[place])
-            self.post_message(self.Chosen(self.current, stay=False))
+            self.when_chosen(self.current, False)

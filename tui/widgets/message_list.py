@@ -52,12 +52,6 @@ class MessageList(Lines):
             """The last place counts."""
             return isinstance(message, MessageList.Moved)
 
-    class Opened(Message):
-        """The user wants to read the selected message."""
-
-    class ToFolders(Message):
-        """The user wants to go to the folders."""
-
     def __init__(self, now: Callable[[], float] = time.time, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self.listing = Listing()
@@ -66,6 +60,9 @@ class MessageList(Lines):
         self.folder = ""
         self.everywhere = False
         """Whether messages of several folders are shown, so that each one's folder must be."""
+        self.when_opened: Callable[[], None] = lambda: None
+        """Called, not posted: keys typed ahead must find the focus where opening puts it."""
+        self.when_left: Callable[[], None] = lambda: None
         self._now = now
         self._moment = now()
         self._last_mark: int | None = None
@@ -226,11 +223,11 @@ class MessageList(Lines):
     def action_open(self) -> None:
         """Read it."""
         if self.listing.selected is not None:
-            self.post_message(self.Opened())
+            self.when_opened()
 
     def action_to_folders(self) -> None:
         """Leave to the left."""
-        self.post_message(self.ToFolders())
+        self.when_left()
 
     # -- marking
 

@@ -53,7 +53,7 @@ class QueryBar(Horizontal):
         """Show it and type into it."""
         self.display = True
         line = self.query_one(Input)
-        line.focus()
+        self.screen.set_focus(line)
         line.cursor_position = len(line.value)
 
     def end(self) -> None:

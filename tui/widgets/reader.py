@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from textual.message import Message
-
 from tui import reading
 from tui.actions import Context, bindings
 from tui.reading import Line, Piece, Place
@@ -32,15 +30,10 @@ class Reader(Lines):
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"reader--{name}" for name in _STYLES}
     BINDINGS = bindings(Context.READER)
 
-    class Asked(Message):
-        """Something that the screen does: `what` is the action's id."""
-
-        def __init__(self, what: str) -> None:
-            super().__init__()
-            self.what = what
-
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
+        self.ask: Callable[[str], None] = lambda what: None
+        """Called with the id of an action that the screen carries out; at once, so that keys typed ahead fit."""
         self._lay_out: LayOut | None = None
         self._lines: tuple[Line, ...] = ()
         self._width = 0
@@ -127,7 +120,7 @@ class Reader(Lines):
     def action_text_down(self) -> None:
         """A page; at the end the next message."""
         if self.scroll_offset.y >= self.max_scroll_y:
-            self.post_message(self.Asked("next_message"))
+            self.ask("next_message")
         else:
             self._by(max(1, self.size.height - 2))
 
@@ -148,40 +141,40 @@ class Reader(Lines):
         if self._found:
             self._here = (self._here + 1) % len(self._found)
             self._to_found()
-            self.post_message(self.Asked("found"))
+            self.ask("found")
 
     def action_find_previous(self) -> None:
         """The place before."""
         if self._found:
             self._here = (self._here - 1) % len(self._found)
             self._to_found()
-            self.post_message(self.Asked("found"))
+            self.ask("found")
 
     # -- what the screen does
 
     def action_next_message(self) -> None:
         """The next one of the list."""
-        self.post_message(self.Asked("next_message"))
+        self.ask("next_message")
 
     def action_previous_message(self) -> None:
         """The one before."""
-        self.post_message(self.Asked("previous_message"))
+        self.ask("previous_message")
 
     def action_attachments(self) -> None:
         """Open or save."""
-        self.post_message(self.Asked("attachments"))
+        self.ask("attachments")
 
     def action_find(self) -> None:
         """Ask for words."""
-        self.post_message(self.Asked("find"))
+        self.ask("find")
 
     def action_source(self) -> None:
         """Source or message."""
-        self.post_message(self.Asked("source"))
+        self.ask("source")
 
     def action_to_list(self) -> None:
         """Leave to the left."""
-        self.post_message(self.Asked("to_list"))
+        self.ask("to_list")
 
 
 def _marked(line: Line, places: Sequence[tuple[Place, bool]]) -> list[Piece]:
