@@ -1,0 +1,140 @@
+"""neomutt on the same Maildir at the same time as our mailbox: each sees what the other does, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mail.mailbox import Mailbox
+from storage.profile import Profile
+from tests.real.programs import until
+from tests.real.terminal import Terminal
+from tests.real.village import ask, p2pmail
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("neomutt")]
+
+NAMES = ("apples", "pears", "plums", "quinces")
+SETTINGS = """
+set delete = yes
+set mark_old = no
+set sort = date
+set timeout = 1
+set mail_check = 1
+set check_new = yes
+set wait_key = no
+"""
+
+
+def letter(name: str) -> bytes:
+    day = 1 + (NAMES.index(name) if name in NAMES else len(NAMES))
+    return (
+        f"From: Bob <bob@village.example>\r\nTo: alice@village.example\r\nSubject: about {name}\r\n"
+        f"Date: Sun, {day:02} Mar 2026 12:00:00 +0000\r\nMessage-ID: <{name}@village.example>\r\n\r\n"
+        f"There are {name} in the cellar.\r\n"
+    ).encode()
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Profile:
+    """Alice's profile with four letters in her Inbox."""
+    made = Profile(tmp_path / "alice")
+    made.create()
+    for name in NAMES:
+        made.folders().add("Inbox", letter(name))
+    return made
+
+
+@pytest.fixture
+def mailbox(profile: Profile) -> Iterator[Mailbox]:
+    with closing(Mailbox(profile)) as made:
+        made.refresh()
+        yield made
+
+
+@pytest.fixture
+def neomutt(need_program: Callable[[str], str], profile: Profile, tmp_path: Path) -> Iterator[Terminal]:
+    """neomutt, with the Inbox on its screen."""
+    settings = tmp_path / "neomuttrc"
+    settings.write_text(SETTINGS)
+    arguments = [need_program("neomutt"), "-n", "-F", settings, "-f", profile.folder("Inbox")]
+    with Terminal(arguments, socket=tmp_path / "tmux", env={"HOME": str(tmp_path)}) as terminal:
+        terminal.shows(r"about quinces")
+        yield terminal
+
+
+def inbox(profile: Profile) -> dict[str, list[str]]:
+    """What our list says of the Inbox: subject to flags."""
+    return {row["subject"]: row["flags"] for row in ask(profile.root, "list")}
+
+
+def act(mailbox: Mailbox, name: str) -> list[int]:
+    row = mailbox.find(f"{name}@village.example", "Inbox")
+    assert row is not None
+    return [row.id]
+
+
+def test_neomutt_lists_what_we_filed(neomutt: Terminal) -> None:
+    screen = neomutt.screen
+    assert [name for name in NAMES if f"about {name}" in screen] == list(NAMES)
+    neomutt.type("q")
+    assert neomutt.ended() == 0
+
+
+def test_what_neomutt_flags_and_deletes_is_seen_here(neomutt: Terminal, profile: Profile) -> None:
+    assert inbox(profile) == {f"about {name}": [] for name in NAMES}
+    neomutt.type("1\n")  # jump to apples
+    neomutt.type("F")
+    neomutt.type("2\n")
+    neomutt.type("d")
+    neomutt.type("$")  # write the changes
+
+    expected = {"about apples": ["flagged"], "about plums": [], "about quinces": []}
+    until(lambda: inbox(profile) == expected, "our list says what neomutt did")
+    assert p2pmail(profile.root, "show", "<pears@village.example>").code == 65
+    assert p2pmail(profile.root, "show", "<apples@village.example>", "--raw").out == letter("apples")
+
+
+def test_what_we_do_is_seen_by_neomutt(neomutt: Terminal, profile: Profile, mailbox: Mailbox) -> None:
+    mailbox.archive(act(mailbox, "plums"))
+    mailbox.flag(act(mailbox, "pears"), add="F")
+    profile.folders().add("Inbox", letter("walnuts"))
+
+    neomutt.shows(r"about walnuts")
+    neomutt.shows_not(r"about plums")
+    neomutt.shows(r"^\s*\d+\s.*!.*about pears")
+    assert [row["subject"] for row in ask(profile.root, "list", "Archive")] == ["about plums"]
+
+
+def test_both_change_one_folder_at_once_and_nothing_is_lost(
+    neomutt: Terminal, profile: Profile, mailbox: Mailbox
+) -> None:
+    neomutt.type("1\n")
+    neomutt.type("F")  # not written yet: both now know the same message under other flags
+    neomutt.type("2\n")
+    neomutt.type("d")
+    neomutt.shows(r"!.*about apples")
+    mailbox.flag(act(mailbox, "apples"), add="R")
+    mailbox.archive(act(mailbox, "quinces"))
+    profile.folders().add("Inbox", letter("walnuts"))
+    neomutt.shows(r"about walnuts")
+    neomutt.type("$")
+
+    until(lambda: "about pears" not in inbox(profile), "neomutt writes its changes")
+    until(lambda: "flagged" in inbox(profile)["about apples"], "neomutt's flag is there")
+    assert sorted(inbox(profile)) == ["about apples", "about plums", "about walnuts"]
+    for name in ("apples", "plums", "quinces", "walnuts"):
+        assert p2pmail(profile.root, "show", f"{name}@village.example", "--raw").out == letter(name)
+
+
+def test_a_message_that_neomutt_moved_under_us_is_still_opened(
+    neomutt: Terminal, profile: Profile, mailbox: Mailbox
+) -> None:
+    (row,) = mailbox.rows(act(mailbox, "pears"))
+    neomutt.type("2\n")
+    neomutt.type("F")
+    neomutt.type("$")
+    until(lambda: "flagged" in inbox(profile)["about pears"], "neomutt renames the file")
+    assert "pears in the cellar" in mailbox.open(row).text
