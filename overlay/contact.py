@@ -94,11 +94,12 @@ class Contact(Node):
     port: int
     long_id: int
     key: bytes
-    __slots__ = ("key",)
+    __slots__ = ("_wire", "key")
 
     def __init__(self, key: bytes, ip: str, port: int) -> None:
         super().__init__(node_id(key), ip, port)  # type: ignore[no-untyped-call]
         self.key = key
+        self._wire: WireContact | None = None
 
     @classmethod
     def received(cls, wire: WireContact, *, private_addresses: bool, puzzle: int) -> Contact:
@@ -116,7 +117,9 @@ class Contact(Node):
     @property
     def wire(self) -> WireContact:
         """This contact as it travels."""
-        return WireContact(self.key, pack_ip(self.ip), self.port)
+        if self._wire is None:
+            self._wire = WireContact(self.key, pack_ip(self.ip), self.port)
+        return self._wire
 
     @property
     def address(self) -> tuple[str, int]:

@@ -97,6 +97,7 @@ class Lookup:
         self._own_id = own_id
         self._candidates: list[_Candidate] = []
         self._known: set[Contact] = set()
+        self._known_wires: set[WireContact] = set()
         self._places: dict[bytes, int] = {}
         self._in_flight = 0
         self._answered: set[bytes] = set()
@@ -187,6 +188,8 @@ class Lookup:
         """Consider the contacts of one answer; of each id one place, so that one liar can't use up its ADDRESSES."""
         told: set[bytes] = set()
         for wire in contacts[: self._width]:
+            if wire in self._known_wires:  # most are: honest nodes tell of the same
+                continue
             try:
                 contact = self._asker.checked(wire)
             except Malformed:
@@ -194,3 +197,5 @@ class Lookup:
             if contact.id not in told:
                 told.add(contact.id)
                 self._consider(contact)
+                if contact in self._known:
+                    self._known_wires.add(wire)

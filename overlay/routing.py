@@ -7,7 +7,6 @@ who is pinged, and when, is decided in overlay/protocol.py.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -130,8 +129,28 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
     def closest(self, key: bytes, count: int, *, healthy: bool = False) -> list[Contact]:
         """The `count` contacts closest to `key`, exactly, nearest first; `healthy`: none whose last call failed."""
         target = int.from_bytes(key, "big")
-        entries = (e.contact for b in self.buckets for e in b.entries.values() if not (healthy and e.failures))
-        return heapq.nsmallest(count, entries, key=lambda contact: contact.long_id ^ target)
+        found: list[Contact] = []
+        for bucket in self._by_distance(key):
+            if len(found) >= count:
+                break
+            there = [e.contact for e in bucket.entries.values() if not (healthy and e.failures)]
+            there.sort(key=lambda contact: contact.long_id ^ target)
+            found += there
+        return found[:count]
+
+    def _by_distance(self, key: bytes) -> list[Bucket]:
+        """The buckets that hold anybody, nearest to `key` first; they don't overlap.
+
+        Whoever is in bucket i differs from us in bit i first. Where the key does so too, all of bucket i is nearer
+        to it than we and the buckets after i are; where it doesn't, farther.
+        """
+        differs = distance(self.own_id, key)
+        nearer: list[Bucket] = []
+        farther: list[Bucket] = []
+        for i, bucket in enumerate(self.buckets):
+            if bucket.entries:
+                (nearer if differs >> (KEY_BYTES * 8 - 1 - i) & 1 else farther).append(bucket)
+        return nearer + farther[::-1]
 
     def find_neighbors(self, node: Contact, k: int | None = None, exclude: Contact | None = None) -> list[Contact]:
         """kademlia's name for `closest`, without `exclude`."""
