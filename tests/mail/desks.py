@@ -1,0 +1,227 @@
+"""Users for tests: everything of a user agent but the network, on real files, with a clock that a test moves.
+
+The overlay is tests/mail/fakes.py's. `Desk.restart` is a crash: new objects on the same files.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from mail.checks.pipeline import Check, Clean, Letter, Pipeline, Verdict
+from mail.checks.spam import Gtube
+from mail.delivery import segment_key
+from mail.directory import Directory
+from mail.events import Event, NewMail, Trouble
+from mail.filing import Filing
+from mail.keys import KeyPair, generate_pair
+from mail.notification import Notification, open_notification
+from mail.receiving import Reader, Receiving
+from mail.sending import Sending
+from overlay.card import make_card
+from overlay.certificates import TrustStore
+from overlay.ids import Kind, certificate_key, inbox_key
+from overlay.ownership import Owner
+from storage.index import Index
+from storage.outbox import Entry, Outbox, Recipient
+from storage.profile import Profile
+from storage.state import UserState
+from tests.mail.fakes import FakeNode, FakeOverlay
+from tests.overlay.issuing import NOW, Issuer
+
+
+class Clock:
+    """Seconds since the epoch, when a test says so."""
+
+    def __init__(self) -> None:
+        self.time = NOW
+
+    def __call__(self) -> float:
+        return self.time
+
+
+class AllClean:
+    """A check for tests in which checks don't matter."""
+
+    name = "nothing"
+
+    def check(self, letter: Letter) -> Verdict:
+        return Clean()
+
+
+class World:
+    """A network of fake nodes, its authority, and desks in `folder`."""
+
+    def __init__(self, folder: Path, nodes: int = 5) -> None:
+        self.folder = folder
+        self.clock = Clock()
+        self.issuer = Issuer()
+        self.nodes = [FakeNode(number) for number in range(1, nodes + 1)]
+        self.overlay = FakeOverlay(self.nodes)
+        self.desks: list[Desk] = []
+
+    async def desk(self, name: str, issuer: Issuer | None = None) -> Desk:
+        """A new user NAME@example.org, her card published."""
+        desk = Desk(self, f"{name}@example.org", len(self.desks) + 100, issuer or self.issuer)
+        self.desks.append(desk)
+        await desk.publish()
+        return desk
+
+    def set_down(self, *, down: bool = True) -> None:
+        """Cut the network, or mend it; nobody remembers a card over that."""
+        for node in self.nodes:
+            node.down = down
+        for desk in self.desks:
+            desk.forget_cards()
+
+    def close(self) -> None:
+        for desk in self.desks:
+            desk.close()
+
+
+class Desk:
+    """One user."""
+
+    def __init__(self, world: World, address: str, number: int, issuer: Issuer) -> None:
+        self.world = world
+        self.address = address
+        person = issuer.person(address, number, serial=number)
+        self.owner = Owner(person.certificate, person.sign)
+        self.pairs: dict[bytes, KeyPair] = {}
+        self.new_key()
+        self.profile = Profile(world.folder / address.partition("@")[0], environ={})
+        self.profile.create()
+        self.trust = TrustStore([world.issuer.der])
+        self.events: list[Event] = []
+        self.checks: list[Check] = [AllClean(), Gtube()]
+        self._open()
+
+    def new_key(self) -> KeyPair:
+        """A new encryption key; the old ones stay."""
+        self.pair = generate_pair(self.world.clock())
+        self.pairs[self.pair.key_id] = self.pair
+        return self.pair
+
+    async def publish(self) -> None:
+        card = make_card(self.owner, self.pair.public, int(self.world.clock() * 1000))
+        await self.world.overlay.store(Kind.CERTIFICATE, certificate_key(self.address), card, ttl=1)
+
+    def restart(self) -> None:
+        """Everything in memory is gone; what is on disk is there."""
+        self.close()
+        self._open()
+
+    def close(self) -> None:
+        self.outbox.close()
+        self.state.close()
+        self.index.close()
+
+    def forget_cards(self) -> None:
+        self.directory = Directory(self.world.overlay, self.trust, self.world.clock)
+        self.sending._directory = self.directory
+
+    # Sending
+
+    def write(
+        self, *recipients: Desk | str, message_id: str = "letter@example.org", message: bytes | None = None
+    ) -> Entry:
+        """Put a letter into the outbox."""
+        to = [each if isinstance(each, str) else each.address for each in recipients]
+        data = message or letter(self.address, to, message_id)
+        return self.outbox.accept(data, message_id, "Hello", self.address, to, self.world.clock())
+
+    async def send(self) -> None:
+        await self.sending.run(everything=True)
+
+    def entry(self, message_id: str = "letter@example.org") -> Entry:
+        found = self.outbox.entry(message_id)
+        assert found is not None
+        return found
+
+    def copy(self, recipient: Desk | str, message_id: str = "letter@example.org") -> Recipient:
+        """What is known of one recipient's copy."""
+        address = recipient if isinstance(recipient, str) else recipient.address
+        return next(r for r in self.entry(message_id).recipients if r.address == address)
+
+    # Receiving
+
+    async def collect(self) -> int:
+        return await self.receiving.run(everything=True)
+
+    async def get(self, *notifications: bytes) -> None:
+        """Lay notifications into this desk's inbox."""
+        for notification in notifications:
+            await self.world.overlay.append_inbox(self.inbox_key, notification, ttl=1)
+
+    def told(self) -> Notification:
+        """What the only notification in the inbox says."""
+        (data,) = self.world.overlay.inbox(self.inbox_key)
+        return open_notification(data, self.pairs, self.address, self.trust, self.world.clock())[0]
+
+    def folder(self, name: str) -> list[bytes]:
+        """The bytes of every message in a folder."""
+        folders = self.profile.folders()
+        return [(folders.folder(name) / entry.place).read_bytes() for entry in folders.scan(name)]
+
+    def everywhere(self) -> list[bytes]:
+        """The bytes of every message in any folder."""
+        return [data for name in self.profile.folders().names() for data in self.folder(name)]
+
+    @property
+    def inbox_key(self) -> bytes:
+        return inbox_key(self.address)
+
+    @property
+    def troubles(self) -> list[str]:
+        return [event.text for event in self.events if isinstance(event, Trouble)]
+
+    @property
+    def new_mail(self) -> list[NewMail]:
+        return [event for event in self.events if isinstance(event, NewMail)]
+
+    def _open(self) -> None:
+        world, now = self.world, self.world.clock
+        self.outbox = Outbox(self.profile.outbox_file, now=now)
+        self.state = UserState(self.profile.state_file, now=now)
+        self.index = Index.open(self.profile.index_file, now)
+        self.directory = Directory(world.overlay, self.trust, now)
+        tell: Callable[[Event], None] = self.events.append
+        self.sending = Sending(self.outbox, world.overlay, self.directory, self.owner, tell, now)
+        self.filing = Filing(self.profile.folders(), self.index, Pipeline(self.checks), self.state)
+        self.receiving = Receiving(
+            self.state,
+            world.overlay,
+            self.trust,
+            lambda: Reader(self.address, self.owner, self.pairs),
+            self.filing,
+            self.profile.spool,
+            tell,
+            now,
+        )
+
+
+def letter(sender: str, to: list[str], message_id: str, text: bytes = b"Hello.\n", subject: str = "Hello") -> bytes:
+    """A small message."""
+    head = f"From: {sender}\nTo: {', '.join(to)}\nSubject: {subject}\nMessage-ID: <{message_id}>\n"
+    return head.encode() + b"Date: Mon, 02 Mar 2026 12:00:00 +0000\n\n" + text
+
+
+def body_at(message_id: str = "letter@example.org", index: int = 0, many: bool = False) -> bytes:
+    """Key of a body, or of one segment of it."""
+    return segment_key(message_id, index, many)
+
+
+def noise(size: int) -> bytes:
+    """Bytes that can't be compressed, the same every time."""
+    return random.Random(1).randbytes(size)
+
+
+async def a_good_one(alice: Desk, bob: Desk) -> Notification:
+    """A good notification for Bob, whose body nodes have; his inbox is empty."""
+    alice.write(bob)
+    await alice.send()
+    notification = bob.told()
+    for node in bob.world.nodes:
+        node.inboxes.clear()
+    return notification

@@ -1,0 +1,213 @@
+"""An overlay in memory for tests of the user agent: nodes that can refuse, vanish, lie, and fail at a chosen moment.
+
+Only what `overlay.overlay.Overlay` promises is kept to; the real one is met in tests with a Village.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from overlay.contact import Contact
+from overlay.errors import NotFound, Unreachable
+from overlay.ids import deleter_hash
+from overlay.lookup import Located
+from overlay.network import Network
+from overlay.overlay import Outcome, Overlay, Reading
+from overlay.ownership import DELETE, DeleteProof, Owner, encode_delete_proof, statement
+
+K = 3
+
+
+@dataclass
+class FakeNode:
+    """One node, all of whose state a test may look at and change."""
+
+    number: int
+    objects: dict[tuple[int, bytes], dict[bytes, tuple[bytes, set[bytes]]]] = field(default_factory=dict)
+    tombstones: dict[tuple[int, bytes, bytes], bytes] = field(default_factory=dict)
+    inboxes: dict[bytes, dict[bytes, bytes]] = field(default_factory=dict)
+    down: bool = False
+    refuses: str = ""
+    """What it says instead of taking anything."""
+    lies: bool = False
+    """Whether it hands out other bytes than it was given."""
+    deaf: bool = False
+    """Whether it hears no acknowledgement."""
+
+    @property
+    def located(self) -> Located:
+        return Located(Contact(bytes([self.number]) * 32, "127.0.0.1", 4000 + self.number), b"token", 0, b"")
+
+
+class FakeOverlay(Overlay):
+    """Every node is responsible for every key; the first k that can take an object do."""
+
+    def __init__(self, nodes: Sequence[FakeNode]) -> None:  # not the real one's: there is no node behind it
+        self.nodes = list(nodes)
+        self.calls: list[str] = []
+        self.before: Callable[[str], None] = nothing
+        """Hears each call's name first, and may raise."""
+        self.copies_found = K
+
+    @property
+    def network(self) -> Network:
+        return Network("test", k=K)
+
+    @property
+    def k(self) -> int:
+        return K
+
+    def _up(self, call: str) -> list[FakeNode]:
+        self.calls.append(call)
+        self.before(call)
+        up = [node for node in self.nodes if not node.down]
+        if not up:
+            raise Unreachable("No node of the network answers.")
+        return up
+
+    def _taken(self, nodes: Sequence[FakeNode], do: Callable[[FakeNode], None]) -> Outcome:
+        refusals = []
+        have = 0
+        for node in nodes:
+            if node.refuses:
+                refusals.append(node.refuses)
+            elif have < K:
+                do(node)
+                have += 1
+        return Outcome(K, have, tuple(dict.fromkeys(refusals)))
+
+    async def store(
+        self,
+        kind: int,
+        key: bytes,
+        data: bytes,
+        *,
+        deleters: Sequence[bytes] = (),
+        ttl: float,
+        max_ops: int | None = None,
+        max_connections: int | None = None,
+    ) -> Outcome:
+        def do(node: FakeNode) -> None:
+            variants = node.objects.setdefault((kind, key), {})
+            _, before = variants.get(sha256(data).digest(), (b"", set()))
+            gone = {d for d in deleters if (kind, key, d) in node.tombstones}
+            variants[sha256(data).digest()] = (data, before | (set(deleters) - gone))
+
+        return self._taken(self._up("store"), do)
+
+    async def fetch(
+        self, kind: int, key: bytes, *, digest: bytes | None = None, max_connections: int | None = None
+    ) -> bytes:
+        for node in self._up("fetch"):
+            for data in self._held(node, kind, key):
+                if digest in (None, sha256(data).digest()):
+                    return data
+        raise NotFound("None of the closest nodes has it.")
+
+    async def fetch_variants(
+        self, kind: int, key: bytes, *, max_ops: int = 3, max_connections: int | None = None
+    ) -> list[bytes]:
+        found = [data for node in self._up("fetch_variants") for data in self._held(node, kind, key)]
+        if not found:
+            raise NotFound("None of the closest nodes has it.")
+        return list(dict.fromkeys(found))
+
+    async def copies(self, kind: int, key: bytes) -> int:
+        return sum(any(self._held(node, kind, key)) for node in self._up("copies"))
+
+    async def delete(
+        self,
+        kind: int,
+        key: bytes,
+        salt: bytes,
+        owner: Owner,
+        *,
+        max_ops: int | None = None,
+        max_connections: int | None = None,
+    ) -> Outcome:
+        deleter = deleter_hash(key, salt, owner.certificate)
+
+        def do(node: FakeNode) -> None:
+            identifier = node.located.contact.id
+            signature = owner.sign(statement(DELETE, key, identifier, b"token", [salt]))
+            proof = DeleteProof(key, identifier, b"token", salt, owner.certificate, signature)
+            node.tombstones[kind, key, deleter] = encode_delete_proof(proof)
+            for digest, (_, deleters) in list(node.objects.get((kind, key), {}).items()):
+                deleters.discard(deleter)
+                if not deleters:
+                    del node.objects[kind, key][digest]
+
+        return self._taken(self._up("delete"), do)
+
+    async def append_inbox(
+        self,
+        key: bytes,
+        notification: bytes,
+        *,
+        ttl: float,
+        max_ops: int | None = None,
+        max_connections: int | None = None,
+    ) -> Outcome:
+        def do(node: FakeNode) -> None:
+            node.inboxes.setdefault(key, {})[sha256(notification).digest()] = notification
+
+        return self._taken(self._up("append_inbox"), do)
+
+    async def read_inbox(
+        self, key: bytes, owner: Owner, *, max_ops: int | None = None, max_connections: int | None = None
+    ) -> list[Reading]:
+        up = self._up("read_inbox")
+        return [Reading(node.located, tuple(node.inboxes.get(key, {}).values()), False) for node in up]
+
+    async def acknowledge_inbox(
+        self, key: bytes, reading: Reading, owner: Owner, hashes: Sequence[bytes] | None = None
+    ) -> bool:
+        self._up("acknowledge_inbox")
+        node = next(node for node in self.nodes if node.located == reading.node)
+        if node.down or node.deaf:
+            return False
+        for notification in reading.notifications:
+            node.inboxes[key].pop(sha256(notification).digest(), None)
+        return True
+
+    async def tombstones(
+        self, kind: int, key: bytes, deleter: bytes, *, max_connections: int | None = None
+    ) -> list[bytes]:
+        found = [node.tombstones.get((kind, key, deleter)) for node in self._up("tombstones")]
+        return list(dict.fromkeys(proof for proof in found if proof is not None))
+
+    async def refresh_revocations(self) -> None:
+        self._up("refresh_revocations")
+
+    def inbox(self, key: bytes) -> set[bytes]:
+        """The notifications that any node has."""
+        return {notification for node in self.nodes for notification in node.inboxes.get(key, {}).values()}
+
+    def bodies(self, kind: int, key: bytes) -> list[set[bytes]]:
+        """The certificate sets of the copies that nodes have."""
+        return [deleters for node in self.nodes for _, deleters in node.objects.get((kind, key), {}).values()]
+
+    @staticmethod
+    def _held(node: FakeNode, kind: int, key: bytes) -> Iterator[bytes]:
+        for data, _ in node.objects.get((kind, key), {}).values():
+            yield data[:-1] + bytes([data[-1] ^ 1]) if node.lies else data
+
+
+class FailAt:
+    """For `FakeOverlay.before`: calls of one name fail, once so many of them have passed."""
+
+    def __init__(self, call: str, error: Exception | None = None, after: int = 0) -> None:
+        self._call, self._left = call, after
+        self._error = error or Unreachable("No node answers now.")
+
+    def __call__(self, call: str) -> None:
+        if call == self._call:
+            self._left -= 1
+            if self._left < 0:
+                raise self._error
+
+
+def nothing(_: str) -> None:
+    """For `FakeOverlay.before`: all is well again."""

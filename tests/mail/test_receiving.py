@@ -1,0 +1,297 @@
+"""Receiving: everything on disk before a node lets go of it, every message once, nothing believed, nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mail.events import Progress
+from mail.notification import Notification, seal_notification
+from overlay.errors import NotFound, Unreachable
+from overlay.ids import Kind
+from overlay.messages import RETENTION
+from storage.database import DatabaseError
+from storage.outbox import State
+from tests.mail.desks import Desk, World, a_good_one, body_at, letter
+from tests.mail.fakes import FailAt, nothing
+
+DAY = 86400.0
+
+
+async def test_a_letter_is_filed_acknowledged_and_deleted_at_the_nodes(world: World, alice: Desk, bob: Desk) -> None:
+    original = alice.write(bob).file.read_bytes()
+    await alice.send()
+    assert await bob.collect() == 1
+    assert bob.folder("Inbox") == [original]
+    assert world.overlay.inbox(bob.inbox_key) == set()
+    assert world.overlay.bodies(Kind.BODY, body_at()) == []
+    (event,) = bob.new_mail
+    assert (event.message_id, event.sender, event.folder) == ("letter@example.org", alice.address, "Inbox")
+    assert bob.troubles == []
+    assert bob.receiving.late == 0
+    assert list(bob.profile.spool.iterdir()) == []
+
+
+async def test_notifications_are_on_disk_before_a_node_is_told_to_delete_them(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob)
+    await alice.send()
+    kept: list[int] = []
+
+    def before(call: str) -> None:
+        if call == "acknowledge_inbox":
+            kept.append(len(bob.state.pending(world.clock())))
+
+    world.overlay.before = before
+    await bob.collect()
+    assert kept[0] == 1
+
+
+async def test_a_disk_that_is_full_when_notifications_come_has_none_of_them_acknowledged(
+    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice.write(bob)
+    await alice.send()
+    monkeypatch.setattr(bob.state, "take", refuse(DatabaseError("the disk is full")))
+    with pytest.raises(DatabaseError):
+        await bob.collect()
+    assert "acknowledge_inbox" not in world.overlay.calls
+    assert len(world.overlay.inbox(bob.inbox_key)) == 1
+    bob.restart()
+    assert await bob.collect() == 1
+
+
+async def test_a_disk_that_is_full_at_filing_keeps_the_notification_and_says_so(
+    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice.write(bob)
+    await alice.send()
+    monkeypatch.setattr(bob.filing, "file", refuse(OSError(28, "No space left on device")))
+    assert await bob.collect() == 0
+    assert bob.receiving.late == 1
+    assert len(bob.troubles) == 1
+    assert "No space left" in bob.troubles[0]
+    await bob.collect()
+    assert len(bob.troubles) == 1  # said once, not at every try
+    assert len(world.overlay.bodies(Kind.BODY, body_at())) == 3
+    bob.restart()
+    assert await bob.collect() == 1
+    await alice.send()
+    assert alice.copy(bob).state is State.COLLECTED
+
+
+async def test_a_body_whose_digest_is_wrong_at_one_node_is_had_from_another(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    original = alice.write(bob).file.read_bytes()
+    await alice.send()
+    world.nodes[0].lies = True
+    assert await bob.collect() == 1
+    assert bob.folder("Inbox") == [original]
+
+
+async def test_a_body_whose_digest_is_wrong_everywhere_is_not_filed(world: World, alice: Desk, bob: Desk) -> None:
+    alice.write(bob)
+    await alice.send()
+    for node in world.nodes:
+        node.lies = True
+    assert await bob.collect() == 0
+    assert bob.everywhere() == []
+    assert bob.receiving.late == 1
+    for node in world.nodes:
+        node.lies = False
+    assert await bob.collect() == 1
+
+
+async def test_a_body_that_nobody_has_is_tried_again_and_at_last_lost_and_told(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob)
+    await alice.send()
+    for node in world.nodes:
+        node.objects.pop((Kind.BODY, body_at()), None)
+    assert await bob.collect() == 0
+    assert len(bob.troubles) == 1
+    assert "can't be collected yet" in bob.troubles[0]
+    (waiting,) = bob.state.pending(float("inf"))
+    assert waiting.attempts == 1
+    world.clock.time += RETENTION
+    await bob.collect()
+    assert bob.state.lost() == []
+    world.clock.time += 1
+    await bob.collect()
+    assert bob.state.pending(float("inf")) == []
+    assert len(bob.troubles) == 2
+    assert '"Hello", is lost' in bob.troubles[1]
+    assert bob.state.lost() == [bob.troubles[1]]
+    assert bob.receiving.late == 0
+
+
+async def test_a_message_is_not_called_lost_because_nobody_answers(world: World, alice: Desk, bob: Desk) -> None:
+    alice.write(bob)
+    await alice.send()
+    world.overlay.before = FailAt("fetch", Unreachable("No node answers."))
+    await bob.collect()
+    world.clock.time += 40 * DAY
+    await bob.collect()
+    assert bob.state.lost() == []
+    (waiting,) = bob.state.pending(float("inf"))
+    world.overlay.before = nothing
+    world.clock.time += 60  # soon after the network is back
+    assert await bob.receiving.run() == 1
+    assert waiting.attempts == 2
+
+
+async def test_no_inbox_that_answers_is_an_error_but_what_was_taken_is_worked_on(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob)
+    await alice.send()
+    world.overlay.before = FailAt("fetch", NotFound("None has it."))
+    await bob.collect()
+    world.overlay.before = FailAt("read_inbox", Unreachable("No node answers."))
+    with pytest.raises(Unreachable):
+        await bob.collect()
+    assert len(bob.folder("Inbox")) == 1
+
+
+async def test_a_notification_that_is_replayed_brings_nothing_again(world: World, alice: Desk, bob: Desk) -> None:
+    alice.write(bob)
+    await alice.send()
+    (notification,) = world.overlay.inbox(bob.inbox_key)
+    await bob.collect()
+    for _ in range(2):
+        await bob.get(notification)
+        fetches = world.overlay.calls.count("fetch")
+        assert await bob.collect() == 0
+        assert world.overlay.calls.count("fetch") == fetches
+        assert world.overlay.inbox(bob.inbox_key) == set()
+        bob.restart()
+    assert len(bob.everywhere()) == 1
+
+
+async def test_two_notifications_of_one_message_file_it_once(world: World, alice: Desk, bob: Desk) -> None:
+    good = await a_good_one(alice, bob)
+    both = [seal_notification(good, alice.owner, bob.pair.public) for _ in range(6)]
+    await bob.get(*both)
+    assert await bob.collect() == 1
+    assert len(bob.everywhere()) == 1
+    assert bob.state.pending(float("inf")) == []
+
+
+async def test_another_message_with_the_same_message_id_is_not_taken_for_a_duplicate(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    first = alice.write(bob).file.read_bytes()
+    await alice.send()
+    await bob.collect()
+    await alice.send()
+    alice.outbox.forget("letter@example.org")
+    second = letter(alice.address, [bob.address], "letter@example.org", b"Something else.\n")
+    alice.write(bob, message=second)
+    await alice.send()
+    assert await bob.collect() == 1
+    assert sorted(bob.folder("Inbox")) == sorted([first, second])
+
+
+async def test_mail_sealed_to_the_previous_key_is_opened(world: World, alice: Desk, bob: Desk) -> None:
+    alice.write(bob)
+    await alice.send()
+    bob.new_key()
+    await bob.publish()
+    assert await bob.collect() == 1
+
+
+async def test_what_a_deaf_node_offers_again_is_not_filed_again(world: World, alice: Desk, bob: Desk) -> None:
+    world.nodes[0].deaf = True
+    alice.write(bob)
+    await alice.send()
+    assert await bob.collect() == 1
+    assert await bob.collect() == 0
+    assert len(bob.everywhere()) == 1
+
+
+async def test_deletes_that_too_few_nodes_heard_are_owed_until_they_did(world: World, alice: Desk, bob: Desk) -> None:
+    alice.write(bob)
+    await alice.send()
+    world.overlay.before = FailAt("delete", Unreachable("No node answers."))
+    assert await bob.collect() == 1
+    assert len(bob.state.owed(world.clock() + 3600)) == 1
+    world.overlay.before = nothing
+    bob.restart()
+    world.clock.time += 3600
+    await bob.collect()
+    assert bob.state.owed(world.clock() + 3600) == []
+    assert world.overlay.bodies(Kind.BODY, body_at()) == []
+
+
+async def test_one_messages_fault_holds_up_no_other(
+    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice.write(bob, message_id="one@example.org")
+    alice.write(bob, message_id="two@example.org")
+    await alice.send()
+    real = bob.filing.file
+
+    def file(hash_: bytes, spooled: Path, notification: Notification) -> str:
+        if notification.message_id == "one@example.org":
+            raise RuntimeError("a bug")
+        return real(hash_, spooled, notification)
+
+    monkeypatch.setattr(bob.filing, "file", file)
+    assert await bob.collect() == 1
+    assert len(bob.folder("Inbox")) == 1
+    assert bob.receiving.late == 1
+    assert "a bug" in bob.troubles[0]
+    monkeypatch.setattr(bob.filing, "file", real)
+    assert await bob.collect() == 1
+
+
+async def test_a_long_message_comes_with_progress_and_in_little_memory(world: World, alice: Desk, bob: Desk) -> None:
+    text = random.Random(2).randbytes(6 << 20)
+    original = alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", text))
+    await alice.send()
+    assert await bob.collect() == 1
+    assert bob.folder("Inbox") == [original.file.read_bytes()]
+    steps = [event for event in bob.events if isinstance(event, Progress)]
+    assert len(steps) == 8
+    assert all(step.done < step.total for step in steps[:-1])
+    assert steps[-1].done == steps[-1].total
+
+
+async def test_collecting_that_is_cancelled_while_it_files_is_finished_later_and_once(
+    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice.write(bob)
+    await alice.send()
+    loop = asyncio.get_running_loop()
+    real = bob.filing.file
+    begun = asyncio.Event()
+    running: list[asyncio.Task[int]] = []
+
+    def file(hash_: bytes, spooled: Path, notification: Notification) -> str:
+        loop.call_soon_threadsafe(begun.set)
+        loop.call_soon_threadsafe(running[0].cancel)
+        return real(hash_, spooled, notification)
+
+    monkeypatch.setattr(bob.filing, "file", file)
+    running.append(asyncio.create_task(bob.collect()))
+    with pytest.raises(asyncio.CancelledError):
+        await running[0]
+    assert begun.is_set()
+    bob.restart()
+    await bob.collect()
+    assert len(bob.everywhere()) == 1
+    assert bob.state.pending(float("inf")) == []
+
+
+def refuse(error: Exception) -> Callable[..., object]:
+    def refusing(*_: object) -> object:
+        raise error
+
+    return refusing

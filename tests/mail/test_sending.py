@@ -1,0 +1,307 @@
+"""Sending: one body for all, a secret for each; nothing twice, nothing given up in silence."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mail import sealing
+from mail.events import OutboxChanged, Progress
+from mail.submission import read_submission
+from overlay.ids import CARD_SALT, Kind, deleter_hash
+from storage.database import DatabaseError
+from storage.outbox import State
+from tests.mail.desks import Desk, World, body_at, letter, noise
+from tests.mail.fakes import FailAt, nothing
+
+DAY = 86400.0
+MEGABYTE = 1 << 20
+
+
+async def test_several_recipients_share_one_stored_body(world: World, alice: Desk, bob: Desk, carol: Desk) -> None:
+    before = world.overlay.calls.count("store")
+    alice.write(bob, carol)
+    await alice.send()
+    assert world.overlay.calls.count("store") == before + 1
+    assert [len(deleters) for deleters in world.overlay.bodies(Kind.BODY, body_at())] == [2, 2, 2]
+    assert [r.state for r in alice.entry().recipients] == [State.STORED, State.STORED]
+    assert [r.bodies for r in alice.entry().recipients] == [(3, 3), (3, 3)]
+    assert [r.notifications for r in alice.entry().recipients] == [(3, 3), (3, 3)]
+    assert bob.told().session_key == carol.told().session_key
+    assert OutboxChanged("letter@example.org") in alice.events
+
+
+async def test_bcc_is_told_to_nobody(world: World, alice: Desk, bob: Desk, carol: Desk, tmp_path: Path) -> None:
+    source = tmp_path / "source.eml"
+    source.write_bytes(letter(alice.address, [bob.address], "letter@example.org").replace(
+        b"Subject:", b"Bcc: carol@example.org\nSubject:"
+    ))  # fmt: skip
+    with source.open("rb") as stream:
+        taken = read_submission(stream, tmp_path / "spool.eml", [], alice.address, from_headers=True)
+    assert taken.recipients == (bob.address, carol.address)
+    alice.outbox.accept(taken.path, taken.message_id, taken.subject, alice.address, taken.recipients, world.clock())
+    await alice.send()
+    assert carol.address not in repr(bob.told())
+    assert bob.told().left_out == 0
+    assert bob.address in bob.told().to
+    await bob.collect()
+    await carol.collect()
+    assert all(b"carol" not in data for desk in (bob, carol) for data in desk.everywhere())
+
+
+async def test_one_recipient_cannot_find_another_ones_tombstone(
+    world: World, alice: Desk, bob: Desk, carol: Desk
+) -> None:
+    alice.write(bob, carol)
+    await alice.send()
+    known_to_bob = [bob.told().deleter_salt, CARD_SALT]
+    await carol.collect()
+    certificate = carol.owner.certificate
+    for salt in known_to_bob:
+        guess = deleter_hash(body_at(), salt, certificate)
+        assert await world.overlay.tombstones(Kind.BODY, body_at(), guess) == []
+        assert all(guess not in deleters for deleters in world.overlay.bodies(Kind.BODY, body_at()))
+    hers = alice.copy(carol).salt
+    assert hers is not None
+    assert await world.overlay.tombstones(Kind.BODY, body_at(), deleter_hash(body_at(), hers, certificate))
+
+
+async def test_an_unknown_address_fails_after_three_attempts_and_the_sender_is_told(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write("nobody@example.org", bob)
+    for _ in range(2):
+        await alice.send()
+        assert alice.copy("nobody@example.org").state is State.QUEUED
+        assert "isn't known" in alice.copy("nobody@example.org").reason
+        assert alice.copy(bob).state is State.STORED
+    assert alice.troubles == []
+    await alice.send()
+    assert alice.copy("nobody@example.org").state is State.FAILED
+    assert len(alice.troubles) == 1
+    assert "nobody@example.org failed" in alice.troubles[0]
+    assert "Your copy is in Sent." in alice.troubles[0]
+    assert await bob.collect() == 1
+
+
+async def test_an_address_is_not_called_unknown_on_one_answer_after_the_network_was_away(
+    world: World, alice: Desk
+) -> None:
+    alice.write("nobody@example.org")
+    world.set_down()
+    for _ in range(5):
+        await alice.send()
+    world.set_down(down=False)
+    await alice.send()
+    assert alice.copy("nobody@example.org").state is State.QUEUED
+    await alice.send()
+    assert alice.copy("nobody@example.org").state is State.FAILED
+
+
+async def test_an_unknown_address_that_joins_in_time_gets_the_letter(world: World, alice: Desk) -> None:
+    alice.write("late@example.org")
+    await alice.send()
+    late = await world.desk("late")
+    await alice.send()
+    assert alice.copy(late).state is State.STORED
+    assert alice.copy(late).reason == ""
+    assert await late.collect() == 1
+
+
+async def test_without_a_network_the_letter_waits_with_its_reason_and_goes_soon_after(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob)
+    world.set_down()
+    for _ in range(12):
+        await alice.send()
+    assert alice.copy(bob).state is State.QUEUED
+    assert "No node" in alice.copy(bob).reason
+    assert alice.entry().next_attempt - world.clock() <= 60
+    world.set_down(down=False)
+    world.clock.time += 60
+    await alice.sending.run()
+    assert alice.copy(bob).state is State.STORED
+    assert alice.copy(bob).reason == ""
+
+
+async def test_nodes_that_refuse_are_passed_over_and_their_words_kept_when_all_do(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    for node in world.nodes[:2]:
+        node.refuses = "no space"
+    alice.write(bob)
+    await alice.send()
+    assert alice.copy(bob).bodies == (3, 3)
+    for node in world.nodes:
+        node.refuses = "no space"
+    alice.write(bob, message_id="second@example.org")
+    await alice.send()
+    assert alice.copy(bob, "second@example.org").state is State.QUEUED
+    assert alice.copy(bob, "second@example.org").reason == "no space"
+
+
+async def test_copies_that_are_missing_are_made_up_for(world: World, alice: Desk, bob: Desk) -> None:
+    for node in world.nodes[1:]:
+        node.refuses = "no space"
+    alice.write(bob)
+    await alice.send()
+    assert (alice.copy(bob).state, alice.copy(bob).bodies) == (State.STORED, (1, 3))
+    for node in world.nodes:
+        node.refuses = ""
+    await alice.send()
+    assert alice.copy(bob).bodies == alice.copy(bob).notifications == (3, 3)
+
+
+async def test_a_letter_is_attempted_once_at_a_time(world: World, alice: Desk, bob: Desk) -> None:
+    alice.write(bob)
+    await asyncio.gather(alice.send(), alice.send(), alice.sending.run())
+    assert len(world.overlay.inbox(bob.inbox_key)) == 1
+    assert len({d for node in world.nodes for d in node.objects.get((Kind.BODY, body_at()), {})}) == 1
+
+
+async def test_a_message_file_that_was_changed_is_not_sent_under_the_same_name(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    entry = alice.write(bob)
+    world.overlay.before = FailAt("append_inbox")
+    await alice.send()
+    assert alice.copy(bob).state is State.QUEUED
+    world.overlay.before = nothing
+    entry.file.write_bytes(entry.file.read_bytes() + b"P.S.\n")
+    await alice.send()
+    assert alice.copy(bob).state is State.FAILED
+    assert "isn't what it was" in alice.copy(bob).reason
+    assert len(alice.troubles) == 1
+    assert world.overlay.inbox(bob.inbox_key) == set()
+
+
+async def test_a_message_file_that_is_gone_fails_at_once(world: World, alice: Desk, bob: Desk) -> None:
+    alice.write(bob).file.unlink()
+    await alice.send()
+    assert alice.copy(bob).state is State.FAILED
+    assert "gone" in alice.troubles[0]
+
+
+async def test_a_message_that_is_too_large_fails_at_once(
+    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealing, "ORIGINAL_LIMIT", 10)
+    alice.write(bob)
+    await alice.send()
+    assert alice.copy(bob).state is State.FAILED
+    assert "too large" in alice.troubles[0]
+
+
+async def test_a_letter_that_cannot_be_announced_fails_at_once(world: World, alice: Desk, bob: Desk) -> None:
+    alice.write(bob, message_id="m" * 600 + "@example.org")
+    await alice.send()
+    assert alice.copy(bob, "m" * 600 + "@example.org").state is State.FAILED
+    assert len(alice.troubles) == 1
+
+
+async def test_one_letters_fault_holds_up_no_other(
+    world: World, alice: Desk, bob: Desk, carol: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = alice.directory.card
+
+    async def card(address: str) -> object:
+        if address == bob.address:
+            raise RuntimeError("a bug")
+        return await real(address)
+
+    monkeypatch.setattr(alice.directory, "card", card)
+    alice.write(bob, message_id="one@example.org")
+    alice.write(carol, message_id="two@example.org")
+    await alice.send()
+    assert alice.copy(carol, "two@example.org").state is State.STORED
+    assert alice.copy(bob, "one@example.org").state is State.QUEUED
+    assert "a bug" in alice.copy(bob, "one@example.org").reason
+    assert alice.entry("one@example.org").next_attempt > world.clock()
+
+
+async def test_an_outbox_that_cannot_be_written_is_said_when_the_other_letters_are_done(
+    world: World, alice: Desk, bob: Desk, carol: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = alice.outbox.keep_secrets
+
+    def keep_secrets(message_id: str, kept: object) -> None:
+        if message_id == "one@example.org":
+            raise DatabaseError("the disk is full")
+        real(message_id, kept)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(alice.outbox, "keep_secrets", keep_secrets)
+    alice.write(bob, message_id="one@example.org")
+    alice.write(carol, message_id="two@example.org")
+    with pytest.raises(DatabaseError):
+        await alice.send()
+    assert alice.copy(carol, "two@example.org").state is State.STORED
+    monkeypatch.setattr(alice.outbox, "keep_secrets", real)
+    await alice.send()
+    assert alice.copy(bob, "one@example.org").state is State.STORED
+
+
+async def test_a_body_of_several_segments_is_stored_piece_by_piece_with_progress(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    text = noise(3 * MEGABYTE)
+    alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", text))
+    await alice.send()
+    assert len(bob.told().segments) == 4
+    for index in range(4):
+        assert len(world.overlay.bodies(Kind.BODY, body_at(index=index, many=True))) == 3
+    steps = [event for event in alice.events if isinstance(event, Progress)]
+    assert len(steps) == 5
+    assert all(step.done < step.total for step in steps[:-1])
+    assert steps[-1].done == steps[-1].total
+    assert await bob.collect() == 1
+    (received,) = bob.folder("Inbox")
+    assert received.endswith(text)
+
+
+async def test_an_upload_that_fails_leaves_no_other_one_running(world: World, alice: Desk, bob: Desk) -> None:
+    alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", noise(3 * MEGABYTE)))
+    world.overlay.before = FailAt("store", after=2)
+    tasks = asyncio.all_tasks()
+    await alice.send()
+    assert asyncio.all_tasks() == tasks
+    assert alice.copy(bob).state is State.QUEUED
+    assert world.overlay.inbox(bob.inbox_key) == set()
+    world.overlay.before = nothing
+    await alice.send()
+    assert await bob.collect() == 1
+
+
+async def test_a_renewed_certificate_gets_a_salt_and_a_notification_of_its_own(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    world.overlay.before = FailAt("append_inbox")
+    alice.write(bob)
+    await alice.send()
+    before = alice.copy(bob)
+    person = world.issuer.person(bob.address, 77, serial=77)
+    bob.owner = type(bob.owner)(person.certificate, person.sign)
+    world.clock.time += 3600
+    await bob.publish()
+    world.overlay.before = nothing
+    await alice.send()
+    assert alice.copy(bob).salt != before.salt
+    assert alice.copy(bob).certificate == person.certificate
+    assert await bob.collect() == 1
+    await alice.send()
+    assert alice.copy(bob).state is State.COLLECTED
+
+
+async def test_what_nobody_has_yet_is_sealed_to_the_key_in_use(world: World, alice: Desk, bob: Desk) -> None:
+    world.overlay.before = FailAt("append_inbox")
+    alice.write(bob)
+    await alice.send()
+    bob.pairs.clear()
+    bob.new_key()
+    world.clock.time += 3600
+    await bob.publish()
+    world.overlay.before = nothing
+    await alice.send()
+    assert await bob.collect() == 1
