@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from kademlia.network import Server
@@ -25,11 +23,12 @@ from overlay.bulk import BulkDoor
 from overlay.bulk_client import BulkClient
 from overlay.bulk_limits import Limits
 from overlay.certificates import TrustStore
-from overlay.contact import Contact, WireContact, host_port, key_text, node_id, parse_join, parse_key, puzzle_bits
+from overlay.contact import Contact, WireContact, host_port, key_text, node_id, puzzle_bits
 from overlay.datagram import Sealer
-from overlay.errors import Malformed, NoAnswer, OverlayError, Refused
+from overlay.errors import Malformed, OverlayError, Refused
 from overlay.ids import distance
 from overlay.lookup import Located
+from overlay.membership import SAVED_CONTACTS, Membership, decode_contacts, encode_contacts, every
 from overlay.messages import Code
 from overlay.network import Network
 from overlay.protocol import OverlayProtocol
@@ -50,9 +49,6 @@ REFRESH_EVERY = 3600.0
 SAVE_EVERY = 300.0
 EXPIRE_EVERY = 600.0
 REJOIN_EVERY = 30.0
-SAVED_CONTACTS = 100
-ENOUGH = 8
-"""Contacts that answered, with which a node goes to work."""
 
 
 class CantListen(OverlayError):
@@ -176,10 +172,9 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self.ip, self.port = "", 0
         self._tls = tls
         self._door: BulkDoor | None = None
-        self._places: tuple[str, ...] = ()
         self._state: Path | None = None
         self._background: list[asyncio.Task[None]] = []
-        self._greeting: set[asyncio.Task[object]] = set()
+        self._membership: Membership | None = None
 
     # Life
 
@@ -203,22 +198,18 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
 
         Returns 0 when nobody answered: the node then goes on trying. Raises ValueError for a bad place.
         """
-        self._places = tuple(dict.fromkeys([*places, *self.network.join]))
         self._state = state
-        for place in self._places:
-            parse_join(place)
-        await self._find_seeds()
-        if len(self.protocol.router):
-            await self._settle()
+        self._membership = Membership(self.protocol, self.network, self.random, ipv6=":" in self.ip)
+        found = await self._membership.join([*places, *self.network.join], self._load_state())
         if not self._background:
-            self._background.append(asyncio.create_task(self._maintain()))
-        return len(self.protocol.router)
+            self._background.append(asyncio.create_task(self._maintain(self._membership)))
+        return found
 
     async def stop(self) -> None:
         """Save what is known, close the doors, finish what was begun. The store is closed too."""
-        ending = [*self._background, *self._greeting]
-        for task in ending:
+        for task in self._background:
             task.cancel()
+        ending = [*self._background, *(self._membership.leave() if self._membership else [])]
         await asyncio.gather(*ending, return_exceptions=True)
         self._background.clear()
         if self._door is not None:
@@ -275,9 +266,8 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         if fname is None or not len(self.protocol.router):
             return
         contacts = self.protocol.router.closest(self.id, SAVED_CONTACTS, healthy=True)
-        known = [{"key": key_text(c.key), "ip": c.ip, "port": c.port} for c in contacts]
         try:
-            durable.write(fname, json.dumps({"version": 1, "contacts": known}, indent=1).encode())
+            durable.write(fname, encode_contacts(contacts))
         except OSError as error:
             log.warning("can't save the known contacts: %s", error)
 
@@ -285,19 +275,15 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         """Contacts of an earlier run; a file that can't be read is the same as none."""
         if self._state is None:
             return []
-        contacts = []
         try:
-            known = json.loads(self._state.read_bytes())["contacts"]
-            for entry in known[:SAVED_CONTACTS]:
-                contact = Contact(parse_key(entry["key"]), str(entry["ip"]), int(entry["port"]))
-                contacts.append(self.protocol.checked(contact.wire))
+            return decode_contacts(self._state.read_bytes(), self.protocol)
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError, OverlayError) as error:
+        except (OSError, Malformed) as error:
             log.warning(
                 "the saved contacts in %s can't be read (%s); starting from the places to join", self._state, error
             )
-        return contacts
+            return []
 
     # Inside
 
@@ -345,77 +331,15 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         """The address to call this node by; one that listens everywhere is called over loopback."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.ip, self.ip)  # noqa: S104
 
-    async def _find_seeds(self) -> None:
-        """Ping whom we knew, and the places to join; enough that answer are enough, the dead aren't waited for."""
-        known = [self.protocol.ping(contact) for contact in self._load_state()]
-        await self._some([*known, *(self._greet(p) for p in self._places if "/" in p)])
-        if not len(self.protocol.router):  # a key that is trusted as heard is the last resort
-            await self._some([self._greet(place) for place in self._places if "/" not in place])
-
-    async def _some(self, asking: Sequence[Coroutine[Any, Any, object]]) -> None:
-        """Run them all; return when ENOUGH contacts are known or all have ended."""
-        running = {asyncio.create_task(one) for one in asking}
-        while running and len(self.protocol.router) < ENOUGH:
-            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        self._greeting = running
-        for task in running:
-            task.add_done_callback(self._greeting.discard)
-
-    async def _greet(self, place: str) -> None:
-        """Ping a place to join, asking for its key where that isn't given."""
-        host, port, key = parse_join(place)
-        try:
-            # "localhost" is ::1 first on many machines, where a socket of IPv4 can't send to.
-            family = socket.AF_UNSPEC if ":" in self.ip else socket.AF_INET
-            infos = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
-            ip = str(infos[0][4][0])
-            if key is None:
-                key = await self.protocol.ask_key(ip, port)
-                log.warning("%s says that its key is %s; trusted as heard", place, key_text(key))
-            contact = Contact(key, ip, port)
-            if contact.id != self.id:
-                await self.protocol.ping(self.protocol.checked(contact.wire))
-        except (OSError, UnicodeError, NoAnswer, Malformed) as error:  # UnicodeError: a label over 63 characters
-            log.info("can't join at %s: %s", place, error)
-
-    async def _settle(self) -> None:
-        """Look up our own id, so that our neighbours know us, then each farther bucket (Kademlia, section 2.3)."""
-        await self.protocol.lookup(self.id, self.network.k)
-        if self.store is not None:
-            await self._refresh(older_than=-1.0)
-
-    async def _refresh(self, older_than: float) -> None:
-        for index in self.protocol.router.stale_buckets(older_than):
-            await self.protocol.lookup(_random_id(self.id, index, self.random), self.network.k)
-
-    async def _maintain(self) -> None:
+    async def _maintain(self, membership: Membership) -> None:
         """Keep the table true, the state saved and the store tidy, until cancelled."""
         await asyncio.gather(
-            self._every(PING_EVERY, self.protocol.ping_stalest),
-            self._every(REFRESH_EVERY, lambda: self._refresh(REFRESH_EVERY)),
-            self._every(REJOIN_EVERY, self._rejoin),
-            self._every(SAVE_EVERY, self._save),
-            self._every(EXPIRE_EVERY, self._expire),
+            every(PING_EVERY, self.protocol.ping_stalest, self.random),
+            every(REFRESH_EVERY, lambda: membership.refresh(REFRESH_EVERY), self.random),
+            every(REJOIN_EVERY, lambda: membership.rejoin(self._load_state()), self.random),
+            every(SAVE_EVERY, self._save, self.random),
+            every(EXPIRE_EVERY, self._expire, self.random),
         )
-
-    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        while True:  # spread by a fifth, so that nodes started together don't stay in step
-            await asyncio.sleep(seconds * (0.8 + 0.4 * self.random(1)[0] / 255))
-            try:
-                await work()
-            except OverlayError as error:
-                log.info("%s", error)
-            except Exception:
-                log.exception("a regular task failed; it will be tried again")
-
-    async def _rejoin(self) -> None:
-        """After a sleep or a network's absence nobody may be left: start again from the beginning."""
-        if not self.protocol.router.closest(self.id, 1, healthy=True):
-            await self._find_seeds()
-            if len(self.protocol.router):
-                await self._settle()
 
     async def _save(self) -> None:
         self.save_state(self._state)
@@ -423,12 +347,3 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
     async def _expire(self) -> None:
         if self.store is not None:
             await self.store.expire()
-
-
-def _random_id(own: bytes, shared: int, random: Callable[[int], bytes]) -> bytes:
-    """A random id that shares exactly the first `shared` bits with `own`."""
-    width = len(own) * 8
-    value = int.from_bytes(own, "big") ^ (1 << (width - 1 - shared))
-    keep = width - 1 - shared
-    value = (value >> keep << keep) | (int.from_bytes(random(len(own)), "big") & ((1 << keep) - 1))
-    return value.to_bytes(len(own), "big")

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay import messages
-from overlay import node as node_module
 from overlay.contact import Contact, key_text, node_id, puzzle_bits
 from overlay.errors import NoAnswer
 from overlay.ids import Kind, body_key
+from overlay.membership import every, random_id
 from overlay.network import Network
 from overlay.node import CantListen, Node, new_key
 from overlay.overlay import Overlay
@@ -330,7 +330,9 @@ def test_after_an_outage_a_node_finds_the_overlay_again(tmp_path: Path) -> None:
         one, other = await nodes.start(1), await nodes.start(2, client=True)
         await other.join([one.place])
         other.protocol.router.flush()
-        await other._rejoin()
+        membership = other._membership
+        assert membership is not None
+        await membership.rejoin([one.located().contact])
         assert len(other.protocol.router) == 1
 
     play(tmp_path, story)
@@ -349,7 +351,7 @@ def test_a_regular_task_that_fails_is_tried_again(tmp_path: Path, caplog: pytest
 
     async def story(nodes: Nodes) -> None:
         one = await nodes.start(1, client=True)
-        regular = asyncio.ensure_future(one._every(0.001, fail))
+        regular = asyncio.ensure_future(every(0.001, fail, one.random))
         await done.wait()
         regular.cancel()
         await asyncio.gather(regular, return_exceptions=True)
@@ -380,6 +382,6 @@ def test_a_new_key_solves_the_networks_puzzle() -> None:
 
 @given(st.binary(min_size=20, max_size=20), st.integers(0, 159), st.binary(min_size=20, max_size=20))
 def test_a_random_id_shares_exactly_so_many_bits(own: bytes, shared: int, chance: bytes) -> None:
-    made = node_module._random_id(own, shared, lambda count: chance[:count])
+    made = random_id(own, shared, lambda count: chance[:count])
     difference = int.from_bytes(own, "big") ^ int.from_bytes(made, "big")
     assert 160 - difference.bit_length() == shared
