@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -54,27 +55,33 @@ class ControlServer:
         assert task is not None
         self._answering.add(task)
         try:
-            await self._answer(reader, writer)
-        finally:
-            self._answering.discard(task)
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            line = await reader.readline()
-            request = json.loads(line)["request"]
-            answer = await self._handler(str(request))
-        except (ValueError, KeyError, TypeError) as error:
-            answer = {"error": f"not a request: {error}"}
-        except Exception as error:  # the asker hears of it; the node goes on
-            log.exception("a control request failed")
-            answer = {"error": str(error)}
-        try:
+            answer = await self._answer(reader)
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
         except ConnectionError:
             pass
         finally:
-            writer.close()
+            self._answering.discard(task)
+            await _closed(writer)
+
+    async def _answer(self, reader: asyncio.StreamReader) -> dict[str, object]:
+        try:
+            line = await reader.readline()
+            request = json.loads(line)["request"]
+            return await self._handler(str(request))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            return {"error": f"not a request: {error}"}
+        except ConnectionError:
+            raise
+        except Exception as error:  # the asker hears of it; the node goes on
+            log.exception("a control request failed")
+            return {"error": str(error) or type(error).__name__}
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 async def ask(path: Path, request: str) -> dict[str, object]:
@@ -92,5 +99,5 @@ async def ask(path: Path, request: str) -> dict[str, object]:
     except (TimeoutError, OSError, ValueError) as error:
         raise NotRunning("The process that runs this profile doesn't answer.") from error
     finally:
-        writer.close()
+        await _closed(writer)
     return answer if isinstance(answer, dict) else {}

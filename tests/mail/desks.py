@@ -128,7 +128,7 @@ class Desk:
     ) -> Entry:
         """Put a letter into the outbox."""
         to = [each if isinstance(each, str) else each.address for each in recipients]
-        data = message or letter(self.address, to, message_id)
+        data = letter(self.address, to, message_id) if message is None else message
         return self.outbox.accept(data, message_id, "Hello", self.address, to, self.world.clock())
 
     async def send(self) -> None:

@@ -1,0 +1,87 @@
+"""The directory: whose card counts, whatever nodes hand out."""
+
+from __future__ import annotations
+
+import pytest
+
+from mail.directory import FRESH, UnknownAddress
+from mail.keys import generate_pair
+from overlay.card import make_card
+from overlay.certificates import CertificateError
+from overlay.errors import Unreachable
+from overlay.ids import Kind, certificate_key
+from tests.mail.desks import Desk, World
+from tests.mail.fakes import FailAt
+from tests.overlay.issuing import NOW, Issuer
+
+
+def hand_out(world: World, address: str, *cards: bytes) -> None:
+    """Have the nodes know these under the address, one a node."""
+    key = (Kind.CERTIFICATE, certificate_key(address))
+    for node in world.nodes:
+        node.objects.pop(key, None)
+    for number, card in enumerate(cards):
+        world.nodes[number].objects[key] = {bytes([number]): (card, set())}
+
+
+def card_of(desk: Desk, milliseconds: int) -> bytes:
+    return make_card(desk.owner, generate_pair(NOW).public, milliseconds)
+
+
+async def test_a_published_card_is_found(alice: Desk, bob: Desk) -> None:
+    card = await alice.directory.card(bob.address)
+    assert (card.certificate.address, card.encryption_key) == (bob.address, bob.pair.public)
+
+
+async def test_the_newest_of_the_cards_that_nodes_have_counts(world: World, alice: Desk, bob: Desk) -> None:
+    stamp = int(NOW * 1000)
+    hand_out(world, bob.address, card_of(bob, stamp - 2), card_of(bob, stamp), card_of(bob, stamp - 1))
+    assert (await alice.directory.card(bob.address)).sequence == stamp
+
+
+async def test_cards_that_are_not_hers_are_passed_over(world: World, alice: Desk, bob: Desk, carol: Desk) -> None:
+    stamp = int(NOW * 1000)
+    foreign = Issuer(2).person(bob.address, 9)
+    another_authoritys = make_card(foreign, generate_pair(NOW).public, stamp + 9)
+    good = card_of(bob, stamp)
+    hand_out(world, bob.address, b"nonsense", card_of(carol, stamp + 5), another_authoritys, good[:-1] + b"x", good)
+    assert (await alice.directory.card(bob.address)).raw == good
+
+
+async def test_an_address_that_nobody_has_a_valid_card_of_is_unknown(world: World, alice: Desk, bob: Desk) -> None:
+    with pytest.raises(UnknownAddress, match="isn't known"):
+        await alice.directory.card("nobody@example.org")
+    hand_out(world, bob.address, b"nonsense")
+    with pytest.raises(UnknownAddress, match="isn't valid"):
+        await alice.directory.card(bob.address)
+
+
+async def test_a_revoked_certificates_card_is_not_used(world: World, alice: Desk, bob: Desk) -> None:
+    serial = alice.trust.verify(bob.owner.certificate, NOW).serial
+    alice.trust.accept_revocations(world.issuer.revoke([serial], 1), NOW)
+    with pytest.raises(UnknownAddress):
+        await alice.directory.card(bob.address)
+
+
+async def test_a_network_that_is_away_makes_no_address_unknown(world: World, alice: Desk, bob: Desk) -> None:
+    world.set_down()
+    with pytest.raises(Unreachable):
+        await alice.directory.card(bob.address)
+
+
+async def test_a_card_is_asked_for_again_when_it_is_no_longer_fresh(world: World, alice: Desk, bob: Desk) -> None:
+    first = await alice.directory.card(bob.address)
+    bob.new_key()
+    world.clock.time += FRESH / 2
+    await bob.publish()
+    assert await alice.directory.card(bob.address) == first
+    world.clock.time += FRESH
+    assert (await alice.directory.card(bob.address)).key_id == bob.pair.key_id
+
+
+async def test_our_own_card_is_checked_before_it_is_published(world: World, alice: Desk) -> None:
+    with pytest.raises(CertificateError):
+        await alice.directory.publish(b"nonsense")
+    world.overlay.before = FailAt("store")
+    with pytest.raises(Unreachable):
+        await alice.directory.publish(card_of(alice, int(NOW * 1000)))
