@@ -17,7 +17,7 @@ import uvloop
 
 from bench import peer_kademlia
 from bench.figure import Figure
-from bench.overlay import K, is_dead, kill, village
+from bench.overlay import K, village
 from bench.peer_kademlia import KademliaFigures, Lookups
 from overlay.ids import distance
 from overlay.node import Node
@@ -90,7 +90,7 @@ async def _village(seed: int, measured: dict[float, _Measured]) -> None:
     async with village(NODES) as place:
         for share, into in measured.items():
             for node in chance.sample(_alive(place.nodes), int(share * NODES) - NODES + len(_alive(place.nodes))):
-                await kill(node)
+                await node.vanish()
             alive = _alive(place.nodes)
             for _ in range(DEAD_LOOKUPS if share else LOOKUPS):
                 await _lookup(chance.choice(alive), alive, chance.randbytes(20), into)
@@ -105,7 +105,8 @@ async def _lookup(asker: Node, alive: list[Node], key: bytes, into: _Measured) -
 
 
 def _alive(nodes: list[Node]) -> list[Node]:
-    return [node for node in nodes if not is_dead(node)]
+    """Those whose sockets are open; the others went without a word, as after kill -9."""
+    return [node for node in nodes if node.port]
 
 
 def _ms(seconds: float) -> float:
