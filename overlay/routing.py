@@ -56,12 +56,14 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         self._now = now
         self._private = private_addresses
         self._ranges: Counter[bytes] = Counter()
+        self._filled: list[tuple[int, Bucket]] | None = None  # buckets that hold anybody, worked out when needed
         self.flush()
 
     def flush(self) -> None:
         """Forget every contact."""
         self.buckets = [Bucket(refreshed=self._now()) for _ in range(KEY_BYTES * 8)]
         self._ranges.clear()
+        self._filled = None
 
     def __len__(self) -> int:
         return sum(len(bucket.entries) for bucket in self.buckets)
@@ -145,11 +147,12 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         to it than we and the buckets after i are; where it doesn't, farther.
         """
         differs = distance(self.own_id, key)
+        if self._filled is None:
+            self._filled = [(KEY_BYTES * 8 - 1 - i, bucket) for i, bucket in enumerate(self.buckets) if bucket.entries]
         nearer: list[Bucket] = []
         farther: list[Bucket] = []
-        for i, bucket in enumerate(self.buckets):
-            if bucket.entries:
-                (nearer if differs >> (KEY_BYTES * 8 - 1 - i) & 1 else farther).append(bucket)
+        for bit, bucket in self._filled:
+            (nearer if differs >> bit & 1 else farther).append(bucket)
         return nearer + farther[::-1]
 
     def find_neighbors(self, node: Contact, k: int | None = None, exclude: Contact | None = None) -> list[Contact]:
@@ -210,8 +213,10 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
 
     def _enter(self, contact: Contact) -> None:
         self._ranges[address_range(contact.ip)] += 1
+        self._filled = None
 
     def _leave(self, contact: Contact) -> None:
+        self._filled = None
         held = address_range(contact.ip)
         self._ranges[held] -= 1
         if not self._ranges[held]:
