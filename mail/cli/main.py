@@ -33,7 +33,6 @@ def parser() -> Parser:
     top = Parser(
         prog="p2pmail", description="Serverless e-mail for scripts; the reader is p2pmail-tui.", parents=[common]
     )
-    top.set_defaults(profile=None, passphrase_file=None)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
     def command(name: str, answer: str, text: str) -> argparse.ArgumentParser:
@@ -87,7 +86,8 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. A traceback never reaches the user."""
-    args = parser().parse_args(argv)
+    # Not as defaults of the options: a command's would take the place of what was said before the command.
+    args = parser().parse_args(argv, argparse.Namespace(profile=None, passphrase_file=None))
     from storage.profile import Profile
 
     module, name = args.answer.split(":")
