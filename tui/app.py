@@ -25,6 +25,7 @@ from tui.actions import Context, bindings
 from tui.background import Failed
 from tui.columns import person
 from tui.messages import Heard
+from tui.pauses import Pauses, after
 from tui.ports import DemoPort, Options, Services
 from tui.screens.mail import MailScreen
 from tui.services import RealServices
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from mail.headers import Address
 
 
-TOGETHER = 0.8
-"""Seconds for which arrivals are gathered into one notice."""
 NAMED = 4
 """Messages that a notice names."""
 
@@ -67,6 +66,7 @@ class MailApp(App[None]):
         *,
         demo: bool = False,
         now: Callable[[], float] = time.time,
+        pauses: Pauses | None = None,
     ) -> None:
         without_colour = "NO_COLOR" in os.environ
         super().__init__(ansi_color=True if without_colour else None)
@@ -74,6 +74,7 @@ class MailApp(App[None]):
             self.register_theme(theme)
         self.theme = NO_COLOUR if without_colour else DARK.name
         self.now = now
+        self.pauses = pauses or Pauses()
         self.services: Services = services or RealServices()
         self.options = options or Options()
         self.session = Session.of(self.services, self.options)
@@ -200,7 +201,7 @@ class MailApp(App[None]):
             case NewMail():
                 self._arrived.append(message.event)
                 if len(self._arrived) == 1:
-                    self.set_timer(TOGETHER, self._tell_arrived)
+                    after(self, self.pauses.together, self._tell_arrived)
                 for screen in screens:
                     screen.refresh_index()
             case OutboxChanged():
@@ -247,7 +248,7 @@ class MailApp(App[None]):
         """A new letter."""
         from tui.screens.compose import Compose
 
-        self.push_screen(Compose(self.session, self.me))
+        self.push_screen(Compose(self.session, self.pauses, self.me))
 
     def answer(self, row: Row, *, everybody: bool) -> None:
         """Reply to a message."""
@@ -261,7 +262,7 @@ class MailApp(App[None]):
 
             return begun(reply(mailbox.open(row), me, all=everybody), row.message_id)
 
-        self.push_screen(Compose(self.session, me, prepare, begin="#text"))
+        self.push_screen(Compose(self.session, self.pauses, me, prepare, begin="#text"))
 
     def pass_on(self, row: Row) -> None:
         """Forward a message."""
@@ -275,7 +276,7 @@ class MailApp(App[None]):
 
             return begun(forward(mailbox.hold(row), me), row.message_id)
 
-        self.push_screen(Compose(self.session, me, prepare))
+        self.push_screen(Compose(self.session, self.pauses, me, prepare))
 
     def continue_draft(self, row: Row) -> None:
         """Go on writing."""
@@ -283,7 +284,7 @@ class MailApp(App[None]):
 
         mailbox = self.session.mailbox
         prepare = partial(mailbox.open_draft, row)
-        self.push_screen(Compose(self.session, self.me, prepare, draft=row.unique, begin="#text"))
+        self.push_screen(Compose(self.session, self.pauses, self.me, prepare, draft=row.unique, begin="#text"))
 
     def sync(self) -> None:
         """Send and collect now."""

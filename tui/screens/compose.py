@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult, SuspendNotSupported
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
@@ -29,6 +29,7 @@ from mail.headers import Address
 from tui.actions import Context, bindings
 from tui.background import Failed, explain, in_background
 from tui.messages import Changed, Heard
+from tui.pauses import Pauses, after
 from tui.reading import size
 from tui.session import Session
 from tui.widgets.hint_line import HintLine
@@ -36,11 +37,6 @@ from tui.widgets.title_line import TitleLine
 
 if TYPE_CHECKING:
     from tui.app import MailApp
-
-KEEP_AFTER = 1.0
-"""Seconds without a key after which what was typed is kept; no more than this is lost even when the power goes."""
-KEEP_AT_LEAST = 5.0
-"""Seconds after which it is kept though the typing goes on."""
 
 
 class Compose(Screen[None]):
@@ -65,6 +61,7 @@ class Compose(Screen[None]):
     def __init__(
         self,
         session: Session,
+        pauses: Pauses,
         me: Address,
         prepare: Callable[[], Unsent] | None = None,
         *,
@@ -76,7 +73,7 @@ class Compose(Screen[None]):
         The screen is there at once, so that what is typed ahead lands in the letter and is no command.
         """
         super().__init__()
-        self._session, self._me = session, me
+        self._session, self._pauses, self._me = session, pauses, me
         self._prepare, self._begin = prepare, begin
         self._unsent = self._kept = Unsent()
         """What is on disk (or not worth it)."""
@@ -158,9 +155,19 @@ class Compose(Screen[None]):
     def _typed(self) -> None:
         if self._timer is not None:
             self._timer.stop()
-        self._timer = self.set_timer(KEEP_AFTER, self._keep)
+        self._timer = after(self, self._pauses.keep, self._keep)
         if self._latest is None:
-            self._latest = self.set_timer(KEEP_AT_LEAST, self._keep)
+            self._latest = after(self, self._pauses.keep_at_least, self._keep)
+
+    def on_key(self, event: events.Key) -> None:
+        """A letter that nobody took was typed before the fields stood: it belongs where the typing begins."""
+        place = self.focused
+        if event.is_printable and event.character and isinstance(place, (Input, TextArea)):
+            event.stop()
+            if isinstance(place, Input):
+                place.insert_text_at_cursor(event.character)
+            else:
+                place.insert(event.character)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter: the next line."""

@@ -51,6 +51,7 @@ class TypedConfirm(ModalScreen[bool]):
     """Yes only when the word was typed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "no", "no")]
+    AUTO_FOCUS = "#word"
 
     def __init__(self, title: str, text: str, word: str) -> None:
         super().__init__()

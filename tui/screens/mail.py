@@ -20,6 +20,7 @@ from tui.actions import Context, bindings
 from tui.background import Failed, Latest
 from tui.delivery import summary
 from tui.messages import Changed, CountsLoaded, ListLoaded, MailOpened, Refreshed, RowsLoaded, SourceLoaded
+from tui.pauses import after
 from tui.reading import lay_out, lay_out_source, lay_out_suspect
 from tui.screens.mail_actions import MailActions
 from tui.widgets.folder_list import OUTBOX, FolderList
@@ -33,17 +34,6 @@ if TYPE_CHECKING:
     from mail.message import Message as Mail
     from tui.app import MailApp
 
-WATCH = 3.0
-"""Seconds between looks at whether another program changed a folder (a few stat calls in a thread)."""
-TYPING = 0.12
-"""Seconds without a key before what was typed is searched for."""
-SETTLE = 0.05
-"""Seconds on a message before it is shown beside the list, so that scrolling doesn't read every message passed."""
-SAID = 5.0
-"""Seconds for which the title says what was done."""
-SILENT = 8.0
-"""Seconds without news after which progress isn't shown any more."""
-
 
 class MailScreen(MailActions):
     """Everything that is in the mailbox."""
@@ -56,8 +46,10 @@ class MailScreen(MailActions):
         super().__init__()
         self.session = app.session
         self.now = app.now
+        self.pauses = app.pauses
         self.folder = INBOX
         self.words = ""
+        self._finished = True
         self.opened: Row | None = None
         self.content: Mail | Suspect | None = None
         self._source = False
@@ -95,13 +87,14 @@ class MailScreen(MailActions):
     def begin_watching(self) -> None:
         """After the first paint: bring the index up to date, and see what other programs change."""
         self.refresh_index()
-        self.set_interval(WATCH, self._watch)
+        self.set_interval(self.pauses.watch, self._watch)
 
     # -- loading
 
     def load(self, *, again: bool = False) -> None:
         """Read the folder (or the search) that is shown. `again`: it was shown already, and stays where it is."""
         mailbox, folder, words = self.session.mailbox, self.folder, self.words
+        typing = not self._finished
         self.messages.notice = self.messages.notice or "reading ..."
         listing = self.messages.listing
         selected, row = (listing.selected, self.messages.selected) if again else (None, None)
@@ -121,7 +114,7 @@ class MailScreen(MailActions):
             if not words:
                 return loaded(mailbox.ids(folder))
             last = loaded(array("q"))
-            for number, ids in enumerate(mailbox.search(words, typing=True)):
+            for number, ids in enumerate(mailbox.search(words, typing=typing)):
                 if number:
                     self.post_message(last)
                 last = loaded(ids)
@@ -259,15 +252,13 @@ class MailScreen(MailActions):
             self._typing.stop()
         if event.entered:
             self.set_focus(self.messages)
-        if event.words != self.words:
-            self._typing = self.set_timer(TYPING, partial(self._look_for, event.words))
+            self._look_for(event.words, finished=True)
+        elif event.words != self.words:
+            self._typing = after(self, self.pauses.typing, partial(self._look_for, event.words, finished=False))
 
-    def _look_for(self, words: str) -> None:
-        self.words = words.strip()
-        if self.words:
-            self.load()
-        else:
-            self.load(again=False)
+    def _look_for(self, words: str, *, finished: bool) -> None:
+        self.words, self._finished = words.strip(), finished or words.endswith(" ")
+        self.load()
 
     @on(QueryBar.Ended)
     def _query_ended(self, event: QueryBar.Ended) -> None:
@@ -295,7 +286,7 @@ class MailScreen(MailActions):
     def _settle(self) -> None:
         if self._settling is not None:
             self._settling.stop()
-        self._settling = self.set_timer(SETTLE, self._show_selected)
+        self._settling = after(self, self.pauses.settle, self._show_selected)
 
     def _show_selected(self) -> None:
         row = self.messages.selected
@@ -395,7 +386,7 @@ class MailScreen(MailActions):
         self.title_line.work, self.title_line.share = text, -1.0
         if self._saying is not None:
             self._saying.stop()
-        self._saying = self.set_timer(SAID, partial(self._said, text))
+        self._saying = after(self, self.pauses.said, partial(self._said, text))
 
     def show_progress(self, what: str, done: int, total: int) -> None:
         """Say how far a piece of work is; the end is silence, also when nobody told of it."""
@@ -405,7 +396,7 @@ class MailScreen(MailActions):
         if self._saying is not None:
             self._saying.stop()
         if what and not over:
-            self._saying = self.set_timer(SILENT, partial(self._said, what))
+            self._saying = after(self, self.pauses.silent, partial(self._said, what))
 
     def _said(self, text: str) -> None:
         if self.title_line.work == text:

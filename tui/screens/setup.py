@@ -183,7 +183,8 @@ class Setup(Screen[None]):
         finally:
             self._working = False
         self.app.notify(str(answer), title="Ready", markup=False)
-        await self.mail_app.enter(session)
+        # A worker of the application: this screen can't wait for its own end.
+        self.app.run_worker(self.mail_app.enter(session), exit_on_error=False)
 
     @on(Heard)
     def _heard(self, event: Heard) -> None:

@@ -1,0 +1,270 @@
+"""The first start, the passphrase, the outbox, the node, help and the palette, what the agent tells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textual.widgets import Input, Static
+
+from mail.events import NewMail, OutboxChanged, Progress, Trouble
+from storage.outbox import Outbox, Recipient
+from storage.profile import Profile
+from tests.screen.world import NOW, FakeAgent, app_on, mail_screen, press, running, settled, type_ahead, until
+from tui.actions import ACTIONS, Context
+from tui.app import MailApp
+from tui.screens.help import Help
+from tui.screens.mail import MailScreen
+from tui.screens.node import NodeScreen
+from tui.screens.outbox import Letters, OutboxScreen
+from tui.screens.passphrase import Passphrase
+from tui.screens.setup import Setup
+from tui.screens.starting import Starting
+
+
+def notes(app: MailApp) -> str:
+    """Every notice."""
+    return "\n".join(f"{note.title} {note.message}" for note in app._notifications)
+
+
+async def test_a_first_start_shows_the_three_ways_and_makes_no_profile(tmp_path: Path) -> None:
+    app = app_on(tmp_path / "new")
+    async with app.run_test() as pilot:
+        await settled(pilot)
+        assert isinstance(app.screen, Setup)
+        assert not (tmp_path / "new").exists()
+
+
+async def test_pasting_an_invite_joins_and_shows_the_mailbox(tmp_path: Path) -> None:
+    agent = FakeAgent(joined=False)
+    app = app_on(tmp_path / "new", agent)
+    async with app.run_test() as pilot:
+        await press(pilot, "2", "=p2pmail:xyz", "enter", "=secret", "enter", "=secret", "enter")
+        await until(pilot, lambda: bool(agent.invites))
+        await settled(pilot)
+        assert agent.invites == [("p2pmail:xyz", "secret")]
+        assert mail_screen(app) is app.screen
+
+
+async def test_passphrases_that_differ_join_nothing(tmp_path: Path) -> None:
+    agent = FakeAgent(joined=False)
+    app = app_on(tmp_path / "new", agent)
+    async with app.run_test() as pilot:
+        await press(pilot, "2", "=p2pmail:xyz", "enter", "=one", "enter", "=two", "enter")
+        assert agent.invites == []
+        assert "differ" in str(app.screen.query_one("#setup-said", Static).content)
+
+
+async def test_an_invite_that_is_refused_says_why_and_can_be_tried_again(tmp_path: Path) -> None:
+    agent = FakeAgent(joined=False)
+    agent.refuse = ValueError("This invite was used already.")
+    app = app_on(tmp_path / "new", agent)
+    async with app.run_test() as pilot:
+        await press(pilot, "2", "=p2pmail:xyz", "enter", "enter", "enter")
+        assert "used already" in str(app.screen.query_one("#setup-said", Static).content)
+        agent.refuse = None
+        await press(pilot, "enter")
+        assert len(agent.invites) == 1
+
+
+async def test_founding_a_network_shows_the_mailbox(tmp_path: Path) -> None:
+    agent = FakeAgent(joined=False)
+    app = app_on(tmp_path / "new", agent)
+    async with app.run_test() as pilot:
+        await press(pilot, "3", "=village.example", "enter", "=a@village.example", "enter", "enter", "enter")
+        assert agent.is_joined
+        assert mail_screen(app) is app.screen
+
+
+async def test_a_demo_that_cannot_start_says_why(tmp_path: Path) -> None:
+    app = app_on(tmp_path / "new")
+    async with app.run_test() as pilot:
+        await press(pilot, "1")
+        assert isinstance(app.screen, Starting)
+        assert "Too many open files" in str(app.screen.query_one("#steps", Static).content)
+        await press(pilot, "escape")
+        assert isinstance(app.screen, Setup)
+
+
+async def test_a_protected_keyring_asks_until_the_passphrase_is_right(root: Path) -> None:
+    app = app_on(root, FakeAgent(passphrase="right"))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: isinstance(app.screen, Passphrase))
+        await press(pilot, "=wrong", "enter")
+        await until(pilot, lambda: isinstance(app.screen, Passphrase))
+        app.screen.query_one(Input).value = "right"
+        await press(pilot, "enter")
+        await until(pilot, lambda: app.session.started)
+
+
+async def test_without_the_passphrase_mail_can_still_be_read(root: Path) -> None:
+    app = app_on(root, FakeAgent(passphrase="right"))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: isinstance(app.screen, Passphrase))
+        await press(pilot, "escape", "enter")
+        assert mail_screen(app).opened is not None
+        assert not app.session.started
+
+
+async def test_new_mail_is_told_with_sender_and_subject_many_at_once_in_one_notice(root: Path) -> None:
+    agent = FakeAgent()
+    app = app_on(root, agent)
+    async with running(app) as pilot:
+        agent.tell(NewMail("a@b", "Bob <bob@village.example>", "Lunch\x1b[31m?", "Inbox"))
+        await settled(pilot)
+        assert "Bob: Lunch?" in notes(app)
+
+
+async def test_junk_arrives_in_silence(root: Path) -> None:
+    agent = FakeAgent()
+    app = app_on(root, agent)
+    async with running(app) as pilot:
+        agent.tell(NewMail("a@b", "x@spam.example", "Win", "Junk"))
+        await settled(pilot)
+        assert notes(app) == ""
+
+
+async def test_progress_is_shown_in_the_title_and_goes_when_it_is_over(root: Path) -> None:
+    agent = FakeAgent()
+    app = app_on(root, agent)
+    async with running(app) as pilot:
+        agent.tell(Progress("sending report.pdf", 3, 10))
+        await settled(pilot)
+        title = mail_screen(app).title_line
+        assert "sending report.pdf" in title.render().plain and "30%" in title.render().plain
+        agent.tell(Progress("sending report.pdf", 10, 10))
+        await settled(pilot)
+        assert "report.pdf" not in title.render().plain
+
+
+async def test_trouble_is_told_once(root: Path) -> None:
+    agent = FakeAgent()
+    app = app_on(root, agent)
+    async with running(app) as pilot:
+        await press(pilot, "o")
+        agent.tell(Trouble("Nobody answers."))
+        await settled(pilot)
+        assert notes(app).count("Nobody answers.") == 1
+
+
+def sent(root: Path) -> Outbox:
+    """An outbox with one letter for two people."""
+    box = Outbox(Profile(root).outbox_file, now=lambda: NOW)
+    box.accept(b"Subject: Minutes\n\n", "letter6@village.example", "Minutes", "alice@village.example",
+               ["bob@village.example", "carol@village.example"], NOW)  # fmt: skip
+    return box
+
+
+async def test_the_outbox_tells_each_recipients_state_and_follows_it(root: Path) -> None:
+    box = sent(root)
+    agent = FakeAgent()
+    app = app_on(root, agent)
+    async with running(app, (120, 34)) as pilot:
+        await press(pilot, "o")
+        assert isinstance(app.screen, OutboxScreen)
+        letters = app.screen.query_one(Letters)
+
+        def lines() -> str:
+            return "\n".join(
+                "".join(text for text, _ in letters.line_pieces(y, 118)) for y in range(letters.line_count())
+            )
+
+        assert lines().count("queued") == 2
+        box.learn("letter6@village.example", Recipient("bob@village.example", (10, 10), (9, 10)))
+        agent.tell(OutboxChanged("letter6@village.example"))
+        await settled(pilot)
+        assert "stored" in lines() and "bodies 10/10  notices 9/10" in lines()
+    box.close()
+
+
+async def test_sent_mail_says_how_far_it_has_come(root: Path) -> None:
+    box = sent(root)
+    box.learn("letter6@village.example", Recipient("bob@village.example", (10, 10), (9, 10), proof=b"signed"))
+    app = app_on(root)
+    async with running(app) as pilot:
+        mail_screen(app).show_folder("Sent")
+        await settled(pilot)
+        line = "".join(text for text, _ in mail_screen(app).messages.line_pieces(0, 64))
+        assert "collected 1/2" in line
+    box.close()
+
+
+async def test_what_is_on_its_way_cannot_be_taken_off_the_outbox(root: Path) -> None:
+    box = sent(root)
+    app = app_on(root)
+    async with running(app) as pilot:
+        await press(pilot, "o", "d")
+        assert box.entry("letter6@village.example") is not None
+        assert "settled" in notes(app)
+    box.close()
+
+
+async def test_the_node_is_shown(root: Path) -> None:
+    app = app_on(root)
+    async with running(app) as pilot:
+        await press(pilot, "i")
+        assert isinstance(app.screen, NodeScreen)
+        await until(pilot, lambda: "ab" * 20 in str(app.screen.query_one("#figures", Static).content))
+
+
+async def test_sync_is_asked_of_the_agent(root: Path) -> None:
+    agent = FakeAgent()
+    app = app_on(root, agent)
+    async with running(app) as pilot:
+        await press(pilot, "dollar_sign")
+        assert agent.synced == 1
+
+
+async def test_help_opens_anywhere_and_closes(root: Path) -> None:
+    app = app_on(root)
+    async with running(app) as pilot:
+        await press(pilot, "question_mark")
+        assert [type(screen) for screen in app.screen_stack[1:]] == [MailScreen, Help]
+        await press(pilot, "escape")
+        assert [type(screen) for screen in app.screen_stack[1:]] == [MailScreen]
+
+
+async def test_the_palette_finds_an_action_and_does_it(root: Path) -> None:
+    app = app_on(root)
+    async with running(app) as pilot:
+        await press(pilot, "colon")
+        type_ahead(pilot, *"archive")
+        await until(pilot, lambda: bool(app.screen.query("CommandList > *") or app.screen.query("OptionList")))
+        await settled(pilot)
+        await press(pilot, "enter")
+        await until(pilot, lambda: len(app.session.mailbox.ids("Archive")) == 1)
+
+
+def test_every_action_is_carried_out_by_something() -> None:
+    from tui.screens.compose import Compose
+    from tui.widgets.message_list import MessageList
+    from tui.widgets.reader import Reader
+
+    owners: dict[Context, type[object]] = {
+        Context.ANYWHERE: MailApp,
+        Context.MAIL: MailScreen,
+        Context.LIST: MessageList,
+        Context.READER: Reader,
+        Context.COMPOSE: Compose,
+        Context.OUTBOX: OutboxScreen,
+    }
+    for action in ACTIONS:
+        assert hasattr(owners[action.context], f"action_{action.id}"), action.id
+
+
+def test_no_key_means_two_things_in_one_place() -> None:
+    for context in (Context.LIST, Context.READER):
+        for action in ACTIONS:
+            if action.context is not context:
+                continue
+            for other in ACTIONS:
+                if other is not action and other.context in (context, Context.ANYWHERE):
+                    assert not set(action.keys) & set(other.keys), (action.id, other.id)
+
+
+async def test_leaving_stops_the_agent(root: Path) -> None:
+    agent = FakeAgent()
+    app = app_on(root, agent)
+    async with running(app) as pilot:
+        type_ahead(pilot, "ctrl+q")
+        await settled(pilot)
+        assert agent.stopped

@@ -1,0 +1,213 @@
+"""Composing: what is typed is kept, what is sent is what was typed, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input, TextArea
+
+from mail import drafts
+from mail.drafts import Unsent
+from mail.mailbox import Mailbox
+from tests.screen.world import FakeAgent, app_on, mail_screen, press, running, settled, type_ahead, until
+from tui.app import MailApp
+from tui.screens.compose import Compose
+
+
+def kept(app: MailApp) -> list[Unsent]:
+    """The drafts on disk, newest first."""
+    mailbox = Mailbox(app.session.profile)
+    mailbox.refresh()
+    return [mailbox.open_draft(row) for row in mailbox.rows(mailbox.ids("Drafts"))]
+
+
+async def test_a_letter_is_sent_as_it_was_typed_and_its_draft_goes(root: Path) -> None:
+    agent = FakeAgent()
+    app = app_on(root, agent)
+    async with running(app) as pilot:
+        await press(pilot, "c", "=bob@village.example", "enter", "enter", "enter", "=Hi", "enter", "=Text here", "f5")
+        (draft,) = agent.submitted
+        assert [person.address for person in draft.to] == ["bob@village.example"]
+        assert (draft.subject, draft.text) == ("Hi", "Text here")
+        assert app.screen is mail_screen(app)
+        assert kept(app) == []
+
+
+async def test_what_is_typed_is_kept_while_it_is_typed(root: Path) -> None:
+    app = app_on(root)
+    async with running(app) as pilot:
+        await press(pilot, "c", "=bob", "enter", "enter", "enter", "=Half")
+        (unsent,) = kept(app)
+        assert (unsent.to, unsent.subject) == ("bob", "Half")
+
+
+async def test_a_draft_is_continued_and_stays_one_draft(root: Path) -> None:
+    app = app_on(root)
+    async with running(app) as pilot:
+        await press(pilot, "c", "=bob@village.example", "escape")
+        mail_screen(app).show_folder("Drafts")
+        await settled(pilot)
+        await press(pilot, "enter", "=More", "escape")
+        (unsent,) = kept(app)
+        assert unsent.to == "bob@village.example"
+        assert unsent.text == "More\n"
+
+
+async def test_a_letter_without_recipient_is_not_sent_and_says_why(root: Path) -> None:
+    agent = FakeAgent()
+    app = app_on(root, agent)
+    async with running(app) as pilot:
+        await press(pilot, "c", "f5")
+        assert agent.submitted == []
+        assert isinstance(app.screen, Compose)
+        assert any("no recipient" in note.message for note in app._notifications)
+
+
+async def test_a_letter_that_the_agent_refuses_stays_on_the_screen_and_in_drafts(root: Path) -> None:
+    agent = FakeAgent()
+    agent.refuse = OSError(28, "No space left on device")
+    app = app_on(root, agent)
+    async with running(app) as pilot:
+        await press(pilot, "c", "=bob@village.example", "f5")
+        assert isinstance(app.screen, Compose)
+        assert any("No space left" in note.message for note in app._notifications)
+        assert [unsent.to for unsent in kept(app)] == ["bob@village.example"]
+
+
+async def test_reply_quotes_names_the_parent_and_marks_it_replied(root: Path) -> None:
+    agent = FakeAgent()
+    app = app_on(root, agent)
+    async with running(app) as pilot:
+        await press(pilot, "r", "=Fine", "f5")
+        (draft,) = agent.submitted
+        assert draft.in_reply_to == "letter0@village.example"
+        assert draft.text.startswith("Fine")
+        assert "> 10:00 Market" in draft.text
+        row = app.session.mailbox.find("letter0@village.example", "Inbox")
+        assert row is not None and "R" in row.flags
+
+
+async def test_text_typed_right_after_reply_lands_in_the_letter(root: Path) -> None:
+    app = app_on(root)
+    async with running(app) as pilot:
+        type_ahead(pilot, "r")
+        await until(pilot, lambda: isinstance(app.screen, Compose))
+        type_ahead(pilot, "d", "d", "a")
+        await settled(pilot)
+        assert app.screen.query_one("#text", TextArea).text.startswith("dda")
+        assert len(app.session.mailbox.ids("Inbox")) == 6
+
+
+async def test_keys_typed_in_the_same_moment_as_reply_are_no_commands(root: Path) -> None:
+    app = app_on(root)
+    async with running(app) as pilot:
+        type_ahead(pilot, "r", "d", "d", "a")
+        await settled(pilot)
+        assert isinstance(app.screen, Compose)
+        assert len(app.session.mailbox.ids("Inbox")) == 6
+
+
+async def test_forward_takes_the_attachments_along(root: Path) -> None:
+    agent = FakeAgent()
+    app = app_on(root, agent)
+    async with running(app) as pilot:
+        await press(pilot, "j", "j", "f", "=dan@village.example", "f5")
+        (draft,) = agent.submitted
+        assert [item.name for item in draft.enclosures] == ["photo.jpg"]
+        assert draft.subject == "Fwd: Photos"
+        row = app.session.mailbox.find("letter2@village.example", "Inbox")
+        assert row is not None and "P" in row.flags
+        assert list(app.session.profile.spool.glob("forward-*")) == []
+
+
+async def test_a_file_is_attached_and_taken_off(root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("notes")
+    app = app_on(root)
+    async with running(app) as pilot:
+        await press(pilot, "c", "f6", "ctrl+u", f"={file}", "enter")
+        screen = app.screen
+        assert isinstance(screen, Compose)
+        assert [item.path for item in screen.unsent.enclosures] == [file]
+        await press(pilot, "f8")
+        assert screen.unsent.enclosures == ()
+
+
+async def test_discarding_asks_and_then_removes_the_draft(root: Path) -> None:
+    app = app_on(root)
+    async with running(app) as pilot:
+        await press(pilot, "c", "=bob", "f9", "n")
+        assert isinstance(app.screen, Compose)
+        await press(pilot, "f9", "y")
+        assert kept(app) == []
+
+
+async def test_a_crash_keeps_what_was_typed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = app_on(root)
+    with pytest.raises(RuntimeError, match="planted"):
+        async with running(app) as pilot:
+            await press(pilot, "c")
+            monkeypatch.setattr(Compose, "_keep", lambda self: None)
+            app.screen.query_one("#subject", Input).value = "Precious"
+            app.screen.query_one("#text", TextArea).text = "words"
+            await settled(pilot)
+
+            def break_down() -> None:
+                raise RuntimeError("planted")
+
+            app.call_later(break_down)
+            await pilot.pause()
+    assert [(unsent.subject, unsent.text) for unsent in kept(app)] == [("Precious", "words\n")]
+
+
+async def test_quitting_keeps_what_was_typed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = app_on(root)
+    async with running(app) as pilot:
+        await press(pilot, "c")
+        monkeypatch.setattr(Compose, "_keep", lambda self: None)
+        app.screen.query_one("#subject", Input).value = "Precious"
+        await settled(pilot)
+        type_ahead(pilot, "ctrl+q")
+        await settled(pilot)
+        assert [unsent.subject for unsent in kept(app)] == ["Precious"]
+
+
+async def test_the_editor_changes_the_text(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\necho "from the editor" >> "$1"\n')
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(editor))
+    from contextlib import nullcontext
+
+    app = app_on(root)
+    monkeypatch.setattr(app, "suspend", nullcontext)
+    async with running(app) as pilot:
+        await press(pilot, "c", "f7")
+        assert "from the editor" in app.screen.query_one("#text", TextArea).text
+
+
+def test_a_draft_is_read_as_it_was_written(tmp_path: Path) -> None:
+    from mail.compose import Enclosure
+    from mail.headers import Address
+
+    unsent = Unsent(
+        to='"Doe, John" <john@example.org>, half@',
+        bcc="Čapek <c@example.org>",
+        subject="Grüße " * 60,
+        text="first\n\nlast öä\n",
+        enclosures=(Enclosure(Path("/tmp/ä b.txt")), Enclosure(Path("/x.eml"), 2, "p.jpg")),
+        in_reply_to="a@b",
+        references=("x@y", "a@b"),
+        answers="a@b",
+    )
+    place = tmp_path / "draft"
+    place.write_bytes(drafts.write(unsent, Address("", "alice@village.example"), "d@village.example", 1e9))
+    assert drafts.read(place) == unsent
+
+
+def test_a_draft_of_another_program_is_read_from_its_header(tmp_path: Path) -> None:
+    place = tmp_path / "draft"
+    place.write_bytes(b"To: bob@example.org\nSubject: Hi\nX-P2pmail-Draft: !!nonsense\n\nText\n")
+    unsent = drafts.read(place)
+    assert (unsent.to, unsent.subject, unsent.text) == ("bob@example.org", "Hi", "Text\n")
