@@ -28,18 +28,17 @@ class PathSuggester(Suggester):
 
 def completed(typed: str) -> str | None:
     """`typed` with the rest of the first name that fits, folders with a slash; None when there is none."""
-    folder, _, start = typed.rpartition("/")
-    place = Path(os.path.expanduser(f"{folder}/" if folder or typed.startswith("/") else "."))  # noqa: PTH111
-    try:
-        with os.scandir(place) as items:
-            fitting = [
-                item for item in items if item.name.startswith(start) and item.name[0] not in (".", start or ".")
-            ]
-            fitting += [item for item in os.scandir(place) if start and item.name.startswith(start)]
-            names = sorted(f"{item.name}/" if item.is_dir() else item.name for item in fitting)
-    except OSError:
+    folder, slash, start = typed.rpartition("/")
+    if not start:
         return None
-    return f"{typed[: len(typed) - len(start)]}{names[0]}" if names and start else None
+    try:
+        with os.scandir(Path(folder + slash or ".").expanduser()) as items:
+            fitting = sorted(
+                f"{item.name}/" if item.is_dir() else item.name for item in items if item.name.startswith(start)
+            )
+    except (OSError, RuntimeError):
+        return None
+    return f"{folder}{slash}{fitting[0]}" if fitting else None
 
 
 class Prompt(ModalScreen[str | None]):
