@@ -1,4 +1,4 @@
-"""A program in a terminal of its own, in tmux: keys go in, the screen's text comes out. For readers of mail, ours too."""
+"""A program in a terminal of its own, in tmux: keys go in, the screen's text comes out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from types import TracebackType
 from tests.programs import need_program
 from tests.real.programs import GivenUp, environment, until
 
+WITHIN = 60.0
+"""Seconds until a screen that doesn't come is given up."""
 ENDED = "[it ended with "
 
 
@@ -53,14 +55,16 @@ class Terminal:
             return screen if re.search(pattern, screen, re.MULTILINE) else None
 
         try:
-            return until(look, f"{pattern!r} on the screen")
+            return until(look, f"{pattern!r} on the screen", WITHIN)
         except GivenUp as error:
             raise GivenUp(f"{error}; there is\n{self.screen}") from None
 
     def shows_not(self, pattern: str) -> None:
         """Wait until the screen no longer has this. Raises GivenUp."""
         try:
-            until(lambda: not re.search(pattern, self.screen, re.MULTILINE), f"{pattern!r} gone from the screen")
+            until(
+                lambda: not re.search(pattern, self.screen, re.MULTILINE), f"{pattern!r} gone from the screen", WITHIN
+            )
         except GivenUp as error:
             raise GivenUp(f"{error}; there is\n{self.screen}") from None
 
@@ -68,7 +72,7 @@ class Terminal:
         """Press keys, in tmux's names for them: "Enter", "C-q", "j"."""
         self._do("send-keys", *keys)
 
-    def type(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Type text as it is."""
         self._do("send-keys", "-l", text)
 
