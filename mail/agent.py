@@ -25,7 +25,7 @@ from mail.peer import open_client, open_system_node, read_network_file
 from mail.probes import Probes
 from mail.receiving import Reader, Receiving
 from mail.sending import Sending
-from overlay.certificates import TrustStore
+from overlay.certificates import CertificateError, TrustStore
 from overlay.errors import OverlayError, Unreachable
 from overlay.network import Network
 from overlay.node import Node
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 PUBLISH_EVERY = 86400.0
 """Seconds between publications of our card, so that nodes that came meanwhile have it too."""
 REVOCATIONS_EVERY = 3600.0
+REVOCATIONS_FACT = "revocations"
 SHORTEST_PAUSE = 0.2
 LONGEST_PAUSE = 60.0
 RETRY = 10.0
@@ -74,6 +75,10 @@ class Agent:
             self._opened = opened.pop_all()
         assert node.trust is not None
         self._trust: TrustStore = node.trust
+        self._revocations_learnt = float("-inf")
+        kept = self.state.fact(REVOCATIONS_FACT)
+        with suppress(CertificateError):  # of another authority, when the profile changed its network
+            self._trust.accept_revocations(kept or b"", now())
         self.probes = Probes(self.state, node.network.k, profile.config.target)
         self.overlay = Overlay(node, lambda: self.probes.k)
         self.directory = Directory(self.overlay, self._trust, now)
@@ -151,6 +156,7 @@ class Agent:
 
         Raises Unreachable when nobody answers, DatabaseError: each when the other half is done.
         """
+        await self._learn_revocations()
         sent, filed = await asyncio.gather(
             self._sending.run(everything=everything),
             self._receiving.run(everything=everything),
@@ -164,6 +170,7 @@ class Agent:
 
     async def send(self) -> None:
         """Try to send everything that waits; what fails is in the outbox, with its reason."""
+        await self._learn_revocations()
         await self._sending.run(everything=True)
 
     async def publish_card(self) -> None:
@@ -239,11 +246,13 @@ class Agent:
         return words
 
     async def _send_due(self) -> float:
+        await self._learn_revocations()
         await self._sending.run()
         due = await asyncio.to_thread(self.outbox.next_due)
         return LONGEST_PAUSE if due is None else min(max(due - self._now(), SHORTEST_PAUSE), LONGEST_PAUSE)
 
     async def _collect(self) -> float:
+        await self._learn_revocations()
         await self._receiving.run()
         return self.profile.config.poll
 
@@ -252,8 +261,19 @@ class Agent:
         return PUBLISH_EVERY
 
     async def _revocations(self) -> float:
-        await self.overlay.refresh_revocations()
+        await self._learn_revocations()
         return REVOCATIONS_EVERY
+
+    async def _learn_revocations(self) -> None:
+        """Know who was revoked before anybody is written to or believed; the list is kept for the next start."""
+        if self._now() - self._revocations_learnt < REVOCATIONS_EVERY:
+            return
+        known = self._trust.revocations()
+        await self.overlay.refresh_revocations()
+        self._revocations_learnt = self._now()
+        newest = self._trust.revocations()
+        if newest is not None and newest != known:
+            await asyncio.to_thread(self.state.keep_fact, REVOCATIONS_FACT, newest)
 
 
 async def node_status(node: Node, known: Availability | None, k: int, quota: int) -> NodeStatus:

@@ -139,6 +139,7 @@ class _Joining:
         self._request = pending.request
         self._now = now
         self._tell = tell
+        self._told = False
         self._root = b""
         self._trust: TrustStore | None = None
 
@@ -176,7 +177,9 @@ class _Joining:
 
     async def _find_authority(self, overlay: Overlay) -> TrustStore:
         fingerprint = self._invite.fingerprint
-        self._tell(f"Looking for the network {self._invite.network.name}.")
+        if not self._told:
+            self._told = True
+            self._tell(f"Looking for the network {self._invite.network.name}.")
         root = await overlay.fetch(Kind.BODY, root_key(fingerprint), digest=bytes.fromhex(fingerprint))
         self._root = check_root(root, fingerprint)
         overlay.node.trust = trust = TrustStore([self._root])

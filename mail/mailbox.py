@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mail.message import Message
     from storage.index_update import Changes
     from storage.outbox import Entry as Letter
-    from storage.outbox import Outbox
+    from storage.outbox import Outbox, Recipient
 
 T = TypeVar("T")
 
@@ -40,9 +40,11 @@ __all__ = [
     "TRASH",
     "Counts",
     "IndexUnavailable",
+    "Letter",
     "Mailbox",
     "MailboxError",
     "Profile",
+    "Recipient",
     "Row",
     "SearchError",
     "Suspect",

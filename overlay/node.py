@@ -314,7 +314,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         assert self.service is not None
         identity = self._tls or make_identity(self.now())
         limits = Limits(loopback_free=self.network.private_addresses)
-        door = BulkDoor(self.service, self.protocol.tokens, identity, self.closest, self.located, limits)
+        door = BulkDoor(self.service, self.protocol.tokens, identity, self.protocol.lookup, self._known_place, limits)
         await door.start(interface, self.port)
         self._door = door
         self.protocol.bulk_port, self.protocol.fingerprint = self.port, identity.fingerprint
@@ -328,8 +328,14 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self.port = 0
 
     def _own_ip(self) -> str:
-        """The address to call this node by; one that listens everywhere is called over loopback."""
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.ip, self.ip)  # noqa: S104
+        """The address to call this node by: one that listens everywhere learns it from others, else it is loopback."""
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.ip)  # noqa: S104
+        return self.ip if everywhere is None else self.protocol.seen_as or everywhere
+
+    def _known_place(self) -> Located | None:
+        """This node for strangers' lists, or None while it doesn't know where they can reach it."""
+        everywhere = self.ip in ("0.0.0.0", "::")  # noqa: S104
+        return None if everywhere and self.protocol.seen_as is None else self.located()
 
     async def _maintain(self, membership: Membership) -> None:
         """Keep the table true, the state saved and the store tidy, until cancelled."""

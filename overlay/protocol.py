@@ -7,7 +7,7 @@ come as typed messages (overlay/messages.py), and those that store go to the ser
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 
 from kademlia.protocol import KademliaProtocol
@@ -27,6 +27,8 @@ from overlay.tokens import Tokens
 SUSPECTED = 30.0
 """Seconds for which a contact that stayed silent is asked without being waited for."""
 SUSPECTS = 4096
+OPINIONS = 16
+"""Different addresses at which others say that they see us, at the most."""
 VERIFYING = 64
 """Strangers pinged at once, to learn whether they answer; more are passed over, they will write again."""
 
@@ -57,6 +59,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         self.fingerprint = b""
         self._suspects: OrderedDict[Contact, float] = OrderedDict()
         self._verifying: set[bytes] = set()
+        self._seen_as: Counter[str] = Counter()
 
     # Answering
 
@@ -167,7 +170,16 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
             return None
         if not isinstance(answer, messages.Pong):
             return None
-        return _seen(answer)
+        seen = _seen(answer)
+        if seen is not None and (seen[0] in self._seen_as or len(self._seen_as) < OPINIONS):
+            self._seen_as[seen[0]] += 1
+        return seen
+
+    @property
+    def seen_as(self) -> str | None:
+        """The IP address at which others see this node, when at least two agree (one can lie)."""
+        (ip, votes), *_ = self._seen_as.most_common(1) or [("", 0)]
+        return ip if votes >= 2 else None
 
     async def ping_stalest(self) -> None:
         """Ask the contact that has been quiet for longest whether it is there."""

@@ -41,7 +41,13 @@ def parser() -> Parser:
         return made
 
     join = command("join", "user:join_", "make keys, get the certificate, publish the card")
-    join.add_argument("invite", metavar="INVITE", nargs="+", help="the line that begins with p2pmail:")
+    join.add_argument("invite", metavar="INVITE", nargs="*", help="the line that begins with p2pmail:")
+    offline = join.add_argument_group("without a network", "see `p2pmail authority issue`")
+    offline.add_argument("--request", type=Path, metavar="FILE", help="write a request for ADDRESS (in INVITE's place)")
+    offline.add_argument("--certificate", type=Path, metavar="FILE", help="what the authority issued for it")
+    offline.add_argument(
+        "--network", type=Path, metavar="FILE", help="the authority's network file, with --certificate"
+    )
     send = command("send", "user:send", "send a message (RFC 5322) from standard input")
     send.add_argument("-t", dest="from_headers", action="store_true", help="take recipients from To, Cc and Bcc")
     send.add_argument("-i", "-oi", action="store_true", help="accepted, as sendmail does; changes nothing")

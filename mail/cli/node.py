@@ -55,6 +55,7 @@ async def _serve(args: argparse.Namespace) -> int:
         watching = asyncio.create_task(_watch_revocations(overlay))
         try:
             await control.start()
+            logging.getLogger(__name__).info("others join at %s", node.place)
             print(f"listening on {host_port(node.ip, node.port)}", flush=True)
             await stop_requested()
         finally:

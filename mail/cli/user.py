@@ -15,7 +15,7 @@ from contextlib import suppress
 from mail import plain
 from mail.accepting import accept
 from mail.agent import Agent, program_version, status_document
-from mail.cli.errors import CONFIGURATION, DATA, OK, TEMPORARY, UNAVAILABLE, CommandError, words
+from mail.cli.errors import CONFIGURATION, DATA, OK, TEMPORARY, UNAVAILABLE, USAGE, CommandError, words
 from mail.cli.local import existing
 from mail.cli.passphrase import existing_passphrase, new_passphrase
 from mail.cli.running import run_loop, stop_requested
@@ -24,6 +24,7 @@ from mail.enrolling import join, resume
 from mail.events import Event, NodeStatus, Trouble
 from mail.headers import addresses
 from mail.identity import Identity
+from mail.offline import take_certificate, write_request
 from mail.peer import stored_node_id
 from mail.submission import Submission, read_submission
 from overlay.address import AddressError, normalise_address
@@ -44,10 +45,20 @@ RESUME_WAIT = 10.0
 
 
 def join_(args: argparse.Namespace, profile: Profile) -> int:
-    """`p2pmail join INVITE`."""
+    """`p2pmail join INVITE`, or by files: `--request FILE ADDRESS`, then `--certificate FILE --network FILE`."""
+    text = " ".join(args.invite)
+    by_certificate = args.certificate is not None and args.network is not None
+    if not text and not by_certificate:
+        raise CommandError(USAGE, "Name an invite (or an address with --request, or --certificate and --network).")
     passphrase = new_passphrase(args, profile)
-    invite = " ".join(args.invite)
-    address = run_loop(join(profile, invite, passphrase, wait=JOIN_WAIT, tell=_say))
+    if by_certificate:
+        print(f"joined as {take_certificate(profile, args.network, args.certificate, passphrase)}")
+        return OK
+    if args.request is not None:
+        write_request(profile, text, args.request, passphrase)
+        print(f"request for {text}: {args.request}")
+        return OK
+    address = run_loop(join(profile, text, passphrase, wait=JOIN_WAIT, tell=_say))
     print(f"joined as {address}")
     return OK
 
@@ -151,7 +162,7 @@ def _report(outbox: Outbox, message_id: str) -> None:
     for recipient in entry.recipients if entry else ():
         if recipient.state in (State.QUEUED, State.FAILED):
             later = "" if recipient.settled else "; it is in the outbox and will be tried again"
-            _say(f"{recipient.address}: {recipient.reason or 'not sent yet'}{later}")
+            _say(f"{recipient.address}: {(recipient.reason or 'not sent yet').rstrip('.')}{later}")
 
 
 async def _sync(profile: Profile, identity: Identity) -> int:
