@@ -236,6 +236,7 @@ class MailScreen(MailActions):
         self.folder = folder
         self.query_one(FolderList).choose(folder)
         self.close_reader()
+        self.refresh_bindings()
         if folder == OUTBOX:
             self.messages.notice = "Enter shows how far each letter has come."
             self.messages.show(OUTBOX, array("q"))

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 LAYOUTS = ("", "-force-below", "-force-beside", "-force-over")
 
+ONLY_IN_QUARANTINE = frozenset({"release"})
+NOT_IN_QUARANTINE = frozenset({"reply", "reply_all", "forward", "archive", "move", "spam"})
+
 
 class MailActions(Screen[None]):
     """The half of the main screen that changes things."""
@@ -40,6 +43,11 @@ class MailActions(Screen[None]):
     words: str
     opened: Row | None
     content: Mail | Suspect | None
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """In Quarantine a message is released or deleted, and nothing else; elsewhere nothing is released."""
+        quarantined = self.folder == QUARANTINE and not self.words
+        return action not in (NOT_IN_QUARANTINE if quarantined else ONLY_IN_QUARANTINE)
 
     # -- parts
 

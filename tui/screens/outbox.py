@@ -24,7 +24,10 @@ from tui.widgets.lines import Lines
 from tui.widgets.title_line import TitleLine
 
 if TYPE_CHECKING:
-    from storage.outbox import Entry
+    from mail.mailbox import Letter, Recipient
+
+WIDE = 100
+"""Cells from which a recipient's line has room for what its state means."""
 
 MEANING = {
     "queued": "waits here; no node has it yet",
@@ -45,12 +48,12 @@ class Letters(Lines):
 
     def __init__(self, now: Callable[[], float]) -> None:
         super().__init__(id="letters")
-        self.letters: Sequence[Entry] | None = None
+        self.letters: Sequence[Letter] | None = None
         self.selected: str | None = None
         self._shown: list[tuple[str, list[Piece]]] = []
         self._now = now
 
-    def show(self, letters: Sequence[Entry]) -> None:
+    def show(self, letters: Sequence[Letter]) -> None:
         """Show these; the selection stays with its letter."""
         self.letters = letters
         if self.selected not in [letter.message_id for letter in letters]:
@@ -93,32 +96,32 @@ class Letters(Lines):
             head: list[Piece] = [(f" {fit(subject, width - 16)}", "subject"), (f" {date:>13} ", "dim")]
             self._shown.append((letter.message_id, head))
             for recipient in letter.recipients:
-                self._shown.append((letter.message_id, self._recipient(letter, recipient, width)))
+                self._shown += [(letter.message_id, line) for line in self._recipient(letter, recipient, width)]
             self._shown.append(("", []))
         if self.letters is not None and not self.letters:
             self._shown = [("", [("  Nothing was sent yet. c writes a letter.", "dim")])]
         self.lines_changed()
 
-    def _recipient(self, letter: Entry, recipient: object, width: int) -> list[Piece]:
-        from storage.outbox import Recipient
-
-        assert isinstance(recipient, Recipient)
+    def _recipient(self, letter: Letter, recipient: Recipient, width: int) -> list[list[Piece]]:
         state = str(recipient.state)
         style = {"collected": "good", "failed": "bad", "expired": "bad"}.get(state, "waiting")
         copies = "bodies {}/{}  notices {}/{}".format(*recipient.bodies, *recipient.notifications)
+        if not any((*recipient.bodies, *recipient.notifications)):
+            copies = ""
         more = plain.line(recipient.reason) or MEANING[state]
         if state == "queued" and letter.next_attempt > self._now():
             more += f"; next try in {_span(letter.next_attempt - self._now())}"
-        who = max(16, min(34, width - 60))
-        text: list[Piece] = [
+        wide = width >= WIDE
+        who = 32 if wide else max(16, width - 46)
+        line: list[Piece] = [
             (f"   {SIGNS[state]} {state:<10}", style),
             (fit(plain.line(recipient.address), who) + "  ", "plain"),
             (f"{copies:<28}", "dim"),
         ]
-        used = 5 + 10 + who + 2 + 28
-        if width - used > 12:
-            text.append((fit(more, width - used - 1), "dim"))
-        return text
+        if wide:
+            return [[*line, (fit(more, width - who - 46), "dim")]]
+        # In a narrow window the reason has a line of its own; what is as it should be needs none.
+        return [line] if state in ("collected", "stored") else [line, [(" " * 15 + fit(more, width - 16), "dim")]]
 
 
 class OutboxScreen(Screen[None]):
@@ -130,7 +133,7 @@ class OutboxScreen(Screen[None]):
     class Loaded(Message):
         """The outbox was read."""
 
-        def __init__(self, letters: Sequence[Entry]) -> None:
+        def __init__(self, letters: Sequence[Letter]) -> None:
             super().__init__()
             self.letters = letters
 

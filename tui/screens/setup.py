@@ -9,8 +9,10 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Button, ContentSwitcher, Input, Label, Static
+from textual.widgets import Button, ContentSwitcher, Input, Label, OptionList, Static
+from textual.widgets.option_list import Option
 
 from mail.events import Progress, Trouble
 from tui.background import explain
@@ -24,6 +26,11 @@ WELCOME = (
     "Mail without a server: letters are sealed on your computer, kept in copies by the computers of your community "
     "until the recipient collects them, and then deleted."
 )
+WAYS = (
+    (1, "try", "Try it", "a private network on this machine; nothing is kept"),
+    (2, "invite", "Paste an invite", "you were sent a line to join with"),
+    (3, "found", "Found a network", "be the first, and invite the others"),
+)
 
 
 class Setup(Screen[None]):
@@ -33,12 +40,12 @@ class Setup(Screen[None]):
         Binding("1,t", "go('try')", "try it", show=False),
         Binding("2,i", "go('invite')", "invite", show=False),
         Binding("3,f", "go('found')", "found", show=False),
-        Binding("down,j", "app.focus_next", show=False),
-        Binding("up,k", "app.focus_previous", show=False),
+        Binding("down", "app.focus_next", show=False),
+        Binding("up", "app.focus_previous", show=False),
         Binding("escape", "back", "back", key_display="Esc"),
         Binding("ctrl+q", "app.quit", "leave"),
     ]
-    AUTO_FOCUS = "#try"
+    AUTO_FOCUS = "#ways"
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -59,13 +66,7 @@ class Setup(Screen[None]):
             yield Static("p2pmail", id="setup-title")
             yield Static(WELCOME, id="setup-welcome")
             with ContentSwitcher(initial="ways"):
-                with Vertical(id="ways"):
-                    yield Button("1  Try it", id="try", compact=True)
-                    yield Label("a private network on this machine; nothing is kept", classes="way")
-                    yield Button("2  Paste an invite", id="invite", compact=True)
-                    yield Label("somebody sent you a line that begins with p2pmail", classes="way")
-                    yield Button("3  Found a network", id="found", compact=True)
-                    yield Label("be the first; invite the others", classes="way")
+                yield OptionList(*(_way(*way) for way in WAYS), id="ways")
                 with Vertical(id="invite-form", classes="form"):
                     yield Label("Invite (one line)")
                     yield Input(id="invite-line", compact=True, select_on_focus=False)
@@ -84,13 +85,15 @@ class Setup(Screen[None]):
                         yield Button("Back", classes="back", compact=True)
             yield Static("", id="setup-said", markup=False)
 
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """A way."""
+        self.action_go(event.option_id or "")
+
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        """A way, or a form's end."""
+        """A form's end."""
         if self._working:
             return
         match event.button.id:
-            case "try" | "invite" | "found":
-                self.action_go(event.button.id)
             case "join-now":
                 self._join()
             case "found-now":
@@ -127,7 +130,7 @@ class Setup(Screen[None]):
         if switcher.current != "ways":
             switcher.current = "ways"
             self._say("")
-            self.query_one("#try").focus()
+            self.query_one("#ways").focus()
         elif len(self.app.screen_stack) > 2:
             self.dismiss(None)
 
@@ -196,6 +199,10 @@ class Setup(Screen[None]):
 
     def _say(self, text: str) -> None:
         self.query_one("#setup-said", Static).update(text)
+
+
+def _way(number: int, id: str, title: str, text: str) -> Option:  # noqa: A002
+    return Option(Content.assemble((f"{number}  {title}\n", "bold"), (f"   {text}\n", "dim")), id=id)
 
 
 def _passphrase(form: str) -> ComposeResult:

@@ -6,12 +6,15 @@ from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 from textual.app import RenderResult
+from textual.binding import Binding
 from textual.widget import Widget
 
 from tui.actions import ACTIONS, Context
 
+GAP = 2
+ANYWHERE = 1000
 _ORDER = {
-    f"{action.context.name.lower()}.{action.id}": place + 1000 * (action.context is Context.ANYWHERE)
+    f"{action.context.name.lower()}.{action.id}": place + ANYWHERE * (action.context is Context.ANYWHERE)
     for place, action in enumerate(ACTIONS)
 }
 """As in the registry, but what can be done anywhere comes last."""
@@ -26,22 +29,34 @@ class HintLine(Widget):
 
     def render(self) -> RenderResult:
         """The line."""
+        active = [item.binding for item in self.screen.active_bindings.values() if item.binding.show and item.enabled]
+        hints = {binding.action: binding for binding in sorted(active, key=_rank)}
+        room = self.content_size.width
+        # What can be done anywhere, help above all, stays in sight: the others share what is left.
+        always = [binding for binding in hints.values() if _rank(binding) >= ANYWHERE]
+        left = room - sum(map(_length, always))
         line = Text(no_wrap=True, end="")
-        used = 0
-        seen: set[str] = set()
-        active = [item for item in self.screen.active_bindings.values() if item.binding.show and item.enabled]
-        for item in sorted(active, key=lambda item: _ORDER.get(item.binding.id or "", 0)):
-            binding = item.binding
-            if binding.action in seen:
+        for binding in hints.values():
+            if binding not in always:
+                left -= _length(binding)
+                if left < 0:
+                    continue
+            elif cell_len(line.plain) + _length(binding) > room + GAP:
                 continue
-            seen.add(binding.action)
-            key = binding.key_display or binding.key
-            length = cell_len(key) + cell_len(binding.description) + 3
-            if used + length > self.size.width:
-                continue
-            used += length
             if line:
-                line.append("  ")
-            line.append(key, "bold")
+                line.append(" " * GAP)
+            line.append(_key(binding), "bold")
             line.append(f" {binding.description}", Style(meta={"@click": f"app.simulate_key('{binding.key}')"}))
         return line
+
+
+def _rank(binding: Binding) -> int:
+    return _ORDER.get(binding.id or "", 0)
+
+
+def _key(binding: Binding) -> str:
+    return binding.key_display or binding.key
+
+
+def _length(binding: Binding) -> int:
+    return cell_len(_key(binding)) + 1 + cell_len(binding.description) + GAP
