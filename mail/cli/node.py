@@ -8,11 +8,11 @@ import logging
 import sys
 
 from mail.agent import node_status, status_document
-from mail.cli.errors import CONFIGURATION, OK, CommandError, exit_code, words
+from mail.cli.errors import CONFIGURATION, OK, SOFTWARE, USAGE, CommandError, exit_code, words
 from mail.cli.running import run_loop, stop_requested
 from mail.control import ControlServer
 from mail.peer import open_system_node, read_network_file
-from overlay.contact import host_port
+from overlay.contact import host_port, parse_host_port, parse_join
 from overlay.overlay import Overlay
 from storage.profile import Profile
 
@@ -26,13 +26,24 @@ def run(args: argparse.Namespace) -> int:
         return run_loop(_serve(args))
     except Exception as error:
         code = exit_code(error)
-        if code is None:
-            raise
         print(f"p2pmail-tui: {words(error)}", file=sys.stderr)
+        if code is None:
+            print(
+                f"p2pmail-tui: this is a fault of p2pmail ({type(error).__name__}); please report it", file=sys.stderr
+            )
+            logging.getLogger(__name__).debug("the fault", exc_info=True)
+            return SOFTWARE
         return code
 
 
 async def _serve(args: argparse.Namespace) -> int:
+    try:
+        if args.listen:
+            parse_host_port(args.listen)
+        for place in args.join:
+            parse_join(place)
+    except ValueError as error:
+        raise CommandError(USAGE, f"{error}.") from error
     profile = Profile(args.profile)
     source = args.network or profile.network_file
     network = read_network_file(source)
@@ -55,9 +66,11 @@ async def _serve(args: argparse.Namespace) -> int:
         watching = asyncio.create_task(_watch_revocations(overlay))
         try:
             await control.start()
+            stopping = asyncio.create_task(stop_requested())
+            await asyncio.sleep(0)  # it hears signals before anybody is told that it is ready
             logging.getLogger(__name__).info("others join at %s", node.place)
             print(f"listening on {host_port(node.ip, node.port)}", flush=True)
-            await stop_requested()
+            await stopping
         finally:
             watching.cancel()
             await control.close()

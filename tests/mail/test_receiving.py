@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -264,26 +265,31 @@ async def test_a_long_message_comes_with_progress_and_in_little_memory(world: Wo
     assert steps[-1].done == steps[-1].total
 
 
-async def test_collecting_that_is_cancelled_while_it_files_is_finished_later_and_once(
-    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+async def test_collecting_that_is_cancelled_while_it_files_ends_when_that_is_done(
+    alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice.write(bob)
     await alice.send()
     loop = asyncio.get_running_loop()
     real = bob.filing.file
-    begun = asyncio.Event()
-    running: list[asyncio.Task[int]] = []
+    begun, may_go_on = asyncio.Event(), threading.Event()
 
     def file(hash_: bytes, spooled: Path, notification: Notification) -> str:
         loop.call_soon_threadsafe(begun.set)
-        loop.call_soon_threadsafe(running[0].cancel)
+        may_go_on.wait(30)
         return real(hash_, spooled, notification)
 
     monkeypatch.setattr(bob.filing, "file", file)
-    running.append(asyncio.create_task(bob.collect()))
+    collecting = asyncio.create_task(bob.collect())
+    await begun.wait()
+    collecting.cancel()
+    for _ in range(3):
+        await asyncio.to_thread(lambda: None)
+    assert not collecting.done()
+    may_go_on.set()
     with pytest.raises(asyncio.CancelledError):
-        await running[0]
-    assert begun.is_set()
+        await collecting
+    assert len(bob.everywhere()) == 1
     bob.restart()
     await bob.collect()
     assert len(bob.everywhere()) == 1

@@ -11,8 +11,9 @@ from mail import sealing
 from mail.events import OutboxChanged, Progress
 from mail.submission import read_submission
 from overlay.ids import CARD_SALT, Kind, deleter_hash
+from overlay.overlay import Outcome
 from storage.database import DatabaseError
-from storage.outbox import State
+from storage.outbox import Entry, State
 from tests.mail.desks import Desk, World, body_at, letter, noise
 from tests.mail.fakes import FailAt, nothing
 
@@ -155,11 +156,51 @@ async def test_copies_that_are_missing_are_made_up_for(world: World, alice: Desk
     assert alice.copy(bob).bodies == alice.copy(bob).notifications == (3, 3)
 
 
-async def test_a_letter_is_attempted_once_at_a_time(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_letter_is_attempted_once_at_a_time(
+    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, within = alice.sending._attempt, 0
+
+    async def attempt(entry: Entry) -> None:
+        nonlocal within
+        within += 1
+        assert within == 1
+        await real(entry)
+        within -= 1
+
+    monkeypatch.setattr(alice.sending, "_attempt", attempt)
     alice.write(bob)
     await asyncio.gather(alice.send(), alice.send(), alice.sending.run())
-    assert len(world.overlay.inbox(bob.inbox_key)) == 1
-    assert len({d for node in world.nodes for d in node.objects.get((Kind.BODY, body_at()), {})}) == 1
+    assert world.overlay.calls.count("append_inbox") == 1
+    assert alice.entry().attempts == 2
+
+
+async def test_two_regular_runs_attempt_a_letter_once(alice: Desk, bob: Desk) -> None:
+    alice.write(bob)
+    await asyncio.gather(alice.sending.run(), alice.sending.run())
+    assert alice.entry().attempts == 1
+
+
+async def test_a_send_that_is_cancelled_leaves_no_upload_running(world: World, alice: Desk, bob: Desk) -> None:
+    alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", noise(3 * MEGABYTE)))
+    uploading = asyncio.Event()
+
+    async def store(*_: object, **__: object) -> Outcome:
+        uploading.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    tasks = asyncio.all_tasks()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.overlay, "store", store)
+        sending = asyncio.create_task(alice.send())
+        await uploading.wait()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+    assert asyncio.all_tasks() == tasks
+    await alice.send()
+    assert await bob.collect() == 1
 
 
 async def test_a_message_file_that_was_changed_is_not_sent_under_the_same_name(
