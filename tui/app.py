@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import signal
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -24,6 +23,7 @@ from mail.mailbox import Row
 from tui.actions import Context, bindings
 from tui.background import Failed
 from tui.columns import person
+from tui.ending import listen
 from tui.messages import Heard
 from tui.pauses import Pauses, after
 from tui.ports import DemoPort, Options, Services
@@ -96,10 +96,7 @@ class MailApp(App[None]):
 
     def on_mount(self) -> None:
         """The mail first; the agent starts when the first list stands."""
-        with suppress(NotImplementedError, RuntimeError):
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                loop.add_signal_handler(number, self._told_to_stop)
+        listen(self.keep_unsent, lambda: self.session, self._told_to_stop)
         if self._demo:
             self.try_it()
         elif self.session.new:

@@ -73,16 +73,20 @@ class Session:
         await self.agent.start(passphrase)
         self.started = True
 
+    async def stop_agent(self) -> None:
+        """In good order, or not at all when it takes too long: what is in the outbox is on disk in any case."""
+        if self.agent is not None and self.started:
+            self.started = False
+            with suppress(Exception):
+                await asyncio.wait_for(self.agent.stop(), STOP_WITHIN)
+
     async def close(self) -> None:
         """Finish the changes asked for, stop the agent, let go of everything."""
         await self.changes.finish()
         if self.unsubscribe is not None:
             self.unsubscribe()
             self.unsubscribe = None
-        if self.agent is not None and self.started:
-            with suppress(Exception):  # leaving: what is in the outbox is on disk whatever happens here
-                await asyncio.wait_for(self.agent.stop(), STOP_WITHIN)
-            self.started = False
+        await self.stop_agent()
         await asyncio.to_thread(self.mailbox.close)
         if self.demo is not None:
             await asyncio.to_thread(self.demo.close)

@@ -1,0 +1,43 @@
+"""When the terminal goes away (the window is closed, the connection breaks) or somebody says stop.
+
+Without a terminal nothing can be drawn, and what tries waits for ever: so what is being written is kept, the agent is
+stopped in good order, and the process ends, all without the screen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+
+from tui.session import Session
+
+HUNG_UP = 128 + signal.SIGHUP
+
+
+def listen(keep_unsent: Callable[[], None], session: Callable[[], Session], leave: Callable[[], None]) -> None:
+    """Handle SIGTERM (`leave`, as if the user did) and SIGHUP. For the main thread, with its loop running."""
+
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        # A handler of the interpreter, not of the loop: the loop may be waiting for the dead terminal already.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with suppress(Exception):
+            keep_unsent()
+        threading.Thread(target=_end, args=(session(),), name="ending").start()
+
+    with suppress(ValueError, NotImplementedError):  # not in the main thread: a test, or somebody's own program
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
+        signal.signal(signal.SIGHUP, hang_up)
+
+
+def _end(session: Session) -> None:
+    with suppress(Exception):
+        asyncio.run(session.stop_agent())
+    if session.demo is not None:
+        with suppress(Exception):
+            session.demo.close()
+    os._exit(HUNG_UP)
