@@ -1,7 +1,7 @@
 """The peer for lookups: the `kademlia` package as it ships, as many nodes, the same k, in the same run.
 
 Answers are compared with the truth (all node ids are known here). Only the peer is measured here; ours stands in
-bench_overlay.py, which calls `measure` for the peer's side of its table.
+bench_lookup.py, which calls `measure` for the peer's side of its table.
 """
 
 from __future__ import annotations
