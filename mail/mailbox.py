@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from mail.opened import MailboxError, OpenFiles
 from mail.undo import Change, History, Step
-from storage.folders import QUARANTINE, STANDARD, Counts, Entry
-from storage.index import Index, IndexUnavailable, Row
+from storage.folders import QUARANTINE, STANDARD, Counts
+from storage.index import IndexUnavailable, Row
 from storage.profile import Profile
 from storage.search import SearchError
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from mail.message import Message
     from storage.index_update import Changes
     from storage.outbox import Entry as Letter
-    from storage.outbox import Outbox, Recipient
+    from storage.outbox import Recipient
 
 T = TypeVar("T")
 
@@ -61,10 +62,6 @@ FIRST_RESULTS = 200
 """Results of a search that are handed out before the rest is looked for."""
 
 
-class MailboxError(Exception):
-    """It can't be done with this message; says why, and what was kept."""
-
-
 @dataclass(frozen=True, slots=True)
 class Suspect:
     """All that is shown of a message in Quarantine: why it is there, and its header."""
@@ -74,28 +71,14 @@ class Suspect:
     size: int
 
 
-class Mailbox:
+class Mailbox(OpenFiles):
     """One user's mail on disk. Opens nothing before it is used."""
 
     def __init__(self, profile: Profile, *, now: Callable[[], float] = time.time) -> None:
-        self.profile = profile
-        self._now = now
-        self._files = profile.folders()
+        super().__init__(profile, now=now)
         self._history = History()
         self._changing = threading.RLock()
         """One change at a time, so that undo takes back what the user saw happen last."""
-        self._opening = threading.Lock()
-        self._opened_index: Index | None = None
-        self._opened_outbox: Outbox | None = None
-
-    def close(self) -> None:
-        """Let go of the files; the next call opens them again."""
-        with self._opening:
-            if self._opened_index is not None:
-                self._opened_index.close()
-            if self._opened_outbox is not None:
-                self._opened_outbox.close()
-            self._opened_index = self._opened_outbox = None
 
     # -- looking
 
@@ -156,13 +139,6 @@ class Mailbox:
         if row.folder == QUARANTINE:
             raise MailboxError("This message is in Quarantine and isn't opened.")
         return self._reading(row, read)
-
-    def path(self, row: Row) -> Path:
-        """Where the message lies at this moment. Raises MailboxError when it is gone."""
-        path = self._files.path(row.folder, row.unique, row.flags)
-        if path is None:
-            raise MailboxError("This message is gone: another program moved or deleted it.")
-        return path
 
     def save_attachment(self, row: Row, index: int, target: Path) -> Path:
         """Save one attachment; see mail.attachments.save_attachment. Raises MailboxError, AttachmentError, OSError."""
@@ -286,6 +262,8 @@ class Mailbox:
 
     def hold(self, row: Row) -> Path:
         """The message under a name that stays while a letter that passes it on is being written."""
+        if row.folder == QUARANTINE:
+            raise MailboxError("This message is in Quarantine and isn't passed on.")
         place = self.profile.spool / f"forward-{row.unique}.eml"
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -345,43 +323,6 @@ class Mailbox:
             outbox.forget(message_id)
 
     # -- inside
-
-    @property
-    def _index(self) -> Index:
-        with self._opening:
-            if self._opened_index is None:
-                if not self.profile.exists:
-                    self.profile.create()
-                self._opened_index = Index.open(self.profile.index_file)
-            return self._opened_index
-
-    @property
-    def _outbox(self) -> Outbox | None:
-        from storage.outbox import Outbox
-
-        with self._opening:
-            if self._opened_outbox is None and self.profile.outbox_file.exists():
-                self._opened_outbox = Outbox(self.profile.outbox_file, now=self._now)
-            return self._opened_outbox
-
-    def _reading(self, row: Row, read: Callable[[Path], T]) -> T:
-        """Read the file though another program may rename it meanwhile."""
-        for _ in range(3):
-            try:
-                return read(self.path(row))
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise MailboxError(f"The message can't be read: {error.strerror}. It stays where it is.") from error
-        raise MailboxError("This message is gone: another program moved or deleted it.")
-
-    def _placed(self, row: Row, folder: str, entry: Entry | None) -> bool:
-        """Tell the index where the message is now; False when it is gone."""
-        if entry is None:
-            self._index.drop([row.id])
-            return False
-        self._index.relocate(row.id, folder, entry)
-        return True
 
     def _move(self, rows: Sequence[Row], target: str, what: str, marks: dict[int, bool | None] | None = None) -> int:
         """Move them; what was moved before an error is remembered too, so that undo takes it back."""

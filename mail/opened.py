@@ -1,0 +1,91 @@
+"""What a mailbox has open: the folders, the index and the outbox of a profile, each opened when it is first needed.
+
+Where a message lies at this moment is found out here, whatever other programs do meanwhile. What may be done with it
+is mail/mailbox.py's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from storage.folders import Entry
+from storage.index import Index, Row
+from storage.profile import Profile
+
+if TYPE_CHECKING:
+    from storage.outbox import Outbox
+
+T = TypeVar("T")
+
+
+class MailboxError(Exception):
+    """It can't be done with this message; says why, and what was kept."""
+
+
+class OpenFiles:
+    """One profile's mail on disk. Opens nothing before it is used."""
+
+    def __init__(self, profile: Profile, *, now: Callable[[], float] = time.time) -> None:
+        self.profile = profile
+        self._now = now
+        self._files = profile.folders()
+        self._opening = threading.Lock()
+        self._opened_index: Index | None = None
+        self._opened_outbox: Outbox | None = None
+
+    def close(self) -> None:
+        """Let go of the files; the next call opens them again."""
+        with self._opening:
+            if self._opened_index is not None:
+                self._opened_index.close()
+            if self._opened_outbox is not None:
+                self._opened_outbox.close()
+            self._opened_index = self._opened_outbox = None
+
+    def path(self, row: Row) -> Path:
+        """Where the message lies at this moment. Raises MailboxError when it is gone."""
+        path = self._files.path(row.folder, row.unique, row.flags)
+        if path is None:
+            raise MailboxError("This message is gone: another program moved or deleted it.")
+        return path
+
+    @property
+    def _index(self) -> Index:
+        with self._opening:
+            if self._opened_index is None:
+                if not self.profile.exists:
+                    self.profile.create()
+                self._opened_index = Index.open(self.profile.index_file)
+            return self._opened_index
+
+    @property
+    def _outbox(self) -> Outbox | None:
+        from storage.outbox import Outbox
+
+        with self._opening:
+            if self._opened_outbox is None and self.profile.outbox_file.exists():
+                self._opened_outbox = Outbox(self.profile.outbox_file, now=self._now)
+            return self._opened_outbox
+
+    def _reading(self, row: Row, read: Callable[[Path], T]) -> T:
+        """Read the file though another program may rename it meanwhile."""
+        for _ in range(3):
+            try:
+                return read(self.path(row))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise MailboxError(f"The message can't be read: {error.strerror}. It stays where it is.") from error
+        raise MailboxError("This message is gone: another program moved or deleted it.")
+
+    def _placed(self, row: Row, folder: str, entry: Entry | None) -> bool:
+        """Tell the index where the message is now; False when it is gone."""
+        if entry is None:
+            self._index.drop([row.id])
+            return False
+        self._index.relocate(row.id, folder, entry)
+        return True
