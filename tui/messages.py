@@ -11,6 +11,7 @@ from textual.message import Message
 
 from mail.events import Event
 from mail.mailbox import Counts, Row, Suspect
+from tui.reading import LaidOut
 
 if TYPE_CHECKING:
     from mail.message import Message as Mail
@@ -58,6 +59,7 @@ class MailOpened(Message, bubble=False):
 
     row: Row
     content: Mail | Suspect
+    lines: LaidOut
     enter: bool
 
 
@@ -66,7 +68,7 @@ class SourceLoaded(Message, bubble=False):
     """The source of a message."""
 
     row: Row
-    text: str
+    lines: LaidOut
 
 
 @dataclass

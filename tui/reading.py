@@ -30,6 +30,9 @@ PEOPLE = 12
 LINES = 60_000
 """Lines that are laid out; mail.message bounds the text to 1 MiB, which can still be all line ends."""
 
+PLACES = 5000
+"""Places that are found; nobody steps through more."""
+
 _LINK = re.compile(r"\b(?:https?|ftp)://[^\s<>\"']+|\bmailto:[^\s<>\"']+")
 _QUOTE = re.compile(r"^(?:\s?>)+ ?")
 
@@ -41,6 +44,20 @@ class Place:
     line: int
     start: int
     end: int
+
+
+class LaidOut:
+    """A layout that is kept for the last width, so that a thread can make it before the screen asks for it."""
+
+    def __init__(self, lay_out: Callable[[int], tuple[Line, ...]]) -> None:
+        self._lay_out = lay_out
+        self._kept: tuple[int, tuple[Line, ...]] = (-1, ())
+
+    def __call__(self, width: int) -> tuple[Line, ...]:
+        """The lines for a window of `width` cells."""
+        if self._kept[0] != width:
+            self._kept = (width, self._lay_out(width))
+        return self._kept[1]
 
 
 def lay_out(
@@ -99,6 +116,8 @@ def find(lines: Sequence[Line], words: str) -> list[Place]:
         start = folded.find(wanted)
         while start >= 0:
             found.append(Place(number, start, start + len(wanted)))
+            if len(found) == PLACES:
+                return found
             start = folded.find(wanted, start + len(wanted))
     return found
 

@@ -30,7 +30,7 @@ def test_what_was_being_written_is_kept_when_the_terminal_goes_away(root: Path) 
     process, terminal = pty.fork()
     if process == 0:
         os.environ["TERM"] = "xterm-256color"
-        os.execv(sys.executable, [sys.executable, "-m", "tui", "--profile", str(root)])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, "-m", "tui", "--profile", str(root)])
     try:
         read_until(terminal, b"Saturday")
         os.write(terminal, b"c")

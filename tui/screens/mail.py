@@ -21,7 +21,7 @@ from tui.background import Failed, Latest
 from tui.delivery import summary
 from tui.messages import Changed, CountsLoaded, ListLoaded, MailOpened, Refreshed, RowsLoaded, SourceLoaded
 from tui.pauses import after
-from tui.reading import lay_out, lay_out_source, lay_out_suspect
+from tui.reading import LaidOut, lay_out, lay_out_source, lay_out_suspect
 from tui.screens.mail_actions import MailActions
 from tui.widgets.folder_list import OUTBOX, FolderList
 from tui.widgets.hint_line import HintLine
@@ -314,21 +314,25 @@ class MailScreen(MailActions):
 
     def open_row(self, row: Row, *, enter: bool) -> None:
         """Read a message from disk. `enter`: the user means to read it; else it is only shown beside the list."""
-        mailbox = self.session.mailbox
+        mailbox, width = self.session.mailbox, self.reader.text_width
 
         def work() -> Message:
-            content = mailbox.suspect(row) if row.folder == QUARANTINE else mailbox.open(row)
-            return MailOpened(row, content, enter)
+            content: Mail | Suspect
+            if row.folder == QUARANTINE:
+                content = mailbox.suspect(row)
+                lines = LaidOut(partial(lay_out_suspect, content))
+            else:
+                content = mailbox.open(row)
+                lines = LaidOut(partial(lay_out, content))
+            lines(width)
+            return MailOpened(row, content, lines, enter)
 
         self._open_work.run(self, "open the message", work)
 
     @on(MailOpened)
     def _mail_opened(self, event: MailOpened) -> None:
         self.opened, self.content, self._source = event.row, event.content, False
-        if isinstance(event.content, Suspect):
-            self.reader.show(partial(lay_out_suspect, event.content))
-        else:
-            self.reader.show(partial(lay_out, event.content))
+        self.reader.show(event.lines)
         if event.enter and event.row.unread:
             self.mark_seen(event.row)
         self.describe()
@@ -337,7 +341,7 @@ class MailScreen(MailActions):
     def _source_loaded(self, event: SourceLoaded) -> None:
         if self.opened is not None and self.opened.id == event.row.id:
             self._source = True
-            self.reader.show(partial(lay_out_source, event.text))
+            self.reader.show(event.lines)
 
     def _reader_asked(self, what: str) -> None:
         match what:
@@ -364,7 +368,14 @@ class MailScreen(MailActions):
         if self._source:
             self.open_row(row, enter=False)
             return
-        self._open_work.run(self, "read the source", lambda: SourceLoaded(row, mailbox.source(row)))
+        width = self.reader.text_width
+
+        def work() -> Message:
+            lines = LaidOut(partial(lay_out_source, mailbox.source(row)))
+            lines(width)
+            return SourceLoaded(row, lines)
+
+        self._open_work.run(self, "read the source", work)
 
     # -- the title
 

@@ -39,6 +39,8 @@ class Reader(Lines):
         self._width = 0
         self._words = ""
         self._found: list[Place] = []
+        self._found_in: dict[int, list[int]] = {}
+        """Line -> the places found in it, as places in `_found`."""
         self._here = 0
 
     # -- what is shown
@@ -73,19 +75,21 @@ class Reader(Lines):
     def line_pieces(self, y: int, width: int) -> Sequence[Piece]:
         """The line with what was found in it."""
         line = self._lines[y]
-        places = [(place, i == self._here) for i, place in enumerate(self._found) if place.line == y]
+        places = [(self._found[i], i == self._here) for i in self._found_in.get(y, ())]
         return [(" " * MARGIN, "plain"), *(_marked(line, places) if places else line)]
 
     def on_resize(self) -> None:
         """Lay out anew for another width."""
-        if self._content_width() != self._width:
+        if self.text_width != self._width:
             self._arrange()
 
-    def _content_width(self) -> int:
+    @property
+    def text_width(self) -> int:
+        """Cells that a line may have."""
         return self.scrollable_content_region.width - 2 * MARGIN
 
     def _arrange(self) -> None:
-        self._width = self._content_width()
+        self._width = self.text_width
         ready = self._lay_out is not None and self._width > 0
         self._lines = self._lay_out(self._width) if self._lay_out is not None and ready else ()
         self._search()
@@ -93,6 +97,9 @@ class Reader(Lines):
 
     def _search(self) -> None:
         self._found = reading.find(self._lines, self._words)
+        self._found_in = {}
+        for number, place in enumerate(self._found):
+            self._found_in.setdefault(place.line, []).append(number)
         self._here = 0
         self.refresh()
 

@@ -1,0 +1,171 @@
+"""The mail on disk behind its one door: what can be undone is undone, also when other programs were at it meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mail.drafts import Unsent
+from mail.headers import Address
+from mail.mailbox import DRAFTS, INBOX, QUARANTINE, TRASH, Mailbox, MailboxError, Profile, Row
+
+ME = Address("", "alice@village.example")
+NOW = 1_790_000_000.0
+
+
+def letter(number: int, text: str = "Hello.") -> bytes:
+    return (
+        f"From: Bob <bob@village.example>\r\nSubject: Letter {number}\r\nMessage-ID: <m{number}@village.example>\r\n"
+        f"Date: Mon, 21 Sep 2026 {10 + number:02}:00:00 +0000\r\n\r\n{text}\r\n"
+    ).encode()
+
+
+@pytest.fixture
+def mailbox(tmp_path: Path) -> Mailbox:
+    """Four letters in the Inbox, the newest is number 3; one in Quarantine."""
+    profile = Profile(tmp_path / "profile")
+    profile.create()
+    for number in range(4):
+        profile.folders().add(INBOX, letter(number))
+    profile.folders().add(QUARANTINE, letter(9))
+    opened = Mailbox(profile, now=lambda: NOW)
+    opened.refresh()
+    return opened
+
+
+def rows(mailbox: Mailbox, folder: str) -> list[Row]:
+    return mailbox.rows(mailbox.ids(folder))
+
+
+def on_disk(mailbox: Mailbox, folder: str) -> list[str]:
+    """Unique names that the folder itself holds, whatever the index says."""
+    return sorted(entry.unique for entry in mailbox.profile.folders().scan(folder))
+
+
+def test_a_deleted_message_is_in_trash_on_disk_and_back_after_undo(mailbox: Mailbox) -> None:
+    before = on_disk(mailbox, INBOX)
+    chosen = [row.id for row in rows(mailbox, INBOX)[:2]]
+    assert mailbox.delete(chosen) == 2
+    assert len(on_disk(mailbox, TRASH)) == 2
+    assert mailbox.undo() == "deleted 2 messages"
+    assert on_disk(mailbox, INBOX) == before
+    assert on_disk(mailbox, TRASH) == []
+    assert mailbox.undo() is None
+
+
+def test_undo_says_what_another_program_took_away(mailbox: Mailbox) -> None:
+    first, second, *_ = rows(mailbox, INBOX)
+    mailbox.delete([first.id, second.id])
+    gone = mailbox.find(first.message_id, TRASH)
+    assert gone is not None
+    mailbox.path(gone).unlink()
+    said = mailbox.undo()
+    assert said is not None and "1 of them are gone" in said
+    assert mailbox.find(second.message_id, INBOX) is not None
+
+
+def test_undo_works_after_the_index_was_made_again(mailbox: Mailbox) -> None:
+    chosen = rows(mailbox, INBOX)[0]
+    mailbox.delete([chosen.id])
+    mailbox.close()
+    for name in ("", "-wal", "-shm"):
+        Path(f"{mailbox.profile.index_file}{name}").unlink(missing_ok=True)
+    mailbox.refresh()
+    assert mailbox.undo() == "deleted 1 message"
+    assert len(on_disk(mailbox, INBOX)) == 4
+
+
+def test_a_change_that_concerned_nothing_is_not_in_the_way_of_undo(mailbox: Mailbox) -> None:
+    chosen = [rows(mailbox, INBOX)[0].id]
+    mailbox.delete(chosen)
+    assert mailbox.flag(chosen, "", "F") == 0
+    assert mailbox.undo() == "deleted 1 message"
+
+
+def test_flags_that_another_program_set_survive_ours(mailbox: Mailbox) -> None:
+    chosen = rows(mailbox, INBOX)[0]
+    mailbox.profile.folders().change_flags(INBOX, chosen.unique, "R", "", chosen.flags)
+    mailbox.flag([chosen.id], "F")
+    entry = mailbox.profile.folders().find(INBOX, chosen.unique)
+    assert entry is not None and entry.flags == "FR"
+
+
+def test_reading_a_message_is_not_undone(mailbox: Mailbox) -> None:
+    chosen = rows(mailbox, INBOX)[0]
+    assert mailbox.seen(chosen)
+    assert not mailbox.seen(chosen)
+    assert mailbox.undo() is None
+
+
+def test_a_message_renamed_by_another_program_is_still_opened(mailbox: Mailbox) -> None:
+    chosen = rows(mailbox, INBOX)[0]
+    mailbox.profile.folders().change_flags(INBOX, chosen.unique, "FS", "", chosen.flags)
+    assert mailbox.open(chosen).subject == "Letter 3"
+
+
+def test_nothing_of_a_message_in_quarantine_is_opened_moved_or_saved(mailbox: Mailbox, tmp_path: Path) -> None:
+    (suspect,) = rows(mailbox, QUARANTINE)
+    for attempt in (
+        lambda: mailbox.open(suspect),
+        lambda: mailbox.source(suspect),
+        lambda: mailbox.hold(suspect),
+        lambda: mailbox.save_attachment(suspect, 0, tmp_path),
+        lambda: mailbox.move([suspect.id], INBOX),
+        lambda: mailbox.delete([suspect.id]),
+        lambda: mailbox.move([rows(mailbox, INBOX)[0].id], QUARANTINE),
+    ):
+        with pytest.raises(MailboxError):
+            attempt()
+    assert mailbox.mark_ham([suspect.id]) == 0
+    assert mailbox.suspect(suspect).headers
+    assert len(on_disk(mailbox, QUARANTINE)) == 1
+
+
+def test_release_is_the_only_way_out_of_quarantine_and_can_be_undone(mailbox: Mailbox) -> None:
+    (suspect,) = rows(mailbox, QUARANTINE)
+    assert mailbox.release([suspect.id]) == 1
+    assert on_disk(mailbox, QUARANTINE) == []
+    mailbox.undo()
+    assert len(on_disk(mailbox, QUARANTINE)) == 1
+
+
+def test_a_draft_kept_again_replaces_what_was_kept_before(mailbox: Mailbox) -> None:
+    first = mailbox.save_draft(Unsent(to="bob"), ME)
+    second = mailbox.save_draft(Unsent(to="bob@village.example"), ME, first)
+    assert on_disk(mailbox, DRAFTS) == [second]
+    assert [mailbox.open_draft(row).to for row in rows(mailbox, DRAFTS)] == ["bob@village.example"]
+    mailbox.discard_draft(second)
+    assert on_disk(mailbox, DRAFTS) == []
+
+
+def test_a_message_that_is_passed_on_stays_readable_though_it_is_deleted_meanwhile(mailbox: Mailbox) -> None:
+    chosen = rows(mailbox, INBOX)[0]
+    held = mailbox.hold(chosen)
+    mailbox.purge([chosen.id])
+    assert b"Letter 3" in held.read_bytes()
+    mailbox.let_go(held)
+    assert not held.exists()
+
+
+def test_letting_go_touches_no_file_of_the_users(mailbox: Mailbox, tmp_path: Path) -> None:
+    own = tmp_path / "forward-own.eml"
+    own.write_text("mine")
+    mailbox.let_go(own)
+    assert own.exists()
+
+
+def test_a_big_search_hands_out_its_first_results_before_all(mailbox: Mailbox) -> None:
+    for number in range(10, 230):
+        mailbox.profile.folders().add(INBOX, letter(number % 10, "haystack"))
+    mailbox.refresh()
+    first, everything = mailbox.search("haystack")
+    assert (len(first), len(everything)) == (200, 220)
+    assert everything[:200] == first
+
+
+def test_stamps_change_when_another_program_changes_a_folder(mailbox: Mailbox) -> None:
+    before = mailbox.stamps()
+    assert mailbox.stamps() == before
+    mailbox.profile.folders().add(INBOX, letter(5))
+    assert mailbox.stamps() != before
