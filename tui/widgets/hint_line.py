@@ -9,9 +9,10 @@ from textual.app import RenderResult
 from textual.binding import Binding
 from textual.widget import Widget
 
-from tui.actions import ACTIONS, Context
+from tui.actions import ACTIONS, Context, key_name
 
 GAP = 2
+_ACTIONS = {f"{action.context.name.lower()}.{action.id}": action for action in ACTIONS}
 ANYWHERE = 1000
 _ORDER = {
     f"{action.context.name.lower()}.{action.id}": place + ANYWHERE * (action.context is Context.ANYWHERE)
@@ -29,8 +30,20 @@ class HintLine(Widget):
 
     def render(self) -> RenderResult:
         """The line."""
+        focused = self.screen.focused
+
+        def _key(binding: Binding) -> str:
+            """The first of the action's keys that isn't typed into the line where the cursor is."""
+            action = _ACTIONS.get(binding.id or "")
+            keys = action.keys if action is not None else (binding.key,)
+            free = [key for key in keys if focused is None or not focused.check_consume_key(key, _character(key))]
+            return key_name(free[0]) if free else ""
+
+        def _length(binding: Binding) -> int:
+            return cell_len(_key(binding)) + 1 + cell_len(binding.description) + GAP
+
         active = [item.binding for item in self.screen.active_bindings.values() if item.binding.show and item.enabled]
-        hints = {binding.action: binding for binding in sorted(active, key=_rank)}
+        hints = {binding.action: binding for binding in sorted(active, key=_rank) if _key(binding)}
         room = self.content_size.width
         # What can be done anywhere, help above all, stays in sight: the others share what is left.
         always = [binding for binding in hints.values() if _rank(binding) >= ANYWHERE]
@@ -54,9 +67,6 @@ def _rank(binding: Binding) -> int:
     return _ORDER.get(binding.id or "", 0)
 
 
-def _key(binding: Binding) -> str:
-    return binding.key_display or binding.key
-
-
-def _length(binding: Binding) -> int:
-    return cell_len(_key(binding)) + 1 + cell_len(binding.description) + GAP
+def _character(key: str) -> str | None:
+    name = key_name(key)
+    return name if len(name) == 1 else None
