@@ -44,6 +44,8 @@ class Bucket:
     entries: OrderedDict[bytes, Entry] = field(default_factory=OrderedDict)
     waiting: OrderedDict[bytes, Contact] = field(default_factory=OrderedDict)
     refreshed: float = 0.0
+    failing: int = 0
+    """How many of `entries` failed at their last call."""
 
 
 class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
@@ -85,7 +87,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         bucket = self.bucket_of(contact.id)
         if contact.id == self.own_id or contact.id in bucket.entries:
             return False
-        full = len(bucket.entries) >= BUCKET and all(e.failures == 0 for e in bucket.entries.values())
+        full = len(bucket.entries) >= BUCKET and not bucket.failing
         return not full and self._fits(contact, bucket)
 
     def answered(self, contact: Contact) -> bool:
@@ -97,6 +99,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         if entry is not None:
             if entry.contact != contact and not self._move(entry, contact, bucket):
                 return False
+            bucket.failing -= entry.failures > 0
             entry.seen, entry.failures = self._now(), 0
             bucket.entries.move_to_end(contact.id)
             return False
@@ -121,6 +124,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
             if bucket.waiting.get(contact.id) == contact:
                 del bucket.waiting[contact.id]
             return None
+        bucket.failing += entry.failures == 0
         entry.failures += 1
         if entry.failures >= FAILURES_ALONE:
             self._drop(bucket, contact.id)
@@ -209,7 +213,9 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         return False
 
     def _drop(self, bucket: Bucket, identifier: bytes) -> None:
-        self._leave(bucket.entries.pop(identifier).contact)
+        gone = bucket.entries.pop(identifier)
+        bucket.failing -= gone.failures > 0
+        self._leave(gone.contact)
 
     def _enter(self, contact: Contact) -> None:
         self._ranges[address_range(contact.ip)] += 1

@@ -12,6 +12,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 from rpcudp.protocol import RPCProtocol
@@ -329,7 +330,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
             self._send(known, *place)
             return
         request = messages.decode_request(message)
-        contact = Contact(peer, *place)
+        contact = _sender(peer, place)
         received = len(message) + fragment.count * (datagram.OVERHEAD + fragments.HEADER)
         sender = Sender(contact, bool(fragment.flags & fragments.FROM_NODE), received)
         if len(self._tasks) >= TASKS:
@@ -397,4 +398,15 @@ def _place(addr: tuple[Any, ...]) -> tuple[str, int]:
     """Where a datagram came from, in the form that contacts have. Raises Malformed."""
     if not 1 <= addr[1] <= 65535:
         raise Malformed("from a port that can't be answered")
-    return unpack_ip(pack_ip(addr[0])), addr[1]
+    return _usual(addr[0]), addr[1]
+
+
+@lru_cache(maxsize=16384)
+def _usual(ip: str) -> str:
+    return unpack_ip(pack_ip(ip))
+
+
+@lru_cache(maxsize=4096)
+def _sender(peer: bytes, place: tuple[str, int]) -> Contact:
+    """The contact behind a request; who asks once asks again."""
+    return Contact(peer, *place)
