@@ -121,6 +121,14 @@ async def test_forward_takes_the_attachments_along(root: Path) -> None:
         assert list(app.session.profile.spool.glob("forward-*")) == []
 
 
+async def test_an_answer_without_a_word_leaves_nothing_behind(root: Path) -> None:
+    app = app_on(root)
+    async with running(app) as pilot:
+        await press(pilot, "r", "escape", "j", "j", "f", "escape")
+        assert kept(app) == []
+        assert list(app.session.profile.spool.glob("forward-*")) == []
+
+
 async def test_a_file_is_attached_and_taken_off(root: Path, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("notes")

@@ -123,8 +123,6 @@ class Compose(Screen[None]):
         unsent, title = event.unsent, self.query_one(TitleLine)
         self._prepare = None
         self._unsent = unsent
-        if self._draft is not None:
-            self._kept = unsent
         for name, value in (("to", unsent.to), ("cc", unsent.cc), ("bcc", unsent.bcc), ("subject", unsent.subject)):
             line = self.query_one(f"#{name}", Input)
             line.value = f"{line.value}{value}" if line.has_focus else value
@@ -135,6 +133,8 @@ class Compose(Screen[None]):
         text.move_cursor(_end(ahead) if self._draft is None else text.document.end)
         title.place, title.work = unsent.subject or "New message", ""
         self._show_enclosures()
+        # An answer that nobody wrote a word of is no draft.
+        self._kept = replace(self.unsent, text=room + unsent.text) if ahead else self.unsent
 
     # -- what was typed
 
@@ -343,6 +343,15 @@ class Compose(Screen[None]):
                 return Changed("kept in Drafts")
 
             self._session.changes.put(behind, "keep the draft", work)
+        elif self._draft is None:
+            mailbox = self._session.mailbox
+
+            def let_go() -> Message:
+                for enclosure in unsent.enclosures:
+                    mailbox.let_go(enclosure.path)
+                return Changed("")
+
+            self._session.changes.put(behind, "tidy up", let_go)
         else:
             behind.post_message(Changed(""))
         self.dismiss(None)
