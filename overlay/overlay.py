@@ -157,8 +157,21 @@ class Overlay:
     ) -> list[bytes]:
         """The distinct objects that `max_ops` of the closest nodes have; the caller picks. Raises as `fetch`."""
         most = min(max_connections or self.k + SPARE, MAX_K)
-        nodes = await self.closest(key, most)
-        results = await replicate(nodes, lambda at: self._caller.fetch(at, kind, key, None), max_ops, most)
+        answered = 0
+
+        async def ask(at: Located) -> bytes:
+            nonlocal answered
+            try:
+                data = await self._caller.fetch(at, kind, key, None)
+            except Refused:
+                answered += 1
+                raise
+            answered += 1
+            return data
+
+        results = await replicate(await self.closest(key, most), ask, max_ops, most)
+        if not answered:
+            raise Unreachable("None of the nodes that should have it answers.")
         if not results.done:
             raise NotFound("None of the closest nodes has it.")
         return list(dict.fromkeys(data for _, data in results.done))
