@@ -68,6 +68,10 @@ class Terminal:
         except GivenUp as error:
             raise GivenUp(f"{error}; there is\n{self.screen}") from None
 
+    def drawn(self, row: int) -> str:
+        """One row with its colours, as escape sequences: what shows where the cursor is."""
+        return self._do("capture-pane", "-p", "-e").splitlines()[row]
+
     def press(self, *keys: str) -> None:
         """Press keys, in tmux's names for them: "Enter", "C-q", "j"."""
         self._do("send-keys", *keys)
@@ -82,11 +86,15 @@ class Terminal:
         assert found is not None
         return int(found[1])
 
+    def close(self) -> None:
+        """End it: the terminal goes away under whatever runs in it."""
+        subprocess.run([*self._tmux, "kill-server"], capture_output=True, timeout=30, check=False)
+
     def __enter__(self) -> Terminal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        subprocess.run([*self._tmux, "kill-server"], capture_output=True, timeout=30, check=False)
+        self.close()
 
     def _do(self, *arguments: str) -> str:
         done = subprocess.run([*self._tmux, *arguments], capture_output=True, text=True, timeout=30, check=True)
