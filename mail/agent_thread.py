@@ -24,13 +24,14 @@ from mail.compose import Draft, compose, new_message_id
 from mail.enrolling import join as join_network
 from mail.enrolling import resume
 from mail.events import Event, NodeStatus, Progress, Trouble
+from mail.first_member import AUTHORITY
 from mail.identity import Identity
 from mail.peer import NoNetwork, read_network_file
 from overlay.errors import OverlayError
 from overlay.network import DEFAULT_K
 from storage.keyring import Keyring
 from storage.outbox import Outbox
-from storage.profile import Profile
+from storage.profile import Profile, ProfileBusy
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -67,6 +68,9 @@ class AgentThread:
         self._thread: threading.Thread | None = None
         self._stop: asyncio.Event | None = None
         self._opening: Future[None] | None = None
+        self._passphrase: str | None = None
+        self._answering: asyncio.Task[None] | None = None
+        self._authority_folder = profile.root / AUTHORITY
 
     # What the screen asks at once
 
@@ -103,6 +107,7 @@ class AgentThread:
         identity = await asyncio.to_thread(Identity.open, self.profile, passphrase)
         self._outbox = await asyncio.to_thread(Outbox, self.profile.outbox_file)
         self._identity = identity
+        self._passphrase = passphrase
         self._start_thread()
         self._opening = self._run(self._open(identity))
 
@@ -149,6 +154,16 @@ class AgentThread:
             self._run(join_network(self.profile, invite, passphrase, wait=JOIN_WAIT, tell=tell))
         )
 
+    def founder(self) -> bool:
+        """Whether this profile founded its network, and so has its authority."""
+        return (self._authority_folder / "authority.pem").exists()
+
+    async def invite(self, address: str) -> str:
+        """A line for `address` to join with, good for one use. Raises AuthorityError, AddressError."""
+        from mail.founding import make_invite
+
+        return await asyncio.to_thread(make_invite, self._authority_folder, address, self._passphrase)
+
     async def found(self, name: str, address: str, passphrase: str | None) -> str:
         """Found a network with this profile as its first node and member; where its authority lies.
 
@@ -187,6 +202,9 @@ class AgentThread:
             await self._stop.wait()
             if self._opening is not None:
                 self._opening.cancel()
+            if self._answering is not None:
+                self._answering.cancel()
+                await asyncio.gather(self._answering, return_exceptions=True)
             if self._agent is not None:
                 await self._agent.close()
 
@@ -224,6 +242,25 @@ class AgentThread:
                 await asyncio.sleep(RESUME_EVERY)
         agent.start()
         self._agent = agent
+        if self.founder():
+            self._answering = asyncio.create_task(self._answer_invites())
+
+    async def _answer_invites(self) -> None:
+        """Answer those whom this founder invited, as `p2pmail authority serve` does, until stopped."""
+        from mail.authority_service import AuthorityService
+
+        service = AuthorityService(self._authority_folder, self._passphrase, tell=log.info)
+        try:
+            await service.start()
+        except ProfileBusy:
+            return  # a `serve` of its own does it
+        except Exception as error:  # the founder's mail goes on; who joins waits, and she is told
+            self._tell(Trouble(f"Invites can't be answered: {error}"))
+            return
+        try:
+            await service.run()
+        finally:
+            await service.stop()
 
     async def _ready(self) -> Agent:
         if self._opening is not None:

@@ -13,17 +13,19 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mail.authority import Authority
-from mail.founding import found_network, remember_places
+from mail.founding import found_network, network_file, remember_places
 from mail.identity import Identity
-from mail.peer import node_key
+from mail.peer import node_key, read_network_file
 from overlay.address import normalise_address
 from overlay.contact import host_port, key_text
 from overlay.network import write_network
 from storage import durable
 from storage.keyring import Identity as CertifiedIdentity
-from storage.keyring import Keyring
+from storage.keyring import Keyring, KeyringExists
 from storage.profile import Profile
 
+AUTHORITY = "authority"
+"""The authority's folder in its founder's profile."""
 PORT = 4600
 """UDP and TCP port of a founder's node."""
 
@@ -35,8 +37,13 @@ def found_with_member(profile: Profile, name: str, address: str, passphrase: str
     """
     address = normalise_address(address)
     profile.create()
-    folder = profile.root / "authority"
-    network = found_network(folder, name, passphrase=passphrase, private_addresses=True)
+    if profile.keyring_file.exists():
+        raise KeyringExists(f"{profile.root} has keys already: it belongs to somebody. Nothing was changed.")
+    folder = profile.root / AUTHORITY
+    if network_file(folder).exists():  # an earlier founding that was interrupted: it is taken up again
+        network = read_network_file(network_file(folder))
+    else:
+        network = found_network(folder, name, passphrase=passphrase, private_addresses=True)
     key = node_key(profile.node_folder / "node.key", network)
     place = f"{host_port(own_address(), PORT)}/{key_text(key.public_key().public_bytes_raw())}"
     network = remember_places(folder, network, [place])

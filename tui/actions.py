@@ -113,6 +113,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("node", ("i",), "Node and overlay", "This node and what it sees of the overlay", _M),
     Action("layout", ("vertical_line",), "Change layout", "Reader below, beside, or over the list", _M),
     Action("join", (), "Join a network", "Paste an invite, or found a network of your own", _M),
+    Action("invite", ("I",), "Invite somebody", "Make an invite, in a network that you founded", _M),
     Action("back", ("q", "escape"), "Back", "Close the message, the search, or the reader", _M, "back"),
     Action("cursor_down", ("j", "down"), "Next", "Next message", _L),
     Action("cursor_up", ("k", "up"), "Previous", "Previous message", _L),

@@ -74,6 +74,12 @@ class AgentPort(Protocol):
     async def join(self, invite: str, passphrase: str | None) -> str:
         """Join the network of `invite`; return the address. Raises an error a user can read."""
 
+    def founder(self) -> bool:
+        """Whether this profile founded its network, and so can invite others."""
+
+    async def invite(self, address: str) -> str:
+        """A line for `address` to join with. Raises an error a user can read."""
+
     async def found(self, name: str, address: str, passphrase: str | None) -> str:
         """Found a network called `name` and become its first member, `address`; return where its authority lies."""
 

@@ -268,3 +268,27 @@ async def test_leaving_stops_the_agent(root: Path) -> None:
         type_ahead(pilot, "ctrl+q")
         await settled(pilot)
         assert agent.stopped
+
+
+async def test_who_founded_the_network_invites_others_from_the_screen(root: Path) -> None:
+    agent = FakeAgent()
+    agent.is_founder = True
+    app = app_on(root, agent)
+    async with running(app) as pilot:
+        await press(pilot, "I", "=bob@village.example", "enter")
+        await until(pilot, lambda: "p2pmail:line-for-bob@village.example" in invite_said(app))
+        agent.refuse = ValueError("bob@village.example belongs to somebody.")
+        await press(pilot, "enter")
+        await until(pilot, lambda: "belongs to somebody" in invite_said(app))
+
+
+async def test_who_did_not_found_the_network_is_told_so(root: Path) -> None:
+    app = app_on(root, FakeAgent())
+    async with running(app) as pilot:
+        await press(pilot, "I")
+        assert mail_screen(app) is app.screen
+
+
+def invite_said(app: MailApp) -> str:
+    """What the invite's dialog shows."""
+    return str(app.screen.query_one("#invite-result", Static).content)

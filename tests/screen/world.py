@@ -115,6 +115,7 @@ class FakeAgent:
 
     def __init__(self, *, joined: bool = True, passphrase: str | None = None, mailbox: Mailbox | None = None) -> None:
         self.is_joined, self._passphrase = joined, passphrase
+        self.is_founder = False
         self.submitted: list[Draft] = []
         self.synced = 0
         self.stopped = False
@@ -166,6 +167,14 @@ class FakeAgent:
         self.invites.append((invite, passphrase))
         self.is_joined = True
         return "alice@village.example"
+
+    def founder(self) -> bool:
+        return self.is_founder
+
+    async def invite(self, address: str) -> str:
+        if self.refuse is not None:
+            raise self.refuse
+        return f"p2pmail:line-for-{address}"
 
     async def found(self, name: str, address: str, passphrase: str | None) -> str:
         self.is_joined = True

@@ -389,6 +389,16 @@ class MailActions(Screen[None]):
         """Set-up again."""
         self.mail_app.set_up()
 
+    def action_invite(self) -> None:
+        """A line for somebody to join with."""
+        from tui.screens.invite import InviteScreen
+
+        agent = self.session.agent
+        if agent is None or not agent.founder():
+            self.say("only who founded a network can invite others")
+            return
+        self.app.push_screen(InviteScreen(agent))
+
     def action_layout(self) -> None:
         """The next way to lay out list and reader."""
         now = next((name for name in LAYOUTS if name and self.has_class(name)), "")
