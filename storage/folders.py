@@ -29,6 +29,8 @@ QUARANTINE = "Quarantine"
 STALE_TMP = 36 * 3600
 """Seconds after which a file in tmp/ belongs to a delivery that died (the Maildir specification's figure)."""
 
+_LOOKS = 4
+"""Looks at a folder that goes on changing; what the last one misses is found at the next update."""
 _COPY_CHUNK = 1024 * 1024
 _TRIES = 4
 """How often a rename is tried again when another program was quicker; each of its renames costs us one try."""
@@ -128,12 +130,18 @@ class Folders:
         return Stamp(_changed(folder / "new"), _changed(folder / "cur"))
 
     def places(self, name: str) -> set[str]:
-        """Every message of the folder as "new/NAME" or "cur/NAME:2,FLAGS"; reads names only, opens nothing."""
+        """Every message of the folder as "new/NAME" or "cur/NAME:2,FLAGS"; reads names only, opens nothing.
+
+        A name that another program changes during the look may be in neither form, and the message would seem gone;
+        so a look during which the folder changed is taken again.
+        """
         folder = self.folder(name)
         found: set[str] = set()
-        for subdir in ("new", "cur"):
-            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder / subdir) as items:
-                found.update([f"{subdir}/{item.name}" for item in items if item.name[0] != "."])
+        for _ in range(_LOOKS):
+            before = self.stamp(name)
+            found = _names(folder)
+            if self.stamp(name) == before:
+                break
         return found
 
     def scan(self, name: str) -> Iterator[Entry]:
@@ -308,6 +316,14 @@ class Folders:
         if not _is_maildir(folder):
             self.create(name)
         return folder
+
+
+def _names(folder: Path) -> set[str]:
+    found: set[str] = set()
+    for subdir in ("new", "cur"):
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder / subdir) as items:
+            found.update([f"{subdir}/{item.name}" for item in items if item.name[0] != "."])
+    return found
 
 
 def delivered(place: str) -> int:

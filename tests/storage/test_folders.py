@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage import durable
+from storage import folders as folders_module
 from storage.folders import STANDARD, Counts, Entry, FolderError, Folders, entry_of, place_of
 
 NOW = 1_700_000_000.25
@@ -257,3 +258,24 @@ def test_only_old_leftovers_of_deliveries_are_swept(folders: Folders) -> None:
         os.utime(tmp / name, (NOW - age, NOW - age))
     assert folders.sweep() == 1
     assert [path.name for path in tmp.iterdir()] == ["young"]
+
+
+def test_a_message_that_is_renamed_during_a_look_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = Folders(tmp_path)
+    folders.create("Inbox")
+    unique = folders.add("Inbox", b"Subject: x\n\n", flags="S")
+    cur = tmp_path / "Inbox" / "cur"
+    looks = 0
+
+    def look(folder: Path) -> set[str]:
+        nonlocal looks
+        looks += 1
+        if looks == 1:  # the other program renames it between our reading "new" and our reading "cur"
+            (cur / f"{unique}:2,S").rename(cur / f"{unique}:2,FS")
+            os.utime(cur, ns=(looks, looks))
+            return set()
+        return names(folder)
+
+    names = folders_module._names
+    monkeypatch.setattr(folders_module, "_names", look)
+    assert [entry.flags for entry in folders.scan("Inbox")] == ["FS"]
