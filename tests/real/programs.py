@@ -32,12 +32,14 @@ class GivenUp(AssertionError):
     """What was waited for didn't come; the message has what the process said until then."""
 
 
-def until(look: Callable[[], T | None], what: str, within: float = PATIENCE) -> T:
-    """The first answer of `look` that is true. Raises GivenUp after `within` seconds."""
+def until(
+    look: Callable[[], T | None], what: str, within: float = PATIENCE, seen: Callable[[], object] = lambda: ""
+) -> T:
+    """The first answer of `look` that is true. Raises GivenUp after `within` seconds, with what `seen` says then."""
     deadline = time.monotonic() + within
     while not (found := look()):
         if time.monotonic() >= deadline:
-            raise GivenUp(f"not within {within:.0f} s: {what}")
+            raise GivenUp(f"not within {within:.0f} s: {what}\n{seen()}")
         time.sleep(LOOK_AGAIN)
     return found
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.real.programs import until
-from tests.real.village import Node, Village, ask, bodies, p2pmail, states, sync
+from tests.real.village import Node, Village, ask, bodies, p2pmail, states, sync, until_state
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("journey")]
 
@@ -112,13 +112,7 @@ def test_the_bodies_are_gone_from_the_living_nodes(journey: Journey) -> None:
 
 
 def test_the_outbox_says_collected(journey: Journey) -> None:
-    until(
-        lambda: (
-            p2pmail(journey.alice, "sync").code == 0
-            and states(journey.alice, SUBJECT) == dict.fromkeys(RECIPIENTS, "collected")
-        ),
-        "both recipients' signed deletes are seen",
-    )
+    until_state(journey.alice, SUBJECT, "collected", *RECIPIENTS, syncing=True)
     (entry,) = ask(journey.alice, "outbox")
     assert set(entry) == {"id", "subject", "recipients"}
     assert entry["id"] == f"<{MESSAGE_ID}>"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.real.programs import Answer, Process, until
-from tests.real.village import Village, ask, p2pmail, states, sync
+from tests.real.village import Village, ask, p2pmail, states, sync, until_state
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("no_network")]
 
@@ -140,7 +140,7 @@ def test_a_profile_at_work_is_asked_instead_of_disturbed(village: Village, alice
         assert "--profile" in words
         assert p2pmail(alice, "sync").code == 0  # asks the one that runs
         assert p2pmail(alice, "send", "bob@village.example", stdin=b"Subject: by the agent\n\n.\n").code == 0
-        until(lambda: states(alice, "by the agent") == {"bob@village.example": "stored"}, "the agent sends it")
+        until_state(alice, "by the agent", "stored", "bob@village.example")
         assert watching.terminate() == 0, watching.said
     finally:
         watching.end()

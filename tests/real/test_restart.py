@@ -13,7 +13,7 @@ import pytest
 
 from overlay.ids import Kind
 from tests.real.programs import Process, until
-from tests.real.village import Node, Village, ask, p2pmail, states, sync
+from tests.real.village import Node, Village, ask, p2pmail, states, sync, until_state
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("restart")]
 
@@ -71,8 +71,7 @@ def test_a_killed_node_serves_all_that_it_had_acknowledged(village: Village) -> 
     assert (after["node_id"], after["listening"]) == (before["node_id"], before["listening"])
     sync(bob)
     assert {name: received(bob, name) for name in letters} == letters
-    sync(alice)
-    assert states(alice, "large") == {"bob@village.example": "collected"}
+    until_state(alice, "large", "collected", "bob@village.example", syncing=True)
 
 
 def test_a_deleted_body_stays_deleted_after_a_kill(village: Village) -> None:
@@ -87,8 +86,7 @@ def test_a_deleted_body_stays_deleted_after_a_kill(village: Village) -> None:
     assert (node.kept(Kind.BODY), node.files()) == (0, 0)
     sync(bob)
     assert len(ask(bob, "list")) == 1
-    sync(alice)
-    assert states(alice, "large") == {"bob@village.example": "collected"}
+    until_state(alice, "large", "collected", "bob@village.example", syncing=True)
 
 
 def test_a_node_killed_while_mail_comes_in_costs_nobody_a_letter(village: Village) -> None:

@@ -164,6 +164,17 @@ def states(profile: Path, subject: str) -> dict[str, str]:
     return {recipient["address"]: recipient["state"] for recipient in entry["recipients"]}
 
 
+def until_state(profile: Path, subject: str, state: str, *addresses: str, syncing: bool = False) -> None:
+    """Wait until the outbox says this of all these recipients. `syncing`: with a `sync` before each look."""
+
+    def look() -> bool:
+        if syncing:
+            p2pmail(profile, "sync")
+        return states(profile, subject) == dict.fromkeys(addresses, state)
+
+    until(look, f"{subject!r} is {state} for {', '.join(addresses)}", seen=lambda: p2pmail(profile, "outbox").text)
+
+
 def bodies(nodes: Sequence[Node]) -> int:
     """How many bodies, or pieces of one, these nodes keep together."""
     return sum(node.kept(Kind.BODY) for node in nodes)
