@@ -31,6 +31,8 @@ STALE_TMP = 36 * 3600
 
 _LOOKS = 4
 """Looks at a folder that goes on changing; what the last one misses is found at the next update."""
+_TICK = 0.012
+"""Seconds: a little more than the step in which filesystems write times (Linux: 1 to 10 ms)."""
 _COPY_CHUNK = 1024 * 1024
 _TRIES = 4
 """How often a rename is tried again when another program was quicker; each of its renames costs us one try."""
@@ -133,15 +135,16 @@ class Folders:
         """Every message of the folder as "new/NAME" or "cur/NAME:2,FLAGS"; reads names only, opens nothing.
 
         A name that another program changes during the look may be in neither form, and the message would seem gone;
-        so a look during which the folder changed is taken again.
+        so a look during which the folder changed, or may have, is taken again.
         """
         folder = self.folder(name)
         found: set[str] = set()
         for _ in range(_LOOKS):
             before = self.stamp(name)
             found = _names(folder)
-            if self.stamp(name) == before:
+            if self.stamp(name) == before and abs(time.time_ns() - max(before)) > _TICK * 1e9:
                 break
+            time.sleep(_TICK)
         return found
 
     def scan(self, name: str) -> Iterator[Entry]:
