@@ -356,8 +356,11 @@ class Mailbox(OpenFiles):
             state.close()
 
     def _take_back(self, step: Step, *, taught: bool) -> bool:
-        row = self._index.row(step.row) or self._find(step.now_folder, step.now_unique)
-        if row is None or row.folder != step.now_folder:
+        row = self._index.row(step.row)
+        if row is None or (row.folder, row.unique) != (step.now_folder, step.now_unique):
+            # Gone from there, or the index was made anew and its numbers mean others: the name tells.
+            row = self._find(step.now_folder, step.now_unique)
+        if row is None:
             return False
         if taught:
             self._teach(row, step.judged)
