@@ -20,6 +20,21 @@ from storage.database import DatabaseError, check, connect, explain
 T = TypeVar("T")
 
 
+_making = threading.Lock()
+"""Held while a file is made: no connection of this process may be on it when its first handle is closed."""
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, readable by the user alone, where there is none yet. Raises OSError.
+
+    One that is there is never opened but by SQLite: closing any other handle on it drops all POSIX locks that this
+    process has on it, and another process would then take the log away under us (sqlite.org/howtocorrupt, 2.2).
+    """
+    with _making, suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        durable.sync_folder(path.parent)
+
+
 class Ledger:
     """The database at `path`, whose tables are those of `schema` (idempotent SQL) in version `version`."""
 
@@ -32,8 +47,7 @@ class Ledger:
         self._lock = threading.Lock()  # one thread at a time on the connection; a transaction is never shared
         try:
             durable.make_folder(path.parent)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            durable.sync_folder(path.parent)
+            _make_private(path)
         except OSError as error:
             raise explain(path, error, "can't be opened", "nothing was changed") from error
         self._connection = connect(path, "")

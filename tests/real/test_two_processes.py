@@ -15,7 +15,6 @@ from tests.real.village import ask
 pytestmark = pytest.mark.real
 
 
-@pytest.mark.xfail(reason="storage/ledger.py opens and closes the file beside SQLite's own handle", strict=True)
 def test_what_the_reader_accepts_is_seen_by_a_command_that_ran_before(tmp_path: Path) -> None:
     """Closing any handle on a database drops all POSIX locks that the process has on it: a command that comes then
     takes itself for the last user, and removes the log under the reader, whose later letters nobody would ever see.
