@@ -18,7 +18,7 @@ from overlay.errors import Malformed
 from overlay.ids import body_key, deleter_hash
 from overlay.ownership import decode_delete_proof, proves_delete
 
-MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+MINUTE, HOUR = 60.0, 3600.0
 
 BACK_OFF = (5.0, 15.0, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR)
 """Seconds between attempts; the last one goes on until the letter has expired."""

@@ -48,7 +48,7 @@ class Config:
     listen: str = "0.0.0.0:0"
     """HOST:PORT for the node; port 0 takes a free one."""
     mode: Literal["auto", "node", "client"] = "auto"
-    """auto: a client until others can reach it from outside."""
+    """auto: a node where the network allows private addresses, else a client until its owner says "node"."""
     join: tuple[str, ...] = ()
     """HOST:PORT[/KEY] of nodes to join by, besides those of the network file."""
     quota: int = GIB
