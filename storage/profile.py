@@ -60,7 +60,7 @@ class Config:
     known_spammers: tuple[str, ...] = ()
     """Addresses, or domains as in "@example.org", whose mail goes to Junk."""
     requests: bool = False
-    """Whether mail of people one hasn't written to goes to Requests first."""
+    """Reserved: mail of people one hasn't written to is to go to Requests first; nothing reads it yet."""
     clamd: str = ""
     """The socket of ClamAV's clamd; where empty the usual places are tried."""
     screen: dict[str, object] = field(default_factory=dict)
