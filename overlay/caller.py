@@ -5,19 +5,17 @@ Which way is taken is decided here, by size; a token that has run out is renewed
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from hashlib import sha256
-from pathlib import Path
 from typing import TypeVar
 
 from overlay import messages
 from overlay.bulk_client import BulkClient
+from overlay.contact import Contact
 from overlay.errors import Malformed, NoAnswer, Refused
 from overlay.fragments import MAX_MESSAGE
 from overlay.lookup import Located
-from overlay.messages import WORDS, Code
+from overlay.messages import Code
 from overlay.ownership import ACKNOWLEDGE_INBOX, DELETE, READ_INBOX, Owner, statement
 from overlay.protocol import OverlayProtocol
 from overlay.service import MAX_DATAGRAM_OBJECT, MAX_OBJECT, Service
@@ -66,13 +64,7 @@ class Caller:
     async def fetch(self, at: Located, kind: int, key: bytes, digest: bytes | None) -> bytes:
         """The object's bytes, of whatever digest. Raises NoAnswer, Refused."""
         if service := self._own(at):
-            kept = await service.fetch(kind, key, digest)
-            if not isinstance(kept.content, Path):
-                return kept.content
-            try:
-                return await asyncio.to_thread(kept.content.read_bytes)
-            except OSError as error:  # deleted a moment ago, or the disk fails: the next node has it
-                raise Refused(Code.NOT_FOUND, WORDS[Code.NOT_FOUND]) from error
+            return await service.contents(kind, key, digest)
 
         async def fetch(at: Located) -> bytes:
             request = messages.Fetch(at.token, kind, key, digest or b"")
@@ -152,6 +144,52 @@ class Caller:
 
         return await self._renewing(at, ask)
 
+    async def have(
+        self, at: Located, kind: int, key: bytes, digest: bytes | None, *, after: bytes = b""
+    ) -> tuple[bool, Sequence[messages.Death], bool]:
+        """Whether the node keeps the object, its deletes past the deleter `after`, and whether it has more of them.
+
+        Never asked of this node itself. Raises NoAnswer, Refused.
+        """
+
+        async def ask(at: Located) -> messages.Held:
+            request = messages.Have(at.token, kind, key, digest or b"", after)
+            return _expect(messages.Held, await self._call(at, request, FETCH_PATIENCE))
+
+        held = await self._renewing(at, ask)
+        return held.held, held.deaths, held.more
+
+    async def hand_tombstone(self, at: Located, kind: int, key: bytes, proof: bytes, ttl: float) -> None:
+        """Hand on a signed delete. Raises NoAnswer, Refused."""
+
+        async def hand(at: Located) -> None:
+            await self._call(at, messages.HandTombstone(at.token, kind, key, proof, ttl))
+
+        await self._renewing(at, hand)
+
+    async def have_notifications(self, at: Located, key: bytes, hashes: Sequence[bytes]) -> list[bool]:
+        """Of each notification, whether it waits there or was acknowledged there. Raises NoAnswer, Refused."""
+
+        async def ask(at: Located) -> list[bool]:
+            request = messages.HaveNotifications(at.token, key, list(hashes))
+            known = _expect(messages.Known, await self._call(at, request, FETCH_PATIENCE)).known
+            if len(known) != len(hashes):
+                raise NoAnswer("a node answered something else than was asked")
+            return known
+
+        return await self._renewing(at, ask)
+
+    def hint(self, at: Located, kind: int, key: bytes) -> None:
+        """Tell a node that others lack what it keeps; nobody waits for what it makes of that."""
+        if not self._own(at):
+            request = messages.Recheck(at.token, kind, key)
+            self._protocol.start_call(at.contact, request, lambda _: None, tries=1)
+
+    async def locate(self, contact: Contact) -> Located:
+        """What is needed to call a node of the table. Raises NoAnswer, Refused."""
+        found = _expect(messages.Found, await self._protocol.call(contact, messages.Find(bytes(20), 0)))
+        return Located(contact, found.token, found.bulk_port, found.fingerprint)
+
     def _own(self, at: Located) -> Service | None:
         return self._service if at.contact.id == self._protocol.own_id else None
 
@@ -168,9 +206,7 @@ class Caller:
         except Refused as refused:
             if refused.code != Code.BAD_TOKEN or self._own(at):
                 raise
-        answer = await self._protocol.call(at.contact, messages.Find(bytes(20), 0))
-        found = _expect(messages.Found, answer)
-        return await operation(replace(at, token=found.token))
+        return await operation(await self.locate(at.contact))
 
 
 M = TypeVar("M", bound=messages.Answer)

@@ -18,6 +18,7 @@ from overlay.ownership import MAX_PROOF
 MAX_K = 40
 """The widest search a node answers: twice the most copies that are ever made."""
 MAX_DELETERS = 1000
+MAX_HASHES = 200
 TOKEN_BYTES = 16
 RETENTION = 30 * 86400.0
 """Seconds that a node keeps anything at the most."""
@@ -117,7 +118,7 @@ class AcknowledgeInbox(_Message, frozen=True, tag=8):
 
     token: Token
     key: Key
-    hashes: Annotated[list[Digest], msgspec.Meta(max_length=200)]
+    hashes: Annotated[list[Digest], msgspec.Meta(max_length=MAX_HASHES)]
     certificate: CertificateBytes
     signature: Signature
 
@@ -131,7 +132,61 @@ class AskTombstone(_Message, frozen=True, tag=9):
     deleter: Digest
 
 
-Request: TypeAlias = Ping | Find | Store | Fetch | Delete | AppendInbox | ReadInbox | AcknowledgeInbox | AskTombstone
+class HandTombstone(_Message, frozen=True, tag=10):
+    """A signed delete (overlay/ownership.py) that another node took, to be kept for `ttl` seconds here too."""
+
+    token: Token
+    kind: KindNumber
+    key: Key
+    proof: CertificateBytes
+    ttl: Seconds
+
+
+class Have(_Message, frozen=True, tag=11):
+    """Do you keep the object with this digest, and which deletes of its key do you know, past this deleter's?"""
+
+    token: Token
+    kind: KindNumber
+    key: Key
+    digest: OptionalDigest = b""
+    after: OptionalDigest = b""
+
+    def __post_init__(self) -> None:
+        _check_optional(self.digest)
+        _check_optional(self.after)
+
+
+class HaveNotifications(_Message, frozen=True, tag=12):
+    """Which of these (SHA-256) wait in the inbox at yours, or were acknowledged there?"""
+
+    token: Token
+    key: Key
+    hashes: Annotated[list[Digest], msgspec.Meta(max_length=MAX_HASHES)]
+
+
+class Recheck(_Message, frozen=True, tag=13):
+    """Others lack what you keep under this key: look after its copies. Kind INBOX: the inbox's."""
+
+    token: Token
+    kind: Annotated[int, msgspec.Meta(ge=0, le=255)]
+    key: Key
+
+
+Request: TypeAlias = (
+    Ping
+    | Find
+    | Store
+    | Fetch
+    | Delete
+    | AppendInbox
+    | ReadInbox
+    | AcknowledgeInbox
+    | AskTombstone
+    | HandTombstone
+    | Have
+    | HaveNotifications
+    | Recheck
+)
 
 # Answers
 
@@ -188,7 +243,28 @@ class Refusal(_Message, frozen=True, tag=107):
     bits: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
 
 
-Answer: TypeAlias = Pong | Found | Done | Object | Notifications | Tombstone | Refusal
+class Death(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A signed delete, and the seconds for which it is still to be kept."""
+
+    proof: CertificateBytes
+    ttl: Seconds
+
+
+class Held(_Message, frozen=True, tag=108):
+    """Whether the object is there, the signed deletes of its key by their deleters' hashes, and whether more wait."""
+
+    held: bool
+    deaths: list[Death]
+    more: bool
+
+
+class Known(_Message, frozen=True, tag=109):
+    """Of each notification that was asked for, in that order, whether it waits here or was acknowledged here."""
+
+    known: Annotated[list[bool], msgspec.Meta(max_length=MAX_HASHES)]
+
+
+Answer: TypeAlias = Pong | Found | Done | Object | Notifications | Tombstone | Refusal | Held | Known
 
 
 class Code:

@@ -1,7 +1,7 @@
 """A node put together: socket, table, service, store and the HTTP door, joined, kept alive and stopped in order.
 
-This is the one file of the overlay that knows storage/. Extends kademlia's Server; its pickled state, its republish
-loop and its open get/set are replaced or out of reach.
+With overlay/store_room.py the only file of the overlay that knows storage/. Extends kademlia's Server; its pickled
+state, its republish loop and its open get/set are replaced or out of reach.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,23 +22,23 @@ from kademlia.network import Server
 from overlay.bulk import BulkDoor
 from overlay.bulk_client import BulkClient
 from overlay.bulk_limits import Limits
+from overlay.caller import Caller
 from overlay.certificates import TrustStore
 from overlay.contact import Contact, WireContact, host_port, key_text, node_id, puzzle_bits
 from overlay.datagram import Sealer
-from overlay.errors import Malformed, OverlayError, Refused
+from overlay.errors import Malformed, OverlayError
 from overlay.ids import distance
 from overlay.lookup import Located
 from overlay.membership import SAVED_CONTACTS, Membership, decode_contacts, encode_contacts, every
-from overlay.messages import Code
+from overlay.moving import LEAVING, LOOK_EVERY, WORK_EVERY, Moving
 from overlay.network import Network
 from overlay.protocol import OverlayProtocol
-from overlay.service import Kept, Service
+from overlay.service import Service
+from overlay.store_room import StoreRoom
 from overlay.tls import TLSIdentity, make_identity
 from overlay.tokens import Tokens
 from storage import durable
-from storage.inboxes import InboxFull
 from storage.node_store import NodeStore, Usage
-from storage.objects import Deleted, NoSpace, Stale, StoreFailed, StoreRefused
 
 log = logging.getLogger(__name__)
 
@@ -74,75 +74,6 @@ def new_key(puzzle: int = 0) -> X25519PrivateKey:
             return key
 
 
-class _StoreRoom:
-    """The store as the service wants it: its refusals as the protocol's."""
-
-    def __init__(self, store: NodeStore, responsible: Callable[[bytes], bool]) -> None:
-        self._store = store
-        self._responsible = responsible
-
-    async def store(
-        self,
-        kind: int,
-        key: bytes,
-        digest: bytes,
-        content: bytes | Path,
-        *,
-        deleters: Iterable[bytes],
-        ttl: float,
-        sequence: int | None,
-    ) -> None:
-        with _refusing():
-            await self._store.store(
-                kind, key, digest, content, deleters=deleters, ttl=ttl, sequence=sequence, responsible=self._responsible
-            )
-
-    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept | None:
-        with _refusing():
-            found = await self._store.fetch(kind, key, digest)
-        return None if found is None else Kept(found[0].digest, found[0].size, found[1])
-
-    async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int:
-        with _refusing():
-            return await self._store.delete(kind, key, deleter, proof, ttl)
-
-    async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None:
-        with _refusing():
-            found = await self._store.tombstone(kind, key, deleter)
-        return None if found is None else found.proof
-
-    async def append(self, key: bytes, notification: bytes, ttl: float) -> bool:
-        with _refusing():
-            return await self._store.append(key, notification, ttl, responsible=self._responsible)
-
-    async def read(self, key: bytes, reader: bytes, limit: int, lease: float) -> tuple[list[bytes], bool]:
-        with _refusing():
-            return await self._store.read(key, reader, limit=limit, lease=lease)
-
-    async def acknowledge(self, key: bytes, hashes: Iterable[bytes]) -> int:
-        with _refusing():
-            return await self._store.acknowledge(key, hashes)
-
-    def spool(self) -> Path:
-        return self._store.spool()
-
-
-@contextlib.contextmanager
-def _refusing() -> Iterator[None]:
-    try:
-        yield
-    except NoSpace as error:
-        raise Refused(Code.NO_SPACE, str(error)) from error
-    except Deleted as error:
-        raise Refused(Code.DELETED, str(error)) from error
-    except Stale as error:
-        raise Refused(Code.STALE, str(error)) from error
-    except StoreFailed as error:
-        raise Refused(Code.BUSY, str(error)) from error
-    except (InboxFull, StoreRefused) as error:
-        raise Refused(Code.FULL, str(error)) from error
-
-
 class Node(Server):  # type: ignore[misc, unused-ignore]
     """One process's place in the overlay: a system node when it has a `store`, a client when it has none."""
 
@@ -172,6 +103,8 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self.ip, self.port = "", 0
         self._tls = tls
         self._door: BulkDoor | None = None
+        self._room: StoreRoom | None = None
+        self.moving: Moving | None = None
         self._state: Path | None = None
         self._background: list[asyncio.Task[None]] = []
         self._membership: Membership | None = None
@@ -191,6 +124,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
                 if port or attempt == 9:
                     raise CantListen(f"TCP port {port} of {interface} can't be had: {error.strerror}.") from error
             else:
+                self._look_after_copies()
                 return
 
     async def join(self, places: Sequence[str] = (), state: Path | None = None) -> int:
@@ -204,6 +138,11 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         if not self._background:
             self._background.append(asyncio.create_task(self._maintain(self._membership)))
         return found
+
+    async def leave(self, patience: float = LEAVING) -> None:
+        """Hand the copies that are kept here to those who come next, before `stop`; `patience` seconds at most."""
+        if self.moving is not None and self.port:
+            await self.moving.leave(patience)
 
     async def stop(self) -> None:
         """Save what is known, close the doors, finish what was begun. The store is closed too."""
@@ -303,8 +242,8 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         loop = asyncio.get_running_loop()
         tokens = Tokens(loop.time, self.random)
         if self.store is not None:
-            room = _StoreRoom(self.store, lambda key: self.protocol.router.responsible(key, self.network.k))
-            self.service = Service(self.id, room, self.trust, tokens, self.now)
+            self._room = StoreRoom(self.store, self._responsible, self.now)
+            self.service = Service(self.id, self._room, self.trust, tokens, self.now)
         is_node = self.store is not None
         return OverlayProtocol(
             self.sealer, self.network, self.id, tokens, self.service, is_node=is_node, random=self.random
@@ -318,6 +257,16 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         await door.start(interface, self.port)
         self._door = door
         self.protocol.bulk_port, self.protocol.fingerprint = self.port, identity.fingerprint
+
+    def _responsible(self, key: bytes) -> bool:
+        return self.protocol.router.responsible(key, self.network.k)
+
+    def _look_after_copies(self) -> None:
+        assert self.service is not None and self._room is not None
+        caller = Caller(self.protocol, self.service, self.bulk_client)
+        self.moving = Moving(self.protocol, caller, self.service, self._room, self.network.k)
+        self.service.watch = self.moving
+        self.protocol.met = self.moving.met
 
     def _checked(self, wire: WireContact) -> Contact:
         return self.protocol.checked(wire)
@@ -345,7 +294,14 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             every(REJOIN_EVERY, lambda: membership.rejoin(self._load_state()), self.random),
             every(SAVE_EVERY, self._save, self.random),
             every(EXPIRE_EVERY, self._expire, self.random),
+            *self._moving_tasks(),
         )
+
+    def _moving_tasks(self) -> list[Coroutine[None, None, None]]:
+        if self.moving is None:
+            return []
+        work = every(WORK_EVERY, self.moving.work, self.random)
+        return [work, every(LOOK_EVERY, self.moving.look_round, self.random)]
 
     async def _save(self) -> None:
         self.save_state(self._state)

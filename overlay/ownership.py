@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from overlay.errors import Malformed
-from overlay.ids import KEY_BYTES, SALT_BYTES
+from overlay.ids import KEY_BYTES, SALT_BYTES, deleter_hash
 
 DELETE = b"delete"
 READ_INBOX = b"read-inbox"
@@ -66,6 +66,14 @@ def decode_delete_proof(data: bytes) -> DeleteProof:
         return _decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise Malformed("signed delete can't be read") from error
+
+
+def deleter_named(proof: bytes, key: bytes) -> bytes:
+    """The deleter hash that a tombstone of `key` is kept under; its signature isn't looked at. Raises Malformed."""
+    signed = decode_delete_proof(proof)
+    if signed.key != key:
+        raise Malformed("a signed delete of something else")
+    return deleter_hash(key, signed.salt, signed.certificate)
 
 
 def proves_delete(proof: DeleteProof, public_key: Ed25519PublicKey) -> bool:

@@ -57,6 +57,8 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         self.router = Table(own_id, self._loop.time, private_addresses=network.private_addresses)
         self.bulk_port = 0
         self.fingerprint = b""
+        self.met: Callable[[Contact], None] = lambda contact: None
+        """Hears of every node that has come into the table, or come back after silence."""
         self._suspects: OrderedDict[Contact, float] = OrderedDict()
         self._verifying: set[bytes] = set()
         self._seen_as: Counter[str] = Counter()
@@ -112,7 +114,9 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         """Admit who answered; a client is never put into the table."""
         self._suspects.pop(contact, None)
         if is_node and (not self.network.puzzle_bits or puzzle_bits(contact.id) >= self.network.puzzle_bits):
-            self.router.answered(contact)
+            back = (entry := self.router.get(contact.id)) is not None and entry.failures > 0
+            if self.router.answered(contact) or back:
+                self.met(contact)
 
     def silent(self, contact: Contact) -> None:
         """Remember who didn't answer; who waits for its place is pinged first."""

@@ -7,6 +7,7 @@ disk, or raises Refused.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,8 +20,9 @@ from overlay.card import open_card
 from overlay.certificates import REVOCATIONS_LIMIT, Certificate, CertificateError, TrustStore
 from overlay.contact import Contact
 from overlay.enrolment import ANSWER_LIMIT, open_answer
-from overlay.errors import Refused
+from overlay.errors import Malformed, Refused
 from overlay.fragments import MAX_MESSAGE
+from overlay.handoff import INBOX
 from overlay.ids import CARD_SALT, Kind, certificate_key, deleter_hash, inbox_key, revocations_key, root_key
 from overlay.messages import WORDS, Code
 from overlay.ownership import (
@@ -28,7 +30,10 @@ from overlay.ownership import (
     DELETE,
     READ_INBOX,
     DeleteProof,
+    decode_delete_proof,
+    deleter_named,
     encode_delete_proof,
+    proves_delete,
     statement,
     valid,
 )
@@ -45,6 +50,8 @@ SIGNED = frozenset({Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.ENROLMENT})
 """The kinds that prove themselves, and of which a newer one replaces the older."""
 READ_LIMIT = 8192
 """Bytes of notifications in one answer by datagram."""
+STONES = 50
+"""Signed deletes read for one answer; about eight of them fit."""
 LEASE = 60.0
 """Seconds that notifications handed out wait for their acknowledgement."""
 
@@ -58,7 +65,7 @@ def _fitting(notifications: Sequence[bytes]) -> int:
     """How many of them fit into one message: hundreds of tiny ones take more room than their bytes."""
     room = MAX_MESSAGE - 16
     for number, notification in enumerate(notifications):
-        room -= len(notification) + 3
+        room -= len(notification) + 13
         if room < 0:
             return number
     return len(notifications)
@@ -73,8 +80,17 @@ class Kept:
     content: bytes | Path
 
 
+@dataclass(frozen=True, slots=True)
+class Stone:
+    """A signed delete as it is kept: whose (her deleter hash), its proof, and for how many seconds."""
+
+    deleter: bytes
+    proof: bytes
+    ttl: float
+
+
 class Store(Protocol):
-    """What a node keeps (storage/node_store.py, behind the adapter in node.py). Raises Refused; durable on return."""
+    """What a node keeps (storage/node_store.py, behind store_room.py). Raises Refused; durable on return."""
 
     async def store(
         self,
@@ -94,6 +110,12 @@ class Store(Protocol):
 
     async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None: ...
 
+    async def held(self, kind: int, key: bytes, digest: bytes | None) -> bool: ...
+
+    async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[Stone]: ...
+
+    async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]: ...
+
     async def append(self, key: bytes, notification: bytes, ttl: float) -> bool: ...
 
     async def read(self, key: bytes, reader: bytes, limit: int, lease: float) -> tuple[list[bytes], bool]: ...
@@ -101,6 +123,22 @@ class Store(Protocol):
     async def acknowledge(self, key: bytes, hashes: Iterable[bytes]) -> int: ...
 
     def spool(self) -> Path: ...
+
+
+class Watch(Protocol):
+    """Who looks after this node's copies (overlay/moving.py), and hears what others say of theirs."""
+
+    def looked(self, kind: int, key: bytes) -> None: ...
+
+    def hinted(self, kind: int, key: bytes) -> None: ...
+
+
+class _Nobody:
+    """Nobody looks after them."""
+
+    def looked(self, kind: int, key: bytes) -> None: ...
+
+    def hinted(self, kind: int, key: bytes) -> None: ...
 
 
 class Service:
@@ -112,6 +150,7 @@ class Service:
     def __init__(
         self, node_id: bytes, store: Store, trust: TrustStore | None, tokens: Tokens, now: Callable[[], float]
     ) -> None:
+        self.watch: Watch = _Nobody()
         self.node_id = node_id
         self.store_room = store
         self._trust = trust
@@ -169,6 +208,22 @@ class Service:
                 return messages.Done(gone)
             case messages.AskTombstone():
                 return messages.Tombstone(await self.tombstone(request.kind, request.key, request.deleter) or b"")
+            case messages.Have():
+                self.watch.looked(request.kind, request.key)
+                held = await self.store_room.held(request.kind, request.key, request.digest or None)
+                stones = await self.stones(request.kind, request.key, request.after)
+                deaths = [messages.Death(stone.proof, stone.ttl) for stone in stones]
+                fitting = _fitting([death.proof for death in deaths])
+                return messages.Held(held, deaths[:fitting], len(stones) == STONES or fitting < len(deaths))
+            case messages.HandTombstone():
+                dropped = await self.hand_tombstone(request.kind, request.key, request.proof, request.ttl)
+                return messages.Done(dropped)
+            case messages.HaveNotifications():
+                self.watch.looked(INBOX, request.key)
+                return messages.Known(await self.store_room.known(request.key, request.hashes))
+            case messages.Recheck():
+                self.watch.hinted(request.kind, request.key)
+                return messages.Done()
             case _:
                 raise refusal(Code.UNKNOWN_KIND)
 
@@ -215,6 +270,34 @@ class Service:
     async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None:
         """The signed delete of the recipient behind `deleter`, for whoever knows the key and her hash."""
         return await self.store_room.tombstone(kind, key, deleter)
+
+    async def stones(self, kind: int, key: bytes, after: bytes) -> list[Stone]:
+        """Some of the signed deletes of a key, by deleter, past `after`."""
+        return await self.store_room.tombstones(kind, key, after, STONES)
+
+    async def hand_tombstone(self, kind: int, key: bytes, proof: bytes, ttl: float) -> int:
+        """Take over a delete that was signed for another node: it proves itself. Objects dropped.
+
+        Whoever hands it on gains nothing: it takes away the signer's hash alone.
+        """
+        try:
+            signed, deleter = decode_delete_proof(proof), deleter_named(proof, key)
+            verified = self._known_trust().verify(signed.certificate, self._now())
+        except (Malformed, CertificateError) as error:
+            raise refusal(Code.NOT_PERMITTED) from error
+        if not proves_delete(signed, verified.public_key) or not ttl > 0:
+            raise refusal(Code.NOT_PERMITTED)
+        return await self.store_room.delete(kind, key, deleter, proof, min(ttl, messages.RETENTION))
+
+    async def contents(self, kind: int, key: bytes, digest: bytes | None) -> bytes:
+        """The bytes of an object that is kept here."""
+        kept = await self.fetch(kind, key, digest)
+        if not isinstance(kept.content, Path):
+            return kept.content
+        try:
+            return await asyncio.to_thread(kept.content.read_bytes)
+        except OSError as error:  # deleted a moment ago, or the disk fails: the next node has it
+            raise refusal(Code.NOT_FOUND) from error
 
     async def append_inbox(self, key: bytes, notification: bytes, ttl: float) -> bool:
         """Put a notification into an inbox; False when it is there already."""

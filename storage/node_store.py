@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from storage import collector, damage, durable, inboxes, objects
+from storage import collector, damage, durable, holdings, inboxes, objects
 from storage.bodies import INLINE_LIMIT, Bodies, digest_of
 from storage.database import Database, DatabaseDamaged, DatabaseError
 from storage.node_schema import SCHEMA
@@ -232,6 +232,31 @@ class NodeStore:
         action = partial(objects.page, after=after, limit=limit, now=self._now())
         return await self._guard(self._database.read(action))
 
+    async def keys(self, after: tuple[bytes, int] = (b"", -1), limit: int = 500) -> list[tuple[bytes, int]]:
+        """(key, kind) of all that is kept, deletes and inboxes (kind holdings.INBOX) too, past `after`, in order."""
+        return await self._read(partial(holdings.keys, after=after, limit=limit, now=self._now()))
+
+    async def holds(self, kind: int, key: bytes, digest: bytes | None = None) -> bool:
+        """Whether the object is here. Doesn't count as a use of it."""
+        return await self._read(partial(holdings.holds, kind=kind, key=key, digest=digest, now=self._now()))
+
+    async def variants(self, kind: int, key: bytes) -> list[StoredObject]:
+        """The objects under one key."""
+        return await self._read(partial(objects.variants, kind=kind, key=key, now=self._now()))
+
+    async def tombstones(self, kind: int, key: bytes, after: bytes = b"", limit: int = 100) -> list[Tombstone]:
+        """The signed deletes of a key, by deleter, past `after`."""
+        action = partial(holdings.tombstones, kind=kind, key=key, after=after, limit=limit, now=self._now())
+        return await self._read(action)
+
+    async def waiting(self, key: bytes, after: int = 0, limit: int = 100) -> list[holdings.Waiting]:
+        """The notifications of an inbox in the order of arrival, past id `after`; no lease is taken."""
+        return await self._read(partial(holdings.waiting, key=key, after=after, limit=limit, now=self._now()))
+
+    async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]:
+        """Of each hash, whether that notification waits in the inbox or was acknowledged here."""
+        return await self._read(partial(holdings.known, key=key, hashes=list(hashes), now=self._now()))
+
     async def usage(self) -> Usage:
         """What is kept, and of which quota."""
         number, used, inbox_count, stones = await self._guard(self._database.read(_totals))
@@ -313,6 +338,9 @@ class NodeStore:
     async def _discard(self, files: list[str]) -> None:
         if files:
             await asyncio.to_thread(self._bodies.remove, files)
+
+    async def _read(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._guard(self._database.read(action))
 
     async def _guard(self, work: Coroutine[Any, Any, T]) -> T:
         """A failing disk or database is a refusal."""

@@ -342,6 +342,11 @@ def page(connection: sqlite3.Connection, after: bytes, limit: int, now: float) -
     return [row.object for row in rows]
 
 
+def variants(connection: sqlite3.Connection, kind: int, key: bytes, now: float) -> list[StoredObject]:
+    """The objects under one key, oldest first."""
+    return [row.object for row in _rows(connection, kind, key) if row.object.expires > now]
+
+
 def drop(connection: sqlite3.Connection, number: int) -> list[str]:
     """Take an object out; returns the name of its body file, if it has one, to be removed after the commit."""
     return files_of(connection.execute("DELETE FROM objects WHERE id = ? RETURNING file", (number,)))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from overlay.errors import Refused
 from overlay.messages import WORDS
-from overlay.service import Kept
+from overlay.service import Kept, Stone
 
 
 @dataclass
@@ -27,7 +27,7 @@ class MemoryStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.objects: dict[tuple[int, bytes], dict[bytes, _Object]] = {}
-        self.tombstones: dict[tuple[int, bytes, bytes], bytes] = {}
+        self.stones: dict[tuple[int, bytes, bytes], bytes] = {}
         self.inboxes: dict[bytes, list[bytes]] = {}
         self.refuse_with: int | Exception | None = None
         self._numbers = itertools.count()
@@ -61,7 +61,7 @@ class MemoryStore:
         return None
 
     async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int:
-        self.tombstones[kind, key, deleter] = proof
+        self.stones[kind, key, deleter] = proof
         variants = self.objects.get((kind, key), {})
         gone = [digest for digest, found in variants.items() if found.deleters == {deleter}]
         for found in variants.values():
@@ -71,7 +71,17 @@ class MemoryStore:
         return len(gone)
 
     async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None:
-        return self.tombstones.get((kind, key, deleter))
+        return self.stones.get((kind, key, deleter))
+
+    async def held(self, kind: int, key: bytes, digest: bytes | None) -> bool:
+        return await self.fetch(kind, key, digest) is not None
+
+    async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[Stone]:
+        found = sorted((d, proof) for (k, at, d), proof in self.stones.items() if (k, at) == (kind, key) and d > after)
+        return [Stone(deleter, proof, 60.0) for deleter, proof in found[:limit]]
+
+    async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]:
+        return [digest in map(_hash, self.inboxes.get(key, [])) for digest in hashes]
 
     async def append(self, key: bytes, notification: bytes, ttl: float) -> bool:
         inbox = self.inboxes.setdefault(key, [])
@@ -99,3 +109,7 @@ class MemoryStore:
     def spooled(self) -> list[Path]:
         """What uploads have left behind."""
         return list(self.folder.glob("spooled-*"))
+
+
+def _hash(notification: bytes) -> bytes:
+    return sha256(notification).digest()

@@ -19,7 +19,7 @@ from overlay.messages import Code
 from overlay.network import Network
 from overlay.protocol import OverlayProtocol
 from overlay.rpc import Handled, SealedRPC, Sender
-from overlay.service import Kept, Service, refusal
+from overlay.service import Kept, Service, Stone, refusal
 from overlay.tokens import Tokens
 from tests.simulation.world import Transport, World
 
@@ -83,6 +83,16 @@ class MemoryStore:
 
     async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None:
         return self.stones.get((kind, key, deleter))
+
+    async def held(self, kind: int, key: bytes, digest: bytes | None) -> bool:
+        return await self.fetch(kind, key, digest) is not None
+
+    async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[Stone]:
+        found = sorted((d, proof) for (k, at, d), proof in self.stones.items() if (k, at) == (kind, key) and d > after)
+        return [Stone(deleter, proof, 60.0) for deleter, proof in found[:limit]]
+
+    async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]:
+        return [digest in self.inboxes.get(key, {}) for digest in hashes]
 
     async def append(self, key: bytes, notification: bytes, ttl: float) -> bool:
         self.calls += 1

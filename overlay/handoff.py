@@ -1,0 +1,65 @@
+"""Which copies move where: to newcomers that are nearer, to the next in line when a node stops (paper, section 2.3).
+
+"Always available from the k closest nodes" is kept up by those who hold a copy. Decisions only; overlay/moving.py
+carries them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from overlay.contact import Contact
+from overlay.ids import Kind, distance
+
+INBOX = 0
+"""Stands for the kind where an inbox is meant."""
+
+MOVING = frozenset({INBOX, Kind.BODY, Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.ENROLMENT})
+"""What is looked after. Never probes: they measure how many of the nodes that took a copy are still there."""
+
+GIVERS = 2
+"""Holders that give to a newcomer: the nearest, and one more should the nearest be dead, empty or a liar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """An object under a key, as it is given on: who may delete it, and the seconds that it has left."""
+
+    digest: bytes
+    deleters: Sequence[bytes]
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A notification in an inbox, as it is given on. `id` is its place in the order of arrival."""
+
+    id: int
+    hash: bytes
+    data: bytes
+    ttl: float
+
+
+def heirs(key: bytes, k: int, own_id: bytes, near: Sequence[Contact], newcomers: Collection[bytes]) -> list[Contact]:
+    """The newcomers (by id) that this node gives its copies of `key` to.
+
+    `near` are the k + GIVERS (or more) contacts closest to the key that it knows, newcomers among them. Given to are
+    those among the k closest of all, by the nearest GIVERS of the others.
+    """
+    ring = sorted([*(contact.id for contact in near), own_id], key=lambda node: distance(node, key))
+    settled = [node for node in ring if node not in newcomers]
+    if own_id not in settled[:GIVERS]:
+        return []
+    closest = set(ring[:k])
+    return [contact for contact in near if contact.id in newcomers and contact.id in closest]
+
+
+def successor(key: bytes, k: int, own_id: bytes, near: Sequence[Contact]) -> Contact | None:
+    """Who comes among the k closest to `key` when this node leaves, or None when nobody does.
+
+    `near` are the k (or more) contacts closest to the key that it knows.
+    """
+    if len(near) < k or distance(own_id, key) > distance(near[k - 1].id, key):
+        return None
+    return near[k - 1]
