@@ -40,7 +40,11 @@ from storage.state import UserState
 log = logging.getLogger(__name__)
 
 PUBLISH_EVERY = 86400.0
-"""Seconds between publications of our card, so that nodes that came meanwhile have it too."""
+"""Seconds between publications of our card, whatever nodes have."""
+LOOK_EVERY = 3600.0
+"""Seconds between looks whether the nodes that should have our card have it."""
+LEAVING = 5.0
+"""Seconds for handing on what is kept for others: somebody waits for the screen to close."""
 REVOCATIONS_EVERY = 3600.0
 REVOCATIONS_FACT = "revocations"
 SHORTEST_PAUSE = 0.2
@@ -76,6 +80,7 @@ class Agent:
         assert node.trust is not None
         self._trust: TrustStore = node.trust
         self._revocations_learnt = float("-inf")
+        self._published = float("-inf")
         kept = self.state.fact(REVOCATIONS_FACT)
         with suppress(CertificateError):  # of another authority, when the profile changed its network
             self._trust.accept_revocations(kept or b"", now())
@@ -144,6 +149,7 @@ class Agent:
         try:
             if self._control is not None:
                 await self._control.close()
+            await self.node.leave(LEAVING)
             await self.node.stop()
         finally:
             await asyncio.to_thread(self._opened.close)
@@ -257,8 +263,11 @@ class Agent:
         return self.profile.config.poll
 
     async def _publish(self) -> float:
-        await self.publish_card()
-        return PUBLISH_EVERY
+        fresh = self._now() - self._published < PUBLISH_EVERY
+        if not (fresh and await self.directory.kept()):
+            await self.publish_card()
+            self._published = self._now()
+        return LOOK_EVERY
 
     async def _revocations(self) -> float:
         await self._learn_revocations()

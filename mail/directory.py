@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from hashlib import sha256
 
 from overlay.card import Card, open_card
 from overlay.certificates import CertificateError, TrustStore
@@ -35,6 +36,7 @@ class Directory:
         self._trust = trust
         self._now = now
         self._cards: OrderedDict[str, tuple[float, Card]] = OrderedDict()
+        self._own: tuple[bytes, bytes] | None = None
 
     async def card(self, address: str) -> Card:
         """The newest valid card of a normalised address. Raises UnknownAddress, Unreachable."""
@@ -60,7 +62,15 @@ class Directory:
         opened = open_card(card, self._trust, self._now())
         self._remember(opened.certificate.address, opened)
         key = certificate_key(opened.certificate.address)
+        self._own = key, sha256(card).digest()
         return await self._overlay.store(Kind.CERTIFICATE, key, card, ttl=RETENTION)
+
+    async def kept(self) -> bool:
+        """Whether all the k closest nodes have our own card as it was last published. Raises Unreachable."""
+        if self._own is None:
+            return False
+        outcome = await self._overlay.held(Kind.CERTIFICATE, *self._own)
+        return outcome.have >= outcome.want
 
     def _checked(self, data: bytes, address: str) -> Card | None:
         try:

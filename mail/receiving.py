@@ -115,9 +115,12 @@ class Receiving:
             await asyncio.to_thread(self._state.take, superset, self._now())
 
         async def acknowledge(reading: Reading) -> bool:
-            return await self._overlay.acknowledge_inbox(key, reading, reader.owner)
+            taken = dict.fromkeys((*superset, *reading.notifications))
+            hashes = [hashlib.sha256(notification).digest() for notification in taken]
+            return await self._overlay.acknowledge_inbox(key, reading, reader.owner, hashes)
 
-        heard = await all_of(acknowledge(reading) for reading in readings if reading.notifications)
+        # At every replica, at those too that had less: what moves there later is known there to be taken.
+        heard = await all_of(acknowledge(reading) for reading in readings if superset or reading.notifications)
         return any(heard) and any(reading.more for reading in readings)
 
     async def work(self, *, everything: bool = False) -> int:
@@ -187,10 +190,12 @@ class Receiving:
     async def _fetch_body(self, notification: Notification, target: Path) -> None:
         """Segments, fetched some ahead and opened in order. Raises NotFound, Unreachable, SealingError, OSError."""
         many = len(notification.segments) > 1
+        others = len(notification.to) + len(notification.cc) + notification.left_out > 1
+        # Else it is deleted in a moment, and its copies needn't be mended.
 
         async def fetch(segment: Segment) -> bytes:
             key = segment_key(notification.message_id, segment.index, many)
-            return await self._overlay.fetch(Kind.BODY, key, digest=segment.digest)
+            return await self._overlay.fetch(Kind.BODY, key, digest=segment.digest, repair=others)
 
         left = list(notification.segments)
         running: list[asyncio.Task[bytes]] = []

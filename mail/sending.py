@@ -10,11 +10,12 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from mail.delivery import (
     AWAY,
+    MINUTE,
     PROOF_BACK_OFF,
     UNKNOWN_AFTER,
     Headers,
@@ -28,6 +29,7 @@ from mail.events import Event, OutboxChanged, Progress, Trouble
 from mail.keys import KeyMaterialError
 from mail.message import read_message
 from mail.notification import NotificationError, seal_notification
+from mail.recheck import count_copies, due
 from mail.sealing import SESSION_KEY_SIZE, SealingError, TooLarge
 from mail.storing import Changed, Stored, store_body
 from mail.together import Locks, all_of
@@ -101,9 +103,11 @@ class Sending:
         try:
             await self._give_up(entry)
             await self._prove(await self._reload(entry))
+            lacking = await self._recheck(await self._reload(entry))
             entry = await self._reload(entry)
-            if any(self._wants_copies(r, entry) for r in entry.recipients):
-                await self._send(entry)
+            wanting = {r.address for r in entry.recipients if r.address in lacking or self._wants_copies(r, entry)}
+            if wanting:
+                await self._send(entry, wanting)
         except HOPELESS as error:
             await self._explain(entry, _words(error), failed=True)
         except TEMPORARY as error:
@@ -126,8 +130,9 @@ class Sending:
                 what = f'"{entry.subject or "(no subject)"}" to {recipient.address} {recipient.state}'
                 self._tell(Trouble(f"{what}: {recipient.reason} Your copy is in Sent."))
 
-    async def _send(self, entry: Entry) -> None:
-        cards = await self._cards(entry)
+    async def _send(self, entry: Entry, wanting: Collection[str]) -> None:
+        """Bring body and notifications to those who want them (addresses), as far as nodes lack them."""
+        cards = await self._cards(entry, wanting)
         if not cards:
             return
         entry = await self._reload(entry)
@@ -138,9 +143,8 @@ class Sending:
         stored = await self._store_body(entry, secrets, cards, headers.size)
         for recipient in entry.recipients:
             if recipient.address in cards:
-                best = max(recipient.bodies[0], stored.have), stored.want
                 reason = recipient.reason if stored.have else _refused(stored.refusals)
-                await self._learn(entry, replace(recipient, bodies=best, reason=reason))
+                await self._learn(entry, replace(recipient, bodies=(stored.have, stored.want), reason=reason))
         entry = await self._reload(entry)
         if stored.have:
             gate = asyncio.Semaphore(RECIPIENTS_AT_ONCE)
@@ -151,7 +155,7 @@ class Sending:
 
             await all_of(notify(recipient) for recipient in entry.recipients if recipient.address in cards)
 
-    async def _cards(self, entry: Entry) -> dict[str, Card]:
+    async def _cards(self, entry: Entry, wanting: Collection[str]) -> dict[str, Card]:
         """The cards of those who still need something, each with a salt of their own from here on (step 1).
 
         Raises Unreachable when nobody answers.
@@ -176,7 +180,7 @@ class Sending:
                     entry, replace(recipient, salt=salt, certificate=certificate, notification=None, reason="")
                 )
 
-        await all_of(find(recipient) for recipient in entry.recipients if self._wants_copies(recipient, entry))
+        await all_of(find(recipient) for recipient in entry.recipients if recipient.address in wanting)
         return cards
 
     async def _store_body(self, entry: Entry, secrets: Secrets, cards: Mapping[str, Card], size: int) -> Stored:
@@ -187,7 +191,9 @@ class Sending:
             self._tell(Progress(what, min(sent, size - 1), size))
 
         salts = {r.address: r.salt for r in entry.recipients if r.salt is not None}
-        stored = await store_body(self._overlay, entry.file, entry.message_id, secrets, cards, salts, progress)
+        stored = await store_body(
+            self._overlay, entry.file, entry.message_id, secrets, cards, salts, progress, self._left(entry)
+        )
         if not secrets.segments:
             digests = [(segment.size, segment.digest) for segment in stored.segments]
             await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, Secrets(secrets.session_key, digests))
@@ -209,16 +215,15 @@ class Sending:
                 )
                 sealed = await asyncio.to_thread(seal_notification, told, self._owner, card.encryption_key)
                 recipient = await self._learn(entry, replace(recipient, notification=sealed))
-            outcome = await self._overlay.append_inbox(inbox_key(recipient.address), sealed, ttl=RETENTION)
+            outcome = await self._overlay.append_inbox(inbox_key(recipient.address), sealed, ttl=self._left(entry))
         except NotificationError as error:
             await self._learn(entry, replace(recipient, failed=True, reason=str(error)))
             return
         except (KeyMaterialError, OverlayError) as error:
             await self._learn(entry, replace(recipient, reason=str(error)))
             return
-        best = max(outcome.have, recipient.notifications[0]), outcome.want
-        reason = "" if best[0] else _refused(outcome.refusals)
-        await self._learn(entry, replace(recipient, notifications=best, reason=reason))
+        reason = "" if outcome.have else _refused(outcome.refusals)
+        await self._learn(entry, replace(recipient, notifications=(outcome.have, outcome.want), reason=reason))
 
     async def _prove(self, entry: Entry) -> None:
         """Ask the nodes for the recipients' signed deletes: the proof that they have the message.
@@ -230,16 +235,29 @@ class Sending:
             return
         key = segment_key(entry.message_id, 0, len(secrets.segments) > 1)
         for recipient in entry.recipients:
-            if recipient.state is not State.STORED or recipient.salt is None or recipient.certificate is None:
+            if recipient.settled or recipient.salt is None or recipient.certificate is None:
                 continue
             deleter = deleter_hash(key, recipient.salt, recipient.certificate)
             proofs = await self._overlay.tombstones(Kind.BODY, key, deleter)
             proof = next((p for p in proofs if proves_collected(p, key, deleter, recipient.address)), None)
             if proof is not None:
                 await self._learn(entry, replace(recipient, proof=proof, reason=""))
-            elif self._over(entry):
+            elif recipient.state is State.STORED and self._over(entry):
                 reason = "It was not collected in time, and the nodes have let it go."
                 await self._learn(entry, replace(recipient, expired=True, reason=reason))
+
+    async def _recheck(self, entry: Entry) -> set[str]:
+        """See whether the copies are still there; the addresses of those whose mail lacks some. Raises Unreachable."""
+        if not due(entry):
+            return set()
+        copies = await count_copies(self._overlay, entry)
+        lacking = {address for address in copies.notifications if copies.lacking(address)}
+        for recipient in entry.recipients:
+            if recipient.address in lacking:  # the state says what is true now, though it was better before
+                left = copies.notifications[recipient.address].have
+                bodies, notifications = (copies.body.have, recipient.bodies[1]), (left, recipient.notifications[1])
+                await self._learn(entry, replace(recipient, bodies=bodies, notifications=notifications))
+        return lacking
 
     async def _give_up(self, entry: Entry) -> None:
         """What couldn't be sent for as long as nodes keep anything won't be, and the sender must be told."""
@@ -249,6 +267,10 @@ class Sending:
             if recipient.state is State.QUEUED:
                 reason = f"It couldn't be sent for 30 days. {recipient.reason}".rstrip()
                 await self._learn(entry, replace(recipient, failed=True, reason=reason))
+
+    def _left(self, entry: Entry) -> float:
+        """Seconds that copies of it have, whenever they are made."""
+        return max(entry.created + RETENTION - self._now(), MINUTE)
 
     def _over(self, entry: Entry) -> bool:
         return self._now() - entry.created >= RETENTION

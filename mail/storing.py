@@ -16,7 +16,6 @@ from mail.sealing import SealingError, seal_body
 from mail.segments import Segment
 from overlay.card import Card
 from overlay.ids import Kind
-from overlay.messages import RETENTION
 from overlay.overlay import Outcome, Overlay
 from storage.outbox import Secrets
 
@@ -51,8 +50,9 @@ async def store_body(
     cards: Mapping[str, Card],
     salts: Mapping[str, bytes],
     progress: Callable[[int], None],
+    ttl: float,
 ) -> Stored:
-    """Seal the message in `file` and store it, to be deleted by those with `cards` and `salts` (by address).
+    """Seal the message in `file` and store it for `ttl` seconds, to be deleted by those with `cards` and `salts`.
 
     `progress` hears the sealed bytes that are stored, for a body of several segments. Raises Changed when it isn't
     what `secrets` says it was before, TooLarge, SealingError, Unreachable, OSError; then no upload is left running.
@@ -66,7 +66,7 @@ async def store_body(
         nonlocal sent
         key = segment_key(message_id, segment.index, many)
         deleters = deleters_of(key, cards, salts)
-        outcomes.append(await overlay.store(Kind.BODY, key, data, deleters=deleters, ttl=RETENTION))
+        outcomes.append(await overlay.store(Kind.BODY, key, data, deleters=deleters, ttl=ttl))
         sent += len(data)
         if many:
             progress(sent)

@@ -26,6 +26,8 @@ PATIENCE = 5.0
 """Seconds for an operation that a node must put on disk before it answers."""
 FETCH_PATIENCE = 2.0
 HASHES_AT_ONCE = 150
+PAST_ALL = b"\xff" * 32
+"""No delete has a deleter's hash past this: they aren't wanted."""
 _ROOM_FOR_THE_REST = 256
 
 
@@ -149,8 +151,10 @@ class Caller:
     ) -> tuple[bool, Sequence[messages.Death], bool]:
         """Whether the node keeps the object, its deletes past the deleter `after`, and whether it has more of them.
 
-        Never asked of this node itself. Raises NoAnswer, Refused.
+        Raises NoAnswer, Refused.
         """
+        if service := self._own(at):
+            return await service.have(kind, key, digest or b"", after)
 
         async def ask(at: Located) -> messages.Held:
             request = messages.Have(at.token, kind, key, digest or b"", after)
@@ -158,6 +162,11 @@ class Caller:
 
         held = await self._renewing(at, ask)
         return held.held, held.deaths, held.more
+
+    async def held(self, at: Located, kind: int, key: bytes, digest: bytes) -> bool:
+        """Whether the node keeps this very object. Raises NoAnswer, Refused."""
+        held, _, _ = await self.have(at, kind, key, digest, after=PAST_ALL)
+        return held
 
     async def hand_tombstone(self, at: Located, kind: int, key: bytes, proof: bytes, ttl: float) -> None:
         """Hand on a signed delete. Raises NoAnswer, Refused."""
@@ -169,6 +178,8 @@ class Caller:
 
     async def have_notifications(self, at: Located, key: bytes, hashes: Sequence[bytes]) -> list[bool]:
         """Of each notification, whether it waits there or was acknowledged there. Raises NoAnswer, Refused."""
+        if service := self._own(at):
+            return await service.store_room.known(key, hashes)
 
         async def ask(at: Located) -> list[bool]:
             request = messages.HaveNotifications(at.token, key, list(hashes))

@@ -38,8 +38,6 @@ HINTS = 64
 """Newcomers and hints that wait; more are passed over, the hour's round finds what they meant."""
 LOOKED = 100_000
 PAGE = 200
-PAST_ALL = b"\xff" * 32
-"""Deletes that were asked for already aren't wanted again."""
 AT_ONCE = 4
 """Keys looked after at the same time."""
 
@@ -174,8 +172,7 @@ class Moving:
     async def _exchange(self, kind: int, key: bytes, at: Located) -> None:
         theirs = await self._learn_deletes(kind, key, at)
         for variant in await self._holdings.variants(kind, key):  # what is left, now that their deletes are known
-            held, _, _ = await self._caller.have(at, kind, key, variant.digest, after=PAST_ALL)
-            if not held:
+            if not await self._caller.held(at, kind, key, variant.digest):
                 await self._copy(kind, key, variant, at)
         after = b""
         while ours := await self._service.stones(kind, key, after):

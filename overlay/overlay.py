@@ -28,6 +28,8 @@ SPARE = 3
 """Nodes beyond k that a lookup brings along: the next to try when one of the k says no."""
 BEYOND = 3
 """Nodes beyond k whose inboxes are read too, because newcomers may stand between them and the key."""
+WIDER = 4
+"""How many k closest a fetch goes through before it gives up: after a partition copies may lie far out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,24 +129,36 @@ class Overlay:
         )
 
     async def fetch(
-        self, kind: int, key: bytes, *, digest: bytes | None = None, max_connections: int | None = None
+        self,
+        kind: int,
+        key: bytes,
+        *,
+        digest: bytes | None = None,
+        max_connections: int | None = None,
+        repair: bool = True,
     ) -> bytes:
         """The object, from the nearest node that has it and whose bytes have that digest (paper, section 3.3).
 
-        Raises NotFound when nodes answered but none had it, Unreachable when none answered.
+        When a nearer one had nothing, or something else, the node that has it is told, so that it sees to the others
+        (not without `repair`). Raises NotFound when nodes answered but none had it, Unreachable when none answered.
         """
+        last: Located | None = None
 
         async def right(at: Located) -> bytes | None:
+            nonlocal last
+            last = at
             data = await self._caller.fetch(at, kind, key, digest)
             return data if digest is None or sha256(data).digest() == digest else None
 
-        most = min(max_connections or 2 * self.k, MAX_K)
+        most = min(max_connections or WIDER * self.k, MAX_K)
         tried: set[bytes] = set()
         answered = 0
-        for width in dict.fromkeys((min(self.k, most), most)):
+        for width in dict.fromkeys(min(times * self.k, most) for times in (1, 2, WIDER)):
             nodes = [at for at in await self.closest(key, width) if at.contact.id not in tried]
             data, some = await one_after_another(nodes, right)
             if data is not None:
+                if repair and (answered or some > 1) and last is not None:
+                    self._caller.hint(last, kind, key)
                 return data
             answered += some
             tried |= {at.contact.id for at in nodes}
@@ -175,6 +189,27 @@ class Overlay:
         if not results.done:
             raise NotFound("None of the closest nodes has it.")
         return list(dict.fromkeys(data for _, data in results.done))
+
+    async def held(self, kind: int, key: bytes, digest: bytes) -> Outcome:
+        """How many of the k closest nodes keep this very object. Raises Unreachable."""
+        nodes = await self.closest(key, self.k)
+        results = await replicate(nodes, lambda at: self._caller.held(at, kind, key, digest), len(nodes), len(nodes))
+        return Outcome(len(nodes), sum(held for _, held in results.done))
+
+    async def held_notification(self, key: bytes, notification: bytes) -> Outcome:
+        """How many of the k replicas of an inbox have the notification, or know that it was acknowledged.
+
+        Raises Unreachable.
+        """
+        nodes = await self.closest(key, self.k)
+        digest = sha256(notification).digest()
+
+        async def ask(at: Located) -> bool:
+            (known,) = await self._caller.have_notifications(at, key, [digest])
+            return known
+
+        results = await replicate(nodes, ask, len(nodes), len(nodes))
+        return Outcome(len(nodes), sum(known for _, known in results.done))
 
     async def copies(self, kind: int, key: bytes) -> int:
         """How many of the closest 2k nodes have the object. Raises Unreachable."""

@@ -210,11 +210,7 @@ class Service:
                 return messages.Tombstone(await self.tombstone(request.kind, request.key, request.deleter) or b"")
             case messages.Have():
                 self.watch.looked(request.kind, request.key)
-                held = await self.store_room.held(request.kind, request.key, request.digest or None)
-                stones = await self.stones(request.kind, request.key, request.after)
-                deaths = [messages.Death(stone.proof, stone.ttl) for stone in stones]
-                fitting = _fitting([death.proof for death in deaths])
-                return messages.Held(held, deaths[:fitting], len(stones) == STONES or fitting < len(deaths))
+                return messages.Held(*await self.have(request.kind, request.key, request.digest, request.after))
             case messages.HandTombstone():
                 dropped = await self.hand_tombstone(request.kind, request.key, request.proof, request.ttl)
                 return messages.Done(dropped)
@@ -270,6 +266,14 @@ class Service:
     async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None:
         """The signed delete of the recipient behind `deleter`, for whoever knows the key and her hash."""
         return await self.store_room.tombstone(kind, key, deleter)
+
+    async def have(self, kind: int, key: bytes, digest: bytes, after: bytes) -> tuple[bool, list[messages.Death], bool]:
+        """Whether the object is here, as many deletes past the deleter `after` as fit, whether there are more."""
+        held = await self.store_room.held(kind, key, digest or None)
+        stones = await self.stones(kind, key, after)
+        fitting = _fitting([stone.proof for stone in stones])
+        deaths = [messages.Death(stone.proof, stone.ttl) for stone in stones[:fitting]]
+        return held, deaths, len(stones) == STONES or fitting < len(stones)
 
     async def stones(self, kind: int, key: bytes, after: bytes) -> list[Stone]:
         """Some of the signed deletes of a key, by deleter, past `after`."""

@@ -71,6 +71,7 @@ async def _serve(args: argparse.Namespace) -> int:
             logging.getLogger(__name__).info("others join at %s", node.place)
             print(f"listening on {host_port(node.ip, node.port)}", flush=True)
             await stopping
+            await node.leave()
         finally:
             watching.cancel()
             await control.close()

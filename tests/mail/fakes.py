@@ -49,7 +49,8 @@ class FakeOverlay(Overlay):
         self.calls: list[str] = []
         self.before: Callable[[str], None] = nothing
         """Hears each call's name first, and may raise."""
-        self.copies_found = K
+        self.ttls: list[float] = []
+        """Of every store and append."""
 
     @property
     def network(self) -> Network:
@@ -95,10 +96,17 @@ class FakeOverlay(Overlay):
             gone = {d for d in deleters if (kind, key, d) in node.tombstones}
             variants[sha256(data).digest()] = (data, before | (set(deleters) - gone))
 
+        self.ttls.append(ttl)
         return self._taken(self._up("store"), do)
 
     async def fetch(
-        self, kind: int, key: bytes, *, digest: bytes | None = None, max_connections: int | None = None
+        self,
+        kind: int,
+        key: bytes,
+        *,
+        digest: bytes | None = None,
+        max_connections: int | None = None,
+        repair: bool = True,
     ) -> bytes:
         for node in self._up("fetch"):
             for data in self._held(node, kind, key):
@@ -113,6 +121,14 @@ class FakeOverlay(Overlay):
         if not found:
             raise NotFound("None of the closest nodes has it.")
         return list(dict.fromkeys(found))
+
+    async def held(self, kind: int, key: bytes, digest: bytes) -> Outcome:
+        up = self._up("held")[:K]
+        return Outcome(len(up), sum(digest in node.objects.get((kind, key), {}) for node in up))
+
+    async def held_notification(self, key: bytes, notification: bytes) -> Outcome:
+        up = self._up("held_notification")[:K]
+        return Outcome(len(up), sum(sha256(notification).digest() in node.inboxes.get(key, {}) for node in up))
 
     async def copies(self, kind: int, key: bytes) -> int:
         return sum(any(self._held(node, kind, key)) for node in self._up("copies"))
@@ -153,6 +169,7 @@ class FakeOverlay(Overlay):
         def do(node: FakeNode) -> None:
             node.inboxes.setdefault(key, {})[sha256(notification).digest()] = notification
 
+        self.ttls.append(ttl)
         return self._taken(self._up("append_inbox"), do)
 
     async def read_inbox(
@@ -168,8 +185,8 @@ class FakeOverlay(Overlay):
         node = next(node for node in self.nodes if node.located == reading.node)
         if node.down or node.deaf:
             return False
-        for notification in reading.notifications:
-            node.inboxes[key].pop(sha256(notification).digest(), None)
+        for digest in hashes or [sha256(notification).digest() for notification in reading.notifications]:
+            node.inboxes.get(key, {}).pop(digest, None)
         return True
 
     async def tombstones(

@@ -85,3 +85,12 @@ async def test_our_own_card_is_checked_before_it_is_published(world: World, alic
     world.overlay.before = FailAt("store")
     with pytest.raises(Unreachable):
         await alice.directory.publish(card_of(alice, int(NOW * 1000)))
+
+
+async def test_whether_our_card_is_still_kept_is_asked_of_the_nodes(world: World, alice: Desk) -> None:
+    card = make_card(alice.owner, alice.pair.public, int(world.clock() * 1000) + 1)
+    assert not await alice.directory.kept()
+    await alice.directory.publish(card)
+    assert await alice.directory.kept()
+    world.nodes[0].objects.clear()
+    assert not await alice.directory.kept()

@@ -98,7 +98,10 @@ def test_a_nearer_newcomer_gets_the_inbox_and_not_what_was_acknowledged(tmp_path
 
 def test_a_newcomer_gets_the_cards(tmp_path: Path) -> None:
     async def story(place: Village) -> None:
-        key, card = certificate_key("alice@village.example"), make_card(PERSON, bytes(ENCRYPTION_KEY_SIZE), int(NOW * 1000))
+        key, card = (
+            certificate_key("alice@village.example"),
+            make_card(PERSON, bytes(ENCRYPTION_KEY_SIZE), int(NOW * 1000)),
+        )
         await place.overlay.store(Kind.CERTIFICATE, key, card, ttl=HOUR)
         newcomer = await arrive(place, tmp_path, key)
         for node in place.nodes:

@@ -1,0 +1,52 @@
+"""The sender's look at what she has sent: are its copies still there? (Paper, section 2.3: always at the k closest.)
+
+Nodes see to the copies among themselves (overlay/moving.py); when all that had one are gone at once, only the sender
+still has the letter. What is lacking is stored again by mail/sending.py, with the time that it has left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mail.delivery import segment_key
+from overlay.ids import Kind, inbox_key
+from overlay.overlay import Outcome, Overlay
+from storage.outbox import Entry, State
+
+AFTER = 6
+"""Attempts before the first look; questions for proofs are a quarter of an hour apart by then, and an hour later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """What is left of one letter: of its rarest segment, and of each uncollected notification by address."""
+
+    body: Outcome
+    notifications: Mapping[str, Outcome]
+
+    def lacking(self, address: str) -> bool:
+        """Whether some of the nodes that should have it haven't."""
+        return self.body.have < self.body.want or self.notifications[address].have < self.notifications[address].want
+
+
+def due(entry: Entry) -> bool:
+    """Whether it is time to look: copies are out, uncollected, and have been for a while."""
+    stored = any(recipient.state is State.STORED for recipient in entry.recipients)
+    return stored and entry.attempts >= AFTER and entry.secrets is not None and bool(entry.secrets.segments)
+
+
+async def count_copies(overlay: Overlay, entry: Entry) -> Copies:
+    """Ask the k closest nodes for each object. Raises Unreachable."""
+    segments = entry.secrets.segments if entry.secrets is not None else ()
+    many = len(segments) > 1
+    bodies = [
+        await overlay.held(Kind.BODY, segment_key(entry.message_id, index, many), digest)
+        for index, (_, digest) in enumerate(segments)
+    ]
+    notifications = {
+        recipient.address: await overlay.held_notification(inbox_key(recipient.address), recipient.notification)
+        for recipient in entry.recipients
+        if recipient.state is State.STORED and recipient.notification is not None
+    }
+    return Copies(min(bodies, key=lambda outcome: outcome.have - outcome.want), notifications)
