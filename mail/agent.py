@@ -34,7 +34,7 @@ from storage.database import DatabaseError
 from storage.index import Index
 from storage.keyring import KeyringError
 from storage.outbox import Outbox
-from storage.profile import ConfigError, Profile
+from storage.profile import Config, ConfigError, Profile
 from storage.state import UserState
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Agent:
         kept = self.state.fact(REVOCATIONS_FACT)
         with suppress(CertificateError):  # of another authority, when the profile changed its network
             self._trust.accept_revocations(kept or b"", now())
-        self.probes = Probes(self.state, node.network.k, profile.config.target)
+        self.probes = Probes(self.state, node.network.name, node.network.k, profile.config.target)
         self.overlay = Overlay(node, lambda: self.probes.k)
         self.directory = Directory(self.overlay, self._trust, now)
         filing = Filing(profile.folders(), self._index, checks, self.state)
@@ -210,7 +210,7 @@ class Agent:
 
     async def status(self) -> NodeStatus:
         """This node and what it sees of the overlay."""
-        return await node_status(self.node, self.probes.known, self.overlay.k, self.profile.config.quota)
+        return await node_status(self.node, self.profile.config, self.overlay.k, self.probes.known)
 
     async def answer(self, request: str) -> dict[str, object]:
         """Answer a request at the control socket."""
@@ -285,9 +285,10 @@ class Agent:
             await asyncio.to_thread(self.state.keep_fact, REVOCATIONS_FACT, newest)
 
 
-async def node_status(node: Node, known: Availability | None, k: int, quota: int) -> NodeStatus:
-    """The figures of a node, with an agent or without."""
+async def node_status(node: Node, config: Config, k: int, known: Availability | None = None) -> NodeStatus:
+    """The figures of a node, with an agent that measures availability or without."""
     status = await node.status()
+    known = known or Availability()
     usage = status.usage
     return NodeStatus(
         node_id=status.node_id,
@@ -296,11 +297,15 @@ async def node_status(node: Node, known: Availability | None, k: int, quota: int
         contacts=status.contacts,
         objects=usage.objects if usage else 0,
         bytes=usage.bytes if usage else 0,
-        quota=usage.quota if usage else quota,
+        quota=usage.quota if usage else config.quota,
         inboxes=usage.inboxes if usage else 0,
-        availability=known.p if known else None,
+        availability=known.p,
         k=k,
         version=program_version(),
+        interval=known.interval,
+        observations=round(known.observations),
+        target=config.target,
+        reached=None if known.p is None else known.reaches(k),
     )
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from storage.profile import TARGET
+
 
 @dataclass(frozen=True, slots=True)
 class NewMail:
@@ -59,3 +61,11 @@ class NodeStatus:
     availability: float | None
     k: int
     version: str
+    interval: tuple[float, float] | None = None
+    """Between what `availability` lies with 90%."""
+    observations: int = 0
+    """Copies of probes that it rests on."""
+    target: float = TARGET
+    """What share of actions is to succeed, as the user has set it."""
+    reached: float | None = None
+    """What share succeeds with k copies, as far as is known."""

@@ -31,15 +31,22 @@ class _Facts(msgspec.Struct, array_like=True, frozen=True):
     key: bytes = b""
     copies: int = 0
     stored: float = 0.0
+    network: str = ""
 
 
 class Probes:
-    """What is known of p, kept in the user's state, and the next probe. `default`: k while p isn't known."""
+    """What is known of p in this network, kept in the user's state, and the next probe. `default`: k until then."""
 
     def __init__(
-        self, state: UserState, default: int, target: float, random: Callable[[int], bytes] = os.urandom
+        self,
+        state: UserState,
+        network: str,
+        default: int,
+        target: float,
+        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._state = state
+        self._network = network
         self._default = default
         self._target = target
         self._random = random
@@ -48,11 +55,18 @@ class Probes:
             self._facts = _Facts() if kept is None else msgspec.msgpack.decode(kept, type=_Facts)
         except msgspec.MsgspecError:
             self._facts = _Facts()  # written by another version: measured anew
+        if self._facts.network not in ("", network):  # "": by 0.1.0
+            self._facts = _Facts()  # another community's computers tell nothing of this one's
 
     @property
     def known(self) -> Availability:
         """The estimate of p."""
         return Availability(self._facts.found, self._facts.missed)
+
+    @property
+    def target(self) -> float:
+        """What share of actions is to succeed."""
+        return self._target
 
     @property
     def k(self) -> int:
@@ -74,6 +88,6 @@ class Probes:
             outcome = await overlay.store(Kind.PROBE, key, self._random(PROBE_BYTES), ttl=KEPT)
         except OverlayError:
             return RETRY  # a network that is away says nothing about its nodes
-        self._facts = _Facts(facts.found, facts.missed, key, outcome.have, now)
+        self._facts = _Facts(facts.found, facts.missed, key, outcome.have, now, self._network)
         await asyncio.to_thread(self._state.keep_fact, FACT, msgspec.msgpack.encode(self._facts))
         return WAIT

@@ -41,6 +41,11 @@ class ProfileBusy(ProfileError):
     """Another process of this profile is doing that already."""
 
 
+TARGET = 0.999
+TARGETS = (0.99, 0.99999)
+"""Lowest and highest target (paper, Figure 2)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """The settings of config.toml, each with the value that it has when the file doesn't name it."""
@@ -55,7 +60,7 @@ class Config:
     """Bytes that the node keeps for others; the file may say "500 MiB"."""
     poll: float = 60.0
     """Seconds between two looks into the inbox."""
-    target: float = 0.999
+    target: float = TARGET
     """The probability with which what the user does shall succeed: p_t of the paper's section 4."""
     known_spammers: tuple[str, ...] = ()
     """Addresses, or domains as in "@example.org", whose mail goes to Junk."""
@@ -85,8 +90,11 @@ def parse_config(text: str) -> Config:
         config = msgspec.convert(values, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"config.toml: {str(error).replace('`$.', '`')}.") from error
-    if config.quota < 0 or not 0 < config.poll < 1e9 or not 0 < config.target < 1:
-        raise ConfigError("config.toml: quota can't be below 0, poll must be above 0, and target between 0 and 1.")
+    if config.quota < 0 or not 0 < config.poll < 1e9:
+        raise ConfigError("config.toml: quota can't be below 0, and poll must be above 0.")
+    low, high = TARGETS
+    if not low <= config.target <= high:
+        raise ConfigError(f"config.toml: target is {config.target:g}; it must be {low} to {high}.")
     return config
 
 

@@ -67,6 +67,12 @@ def parser() -> Parser:
     command("outbox", "local:outbox", "the state of sent mail").add_argument("--json", action="store_true")
     command("status", "user:status", "this node and what it sees").add_argument("--json", action="store_true")
 
+    analyse = command("analyse", "analyse:analyse", "the paper's analysis, beside its figures and a simulation")
+    analyse.add_argument("--trials", type=_trials, default=20_000, metavar="N", help="simulated for each figure")
+    analyse.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed gives the same figures")
+    analyse.add_argument("--svg", type=Path, metavar="FILE", help="write Figure 2 there too")
+    analyse.add_argument("--json", action="store_true")
+
     authority = commands.add_parser("authority", help="found a network and say who holds which address")
     deeds = authority.add_subparsers(dest="deed", required=True, metavar="DEED", parser_class=Parser)
 
@@ -88,6 +94,13 @@ def parser() -> Parser:
     issue.add_argument("--out", type=Path, required=True, metavar="FILE")
     deed("revoke", "revoke the certificates of an address").add_argument("address", metavar="ADDRESS")
     return top
+
+
+def _trials(text: str) -> int:
+    count = int(text)
+    if not 100 <= count <= 10_000_000:
+        raise argparse.ArgumentTypeError("trials are 100 to 10,000,000")
+    return count
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -58,7 +58,7 @@ async def _serve(args: argparse.Namespace) -> int:
 
         async def answer(request: str) -> dict[str, object]:
             if request == "status":
-                return status_document(await node_status(node, None, network.k, profile.config.quota))
+                return status_document(await node_status(node, profile.config, network.k))
             return {"error": f"a node without a user can't {request!r}"}
 
         control = ControlServer(profile.control_socket, answer)

@@ -113,6 +113,10 @@ def test_status_has_its_shape_with_and_without_a_running_process(run: Shell, ali
         "availability",
         "k",
         "version",
+        "interval",
+        "observations",
+        "target",
+        "reached",
     ]
     still = run(alice, "status", "--json")
     assert still.code == 0

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from mail.events import NodeStatus
 from mail.headers import Address
 from mail.mailbox import Row
 from mail.message import Message
@@ -18,6 +19,7 @@ from tui.columns import columns, fit, person, pieces, when
 from tui.delivery import summary
 from tui.listing import CACHE, Listing
 from tui.reading import find, lay_out, wrap
+from tui.screens.node import availability, copies
 from tui.screens.prompt import completed
 
 NOW = 1_790_000_000.0
@@ -170,3 +172,13 @@ def test_paths_are_completed_as_a_shell_does(tmp_path: Path) -> None:
     assert completed(f"{tmp_path}/.h") == f"{tmp_path}/.hidden"
     assert completed(f"{tmp_path}/zz") is None
     assert completed("/no/such/folder/x") is None
+
+
+def test_the_node_screen_says_what_k_copies_reach() -> None:
+    status = NodeStatus("", "", "node", 1, 0, 0, 1, 0, 0.4, 20, "1", (0.36, 0.44), 100, 0.9999, 0.998)
+    assert copies(status) == ("20", "reach 99.80% here, not the target of 99.99%")
+    assert copies(replace(status, reached=0.99995)) == ("20", "reach the target of 99.99%")
+    unknown = replace(status, availability=None, interval=None, reached=None)
+    assert copies(unknown) == ("20", "until p is known; the target is 99.99%")
+    assert availability(unknown)[0] == "not measured yet"
+    assert availability(status) == ("40.0% of nodes are up", "36% to 44% (90%), 100 probed")

@@ -150,7 +150,23 @@ class FakeAgent:
         self.synced += 1
 
     async def status(self) -> NodeStatus:
-        return NodeStatus("ab" * 20, "192.0.2.7:4600", "node", 11, 42, 250_000_000, 10**9, 3, 0.93, 7, "0.1.0")
+        return NodeStatus(
+            "ab" * 20,
+            "192.0.2.7:4600",
+            "node",
+            11,
+            42,
+            250_000_000,
+            10**9,
+            3,
+            0.93,
+            7,
+            "0.1.0",
+            (0.91, 0.95),
+            480,
+            0.999,
+            0.9995,
+        )
 
     def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
         self.callbacks.append(callback)

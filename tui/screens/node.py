@@ -59,20 +59,37 @@ class NodeScreen(ModalScreen[None]):
             self.query_one("#figures", Static).update(text)
 
 
+def availability(status: NodeStatus) -> tuple[str, str]:
+    """What is known of p, and how well."""
+    if status.availability is None or status.interval is None:
+        return "not measured yet", "probes are on their way"
+    low, high = status.interval
+    return f"{status.availability:.1%} of nodes are up", f"{low:.0%} to {high:.0%} (90%), {status.observations} probed"
+
+
+def copies(status: NodeStatus) -> tuple[str, str]:
+    """How many copies are made, and what they reach."""
+    target = f"{100 * status.target:.6g}%"
+    if status.reached is None:
+        return str(status.k), f"until p is known; the target is {target}"
+    if status.reached < status.target:
+        return str(status.k), f"reach {status.reached:.2%} here, not the target of {target}"
+    return str(status.k), f"reach the target of {target}"
+
+
 def status_text(status: NodeStatus) -> Text:
     """The figures, each with what it means."""
     share = status.bytes / status.quota if status.quota else 0.0
     full = round(min(1.0, share) * BAR)
     node = status.mode == "node"
     mode = "node: keeps mail for others" if node else "client: asks the nodes, keeps nothing for others"
-    known = "not measured yet" if status.availability is None else f"{status.availability:.1%} of nodes answer"
     rows = [
         ("Node id", status.node_id, ""),
         ("Mode", mode, ""),
         ("Listening on", status.listening or "nothing", ""),
         ("Contacts", str(status.contacts), "nodes known and alive"),
-        ("Availability", known, "p in the paper's section 4"),
-        ("Copies (k)", str(status.k), "nodes that keep each piece of mail"),
+        ("Availability", *availability(status)),
+        ("Copies (k)", *copies(status)),
         ("", "", ""),
         ("Kept here", f"{status.objects} objects for others, {status.inboxes} inboxes", ""),
         ("Space", f"{'━' * full}{'╌' * (BAR - full)} {size(status.bytes)} of {size(status.quota)}", ""),
