@@ -1,7 +1,7 @@
 """An attachment of 25 MB through 50 nodes: does it arrive as it was, how long, and how much memory do both ends take.
 
 Sender and recipient are processes of their own (bench/delivery_end.py), the nodes are this one. The attachment is
-random, which is the hardest to compress: with base64 34 MB of message, sealed into 25 segments or so, ten copies each.
+random, which is the hardest to compress: with base64 34 MB of message, sealed into 25 segments or so, each in shares.
 """
 
 from __future__ import annotations

@@ -88,7 +88,9 @@ class Agent:
         self.overlay = Overlay(node, lambda: self.probes.k)
         self.directory = Directory(self.overlay, self._trust, now)
         filing = Filing(profile.folders(), self._index, checks, self.state)
-        self._sending = Sending(self.outbox, self.overlay, self.directory, identity.owner, tell, now)
+        self._sending = Sending(
+            self.outbox, self.overlay, self.directory, identity.owner, tell, now, code=self.probes.code
+        )
         self._receiving = Receiving(
             self.state, self.overlay, self._trust, self._reader, filing, profile.spool, tell, now
         )

@@ -12,10 +12,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from mail.notification import Notification
 from mail.segments import Segment, segment_identifier
+from mail.shares import Coding
 from overlay.card import Card
 from overlay.certificates import CertificateError, parse_certificate
 from overlay.errors import Malformed
-from overlay.ids import body_key, deleter_hash
+from overlay.ids import Kind, body_key, deleter_hash
 from overlay.ownership import decode_delete_proof, proves_delete
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -58,13 +59,23 @@ def segment_key(message_id: str, index: int, many: bool) -> bytes:
     return body_key(segment_identifier(message_id, index, many))
 
 
+def kind_of(coding: object) -> Kind:
+    """The kind of a body's objects: shares when it is coded (`coding` is anything), else whole copies."""
+    return Kind.SHARE if coding else Kind.BODY
+
+
 def deleters_of(key: bytes, cards: Mapping[str, Card], salts: Mapping[str, bytes]) -> list[bytes]:
     """The certificate set of one object (paper, section 2.2): one hash a recipient, none telling whose."""
     return [deleter_hash(key, salts[address], card.certificate.der) for address, card in sorted(cards.items())]
 
 
 def notification_for(
-    recipient: str, headers: Headers, session_key: bytes, segments: Sequence[Segment], salt: bytes
+    recipient: str,
+    headers: Headers,
+    session_key: bytes,
+    segments: Sequence[Segment],
+    salt: bytes,
+    coding: Coding | None,
 ) -> Notification:
     """What one recipient is told (paper, section 3.1, step 5)."""
     return Notification(
@@ -82,6 +93,7 @@ def notification_for(
         date=headers.date,
         references=headers.references,
         deleter_salt=salt,
+        coding=coding,
     )
 
 

@@ -22,6 +22,7 @@ from mail.excerpt import clean, cut, fit, is_identifier, most_recent
 from mail.keys import SEAL_OVERHEAD, KeyPair, NotOpened, open_sealed, seal
 from mail.sealing import ORIGINAL_LIMIT, SALT_SIZE, SEALED_LIMIT, SESSION_KEY_SIZE
 from mail.segments import DIGEST_SIZE, MAX_SEGMENTS, Segment, segment_count, segment_size
+from mail.shares import KEY_SIZE, Coding
 from overlay.address import AddressError, normalise_address
 from overlay.card import KEY_ID_SIZE, Signer, key_id_of
 from overlay.certificates import CERTIFICATE_LIMIT, Certificate, CertificateError, TrustStore
@@ -88,6 +89,7 @@ class Notification:
     date           of the Date header, epoch seconds; the sender's word
     references     Message-IDs that this one answers, oldest first, the last ones if they are many
     deleter_salt   this recipient's own (overlay.ids.deleter_hash), 16 bytes, for every segment
+    coding         how the segments lie at the nodes: as shares, or None: as whole copies
     """
 
     session_key: bytes
@@ -104,6 +106,7 @@ class Notification:
     date: float
     references: tuple[str, ...]
     deleter_salt: bytes
+    coding: Coding | None = None
 
 
 _Text = Annotated[str, msgspec.Meta(max_length=SUBJECT_LIMIT)]
@@ -129,6 +132,7 @@ class _Payload(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froz
     subject: _Text
     date: float
     references: Annotated[tuple[_Id, ...], _Few]
+    coding: Annotated[bytes, msgspec.Meta(max_length=2 + KEY_SIZE)] = b""
 
 
 class _Signed(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
@@ -230,6 +234,7 @@ def _encode(notification: Notification, certificate: bytes) -> bytes:
         subject=notification.subject,
         date=notification.date,
         references=notification.references,
+        coding=b"" if (c := notification.coding) is None else bytes((c.m, c.n)) + c.public_key,
     )
     # What we would not read we don't write: the same checks, on the way out.
     try:
@@ -288,7 +293,17 @@ def _value(payload: _Payload) -> Notification:
         date=payload.date,
         references=payload.references,
         deleter_salt=payload.deleter_salt,
+        coding=_coding(payload.coding),
     )
+
+
+def _coding(told: bytes) -> Coding | None:
+    if not told:
+        return None
+    try:
+        return Coding(told[0], told[1], told[2:])
+    except (IndexError, ValueError) as error:
+        raise Malformed("The notification's coding is none.") from error
 
 
 def _address(text: str) -> str:

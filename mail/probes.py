@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from mail.availability import Availability
+from mail.coding import Code, choose
 from overlay.errors import OverlayError
 from overlay.ids import Kind, probe_key
 from overlay.overlay import Overlay
@@ -63,6 +64,10 @@ class Probes:
         """The estimate of p."""
         return Availability(self._facts.found, self._facts.missed)
 
+    def set(self, known: Availability) -> None:
+        """Take this for what was measured, from here on."""
+        self._facts = _Facts(known.found, known.missed, network=self._network)
+
     @property
     def target(self) -> float:
         """What share of actions is to succeed."""
@@ -72,6 +77,10 @@ class Probes:
     def k(self) -> int:
         """Copies to make of each object (equation (6))."""
         return self.known.k(self._default, self._target)
+
+    def code(self, nodes: int) -> Code:
+        """How to code a large body on so many nodes."""
+        return choose(self.known, self.k, self._target, nodes)
 
     async def run(self, overlay: Overlay, now: float) -> float:
         """Look for the last probe if it is time, and store the next; seconds until there is something to do."""

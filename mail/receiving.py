@@ -15,13 +15,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mail.delivery import AWAY, back_off, segment_key
+from mail.coding import MOST_SHARES
+from mail.delivery import AWAY, back_off, kind_of, segment_key
 from mail.events import Event, NewMail, Progress, Trouble
 from mail.filing import Filing
 from mail.keys import KeyMaterialError, KeyPair
 from mail.notification import BUCKETS, NotForUs, Notification, NotificationError, Untrusted, open_notification
 from mail.sealing import Opener, SealingError
 from mail.segments import Segment
+from mail.shares import Coding, Gathered
 from mail.together import Locks, all_of, uninterrupted
 from overlay.certificates import TrustStore
 from overlay.errors import NotFound, OverlayError, Unreachable
@@ -195,6 +197,8 @@ class Receiving:
 
         async def fetch(segment: Segment) -> bytes:
             key = segment_key(notification.message_id, segment.index, many)
+            if notification.coding is not None:
+                return await self._gather(notification.coding, key, segment)
             return await self._overlay.fetch(Kind.BODY, key, digest=segment.digest, repair=others)
 
         left = list(notification.segments)
@@ -222,10 +226,20 @@ class Receiving:
         if many:
             self._tell(Progress(what, notification.original_size, notification.original_size))
 
+    async def _gather(self, coding: Coding, key: bytes, segment: Segment) -> bytes:
+        """A segment from its shares. Raises NotFound, Unreachable, SealingError."""
+        gathered = Gathered(coding, key, segment.size)
+        await self._overlay.gather(Kind.SHARE, key, gathered, coding.n)
+        data = await asyncio.to_thread(gathered.segment)
+        if hashlib.sha256(data).digest() != segment.digest:  # its shares are signed: the sender made them so
+            raise SealingError("The body isn't what its sender announced.")
+        return data
+
     async def _filed(self, taken: Taken, notification: Notification) -> None:
         many = len(notification.segments) > 1
         keys = [segment_key(notification.message_id, s.index, many) for s in notification.segments]
-        deletes = [(key, notification.deleter_salt) for key in keys]
+        kind = kind_of(notification.coding)
+        deletes = [(kind, key, notification.deleter_salt) for key in keys]
         await uninterrupted(
             self._state.filed, taken.hash, _identity(notification), notification.sender, deletes, self._now()
         )
@@ -280,10 +294,11 @@ class Receiving:
         owner = self._reader().owner
         gate = asyncio.Semaphore(DELETES_AT_ONCE)
 
-        async def delete(key: bytes, salt: bytes, attempts: int) -> None:
+        async def delete(kind: int, key: bytes, salt: bytes, attempts: int) -> None:
+            most = MOST_SHARES if kind == Kind.SHARE else None
             async with gate:
                 try:
-                    outcome = await self._overlay.delete(Kind.BODY, key, salt, owner)
+                    outcome = await self._overlay.delete(kind, key, salt, owner, max_ops=most)
                     enough = outcome.have >= outcome.want or (outcome.have > 0 and attempts >= DELETE_ATTEMPTS)
                 except OverlayError:
                     enough = False
@@ -292,7 +307,7 @@ class Receiving:
             else:
                 await asyncio.to_thread(self._state.delete_later, key, salt, self._now() + back_off(attempts + 1))
 
-        await all_of(delete(o.key, o.salt, o.attempts) for o in owed)
+        await all_of(delete(o.kind, o.key, o.salt, o.attempts) for o in owed)
 
 
 def _identity(notification: Notification) -> str:

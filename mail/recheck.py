@@ -7,9 +7,10 @@ still has the letter. What is lacking is stored again by mail/sending.py, with t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mail.delivery import segment_key
+from mail.shares import Plan
 from overlay.ids import Kind, inbox_key
 from overlay.overlay import Outcome, Overlay
 from storage.outbox import Entry, State
@@ -39,11 +40,16 @@ def due(entry: Entry) -> bool:
 async def count_copies(overlay: Overlay, entry: Entry) -> Copies:
     """Ask the k closest nodes for each object. Raises Unreachable."""
     segments = entry.secrets.segments if entry.secrets is not None else ()
-    many = len(segments) > 1
-    bodies = [
-        await overlay.held(Kind.BODY, segment_key(entry.message_id, index, many), digest)
-        for index, (_, digest) in enumerate(segments)
-    ]
+    coding = entry.secrets.coding if entry.secrets is not None else b""
+    bodies = []
+    for index, (_, digest) in enumerate(segments):
+        key = segment_key(entry.message_id, index, len(segments) > 1)
+        if coding:
+            plan = Plan.decode(coding)
+            found = await overlay.spread_held(Kind.SHARE, key, plan.n)
+            bodies.append(found if found.have >= plan.m else replace(found, have=0))
+        else:
+            bodies.append(await overlay.held(Kind.BODY, key, digest))
     notifications = {
         recipient.address: await overlay.held_notification(inbox_key(recipient.address), recipient.notification)
         for recipient in entry.recipients

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
+from mail.coding import MOST_SHARES, Code
 from mail.delivery import (
     AWAY,
     MINUTE,
@@ -20,6 +21,7 @@ from mail.delivery import (
     UNKNOWN_AFTER,
     Headers,
     back_off,
+    kind_of,
     notification_for,
     proves_collected,
     segment_key,
@@ -31,11 +33,12 @@ from mail.message import read_message
 from mail.notification import NotificationError, seal_notification
 from mail.recheck import count_copies, due
 from mail.sealing import SESSION_KEY_SIZE, SealingError, TooLarge
+from mail.shares import SEED_SIZE, Plan
 from mail.storing import Changed, Stored, store_body
 from mail.together import Locks, all_of
 from overlay.card import KEY_ID_SIZE, Card
 from overlay.errors import OverlayError, Unreachable
-from overlay.ids import SALT_BYTES, Kind, deleter_hash, inbox_key
+from overlay.ids import SALT_BYTES, deleter_hash, inbox_key
 from overlay.messages import RETENTION
 from overlay.overlay import Overlay
 from overlay.ownership import Owner
@@ -69,7 +72,9 @@ class Sending:
         tell: Callable[[Event], None],
         now: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
+        code: Callable[[int], Code] | None = None,
     ) -> None:
+        """`code` chooses how a large body is coded on so many nodes; without it in whole copies."""
         self._outbox = outbox
         self._overlay = overlay
         self._directory = directory
@@ -77,6 +82,7 @@ class Sending:
         self._tell = tell
         self._now = now
         self._random = random
+        self._code = code
         self._letters = Locks()  # one attempt a letter: two at once would be two notifications
 
     async def run(self, *, everything: bool = False) -> None:
@@ -190,16 +196,34 @@ class Sending:
         def progress(sent: int) -> None:
             self._tell(Progress(what, min(sent, size - 1), size))
 
+        coding = secrets.coding
+
+        async def plan(key: bytes) -> Plan | None:
+            nonlocal coding
+            made = await self._plan(key)
+            if made is not None:  # kept before the first share is out: another try makes the same ones
+                coding = made.encode()
+                await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, replace(secrets, coding=coding))
+            return made
+
         salts = {r.address: r.salt for r in entry.recipients if r.salt is not None}
         stored = await store_body(
-            self._overlay, entry.file, entry.message_id, secrets, cards, salts, progress, self._left(entry)
+            self._overlay, entry.file, entry.message_id, secrets, cards, salts, progress, self._left(entry), plan
         )
         if not secrets.segments:
             digests = [(segment.size, segment.digest) for segment in stored.segments]
-            await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, Secrets(secrets.session_key, digests))
+            known = Secrets(secrets.session_key, digests, coding)
+            await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, known)
         if stored.many:
             self._tell(Progress(what, size, size))
         return stored
+
+    async def _plan(self, key: bytes) -> Plan | None:
+        if self._code is None:
+            return None
+        nodes = await self._overlay.closest(key, MOST_SHARES)
+        code = self._code(len(nodes))
+        return None if code.m == 1 else Plan(code.m, code.n, self._random(SEED_SIZE))
 
     async def _notify(
         self, entry: Entry, recipient: Recipient, card: Card, headers: Headers, secrets: Secrets, stored: Stored
@@ -211,7 +235,7 @@ class Sending:
             if sealed is None or (not recipient.notifications[0] and sealed[:KEY_ID_SIZE] != card.key_id):
                 assert recipient.salt is not None
                 told = notification_for(
-                    recipient.address, headers, secrets.session_key, stored.segments, recipient.salt
+                    recipient.address, headers, secrets.session_key, stored.segments, recipient.salt, stored.coding
                 )
                 sealed = await asyncio.to_thread(seal_notification, told, self._owner, card.encryption_key)
                 recipient = await self._learn(entry, replace(recipient, notification=sealed))
@@ -238,7 +262,7 @@ class Sending:
             if recipient.settled or recipient.salt is None or recipient.certificate is None:
                 continue
             deleter = deleter_hash(key, recipient.salt, recipient.certificate)
-            proofs = await self._overlay.tombstones(Kind.BODY, key, deleter)
+            proofs = await self._overlay.tombstones(kind_of(secrets.coding), key, deleter)
             proof = next((p for p in proofs if proves_collected(p, key, deleter, recipient.address)), None)
             if proof is not None:
                 await self._learn(entry, replace(recipient, proof=proof, reason=""))

@@ -1,19 +1,23 @@
 """Storing a body: sealed segment by segment, some on their way at the same time (paper, section 3.1, steps 2 to 4).
 
+A small one in whole copies, a large one in shares where that is cheaper (mail/coding.py).
+
 Holds a few segments whatever the size of the message. Who is told of the body, and when, is mail/sending.py's.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from mail.coding import CODED_FROM
 from mail.delivery import deleters_of, segment_key
 from mail.sealing import SealingError, seal_body
 from mail.segments import Segment
+from mail.shares import Coding, Plan, make_shares
 from overlay.card import Card
 from overlay.ids import Kind
 from overlay.overlay import Outcome, Overlay
@@ -29,9 +33,13 @@ class Changed(SealingError):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A body's segments, the copies of the rarest one of them, and what nodes said that took none."""
+    """A body's segments, how they are coded, the copies (or shares) of the rarest one, what nodes said that took none.
+
+    `have` is 0 while there are fewer shares than make the segment: nobody could read it.
+    """
 
     segments: tuple[Segment, ...]
+    coding: Coding | None
     have: int
     want: int
     refusals: tuple[str, ...]
@@ -51,22 +59,30 @@ async def store_body(
     salts: Mapping[str, bytes],
     progress: Callable[[int], None],
     ttl: float,
+    plan: Callable[[bytes], Awaitable[Plan | None]],
 ) -> Stored:
     """Seal the message in `file` and store it for `ttl` seconds, to be deleted by those with `cards` and `salts`.
 
-    `progress` hears the sealed bytes that are stored, for a body of several segments. Raises Changed when it isn't
-    what `secrets` says it was before, TooLarge, SealingError, Unreachable, OSError; then no upload is left running.
+    `plan` is asked, with its first object's key, how a large body is to be coded, unless `secrets` say it. `progress`
+    hears the sealed bytes that are stored, for a body of several segments. Raises Changed when it isn't what `secrets`
+    says it was before, TooLarge, SealingError, Unreachable, OSError; then no upload is left running.
     """
     segments: list[Segment] = []
     outcomes: list[Outcome] = []
     running: set[asyncio.Task[None]] = set()
     sent = 0
 
-    async def store(segment: Segment, data: bytes, *, many: bool) -> None:
+    async def store(segment: Segment, data: bytes, coded: Plan | None, *, many: bool) -> None:
         nonlocal sent
         key = segment_key(message_id, segment.index, many)
         deleters = deleters_of(key, cards, salts)
-        outcomes.append(await overlay.store(Kind.BODY, key, data, deleters=deleters, ttl=ttl))
+        if coded is None:
+            outcomes.append(await overlay.store(Kind.BODY, key, data, deleters=deleters, ttl=ttl))
+        else:
+            shares = await asyncio.to_thread(make_shares, data, key, coded)
+            again = bool(secrets.segments)
+            spread = await overlay.spread(Kind.SHARE, key, shares, deleters=deleters, ttl=ttl, again=again)
+            outcomes.append(spread if spread.have >= coded.m else replace(spread, have=0))
         sent += len(data)
         if many:
             progress(sent)
@@ -77,11 +93,14 @@ async def store_body(
         # A body of one segment lies under the Message-ID itself, and how many there are is known after the first.
         buffered = await asyncio.to_thread(_take, parts, 2)
         many = len(buffered) > 1
+        coded = Plan.decode(secrets.coding) if secrets.coding else None
+        if coded is None and not secrets.segments and (many or buffered[0][0].size > CODED_FROM):
+            coded = await plan(segment_key(message_id, 0, many))
         while buffered:
             segment, data = buffered.pop(0)
             _check(segment, secrets)
             segments.append(segment)
-            running.add(asyncio.create_task(store(segment, data, many=many)))
+            running.add(asyncio.create_task(store(segment, data, coded, many=many)))
             if len(running) >= AT_ONCE:
                 running = await _some_done(running)
             if not buffered:
@@ -96,7 +115,8 @@ async def store_body(
     if secrets.segments and len(segments) != len(secrets.segments):
         raise _changed()
     refusals = tuple(dict.fromkeys(reason for outcome in outcomes for reason in outcome.refusals))
-    return Stored(tuple(segments), min(o.have for o in outcomes), max(o.want for o in outcomes), refusals)
+    have, want = min(o.have for o in outcomes), max(o.want for o in outcomes)
+    return Stored(tuple(segments), coded.coding if coded else None, have, want, refusals)
 
 
 async def _some_done(running: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:

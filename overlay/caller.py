@@ -147,26 +147,26 @@ class Caller:
         return await self._renewing(at, ask)
 
     async def have(
-        self, at: Located, kind: int, key: bytes, digest: bytes | None, *, after: bytes = b""
-    ) -> tuple[bool, Sequence[messages.Death], bool]:
-        """Whether the node keeps the object, its deletes past the deleter `after`, and whether it has more of them.
+        self, at: Located, kind: int, key: bytes, *, after: bytes = b""
+    ) -> tuple[Sequence[bytes], Sequence[messages.Death], bool]:
+        """Digests of what the node keeps under the key, its deletes past the deleter `after`, whether it has more.
 
         Raises NoAnswer, Refused.
         """
         if service := self._own(at):
-            return await service.have(kind, key, digest or b"", after)
+            return await service.have(kind, key, after)
 
         async def ask(at: Located) -> messages.Held:
-            request = messages.Have(at.token, kind, key, digest or b"", after)
+            request = messages.Have(at.token, kind, key, after)
             return _expect(messages.Held, await self._call(at, request, FETCH_PATIENCE))
 
         held = await self._renewing(at, ask)
-        return held.held, held.deaths, held.more
+        return held.digests, held.deaths, held.more
 
-    async def held(self, at: Located, kind: int, key: bytes, digest: bytes) -> bool:
-        """Whether the node keeps this very object. Raises NoAnswer, Refused."""
-        held, _, _ = await self.have(at, kind, key, digest, after=PAST_ALL)
-        return held
+    async def digests(self, at: Located, kind: int, key: bytes) -> Sequence[bytes]:
+        """The digests of what the node keeps under the key. Raises NoAnswer, Refused."""
+        digests, _, _ = await self.have(at, kind, key, after=PAST_ALL)
+        return digests
 
     async def hand_tombstone(self, at: Located, kind: int, key: bytes, proof: bytes, ttl: float) -> None:
         """Hand on a signed delete. Raises NoAnswer, Refused."""

@@ -15,8 +15,12 @@ from overlay.ids import Kind, distance
 INBOX = 0
 """Stands for the kind where an inbox is meant."""
 
-MOVING = frozenset({INBOX, Kind.BODY, Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.ENROLMENT})
+MOVING = frozenset({INBOX, Kind.BODY, Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.ENROLMENT, Kind.SHARE})
 """What is looked after. Never probes: they measure how many of the nodes that took a copy are still there."""
+
+SHARED_BY = 64
+"""The closest nodes among which the shares of one key lie, each at one of them (overlay/spread.py). A share is handed
+on when its holder stops or isn't among them any more: given to newcomers as well, there would soon be too many."""
 
 GIVERS = 2
 """Holders that give to a newcomer: the nearest, and one more should the nearest be dead, empty or a liar."""

@@ -26,6 +26,7 @@ class Kind(IntEnum):
     DEFINITIONS = 5
     PROBE = 6
     ENROLMENT = 7
+    SHARE = 8
 
 
 def object_key(name: str, identifier: str) -> bytes:

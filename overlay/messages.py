@@ -143,16 +143,14 @@ class HandTombstone(_Message, frozen=True, tag=10):
 
 
 class Have(_Message, frozen=True, tag=11):
-    """Do you keep the object with this digest, and which deletes of its key do you know, past this deleter's?"""
+    """What do you keep under this key, and which deletes of it do you know, past this deleter's?"""
 
     token: Token
     kind: KindNumber
     key: Key
-    digest: OptionalDigest = b""
     after: OptionalDigest = b""
 
     def __post_init__(self) -> None:
-        _check_optional(self.digest)
         _check_optional(self.after)
 
 
@@ -251,9 +249,9 @@ class Death(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
 
 
 class Held(_Message, frozen=True, tag=108):
-    """Whether the object is there, the signed deletes of its key by their deleters' hashes, and whether more wait."""
+    """The digests of what is there, the deletes of the key by their deleters' hashes, and whether more wait."""
 
-    held: bool
+    digests: Annotated[list[Digest], msgspec.Meta(max_length=MAX_HASHES)]
     deaths: list[Death]
     more: bool
 

@@ -17,8 +17,8 @@ from typing import Protocol
 from overlay.caller import Caller
 from overlay.contact import Contact
 from overlay.errors import Malformed, NoAnswer, Refused
-from overlay.handoff import GIVERS, INBOX, MOVING, Variant, Waiting, heirs, successor
-from overlay.ids import distance
+from overlay.handoff import GIVERS, INBOX, MOVING, SHARED_BY, Variant, Waiting, heirs, successor
+from overlay.ids import Kind, distance
 from overlay.lookup import Located
 from overlay.messages import MAX_HASHES
 from overlay.ownership import deleter_named
@@ -112,14 +112,17 @@ class Moving:
         silent: set[bytes] = set()
 
         async def hand_on(kind: int, key: bytes) -> None:
+            if kind == Kind.SHARE:
+                return await self._hand_share_on(key, silent)
             near = self._protocol.router.closest(key, self._k, healthy=True)
             heir = successor(key, self._k, self._protocol.own_id, near)
             if heir is None or heir.id in silent:
-                return
+                return None
             try:
                 await self._give(kind, key, await self._caller.locate(heir))
             except NoAnswer:
                 silent.add(heir.id)
+            return None
 
         try:
             async with asyncio.timeout(patience):
@@ -146,13 +149,40 @@ class Moving:
             elif isinstance(result, BaseException):
                 raise result
 
+    async def _hand_share_on(self, key: bytes, silent: set[bytes]) -> None:
+        """Give our share of a key to the nearest of its nodes that has none."""
+        for contact in self._protocol.router.closest(key, SHARED_BY, healthy=True):
+            if contact.id in silent:
+                continue
+            try:
+                at = await self._caller.locate(contact)
+                if not await self._caller.digests(at, Kind.SHARE, key):
+                    return await self._exchange(Kind.SHARE, key, at)
+            except NoAnswer:
+                silent.add(contact.id)
+        return None
+
+    async def _look_after_share(self, key: bytes) -> None:
+        """Learn what was deleted meanwhile; hand the share on when it has come to lie outside of its nodes."""
+        found = await self._protocol.lookup(key, SHARED_BY)
+        for at in found[:GIVERS]:
+            await self._learn_deletes(Kind.SHARE, key, at)
+        mine = distance(self._protocol.own_id, key)
+        if sum(distance(at.contact.id, key) < mine for at in found) >= SHARED_BY:
+            await self._hand_share_on(key, set())
+
     async def _welcome(self, kind: int, key: bytes, newcomers: dict[bytes, Contact]) -> None:
+        if kind == Kind.SHARE:
+            return
         near = self._protocol.router.closest(key, self._k + GIVERS, healthy=True)
         for heir in heirs(key, self._k, self._protocol.own_id, near, newcomers):
             await self._give(kind, key, await self._caller.locate(heir))
 
     async def _look_after(self, kind: int, key: bytes) -> None:
         """Exchange with the others of the k closest."""
+        if kind == Kind.SHARE:
+            await self._look_after_share(key)
+            return
         found = await self._protocol.lookup(key, self._k)
         mine = distance(self._protocol.own_id, key)
         closer = sum(distance(at.contact.id, key) < mine for at in found)
@@ -171,8 +201,9 @@ class Moving:
 
     async def _exchange(self, kind: int, key: bytes, at: Located) -> None:
         theirs = await self._learn_deletes(kind, key, at)
+        held = await self._caller.digests(at, kind, key)
         for variant in await self._holdings.variants(kind, key):  # what is left, now that their deletes are known
-            if not await self._caller.held(at, kind, key, variant.digest):
+            if variant.digest not in held:
                 await self._copy(kind, key, variant, at)
         after = b""
         while ours := await self._service.stones(kind, key, after):
@@ -186,7 +217,7 @@ class Moving:
         theirs: set[bytes] = set()
         after, more = b"", True
         while more:
-            _, deaths, more = await self._caller.have(at, kind, key, None, after=after)
+            _, deaths, more = await self._caller.have(at, kind, key, after=after)
             for death in deaths:
                 with suppress(Malformed, Refused):  # a lie, a certificate that has run out, or no room
                     theirs.add(deleter_named(death.proof, key))

@@ -16,11 +16,11 @@ from overlay.certificates import CertificateError
 from overlay.errors import NoAnswer, NotFound, Refused, Unreachable
 from overlay.ids import Kind, revocations_key
 from overlay.lookup import Located
-from overlay.messages import MAX_K
 from overlay.network import Network
 from overlay.node import Node
 from overlay.ownership import Owner
 from overlay.replicas import Results, one_after_another, replicate
+from overlay.spread import Wanted, gather, spread
 
 R = TypeVar("R")
 
@@ -28,6 +28,8 @@ SPARE = 3
 """Nodes beyond k that a lookup brings along: the next to try when one of the k says no."""
 BEYOND = 3
 """Nodes beyond k whose inboxes are read too, because newcomers may stand between them and the key."""
+MAX_WIDTH = 64
+"""The closest nodes that one call looks up at the most."""
 WIDER = 4
 """How many k closest a fetch goes through before it gives up: after a partition copies may lie far out."""
 
@@ -70,7 +72,7 @@ class Overlay:
 
     async def closest(self, key: bytes, count: int) -> list[Located]:
         """The `count` closest live nodes, this one among them if it is a node. Raises Unreachable."""
-        found = await self.node.closest(key, min(count, MAX_K))
+        found = await self.node.closest(key, min(count, MAX_WIDTH))
         if not found:
             raise Unreachable(
                 "No node of the network answers. Is this computer online, and is the address to join right?"
@@ -123,7 +125,7 @@ class Overlay:
         return await self._at_closest(
             key,
             lambda at: self._caller.delete(at, kind, key, salt, owner),
-            min(wanted + BEYOND, MAX_K),
+            min(wanted + BEYOND, MAX_WIDTH),
             max_connections,
             want=wanted,
         )
@@ -150,7 +152,7 @@ class Overlay:
             data = await self._caller.fetch(at, kind, key, digest)
             return data if digest is None or sha256(data).digest() == digest else None
 
-        most = min(max_connections or WIDER * self.k, MAX_K)
+        most = min(max_connections or WIDER * self.k, MAX_WIDTH)
         tried: set[bytes] = set()
         answered = 0
         for width in dict.fromkeys(min(times * self.k, most) for times in (1, 2, WIDER)):
@@ -170,7 +172,7 @@ class Overlay:
         self, kind: int, key: bytes, *, max_ops: int = 3, max_connections: int | None = None
     ) -> list[bytes]:
         """The distinct objects that `max_ops` of the closest nodes have; the caller picks. Raises as `fetch`."""
-        most = min(max_connections or self.k + SPARE, MAX_K)
+        most = min(max_connections or self.k + SPARE, MAX_WIDTH)
         answered = 0
 
         async def ask(at: Located) -> bytes:
@@ -193,8 +195,49 @@ class Overlay:
     async def held(self, kind: int, key: bytes, digest: bytes) -> Outcome:
         """How many of the k closest nodes keep this very object. Raises Unreachable."""
         nodes = await self.closest(key, self.k)
-        results = await replicate(nodes, lambda at: self._caller.held(at, kind, key, digest), len(nodes), len(nodes))
-        return Outcome(len(nodes), sum(held for _, held in results.done))
+        results = await replicate(nodes, lambda at: self._caller.digests(at, kind, key), len(nodes), len(nodes))
+        return Outcome(len(nodes), sum(digest in digests for _, digests in results.done))
+
+    async def spread(
+        self,
+        kind: int,
+        key: bytes,
+        pieces: Sequence[bytes],
+        *,
+        deleters: Sequence[bytes] = (),
+        ttl: float,
+        again: bool = False,
+    ) -> Outcome:
+        """Put each piece at another one of the closest nodes; `again`: only those that no node has.
+
+        Raises Unreachable.
+        """
+        nodes = await self.closest(key, min(len(pieces) + SPARE, MAX_WIDTH))
+        return Outcome(*await spread(self._caller, nodes, kind, key, pieces, deleters, ttl, again=again))
+
+    async def gather(self, kind: int, key: bytes, wanted: Wanted, count: int) -> None:
+        """Hand `wanted` what the closest nodes have, nearest first, until it is complete. `count`: as was spread.
+
+        Raises NotFound when nodes answered but not enough was to be had, Unreachable when none answered.
+        """
+        tried: set[bytes] = set()
+        answered = 0
+        for width in dict.fromkeys((min(count + SPARE, MAX_WIDTH), MAX_WIDTH)):
+            nodes = [at for at in await self.closest(key, width) if at.contact.id not in tried]
+            answered += await gather(self._caller, nodes, kind, key, wanted)
+            if not wanted.missing:
+                return
+            tried |= {at.contact.id for at in nodes}
+        if not answered:
+            raise Unreachable("None of the nodes that should have it answers.")
+        raise NotFound("Too few of the closest nodes have a part of it.")
+
+    async def spread_held(self, kind: int, key: bytes, count: int) -> Outcome:
+        """How many of `count` pieces are at the closest nodes, as far as they say, one a node. Raises Unreachable."""
+        nodes = await self.closest(key, min(count + SPARE, MAX_WIDTH))
+        results = await replicate(nodes, lambda at: self._caller.digests(at, kind, key), len(nodes), len(nodes))
+        found = {digests[0] for _, digests in results.done if digests}
+        return Outcome(min(count, len(nodes)), min(len(found), count))
 
     async def held_notification(self, key: bytes, notification: bytes) -> Outcome:
         """How many of the k replicas of an inbox have the notification, or know that it was acknowledged.
@@ -221,7 +264,7 @@ class Overlay:
         self, key: bytes, owner: Owner, *, max_ops: int | None = None, max_connections: int | None = None
     ) -> list[Reading]:
         """What the k replicas and a few beyond hold; the UA forms the superset (paper, 3.2). Raises Unreachable."""
-        most = min(max_connections or self.k + BEYOND, MAX_K)
+        most = min(max_connections or self.k + BEYOND, MAX_WIDTH)
         nodes = await self.closest(key, most)
         results = await replicate(
             nodes, lambda at: self._caller.read_inbox(at, key, owner), min(max_ops or most, most), most
@@ -246,7 +289,7 @@ class Overlay:
         self, kind: int, key: bytes, deleter: bytes, *, max_connections: int | None = None
     ) -> list[bytes]:
         """Signed deletes that nodes have of this recipient; to be checked by the caller. Raises Unreachable."""
-        most = min(max_connections or self.k, MAX_K)
+        most = min(max_connections or self.k, MAX_WIDTH)
         nodes = await self.closest(key, most)
         results = await replicate(nodes, lambda at: self._caller.tombstone(at, kind, key, deleter), most, most)
         return list(dict.fromkeys(proof for _, proof in results.done if proof))
@@ -276,7 +319,7 @@ class Overlay:
     ) -> Outcome:
         """Run `operation` at the closest nodes, and at wider ones while fewer than `max_ops` have said yes."""
         ops = max_ops or self.k
-        most = min(max_connections or 2 * ops, MAX_K)
+        most = min(max_connections or 2 * ops, MAX_WIDTH)
         nodes = await self.closest(key, min(ops + SPARE, most))
         results = await replicate(nodes, operation, ops, most)
         if len(results.done) < (want or ops) and len(nodes) < most:

@@ -110,7 +110,7 @@ class Store(Protocol):
 
     async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None: ...
 
-    async def held(self, kind: int, key: bytes, digest: bytes | None) -> bool: ...
+    async def digests(self, kind: int, key: bytes) -> list[bytes]: ...
 
     async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[Stone]: ...
 
@@ -210,7 +210,7 @@ class Service:
                 return messages.Tombstone(await self.tombstone(request.kind, request.key, request.deleter) or b"")
             case messages.Have():
                 self.watch.looked(request.kind, request.key)
-                return messages.Held(*await self.have(request.kind, request.key, request.digest, request.after))
+                return messages.Held(*await self.have(request.kind, request.key, request.after))
             case messages.HandTombstone():
                 dropped = await self.hand_tombstone(request.kind, request.key, request.proof, request.ttl)
                 return messages.Done(dropped)
@@ -233,7 +233,7 @@ class Service:
         if kind in SIGNED:
             signed = content if isinstance(content, bytes) else content.read_bytes()  # bounded by admit()
             sequence, deleters = self._check_signed(kind, key, signed)
-        elif kind not in (Kind.BODY, Kind.PROBE):
+        elif kind not in (Kind.BODY, Kind.PROBE, Kind.SHARE):
             raise refusal(Code.UNKNOWN_KIND)
         elif key in self._roots:
             raise refusal(Code.NOT_PERMITTED)
@@ -267,13 +267,13 @@ class Service:
         """The signed delete of the recipient behind `deleter`, for whoever knows the key and her hash."""
         return await self.store_room.tombstone(kind, key, deleter)
 
-    async def have(self, kind: int, key: bytes, digest: bytes, after: bytes) -> tuple[bool, list[messages.Death], bool]:
-        """Whether the object is here, as many deletes past the deleter `after` as fit, whether there are more."""
-        held = await self.store_room.held(kind, key, digest or None)
+    async def have(self, kind: int, key: bytes, after: bytes) -> tuple[list[bytes], list[messages.Death], bool]:
+        """The digests of what is here, as many deletes past the deleter `after` as fit, whether there are more."""
+        digests = await self.store_room.digests(kind, key)
         stones = await self.stones(kind, key, after)
         fitting = _fitting([stone.proof for stone in stones])
         deaths = [messages.Death(stone.proof, stone.ttl) for stone in stones[:fitting]]
-        return held, deaths, len(stones) == STONES or fitting < len(stones)
+        return digests, deaths, len(stones) == STONES or fitting < len(stones)
 
     async def stones(self, kind: int, key: bytes, after: bytes) -> list[Stone]:
         """Some of the signed deletes of a key, by deleter, past `after`."""

@@ -68,9 +68,9 @@ class StoreRoom:
         with _refusing():
             return await self._store.acknowledge(key, hashes)
 
-    async def held(self, kind: int, key: bytes, digest: bytes | None) -> bool:
+    async def digests(self, kind: int, key: bytes) -> list[bytes]:
         with _refusing():
-            return await self._store.holds(kind, key, digest)
+            return [one.digest for one in await self._store.variants(kind, key)]
 
     async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[Stone]:
         now = self._now()

@@ -40,16 +40,6 @@ def keys(connection: sqlite3.Connection, after: tuple[bytes, int], limit: int, n
     ]
 
 
-def holds(connection: sqlite3.Connection, kind: int, key: bytes, digest: bytes | None, now: float) -> bool:
-    """Whether an object is kept under the key, one with the digest if one is given. Doesn't count as a use."""
-    found = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM objects WHERE key = ? AND kind = ? AND (?3 IS NULL OR digest = ?3)"
-        " AND expires > ?)",
-        (key, kind, digest, now),
-    ).fetchone()
-    return bool(found[0])
-
-
 def tombstones(
     connection: sqlite3.Connection, kind: int, key: bytes, after: bytes, limit: int, now: float
 ) -> list[Tombstone]:

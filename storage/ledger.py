@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -38,8 +38,18 @@ def _make_private(path: Path) -> None:
 class Ledger:
     """The database at `path`, whose tables are those of `schema` (idempotent SQL) in version `version`."""
 
-    def __init__(self, path: Path, schema: str, version: int, *, checked: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        schema: str,
+        version: int,
+        *,
+        upgrades: Mapping[int, str] | None = None,
+        checked: bool = True,
+    ) -> None:
         """Open or create it; unless `checked` is false, look for damage first (about a second for a GiB).
+
+        `upgrades` are the statements that make the next version of an older one, by the older one's number.
 
         Raises DatabaseError; DatabaseDamaged when it is damaged. It is then left as it is.
         """
@@ -54,18 +64,26 @@ class Ledger:
         try:
             if checked:
                 check(self._connection, path)
-            self._set_up(schema, version)
+            self._set_up(schema, version, upgrades or {})
         except BaseException:
             self._connection.close()
             raise
 
-    def _set_up(self, schema: str, version: int) -> None:
+    def _set_up(self, schema: str, version: int, upgrades: Mapping[int, str]) -> None:
         try:
             (found,) = self._connection.execute("PRAGMA user_version").fetchone()
+            if found == 0:
+                self._connection.executescript(f"{schema}; PRAGMA user_version={version};")
+            while 0 < found < version and found in upgrades:
+                self._connection.execute("BEGIN IMMEDIATE")  # another process may be at it too
+                (found,) = self._connection.execute("PRAGMA user_version").fetchone()
+                if found in upgrades:
+                    self._connection.execute(upgrades[found])
+                    found += 1
+                    self._connection.execute(f"PRAGMA user_version={found}")
+                self._connection.execute("COMMIT")
             if found not in (0, version):
                 raise DatabaseError(f"{self.path} was written by a newer p2pmail (format {found}); use that one.")
-            if found != version:
-                self._connection.executescript(f"{schema}; PRAGMA user_version={version};")
         except sqlite3.Error as error:
             raise explain(self.path, error, "can't be set up", "it was left as it is") from error
 

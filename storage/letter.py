@@ -75,10 +75,12 @@ def state_of(facts: Recipient) -> State:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What a retry needs to make the same body: its key, and what the segments were the first time (size, SHA-256)."""
+    """What a retry needs to make the same body: its key, what the segments were the first time (size, SHA-256), and how
+    they are coded (mail/storing.py; empty: in whole copies, or not decided yet)."""
 
     session_key: bytes = field(repr=False)
     segments: Sequence[tuple[int, bytes]] = ()
+    coding: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,10 +236,6 @@ class NodeStore:
         """(key, kind) of all that is kept, deletes and inboxes (kind holdings.INBOX) too, past `after`, in order."""
         return await self._read(partial(holdings.keys, after=after, limit=limit, now=self._now()))
 
-    async def holds(self, kind: int, key: bytes, digest: bytes | None = None) -> bool:
-        """Whether the object is here. Doesn't count as a use of it."""
-        return await self._read(partial(holdings.holds, kind=kind, key=key, digest=digest, now=self._now()))
-
     async def variants(self, kind: int, key: bytes) -> list[StoredObject]:
         """The objects under one key."""
         return await self._read(partial(objects.variants, kind=kind, key=key, now=self._now()))

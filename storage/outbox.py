@@ -39,7 +39,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS letter (
     message_id TEXT PRIMARY KEY, subject TEXT NOT NULL, sender TEXT NOT NULL, created REAL NOT NULL,
     size INTEGER NOT NULL, digest BLOB NOT NULL, file TEXT NOT NULL,
-    session_key BLOB, attempts INTEGER NOT NULL, next_attempt REAL NOT NULL);
+    session_key BLOB, attempts INTEGER NOT NULL, next_attempt REAL NOT NULL, coding BLOB);
 CREATE TABLE IF NOT EXISTS segment (
     message_id TEXT NOT NULL REFERENCES letter(message_id) ON DELETE CASCADE,
     number INTEGER NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (message_id, number));
@@ -51,6 +51,9 @@ CREATE TABLE IF NOT EXISTS recipient (
     salt BLOB, certificate BLOB, notification BLOB, proof BLOB,
     failed INTEGER NOT NULL, expired INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (message_id, address));
 """
+
+
+_UPGRADES = {1: "ALTER TABLE letter ADD COLUMN coding BLOB"}
 
 
 class OutboxError(Exception):
@@ -72,7 +75,7 @@ class Outbox:
         """Open or create it. Raises database.DatabaseError (the message files are not touched then)."""
         self._folder = path.parent
         self._now = now
-        self._ledger = Ledger(path, _SCHEMA, version=1)
+        self._ledger = Ledger(path, _SCHEMA, version=2, upgrades=_UPGRADES)
         self.sweep()
 
     def close(self) -> None:
@@ -173,8 +176,10 @@ class Outbox:
     # -- learning
 
     def keep_secrets(self, message_id: str, kept: Secrets) -> None:
-        """Keep the session key, then what the segments are. Neither changes any more (OutboxError): it would be
-        another body under the same Message-ID."""
+        """Keep the session key, then how the body is coded and what the segments are.
+
+        None of it changes any more (OutboxError): it would be another body under the same Message-ID.
+        """
 
         def keep(connection: sqlite3.Connection) -> None:
             entry = next(iter(self._load(connection, "WHERE message_id = ?", message_id)), None)
@@ -183,9 +188,14 @@ class Outbox:
             before = entry.secrets
             if before is not None and before.session_key != kept.session_key:
                 raise OutboxError(f"{message_id} has a session key already; it was not changed.")
+            if before is not None and before.coding and before.coding != kept.coding:
+                raise OutboxError(f"{message_id} was coded in another way before; what was kept was not changed.")
             if before is not None and before.segments and list(before.segments) != list(kept.segments):
                 raise OutboxError(f"{message_id} was sealed to other bytes before; what was kept was not changed.")
-            connection.execute("UPDATE letter SET session_key = ? WHERE message_id = ?", (kept.session_key, message_id))
+            connection.execute(
+                "UPDATE letter SET session_key = ?, coding = ? WHERE message_id = ?",
+                (kept.session_key, kept.coding or None, message_id),
+            )
             connection.executemany(
                 "INSERT OR IGNORE INTO segment VALUES(?, ?, ?, ?)",
                 [(message_id, number, size, digest) for number, (size, digest) in enumerate(kept.segments)],
@@ -250,7 +260,7 @@ class Outbox:
     # -- inside
 
     def _load(self, connection: sqlite3.Connection, which: str, *parameters: object) -> list[Entry]:
-        sql = f"SELECT message_id, subject, sender, created, size, file, attempts, next_attempt, session_key FROM letter {which}"  # noqa: S608, E501
+        sql = f"SELECT message_id, subject, sender, created, size, file, attempts, next_attempt, session_key, coding FROM letter {which}"  # noqa: S608, E501
         return [self._entry(connection, *row) for row in connection.execute(sql, parameters).fetchall()]
 
     def _entry(
@@ -265,6 +275,7 @@ class Outbox:
         attempts: int,
         next_attempt: float,
         session_key: bytes | None,
+        coding: bytes | None,
     ) -> Entry:
         segments = connection.execute(
             "SELECT size, digest FROM segment WHERE message_id = ? ORDER BY number", (message_id,)
@@ -283,7 +294,7 @@ class Outbox:
             self._folder / file,
             attempts,
             next_attempt,
-            None if session_key is None else Secrets(session_key, segments),
+            None if session_key is None else Secrets(session_key, segments, coding or b""),
             tuple(
                 Recipient(
                     address, (a, b), (c, d), salt, certificate, notification, proof, bool(failed), bool(expired), reason

@@ -38,11 +38,14 @@ CREATE INDEX IF NOT EXISTS seen_message ON seen(message_id, sender);
 CREATE INDEX IF NOT EXISTS seen_at ON seen(at);
 CREATE TABLE IF NOT EXISTS owed (
     key BLOB NOT NULL, salt BLOB NOT NULL, attempts INTEGER NOT NULL, next_attempt REAL NOT NULL, expires REAL NOT NULL,
-    PRIMARY KEY (key, salt));
+    kind INTEGER NOT NULL DEFAULT 1, PRIMARY KEY (key, salt));
 CREATE TABLE IF NOT EXISTS token (token TEXT PRIMARY KEY, spam INTEGER NOT NULL, ham INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS quarantine (file TEXT PRIMARY KEY, reason TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
+
+
+_UPGRADES = {1: "ALTER TABLE owed ADD COLUMN kind INTEGER NOT NULL DEFAULT 1"}
 
 
 class Fate(StrEnum):
@@ -74,6 +77,7 @@ class Taken:
 class Owed:
     """A delete that nodes haven't heard of yet."""
 
+    kind: int
     key: bytes
     salt: bytes
     attempts: int
@@ -87,7 +91,7 @@ class UserState:
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._ledger = Ledger(path, _SCHEMA, version=1, checked=False)
+        self._ledger = Ledger(path, _SCHEMA, version=2, upgrades=_UPGRADES, checked=False)
 
     def close(self) -> None:
         """Close the file."""
@@ -127,14 +131,14 @@ class UserState:
         self._change("UPDATE taken SET folder = ?, file = ? WHERE hash = ?", folder, file, hash_)
 
     def filed(
-        self, hash_: bytes, message_id: str, sender: str, deletes: Iterable[tuple[bytes, bytes]], now: float
+        self, hash_: bytes, message_id: str, sender: str, deletes: Iterable[tuple[int, bytes, bytes]], now: float
     ) -> None:
-        """The message is in its folder: the notification is done, and these (key, salt) are to be deleted at nodes."""
-        owed = [(key, salt, now, now + OWED) for key, salt in deletes]
+        """The message is in its folder: the notification is done, and these (kind, key, salt) nodes are to delete."""
+        owed = [(key, salt, now, now + OWED, kind) for kind, key, salt in deletes]
 
         def file(connection: sqlite3.Connection) -> None:
             _done(connection, hash_, message_id, sender, Fate.FILED, "", now)
-            connection.executemany("INSERT OR IGNORE INTO owed VALUES(?, ?, 0, ?, ?)", owed)
+            connection.executemany("INSERT OR IGNORE INTO owed VALUES(?, ?, 0, ?, ?, ?)", owed)
 
         self._ledger.write(file)
 
@@ -163,7 +167,7 @@ class UserState:
 
         def ask(connection: sqlite3.Connection) -> list[Owed]:
             connection.execute("DELETE FROM owed WHERE expires < ?", (now,))
-            sql = "SELECT key, salt, attempts FROM owed WHERE next_attempt <= ? ORDER BY next_attempt LIMIT ?"
+            sql = "SELECT kind, key, salt, attempts FROM owed WHERE next_attempt <= ? ORDER BY next_attempt LIMIT ?"
             return [Owed(*row) for row in connection.execute(sql, (now, AT_ONCE))]
 
         return self._ledger.write(ask)

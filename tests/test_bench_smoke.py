@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import bench_calls, bench_letter, bench_lookup, peer_kademlia
+from bench import bench_calls, bench_erasure, bench_letter, bench_lookup, peer_kademlia
 from bench.figure import Figure
 
 PEER = peer_kademlia.Lookups((1.0,), (0.01,))
@@ -36,6 +36,15 @@ def test_a_letter_is_measured_until_it_is_filed(monkeypatch: pytest.MonkeyPatch)
     figures = bench_letter.measure()
     filed, _, sending = figures
     assert sending.value < filed.value
+    check(figures)
+
+
+def test_shares_are_measured_beside_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NODES": 12, "SIZE": 100_000, "CASES": (0.9,), "TRIALS": 2_000}.items():
+        monkeypatch.setattr(bench_erasure, name, value)
+    figures = bench_erasure.measure()
+    stored = figures[0]
+    assert 1 < stored.value < stored.peer["copies"]
     check(figures)
 
 

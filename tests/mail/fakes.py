@@ -16,6 +16,7 @@ from overlay.lookup import Located
 from overlay.network import Network
 from overlay.overlay import Outcome, Overlay, Reading
 from overlay.ownership import DELETE, DeleteProof, Owner, encode_delete_proof, statement
+from overlay.spread import Wanted
 
 K = 3
 
@@ -68,16 +69,16 @@ class FakeOverlay(Overlay):
             raise Unreachable("No node of the network answers.")
         return up
 
-    def _taken(self, nodes: Sequence[FakeNode], do: Callable[[FakeNode], None]) -> Outcome:
+    def _taken(self, nodes: Sequence[FakeNode], do: Callable[[FakeNode], None], most: int = K) -> Outcome:
         refusals = []
         have = 0
         for node in nodes:
             if node.refuses:
                 refusals.append(node.refuses)
-            elif have < K:
+            elif have < most:
                 do(node)
                 have += 1
-        return Outcome(K, have, tuple(dict.fromkeys(refusals)))
+        return Outcome(most, have, tuple(dict.fromkeys(refusals)))
 
     async def store(
         self,
@@ -126,6 +127,41 @@ class FakeOverlay(Overlay):
         up = self._up("held")[:K]
         return Outcome(len(up), sum(digest in node.objects.get((kind, key), {}) for node in up))
 
+    async def closest(self, key: bytes, count: int) -> list[Located]:
+        return [node.located for node in self._up("closest")][:count]
+
+    async def spread(
+        self,
+        kind: int,
+        key: bytes,
+        pieces: Sequence[bytes],
+        *,
+        deleters: Sequence[bytes] = (),
+        ttl: float,
+        again: bool = False,
+    ) -> Outcome:
+        self.ttls.append(ttl)
+        up = self._up("spread")
+        there = {digest for node in up for digest in node.objects.get((kind, key), {})}
+        lacking = [piece for piece in pieces if sha256(piece).digest() not in there]
+        free = [node for node in up if not node.objects.get((kind, key)) and not node.refuses]
+        for node, piece in zip(free, lacking, strict=False):
+            node.objects.setdefault((kind, key), {})[sha256(piece).digest()] = (piece, set(deleters))
+        have = len(pieces) - max(0, len(lacking) - len(free))
+        return Outcome(len(pieces), have, tuple({node.refuses for node in up if node.refuses}))
+
+    async def gather(self, kind: int, key: bytes, wanted: Wanted, count: int) -> None:
+        for node in self._up("gather"):
+            for piece in self._held(node, kind, key):
+                wanted.take(piece)
+        if wanted.missing:
+            raise NotFound("Too few of the closest nodes have a part of it.")
+
+    async def spread_held(self, kind: int, key: bytes, count: int) -> Outcome:
+        up = self._up("spread_held")
+        have = sum(any(node.objects.get((kind, key), {})) for node in up)
+        return Outcome(min(count, len(up)), min(have, count))
+
     async def held_notification(self, key: bytes, notification: bytes) -> Outcome:
         up = self._up("held_notification")[:K]
         return Outcome(len(up), sum(sha256(notification).digest() in node.inboxes.get(key, {}) for node in up))
@@ -155,7 +191,7 @@ class FakeOverlay(Overlay):
                 if not deleters:
                     del node.objects[kind, key][digest]
 
-        return self._taken(self._up("delete"), do)
+        return self._taken(self._up("delete"), do, max_ops or K)
 
     async def append_inbox(
         self,

@@ -17,7 +17,9 @@ from mail.events import Event, NewMail, Trouble
 from mail.village import Village
 from overlay.errors import Unreachable
 from overlay.ids import Kind
+from overlay.node import Node
 from storage.database import DatabaseError
+from storage.objects import StoredObject
 from storage.outbox import State
 from storage.profile import ConfigError, Profile, ProfileBusy
 from tests.mail.desks import letter
@@ -86,14 +88,14 @@ async def test_a_letter_to_two_is_collected_deleted_and_proven(town: Town) -> No
     original = write(alice, bob, carol, text=text)
     await alice.send()
     assert states(alice) == [State.STORED, State.STORED]
-    segments = await town.held(Kind.BODY)
-    assert segments == 3 * 5
+    shares = await town.held(Kind.SHARE)
+    assert shares == 5 * alice.probes.code(5).n
     assert await bob.sync() == 1
     assert inbox(bob) == [original]
-    assert await town.held(Kind.BODY) == segments
+    assert await town.held(Kind.SHARE) == shares
     assert await carol.sync() == 1
     assert inbox(carol) == [original]
-    assert await town.held(Kind.BODY) == 0
+    assert await town.held(Kind.SHARE) == 0
     await alice.send()
     assert states(alice) == [State.COLLECTED, State.COLLECTED]
     assert [event.message_id for event in events if isinstance(event, NewMail)] == ["letter@test.example"]
@@ -249,3 +251,36 @@ async def test_regular_work_that_fails_is_told_once_and_tried_again(
     told = [event.text for event in events if isinstance(event, Trouble)]
     assert told[:3] == ["away", "full", "RuntimeError: a bug"]
     assert len(told) == 3
+
+
+async def test_a_large_letter_in_shares_survives_nodes_that_are_killed_and_is_deleted_and_proven(
+    tmp_path: Path,
+) -> None:
+    async with AsyncExitStack() as stack:
+        town = Town(tmp_path, stack)
+        town.village.authority.close()
+        town.village = Village(tmp_path / "large", "test")
+        stack.push_async_callback(town.village.stop)
+        await town.village.start(16)
+        alice, bob = await town.agent("alice"), await town.agent("bob")
+        text = random.Random(1).randbytes(300_000)
+        message = write(alice, bob, text=text)
+        await alice.send()
+        coding = alice.probes.code(16)
+        assert coding.m >= 2
+        assert await town.held(Kind.SHARE) == coding.n
+        assert await town.held(Kind.BODY) == 0
+        kept = [(node, found.kind) for node in town.village.nodes for found in await objects(node)]
+        holders = [node for node, kind in kept if kind == Kind.SHARE]
+        await asyncio.gather(*(node.vanish() for node in holders[: coding.n - coding.m - 3]))
+        assert await bob.sync() == 1
+        assert inbox(bob) == [message]
+        living = [node for node in town.village.nodes if node.port]
+        assert not [found for node in living for found in await objects(node) if found.kind == Kind.SHARE]
+        await alice.sync()
+        assert states(alice) == [State.COLLECTED]
+
+
+async def objects(node: Node) -> list[StoredObject]:
+    assert node.store is not None
+    return await node.store.objects()

@@ -73,8 +73,8 @@ class MemoryStore:
     async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None:
         return self.stones.get((kind, key, deleter))
 
-    async def held(self, kind: int, key: bytes, digest: bytes | None) -> bool:
-        return await self.fetch(kind, key, digest) is not None
+    async def digests(self, kind: int, key: bytes) -> list[bytes]:
+        return list(self.objects.get((kind, key), {}))
 
     async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[Stone]:
         found = sorted((d, proof) for (k, at, d), proof in self.stones.items() if (k, at) == (kind, key) and d > after)

@@ -254,7 +254,7 @@ def test_attack_a_node_that_answers_with_forged_deletes_takes_nothing_away(tmp_p
         async def lie(*_: object) -> messages.Held:
             nonlocal answers
             answers += 1
-            return messages.Held(False, [messages.Death(proof(PERSON), HOUR), messages.Death(b"x", HOUR)], True)
+            return messages.Held([], [messages.Death(proof(PERSON), HOUR), messages.Death(b"x", HOUR)], True)
 
         liar.service.handle = lie  # type: ignore[method-assign, assignment]
         await moving(honest).look_round()

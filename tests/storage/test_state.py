@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -43,10 +45,10 @@ def test_notifications_taken_over_are_there_for_the_next_process(state: UserStat
 
 def test_a_notification_that_was_filed_is_not_taken_again(state: UserState) -> None:
     state.take([b"one"], NOW)
-    state.filed(digest(b"one"), "1@x", "eve@x", [(b"key", b"salt")], NOW)
+    state.filed(digest(b"one"), "1@x", "eve@x", [(1, b"key", b"salt")], NOW)
     assert state.take([b"one"], NOW) == 0
     assert contents(reopened(state)) == []
-    assert state.owed(NOW) == [Owed(b"key", b"salt", 0)]
+    assert state.owed(NOW) == [Owed(1, b"key", b"salt", 0)]
 
 
 def test_a_message_is_had_already_only_if_the_same_sender_sent_it(state: UserState) -> None:
@@ -96,11 +98,11 @@ def test_what_was_seen_is_forgotten_when_no_node_can_have_it_any_more(state: Use
 
 
 def test_a_delete_is_owed_until_it_is_made_or_expiry_has_overtaken_it(state: UserState) -> None:
-    state.filed(digest(b"x"), "1@x", "eve@x", [(b"a", b"1"), (b"b", b"2")], NOW)
+    state.filed(digest(b"x"), "1@x", "eve@x", [(1, b"a", b"1"), (8, b"b", b"2")], NOW)
     state.delete_later(b"a", b"1", NOW + 60)
-    assert state.owed(NOW) == [Owed(b"b", b"2", 0)]
+    assert state.owed(NOW) == [Owed(8, b"b", b"2", 0)]
     state.deleted(b"b", b"2")
-    assert reopened(state).owed(NOW + 60) == [Owed(b"a", b"1", 1)]
+    assert reopened(state).owed(NOW + 60) == [Owed(1, b"a", b"1", 1)]
     assert state.owed(NOW + OWED + 1) == []
 
 
@@ -149,3 +151,21 @@ def test_a_state_file_that_is_none_is_a_readable_error_and_stays(tmp_path: Path)
     with pytest.raises(DatabaseDamaged, match="left as it"):
         UserState(path)
     assert path.read_bytes() == b"nonsense" * 1000
+
+
+def test_a_file_of_the_first_version_is_opened_with_the_deletes_it_owes(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    with closing(sqlite3.connect(path)) as old:
+        old.execute(
+            "CREATE TABLE owed (key BLOB NOT NULL, salt BLOB NOT NULL, attempts INTEGER NOT NULL,"
+            " next_attempt REAL NOT NULL, expires REAL NOT NULL, PRIMARY KEY (key, salt))"
+        )
+        old.execute("INSERT INTO owed VALUES (?, ?, 0, ?, ?)", (b"key", b"salt", NOW, NOW + OWED))
+        old.execute("PRAGMA user_version=1")
+        old.commit()
+    state = UserState(path)
+    assert state.owed(NOW) == [Owed(1, b"key", b"salt", 0)]
+    state.close()
+    again = UserState(path)
+    assert again.owed(NOW) == [Owed(1, b"key", b"salt", 0)]
+    again.close()

@@ -1,0 +1,140 @@
+"""What a mail of 10 MB costs its network in copies and in shares, for the paper's p and a target of 99.9%.
+
+A real agent sends it through real nodes on loopback, and what lies on their disks is counted. The mail is random, the
+hardest to compress, so a byte of mail is a byte of body. p is handed to the agent as if probes had measured it. That
+what is stored then survives as surely as was asked is tried by killing nodes by chance, on paper: a trial draws which
+of the holders are up.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import uvloop
+
+from bench.figure import Figure
+from bench.overlay import village
+from mail.agent import Agent
+from mail.availability import OPERATIONS, Availability, copies
+from mail.coding import Code
+from mail.probes import Probes
+from mail.shares import Gathered, Plan, make_shares
+from mail.village import Village
+from storage.outbox import State
+from storage.profile import Profile
+
+NODES = 64
+SIZE = 10_000_000
+TARGET = 0.999
+CASES = (0.3, 0.5, 0.75, 0.9)
+BAR = {0.5: 4.0}
+OBSERVED = 500
+TRIALS = 200_000
+SPEED_BYTES = 1 << 20
+
+
+def measure() -> list[Figure]:
+    """Both ways for each p; then how fast shares are made and joined."""
+    figures: list[Figure] = []
+    wanted = TARGET ** (1 / OPERATIONS)
+    for p, coded, copied, code in uvloop.run(_measure()):
+        name = f"10 MB mail, p={p}, target {TARGET:.1%}"
+        figures += [
+            Figure(
+                f"{name}: bytes stored for each of its bytes, {code.m} of {code.n}",
+                coded,
+                "",
+                BAR.get(p),
+                "lower",
+                {"copies": copied, "copies by equation (6), uncapped": copies(p, TARGET)},
+            ),
+            Figure(f"{name}: share of bodies that survive", _survived(p, code), "", wanted, "higher"),
+        ]
+    return [*figures, *_speed()]
+
+
+async def _measure() -> list[tuple[float, float, float, Code]]:
+    results = []
+    async with village(NODES) as place:
+        alice = await place.agent("alice@bench.example", Profile(place.folder / "alice"))
+        bob = await place.agent("bob@bench.example", Profile(place.folder / "bob"))
+        try:
+            for p in CASES:
+                known = Availability(OBSERVED * p, OBSERVED * (1 - p))
+                code = _known(alice, known).code(NODES)
+                coded = await _stored(place, alice, bob, f"shares-{p}@bench.example")
+                alice._sending._code = None
+                copied = await _stored(place, alice, bob, f"copies-{p}@bench.example")
+                results.append((p, coded, copied, code))
+        finally:
+            await alice.close()
+            await bob.close()
+    return results
+
+
+def _known(agent: Agent, known: Availability) -> Probes:
+    probes = agent.probes
+    probes.set(known)
+    agent._sending._code = probes.code
+    return probes
+
+
+async def _stored(place: Village, alice: Agent, bob: Agent, message_id: str) -> float:
+    """Send it, count what nodes keep of it, collect it: bytes on their disks for each byte of the mail."""
+    sender, recipient = alice.identity.address, bob.identity.address
+    head = f"From: {sender}\nTo: {recipient}\nSubject: 10 MB\nMessage-ID: <{message_id}>\n\n"
+    message = head.encode() + os.urandom(SIZE)
+    path = place.folder / "message.eml"
+    path.write_bytes(message)
+    before = await _kept(place)
+    alice.outbox.accept(path, message_id, "10 MB", sender, [recipient], time.time())
+    await alice.send()
+    entry = alice.outbox.entry(message_id)
+    assert entry is not None and entry.recipients[0].state is State.STORED, entry
+    stored = await _kept(place) - before
+    assert await bob.sync() == 1
+    _check(bob, message)
+    await alice.sync()
+    return stored / len(message)
+
+
+def _check(bob: Agent, message: bytes) -> None:
+    folders = bob.profile.folders()
+    (found,) = folders.scan("Inbox")
+    path: Path | None = folders.path("Inbox", found.unique)
+    assert path is not None and path.read_bytes() == message
+    path.unlink()
+
+
+async def _kept(place: Village) -> int:
+    usages = [await node.store.usage() for node in place.nodes if node.store is not None]
+    return sum(usage.bytes for usage in usages)
+
+
+def _survived(p: float, code: Code) -> float:
+    chance = random.Random(1)
+    return sum(sum(chance.random() < p for _ in range(code.n)) >= code.m for _ in range(TRIALS // code.n)) / (
+        TRIALS // code.n
+    )
+
+
+def _speed() -> list[Figure]:
+    plan, key, segment = Plan(17, 60, os.urandom(32)), bytes(20), os.urandom(SPEED_BYTES)
+    start = time.perf_counter()
+    shares = make_shares(segment, key, plan)
+    made = time.perf_counter() - start
+    gathered = Gathered(plan.coding, key, len(segment))
+    start = time.perf_counter()
+    for share in reversed(shares):  # the parity shares, which cost most to join
+        if gathered.missing:
+            gathered.take(share)
+    assert gathered.segment() == segment
+    joined = time.perf_counter() - start
+    megabytes = SPEED_BYTES / 1e6
+    return [
+        Figure("17 of 60 shares made of a segment", megabytes / made, "MB/s", None, "higher"),
+        Figure("a segment made of 17 of 60 shares", megabytes / joined, "MB/s", None, "higher"),
+    ]
