@@ -33,6 +33,7 @@ CASES = (0.3, 0.5, 0.75, 0.9)
 BAR = {0.5: 4.0}
 OBSERVED = 500
 TRIALS = 200_000
+"""Bodies whose holders are drawn, for each p."""
 SPEED_BYTES = 1 << 20
 
 
@@ -116,9 +117,8 @@ async def _kept(place: Village) -> int:
 
 def _survived(p: float, code: Code) -> float:
     chance = random.Random(1)
-    return sum(sum(chance.random() < p for _ in range(code.n)) >= code.m for _ in range(TRIALS // code.n)) / (
-        TRIALS // code.n
-    )
+    alive = sum(sum(chance.random() < p for _ in range(code.n)) >= code.m for _ in range(TRIALS))
+    return alive / TRIALS
 
 
 def _speed() -> list[Figure]:
