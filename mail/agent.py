@@ -84,7 +84,7 @@ class Agent:
         kept = self.state.fact(REVOCATIONS_FACT)
         with suppress(CertificateError):  # of another authority, when the profile changed its network
             self._trust.accept_revocations(kept or b"", now())
-        self.probes = Probes(self.state, node.network.name, node.network.k, profile.config.target)
+        self.probes = Probes(self.state, node.network, profile.config.target, now)
         self.overlay = Overlay(node, lambda: self.probes.k)
         self.directory = Directory(self.overlay, self._trust, now)
         filing = Filing(profile.folders(), self._index, checks, self.state)
@@ -198,7 +198,7 @@ class Agent:
             asyncio.create_task(self._forever(self._collect)),
             asyncio.create_task(self._forever(self._publish)),
             asyncio.create_task(self._forever(self._revocations)),
-            asyncio.create_task(self._forever(lambda: self.probes.run(self.overlay, self._now()))),
+            asyncio.create_task(self._forever(lambda: self.probes.run(self.overlay))),
         ]
 
     def wake(self) -> None:

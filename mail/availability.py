@@ -8,7 +8,7 @@ only: mail/probes.py stores and looks for the probes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FEWEST, MOST = 3, 20
 """Copies made once p is known, whatever equation (6) says (paper, section 7: "on the order of 10 to 20")."""
@@ -19,8 +19,13 @@ OPERATIONS = 2
 OBSERVATIONS = 30
 """Copies of probes that must have been looked for before their word counts."""
 
-MEMORY = 500.0
-"""Observations that are remembered; older ones fade, so that the estimate follows a network that changes."""
+HALF_LIFE = 2 * 86400.0
+"""Seconds after which an observation counts half, so that the estimate follows a network that changes."""
+
+WEIGHT = 0.5
+"""Independent observations that one copy counts as. The copies of a probe are looked for in the same minute, and what
+befalls many nodes at once shows in all of them: with a correlation of 0.1 (assumed) among 10 copies the design effect
+is 1 + 9 * 0.1, about 2."""
 
 CREDIBLE = 0.9
 """Share of the posterior within the interval that is shown."""
@@ -50,15 +55,24 @@ def implied_p(k: int, target: float, n: int = OPERATIONS) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """What probes have shown of p: copies found and missed. The posterior is Beta(found + 1, missed + 1)."""
+    """What probes have shown of p: copies found and missed, faded as of `at` (epoch seconds).
+
+    The posterior is Beta(WEIGHT * found + 1, WEIGHT * missed + 1).
+    """
 
     found: float = 0.0
     missed: float = 0.0
+    at: float = 0.0
 
-    def observed(self, found: int, missed: int) -> Availability:
-        """With one more probe looked for, of which so many copies were there and so many weren't."""
-        fade = min(1.0, MEMORY / max(self.found + self.missed, 1e-9))
-        return Availability(self.found * fade + found, self.missed * fade + missed)
+    def faded(self, now: float) -> Availability:
+        """The same as seen at `now`: older observations count less. A clock that was set back fades nothing."""
+        fade = 0.5 ** (max(0.0, now - self.at) / HALF_LIFE)
+        return replace(self, found=self.found * fade, missed=self.missed * fade, at=now)
+
+    def observed(self, found: int, missed: int, now: float) -> Availability:
+        """With one more probe looked for at `now`, of which so many copies were there and so many weren't."""
+        then = self.faded(now)
+        return replace(then, found=then.found + found, missed=then.missed + missed)
 
     @property
     def observations(self) -> float:
@@ -70,7 +84,13 @@ class Availability:
         """The mean of the posterior, or None while too little was seen."""
         if self.observations < OBSERVATIONS:
             return None
-        return (self.found + 1) / (self.observations + 2)
+        a, b = self.posterior
+        return a / (a + b)
+
+    @property
+    def posterior(self) -> tuple[float, float]:
+        """a and b of the Beta distribution that p has after all this."""
+        return WEIGHT * self.found + 1, WEIGHT * self.missed + 1
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -84,9 +104,9 @@ class Availability:
         """The probability, as far as is known, that n operations in a row succeed with k copies.
 
         Equation (5) with the posterior's expectation of (1 - p)**k in the place of a p that nobody knows: the less
-        was seen, the more the bad cases weigh.
+        was seen, the more the bad cases weigh. (For n above 1 the expectation of (5) itself is a little higher.)
         """
-        a, b = self.found + 1, self.missed + 1
+        a, b = self.posterior
         lost = math.exp(math.lgamma(b + k) - math.lgamma(b) + math.lgamma(a + b) - math.lgamma(a + b + k))
         return float((1 - lost) ** n)
 
@@ -101,7 +121,7 @@ class Availability:
         low, high = 0.0, 1.0
         for _ in range(40):
             middle = (low + high) / 2
-            if beta_below(middle, self.found + 1, self.missed + 1) < share:
+            if beta_below(middle, *self.posterior) < share:
                 low = middle
             else:
                 high = middle

@@ -49,7 +49,7 @@ def survives(m: int, n: int, p: float) -> float:
 
 def expected_to_survive(m: int, n: int, known: Availability) -> float:
     """The same under what is known of p: a beta-binomial distribution."""
-    a, b = known.found + 1, known.missed + 1
+    a, b = known.posterior
     whole = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) - math.lgamma(a + b + n)
     return math.fsum(
         math.comb(n, up) * math.exp(math.lgamma(a + up) + math.lgamma(b + n - up) + whole) for up in range(m, n + 1)

@@ -254,11 +254,14 @@ class Overlay:
         results = await replicate(nodes, ask, len(nodes), len(nodes))
         return Outcome(len(nodes), sum(known for _, known in results.done))
 
-    async def copies(self, kind: int, key: bytes) -> int:
-        """How many of the closest 2k nodes have the object. Raises Unreachable."""
-        nodes = await self.closest(key, 2 * self.k)
-        results = await replicate(nodes, lambda at: self._caller.fetch(at, kind, key, None), len(nodes), len(nodes))
-        return len(results.done)
+    async def holders(self, kind: int, key: bytes, digest: bytes) -> set[bytes]:
+        """Ids of the nodes that hand out this very object, among those a fetch would ask, without this node itself.
+
+        Nobody is told of those that have nothing. Raises Unreachable.
+        """
+        nodes = [at for at in await self.closest(key, WIDER * self.k) if at.contact.id != self.node.id]
+        results = await replicate(nodes, lambda at: self._caller.fetch(at, kind, key, digest), len(nodes), len(nodes))
+        return {at.contact.id for at, data in results.done if sha256(data).digest() == digest}
 
     async def read_inbox(
         self, key: bytes, owner: Owner, *, max_ops: int | None = None, max_connections: int | None = None

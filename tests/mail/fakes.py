@@ -166,8 +166,9 @@ class FakeOverlay(Overlay):
         up = self._up("held_notification")[:K]
         return Outcome(len(up), sum(sha256(notification).digest() in node.inboxes.get(key, {}) for node in up))
 
-    async def copies(self, kind: int, key: bytes) -> int:
-        return sum(any(self._held(node, kind, key)) for node in self._up("copies"))
+    async def holders(self, kind: int, key: bytes, digest: bytes) -> set[bytes]:
+        up = self._up("holders")
+        return {node.located.contact.id for node in up if digest in node.objects.get((kind, key), {})}
 
     async def delete(
         self,

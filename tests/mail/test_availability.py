@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mail.availability import FEWEST, MOST, OBSERVATIONS, Availability, beta_below, copies, implied_p, success
+from mail.availability import (
+    FEWEST,
+    HALF_LIFE,
+    MOST,
+    OBSERVATIONS,
+    WEIGHT,
+    Availability,
+    beta_below,
+    copies,
+    implied_p,
+    success,
+)
 
 probabilities = st.floats(0.05, 0.99)
 targets = st.floats(0.99, 0.99999)
@@ -50,19 +61,28 @@ def test_the_p_that_a_number_of_copies_implies_gives_that_number(k: int, target:
 
 
 def test_nothing_is_claimed_before_enough_was_seen() -> None:
-    known = Availability().observed(OBSERVATIONS - 1, 0)
+    known = Availability().observed(OBSERVATIONS - 1, 0, 0.0)
     assert known.p is None and known.interval is None
     assert known.k(10, 0.999) == 10
 
 
 def test_an_estimate_follows_a_network_that_changes() -> None:
-    known = Availability()
-    for _ in range(200):
-        known = known.observed(10, 0)
-    assert known.p is not None and known.p > 0.98
-    for _ in range(200):
-        known = known.observed(3, 7)
-    assert known.p is not None and known.p == pytest.approx(0.3, abs=0.06)
+    known, now = Availability(), 0.0
+    for found in (10, 3):
+        for _ in range(10 * 48):  # ten days, a probe every half hour
+            now += 1800
+            known = known.observed(found, 10 - found, now)
+        assert known.p is not None and known.p == pytest.approx(found / 10, abs=0.04)
+
+
+def test_what_was_seen_long_ago_is_forgotten() -> None:
+    known = Availability().observed(90, 10, 0.0)
+    assert known.faded(HALF_LIFE).found == pytest.approx(45)
+    assert known.faded(10 * HALF_LIFE).p is None
+
+
+def test_a_clock_that_was_set_back_forgets_nothing() -> None:
+    assert Availability().observed(30, 10, 1000.0).faded(10.0).observations == 40
 
 
 @given(seen, targets)
@@ -81,7 +101,7 @@ def test_the_less_was_seen_the_more_copies_are_made() -> None:
 
 
 def test_what_k_reaches_is_the_mean_over_all_that_p_may_be() -> None:
-    known, steps = Availability(20, 12), 20_000
+    known, steps = Availability(20 / WEIGHT, 12 / WEIGHT), 20_000
     points = [(i + 0.5) / steps for i in range(steps)]
     weights = [x**20 * (1 - x) ** 12 for x in points]
     lost = sum(w * (1 - x) ** 7 for w, x in zip(weights, points, strict=True)) / sum(weights)
@@ -92,7 +112,7 @@ def test_what_k_reaches_is_the_mean_over_all_that_p_may_be() -> None:
 def test_the_interval_holds_nine_tenths_of_what_p_may_be(known: Availability) -> None:
     if known.interval is not None:
         low, high = known.interval
-        a, b = known.found + 1, known.missed + 1
+        a, b = known.posterior
         assert 0 <= low < high <= 1
         assert beta_below(high, a, b) - beta_below(low, a, b) == pytest.approx(0.9, abs=1e-6)
 

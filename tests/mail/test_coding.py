@@ -60,6 +60,6 @@ def test_what_is_expected_to_survive_is_what_survives_on_average() -> None:
     chance, known, trials = Random(1), Availability(20, 12), 20_000
     alive = 0
     for _ in range(trials):
-        p = chance.betavariate(known.found + 1, known.missed + 1)
+        p = chance.betavariate(*known.posterior)
         alive += sum(chance.random() < p for _ in range(12)) >= 6
     assert expected_to_survive(6, 12, known) == pytest.approx(alive / trials, abs=0.02)

@@ -146,6 +146,20 @@ def test_what_nobody_has_is_not_found(tmp_path: Path) -> None:
     play(tmp_path, story, count=5)
 
 
+def test_who_holds_a_copy_is_known_by_name_and_never_this_node(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        nearest = place.nearest(KEY, K)
+        overlay = Overlay(nearest[0])
+        digest = sha256(b"probe").digest()
+        await overlay.store(Kind.PROBE, KEY, b"probe", ttl=HOUR)
+        assert await overlay.holders(Kind.PROBE, KEY, digest) == {node.id for node in nearest[1:]}
+        await nearest[1].vanish()
+        assert await overlay.holders(Kind.PROBE, KEY, digest) == {node.id for node in nearest[2:]}
+        assert await overlay.holders(Kind.PROBE, KEY, bytes(32)) == set()
+
+    play(tmp_path, story)
+
+
 def test_dead_nodes_cost_copies_no_data_and_no_success(tmp_path: Path) -> None:
     async def story(place: Village) -> None:
         await place.overlay.store(Kind.BODY, KEY, b"before", ttl=HOUR)
