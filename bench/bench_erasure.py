@@ -31,7 +31,8 @@ SIZE = 10_000_000
 TARGET = 0.999
 CASES = (0.3, 0.5, 0.75, 0.9)
 BAR = {0.5: 4.0}
-OBSERVED = 500
+OBSERVED = 1000
+"""Copies of probes looked for: what is remembered of about a day and a half."""
 TRIALS = 200_000
 """Bodies whose holders are drawn, for each p."""
 SPEED_BYTES = 1 << 20

@@ -32,7 +32,7 @@ class Measured:
         z, n = SURE, self.trials
         middle = (self.share + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(self.share * (1 - self.share) / n + z * z / (4 * n * n))
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return max(0.0, middle - half) if self.count else 0.0, min(1.0, middle + half) if self.count < n else 1.0
 
     def agrees(self, value: float) -> bool:
         """Whether `value` is a share that these trials don't speak against."""

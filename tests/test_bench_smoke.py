@@ -5,10 +5,13 @@ What they measure on this scale is nothing to hold against a bar.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from bench import bench_calls, bench_erasure, bench_letter, bench_lookup, peer_kademlia
+from bench import bench_analysis, bench_calls, bench_erasure, bench_letter, bench_lookup, peer_kademlia
 from bench.figure import Figure
+from mail.analysis_measured import FILE, decode
 
 PEER = peer_kademlia.Lookups((1.0,), (0.01,))
 
@@ -45,6 +48,19 @@ def test_shares_are_measured_beside_copies(monkeypatch: pytest.MonkeyPatch) -> N
     figures = bench_erasure.measure()
     stored = figures[0]
     assert 1 < stored.value < stored.peer["copies"]
+
+
+def test_section_4_is_measured_with_real_nodes_and_kept_for_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    small = {"NODES": 15, "WORLDS": 1, "HALF_WORLDS": 1, "ACTIONS": 4, "CASES": ((0.5, 5),), "WHERE": tmp_path / FILE}
+    for name, value in small.items():
+        monkeypatch.setattr(bench_analysis, name, value)
+    figures = bench_analysis.measure()
+    assert [figure.bar is None for figure in figures] == [True, False]
+    kept = decode((tmp_path / FILE).read_text())
+    assert [case.trials for case in (*kept.cases, kept.half)] == [4, 4]
+    assert kept.half.measured.share == figures[1].value
     check(figures)
 
 

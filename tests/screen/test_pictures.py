@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
-from mail.events import Progress
+from mail.events import NodeStatus, Progress
 from storage.outbox import Outbox, Recipient
 from storage.profile import Profile
 from tests.screen.world import NOW, FakeAgent, app_on, press, settled, until
@@ -61,6 +62,18 @@ def test_the_mailbox(pressed: Sequence[str], size: tuple[int, int], root: Path, 
 )
 def test_beside_the_mailbox(pressed: Sequence[str], root: Path, snap_compare: Compare) -> None:
     assert snap_compare(app_on(root), terminal_size=(80, 24), run_before=keys(*pressed))
+
+
+class FewUp(FakeAgent):
+    """In a network where 20 copies aren't enough."""
+
+    async def status(self) -> NodeStatus:
+        low = replace(await super().status(), availability=0.22, interval=(0.19, 0.25))
+        return replace(low, k=20, reached=0.9876)
+
+
+def test_a_target_that_cannot_be_reached(root: Path, snap_compare: Compare) -> None:
+    assert snap_compare(app_on(root, FewUp()), terminal_size=(80, 24), run_before=keys("i"))
 
 
 def test_the_first_start(tmp_path: Path, snap_compare: Compare) -> None:

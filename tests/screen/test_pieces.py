@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -19,7 +20,7 @@ from tui.columns import columns, fit, person, pieces, when
 from tui.delivery import summary
 from tui.listing import CACHE, Listing
 from tui.reading import find, lay_out, wrap
-from tui.screens.node import availability, copies
+from tui.screens.node import availability, copies, exact_percent
 from tui.screens.prompt import completed
 
 NOW = 1_790_000_000.0
@@ -176,9 +177,17 @@ def test_paths_are_completed_as_a_shell_does(tmp_path: Path) -> None:
 
 def test_the_node_screen_says_what_k_copies_reach() -> None:
     status = NodeStatus("", "", "node", 1, 0, 0, 1, 0, 0.4, 20, "1", (0.36, 0.44), 100, 0.9999, 0.998)
-    assert copies(status) == ("20", "reach 99.80% here, not the target of 99.99%")
+    assert copies(status) == ("20", "reach 99.8% here, not the target of 99.99%")
     assert copies(replace(status, reached=0.99995)) == ("20", "reach the target of 99.99%")
     unknown = replace(status, availability=None, interval=None, reached=None)
     assert copies(unknown) == ("20", "until p is known; the target is 99.99%")
     assert availability(unknown)[0] == "not measured yet"
     assert availability(status) == ("40.0% of nodes are up", "36% to 44% (90%), 100 probed")
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(0.99, "99%"), (0.98765, "98.7%"), (0.99876, "99.87%"), (0.998996, "99.89%"), (0.99999, "99.999%"), (0.5, "50%")],
+)
+def test_a_success_rate_is_never_rounded_up(share: float, shown: str) -> None:
+    assert exact_percent(share) == shown

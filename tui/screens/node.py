@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 from rich.text import Text
@@ -73,8 +74,16 @@ def copies(status: NodeStatus) -> tuple[str, str]:
     if status.reached is None:
         return str(status.k), f"until p is known; the target is {target}"
     if status.reached < status.target:
-        return str(status.k), f"reach {status.reached:.2%} here, not the target of {target}"
+        return str(status.k), f"reach {exact_percent(status.reached)} here, not the target of {target}"
     return str(status.k), f"reach the target of {target}"
+
+
+def exact_percent(share: float) -> str:
+    """A success rate to two digits of what it lacks, never rounded up: 0.98765 is 98.7%, 0.99876 is 99.87%."""
+    lacking = max((1 - share) * 100, 1e-5)
+    digits = max(1, 1 - math.floor(math.log10(lacking) + 1e-9))
+    scale = 10**digits
+    return f"{math.floor(share * 100 * scale + 1e-6) / scale:.{digits}f}".rstrip("0").rstrip(".") + "%"
 
 
 def status_text(status: NodeStatus) -> Text:
