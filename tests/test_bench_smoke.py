@@ -48,6 +48,7 @@ def test_shares_are_measured_beside_copies(monkeypatch: pytest.MonkeyPatch) -> N
     figures = bench_erasure.measure()
     stored = figures[0]
     assert 1 < stored.value < stored.peer["copies"]
+    check(figures)
 
 
 def test_section_4_is_measured_with_real_nodes_and_kept_for_the_command(
