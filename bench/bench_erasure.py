@@ -32,7 +32,7 @@ TARGET = 0.999
 CASES = (0.3, 0.5, 0.75, 0.9)
 BAR = {0.5: 4.0}
 OBSERVED = 1000
-"""Copies of probes looked for: what is remembered of about a day and a half."""
+"""Copies of probes looked for: two days of them."""
 TRIALS = 200_000
 """Bodies whose holders are drawn, for each p."""
 SPEED_BYTES = 1 << 20
