@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mail.availability import copies
 
@@ -79,6 +80,16 @@ class Line:
 def figure_2() -> list[Line]:
     """The curves of Figure 2, panel by panel."""
     return [Line(p, n, tuple(copies(p, target, n) for target in FIGURE_TARGETS)) for n in FIGURE_N for p in FIGURE_P]
+
+
+PRINTED_NINES = {0.3: (5, 7), 0.75: (1, 2), 0.9: (1, 2)}
+"""Copies that another nine of p_t takes, as the paper reads its Figure 2(a): lowest and highest ("roughly")."""
+
+
+def nines(p: float, n: int) -> tuple[int, ...]:
+    """How many copies each nine more takes, along a curve of Figure 2."""
+    k = next(line.k for line in figure_2() if (line.p, line.n) == (p, n))
+    return tuple(more - fewer for fewer, more in pairwise(k))
 
 
 def same_order(one: float, other: float) -> bool:

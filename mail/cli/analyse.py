@@ -150,6 +150,12 @@ def report(cells: list[Cell], points: list[Point], real: Measurements, trials: i
     lines += ["", "Figure 2, number of copies needed (6), and whether n operations then succeed (5)", ""]
     for panel in panels():
         lines += [*as_text(panel, "k"), ""]
+    lines += ["Copies for another nine at n = 2, by (6)", "    p     copies   paper   follows"]
+    for p, (low, high) in analysis.PRINTED_NINES.items():
+        more = analysis.nines(p, analysis.FIGURE_N[0])
+        follows = "yes" if low <= sum(more) / len(more) <= high else "no"
+        lines.append(f"    {p:<4}  {', '.join(map(str, more)):<7}  {low} to {high}  {follows}")
+    lines.append("")
     lines.append("    n      p     target   k   (5) promises  simulated             agrees")
     for point in points:
         lines.append(

@@ -35,6 +35,13 @@ def test_equation_3_gives_the_table_for_five_that_joined() -> None:
         assert analysis.same_order(analysis.lost_joined(5, nodes, 5), printed)
 
 
+def test_another_nine_takes_what_the_paper_reads_from_its_figure() -> None:
+    """ "Roughly" 5 to 7 at p = 0.3, and 1 or 2 above 0.75; the same for long lists, roughly."""
+    assert analysis.nines(0.3, 2) == (7, 6, 7)
+    assert analysis.nines(0.75, 2) == (2, 2, 1)
+    assert all(6 <= more <= 7 for n in analysis.FIGURE_N for more in analysis.nines(0.3, n))
+
+
 @pytest.mark.parametrize("p", [0.3, 0.5, 0.75])
 def test_the_simulation_agrees_with_equation_1(p: float) -> None:
     found = losses(p, 5, 1_000, 5, 4_000, Random(1))
