@@ -74,7 +74,15 @@ def losses(p: float, k: int, nodes: int, joined: int, trials: int, chance: Rando
 
 def actions(p: float, k: int, n: int, trials: int, chance: Random) -> Measured:
     """How many actions of n operations succeed, each of which needs one of k nodes to be up (equation (5))."""
-    done = 0
+    draw = chance.random
+    nodes = range(k)
+    failed = 0
     for _ in range(trials):
-        done += all(any(chance.random() < p for _ in range(k)) for _ in range(n))
-    return Measured(done, trials)
+        for _ in range(n):
+            for _ in nodes:  # plain loops, since any() and all() take three times as long
+                if draw() < p:
+                    break
+            else:
+                failed += 1
+                break
+    return Measured(trials - failed, trials)
