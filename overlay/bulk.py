@@ -22,7 +22,7 @@ from overlay import bulk_format as form
 from overlay.bulk_files import BLOCK, SLICE, private, write
 from overlay.bulk_limits import Limits, Pace, Shares, TooSlow
 from overlay.bulk_listener import Listener
-from overlay.contact import pack_ip, unpack_ip
+from overlay.contact import Contact, pack_ip, unpack_ip
 from overlay.errors import Malformed, Refused
 from overlay.ids import distance
 from overlay.lookup import Located
@@ -80,6 +80,11 @@ class _Asked:
     asker: bytes
     token: bytes
     held: AsyncExitStack
+
+    @property
+    def contact(self) -> Contact:
+        """Who asks, as far as its token proves it. (The port is nobody's.)"""
+        return Contact(self.asker, self.ip, 1)
 
 
 class BulkDoor:
@@ -141,8 +146,10 @@ class BulkDoor:
             return await self._answer(request, held)
         except Refused as error:
             code = (form.REFUSAL, str(error.code))
-            retry = (("Retry-After", "10"),) if error.code == Code.BUSY else ()
-            return _line(str(error), code, *retry, status=form.STATUS.get(error.code, 400))
+            more = [("Retry-After", "10")] if error.code == Code.BUSY else []
+            if error.bits:
+                more.append((form.STAMP_BITS, str(error.bits)))
+            return _line(str(error), code, *more, status=form.STATUS.get(error.code, 400))
         except Malformed as error:
             return _line(str(error), status=400)
         except _HTTPRefusal as error:
@@ -208,7 +215,7 @@ class BulkDoor:
         async with self._received(asked, length) as (content, digest):
             if wanted is not None and wanted != digest:
                 raise Malformed(f"the content doesn't have the digest that {form.CONTENT_DIGEST} says; it wasn't kept")
-            await self._service.store(kind, asked.key, digest, content, deleters, ttl)
+            await self._service.store(kind, asked.key, digest, content, deleters, ttl, asked.contact)
         return _line("stored", (form.REPR_DIGEST, form.digest_field(digest)))
 
     async def _fetch(self, asked: _Asked) -> _Reply:
@@ -251,7 +258,8 @@ class BulkDoor:
         notification = await self._small_body(asked, MAX_NOTIFICATION)
         if wanted is not None and wanted != hashlib.sha256(notification).digest():
             raise Malformed(f"the notification doesn't have the digest that {form.CONTENT_DIGEST} says")
-        new = await self._service.append_inbox(asked.key, notification, ttl)
+        stamp = form.stamp_of(asked.request.headers)
+        new = await self._service.append_inbox(asked.key, notification, ttl, asked.contact, stamp)
         return _line("appended" if new else "was there already", (form.COUNT, str(int(new))))
 
     async def _read_inbox(self, asked: _Asked) -> _Reply:

@@ -178,13 +178,17 @@ class BulkClient:
         answer = await self._exchange(self._signed("DELETE", located, key, owner, DELETE, [salt], headers))
         return self._count(located, answer)
 
-    async def append_inbox(self, located: Located, key: bytes, notification: bytes, *, ttl: float) -> bool:
+    async def append_inbox(
+        self, located: Located, key: bytes, notification: bytes, *, ttl: float, stamp: bytes = b""
+    ) -> bool:
         """Put a notification into an inbox for `ttl` seconds; False when it was there already."""
         headers = [
             (form.PRAGMA, form.APPEND_INBOX),
             form.ttl_header(ttl),
             (form.CONTENT_DIGEST, form.digest_field(hashlib.sha256(notification).digest())),
         ]
+        if stamp:
+            headers.append((form.STAMP, stamp.hex()))
         ask = self._ask("PUT", located, key, headers)
         ask.content, ask.size = notification, len(notification)
         return self._count(located, await self._exchange(ask)) > 0
@@ -393,8 +397,15 @@ def _refused(ask: _Ask, response: aiohttp.ClientResponse) -> Refused | NoAnswer:
     except Malformed:
         code = _CODES.get(response.status, 0)
     if code in WORDS:
-        return Refused(code, WORDS[code])
+        return Refused(code, WORDS[code], _bits(response))
     return NoAnswer(f"{ask.whom} answers with HTTP status {response.status}")
+
+
+def _bits(response: aiohttp.ClientResponse) -> int:
+    try:
+        return form.count_of(response.headers, form.STAMP_BITS)
+    except Malformed:
+        return 0
 
 
 async def _digest(data: bytes) -> bytes:

@@ -22,6 +22,7 @@ from overlay.lookup import Located
 from overlay.messages import MAX_DELETERS, MAX_K, RETENTION, TOKEN_BYTES, Code
 from overlay.network import DEFAULT_K
 from overlay.ownership import MAX_PROOF
+from overlay.stamps import STAMP_BYTES
 from overlay.tokens import NOBODY
 
 TOKEN = "P2pmail-Token"  # noqa: S105 - a header's name
@@ -35,6 +36,8 @@ SIGNATURE = "P2pmail-Signature"
 MORE = "P2pmail-More"
 COUNT = "P2pmail-Count"
 REFUSAL = "P2pmail-Refusal"
+STAMP = "P2pmail-Stamp"
+STAMP_BITS = "P2pmail-Stamp-Bits"
 PRAGMA = "Pragma"
 CONTENT_DIGEST = "Content-Digest"
 REPR_DIGEST = "Repr-Digest"
@@ -185,6 +188,12 @@ def kind_of(headers: Fields) -> int:
         return Kind.BODY if value is None else Kind[value.upper()]
     except KeyError:
         raise Malformed(f"{KIND} is none of {', '.join(kind.name.lower() for kind in Kind)}") from None
+
+
+def stamp_of(headers: Fields) -> bytes:
+    """The stamp for an inbox, empty where none is given. Raises Malformed."""
+    value = one(headers, STAMP)
+    return b"" if value is None else parse_hex(value, STAMP_BYTES)
 
 
 def ttl_of(headers: Fields) -> float:

@@ -5,6 +5,7 @@ Which way is taken is decided here, by size; a token that has run out is renewed
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
 from typing import TypeVar
@@ -16,6 +17,7 @@ from overlay.errors import Malformed, NoAnswer, Refused
 from overlay.fragments import MAX_MESSAGE
 from overlay.lookup import Located
 from overlay.messages import Code
+from overlay.minting import Mint
 from overlay.ownership import ACKNOWLEDGE_INBOX, DELETE, READ_INBOX, Owner, statement
 from overlay.protocol import OverlayProtocol
 from overlay.service import MAX_DATAGRAM_OBJECT, MAX_OBJECT, Service
@@ -34,10 +36,17 @@ _ROOM_FOR_THE_REST = 256
 class Caller:
     """Calls single nodes for the node behind `protocol`; `service` is set when that node keeps things itself."""
 
-    def __init__(self, protocol: OverlayProtocol, service: Service | None, bulk: BulkClient) -> None:
+    def __init__(
+        self,
+        protocol: OverlayProtocol,
+        service: Service | None,
+        bulk: BulkClient,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._protocol = protocol
         self._service = service
         self._bulk = bulk
+        self._mint = Mint(now)
 
     async def store(
         self,
@@ -95,12 +104,20 @@ class Caller:
             await service.append_inbox(key, notification, ttl)
             return None
 
-        async def append(at: Located) -> None:
-            if len(notification) + _ROOM_FOR_THE_REST > MAX_MESSAGE:
-                await self._bulk.append_inbox(at, key, notification, ttl=ttl)
-            else:
-                await self._call(at, messages.AppendInbox(at.token, key, notification, ttl))
+        digest = sha256(notification).digest()
 
+        async def append(at: Located) -> None:
+            stamp = self._mint.stamp(key, digest)
+            if len(notification) + _ROOM_FOR_THE_REST > MAX_MESSAGE:
+                await self._bulk.append_inbox(at, key, notification, ttl=ttl, stamp=stamp)
+            else:
+                await self._call(at, messages.AppendInbox(at.token, key, notification, ttl, stamp))
+
+        try:
+            return await self._renewing(at, append)
+        except Refused as refused:
+            if refused.code != Code.STAMP_NEEDED or await self._mint.pay(key, digest, refused.bits) is None:
+                raise
         return await self._renewing(at, append)
 
     async def read_inbox(self, at: Located, key: bytes, owner: Owner) -> tuple[list[bytes], bool]:

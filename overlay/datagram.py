@@ -38,8 +38,10 @@ _TAG = 16
 OVERHEAD = _HEADER + _NONCE + _TAG
 MAX_PAYLOAD = MAX_DATAGRAM - OVERHEAD
 
-PAIRS = 8192
-"""Cached keys of pairs: two AES contexts each, about 1.5 KB, so 12 MB at the most."""
+PAIRS = 4096
+HEARD = 4096
+"""Cached keys of pairs: of peers that we turned to, and of those that turned to us. Two AES contexts each, about
+1.5 KB, so 12 MB in all. Apart, so that no flood of new keys makes a node forget those that it works with."""
 
 _ASK_BYTES = 128
 COOKIE = 16
@@ -56,13 +58,14 @@ class Sealer:
         self._info = b"p2pmail datagram 1\0" + network.encode() + b"\0"
         self._tag = hashlib.sha256(self._info).digest()[:8]
         self._pairs: OrderedDict[bytes, tuple[AESGCM, AESGCM]] = OrderedDict()
+        self._heard: OrderedDict[bytes, tuple[AESGCM, AESGCM]] = OrderedDict()
         # A nonce counts up from a random start: no two datagrams of this process share one, and two runs of it
         # meet with a chance of about 2**-50 after 2**40 datagrams each.
         self._nonce = int.from_bytes(random(_NONCE), "big")
 
     def seal(self, peer: bytes, payload: bytes) -> bytes:
         """A datagram for `peer` (32-byte public key). Raises Malformed when the key is no point to agree with."""
-        pair = self._pairs.get(peer) or self._remember(peer, self._agree(peer))
+        pair = self._known(peer) or self._remember(self._pairs, PAIRS, peer, self._agree(peer))
         self._nonce = (self._nonce + 1) % (1 << 96)
         nonce = self._nonce.to_bytes(_NONCE, "big")
         return self._header + nonce + pair[0].encrypt(nonce, payload, None)
@@ -72,15 +75,26 @@ class Sealer:
         if not OVERHEAD <= len(datagram) <= MAX_DATAGRAM or datagram[0] != SEALED:
             raise Malformed("not a sealed datagram")
         peer = datagram[1:_HEADER]
-        known = self._pairs.get(peer)
+        known = self._known(peer)
         pair = known or self._agree(peer)
         try:
             payload = pair[1].decrypt(datagram[_HEADER : _HEADER + _NONCE], datagram[_HEADER + _NONCE :], None)
         except InvalidTag as error:
             raise Malformed("sealed for somebody else, or changed on its way") from error
         if known is None:
-            self._remember(peer, pair)
+            self._remember(self._heard, HEARD, peer, pair)
         return peer, payload
+
+    def knows(self, datagram: bytes) -> bool:
+        """Whether a datagram says that it comes from a peer that was heard before, so that it is cheap to open."""
+        peer = datagram[1:_HEADER]
+        return peer in self._pairs or peer in self._heard
+
+    def keep(self, peer: bytes) -> None:
+        """Count a peer that turned to us among those that we work with."""
+        pair = self._heard.pop(peer, None)
+        if pair is not None:
+            self._remember(self._pairs, PAIRS, peer, pair)
 
     def ask_key(self, cookie: bytes) -> bytes:
         """The one datagram in the clear: who are you? Padded beyond its answer, so that it amplifies nothing."""
@@ -98,10 +112,21 @@ class Sealer:
             raise Malformed("not an answer of this network")
         return told[9 : 9 + COOKIE], told[9 + COOKIE :]
 
-    def _remember(self, peer: bytes, pair: tuple[AESGCM, AESGCM]) -> tuple[AESGCM, AESGCM]:
-        self._pairs[peer] = pair
-        if len(self._pairs) > PAIRS:
-            self._pairs.popitem(last=False)
+    def _known(self, peer: bytes) -> tuple[AESGCM, AESGCM] | None:
+        for cache in (self._pairs, self._heard):
+            pair = cache.get(peer)
+            if pair is not None:
+                cache.move_to_end(peer)
+                return pair
+        return None
+
+    @staticmethod
+    def _remember(
+        cache: OrderedDict[bytes, tuple[AESGCM, AESGCM]], most: int, peer: bytes, pair: tuple[AESGCM, AESGCM]
+    ) -> tuple[AESGCM, AESGCM]:
+        cache[peer] = pair
+        if len(cache) > most:
+            cache.popitem(last=False)
         return pair
 
     def _agree(self, peer: bytes) -> tuple[AESGCM, AESGCM]:

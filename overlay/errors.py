@@ -16,11 +16,12 @@ class NotFound(OverlayError):
 
 
 class Refused(OverlayError):
-    """A node said no, and why."""
+    """A node said no, and why. `bits`: of the stamp that would change that answer."""
 
-    def __init__(self, code: int, reason: str) -> None:
+    def __init__(self, code: int, reason: str, bits: int = 0) -> None:
         super().__init__(reason)
         self.code = code
+        self.bits = bits
 
 
 class NoAnswer(OverlayError):

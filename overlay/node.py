@@ -242,7 +242,9 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         loop = asyncio.get_running_loop()
         tokens = Tokens(loop.time, self.random)
         if self.store is not None:
-            self._room = StoreRoom(self.store, self._responsible, self.now)
+            self._room = StoreRoom(
+                self.store, self._responsible, self.now, private_addresses=self.network.private_addresses
+            )
             self.service = Service(self.id, self._room, self.trust, tokens, self.now)
         is_node = self.store is not None
         return OverlayProtocol(
@@ -263,7 +265,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
 
     def _look_after_copies(self) -> None:
         assert self.service is not None and self._room is not None
-        caller = Caller(self.protocol, self.service, self.bulk_client)
+        caller = Caller(self.protocol, self.service, self.bulk_client, self.now)
         self.moving = Moving(self.protocol, caller, self.service, self._room, self.network.k)
         self.service.watch = self.moving
         self.protocol.met = self.moving.met

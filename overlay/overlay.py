@@ -58,7 +58,7 @@ class Overlay:
     def __init__(self, node: Node, k: Callable[[], int] | None = None) -> None:
         self.node = node
         self._k = k or (lambda: node.network.k)
-        self._caller = Caller(node.protocol, node.service, node.bulk_client)
+        self._caller = Caller(node.protocol, node.service, node.bulk_client, node.now)
 
     @property
     def network(self) -> Network:

@@ -49,7 +49,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         is_node: bool,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        SealedRPC.__init__(self, sealer, is_node=is_node, random=random)
+        SealedRPC.__init__(self, sealer, is_node=is_node, loopback_free=network.private_addresses, random=random)
         self.network = network
         self.tokens = tokens
         self.service = service
@@ -116,6 +116,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         if is_node and (not self.network.puzzle_bits or puzzle_bits(contact.id) >= self.network.puzzle_bits):
             back = (entry := self.router.get(contact.id)) is not None and entry.failures > 0
             if self.router.answered(contact) or back:
+                self.sealer.keep(contact.key)
                 self.met(contact)
 
     def silent(self, contact: Contact) -> None:

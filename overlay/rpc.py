@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +17,9 @@ from typing import Any, cast
 from rpcudp.protocol import RPCProtocol
 
 from overlay import datagram, fragments, messages
+from overlay.answers import Answers, Name
+from overlay.buckets import Gate
+from overlay.bulk_limits import Shares
 from overlay.contact import Contact, pack_ip, unpack_ip
 from overlay.errors import Malformed, NoAnswer, OverlayError, Refused
 from overlay.timing import LONGEST_TIMEOUT, RoundTrips
@@ -31,21 +33,15 @@ LATE = 2.0
 BACK_OFF = 1.25
 PATIENT_BACK_OFF = 2.0
 """With more time, and often more bytes, to spend: RFC 6298's figure."""
-ANSWERS_KEPT = 2048
-ANSWERS_BYTES = 4 * 1024 * 1024
-"""Answers kept for repeated requests, by number and in bytes."""
 QUEUED_BYTES = 4 * 1024 * 1024
 """What waits for the system to take it; beyond that datagrams are lost here instead of on their way."""
 TASKS = 1024
-"""Requests served at once; more are answered with BUSY."""
+TASKS_OF_ADDRESS = 128
+"""Requests served at once, in all and of one address; more are answered with BUSY."""
 KEY_ANSWERS_A_SECOND = 200
 """First contacts served in the clear, so that nobody can use them for a flood."""
 
 Handled = messages.Answer | Awaitable[messages.Answer]
-
-_Name = tuple[bytes, str, bytes]
-"""What makes a request a repeat: the same key, IP address and message id. Without the address, whoever got a large
-answer once could have it sent to anybody, with small repeats under a forged address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +93,14 @@ class Call:
 class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
     """rpcudp's protocol, with its wire, its trust in strangers and its fixed time-out replaced."""
 
-    def __init__(self, sealer: datagram.Sealer, *, is_node: bool, random: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self,
+        sealer: datagram.Sealer,
+        *,
+        is_node: bool,
+        loopback_free: bool = False,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
         RPCProtocol.__init__(self)  # type: ignore[no-untyped-call]
         self.sealer = sealer
         self.is_node = is_node
@@ -108,8 +111,10 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         self._calls: dict[bytes, Call] = {}
         self._asked: dict[bytes, asyncio.Future[bytes]] = {}
         self._reassembly = fragments.Reassembly()
-        self._answers: OrderedDict[_Name, list[bytes]] = OrderedDict()
-        self._answers_bytes = 0
+        self._answers = Answers()
+        self._gate = Gate(loopback_free=loopback_free)
+        self._shares = Shares(TASKS, TASKS_OF_ADDRESS, loopback_free=loopback_free)
+        self.shed = 0
         self._random = random
         self._queued: Callable[[], int] = lambda: 0
         self._closed = False
@@ -182,7 +187,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         if answer is None:
             raise NoAnswer(f"{contact} didn't answer")
         if isinstance(answer, messages.Refusal):
-            raise Refused(answer.code, messages.WORDS.get(answer.code, "refused"))
+            raise Refused(answer.code, messages.WORDS.get(answer.code, "refused"), answer.bits)
         return answer
 
     def give_up(self, call: Call) -> None:
@@ -296,15 +301,19 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
             log.exception("a datagram from %s met a fault", addr)
 
     def _receive(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        place = _place(addr)
+        if not self._gate.admits(place[0], self._loop.time(), known=self.sealer.knows(data)):
+            self.shed += 1
+            return
         peer, payload = self.sealer.open(data)
         fragment = fragments.read(payload)
         message = self._reassembly.add(peer, fragment, self._loop.time())
         if message is None:
             return
         if fragment.flags & fragments.ANSWER:
-            self._receive_answer(peer, fragment, message, _place(addr))
+            self._receive_answer(peer, fragment, message, place)
         else:
-            self._receive_request(peer, fragment, message, _place(addr))
+            self._receive_request(peer, fragment, message, place)
 
     def _receive_answer(
         self, peer: bytes, fragment: fragments.Fragment, message: bytes, place: tuple[str, int]
@@ -333,30 +342,38 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         contact = _sender(peer, place)
         received = len(message) + fragment.count * (datagram.OVERHEAD + fragments.HEADER)
         sender = Sender(contact, bool(fragment.flags & fragments.FROM_NODE), received)
-        if len(self._tasks) >= TASKS:
+        # Pings and lookups are answered however busy this node is; what has to be worked on is shared out.
+        works = not isinstance(request, messages.Ping | messages.Find)
+        if works and not self._shares.take(contact.ip):
             self._answer(sender, fragment.message_id, messages.Refusal(messages.Code.BUSY))
             return
         handled = self.handle(sender, request)
         if isinstance(handled, messages.Answer):  # reading only: a repeat is simply answered again
+            if works:
+                self._shares.give(contact.ip)
             self._answer(sender, fragment.message_id, handled)
             return
-        self._remember(name, [])
+        self._answers.keep(name, [])
         task = self._loop.create_task(self._answer_later(sender, name, handled))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda task: self._served(task, contact.ip))
 
-    async def _answer_later(self, sender: Sender, name: _Name, handled: Awaitable[messages.Answer]) -> None:
+    def _served(self, task: asyncio.Task[None], ip: str) -> None:
+        self._tasks.discard(task)
+        self._shares.give(ip)
+
+    async def _answer_later(self, sender: Sender, name: Name, handled: Awaitable[messages.Answer]) -> None:
         try:
             answer = await handled
         except Refused as refused:
-            answer = messages.Refusal(refused.code)
+            answer = messages.Refusal(refused.code, refused.bits)
         except Exception as error:  # whatever failed, the asker hears that it isn't stored, and the node goes on
             if not isinstance(error, OverlayError):
                 log.exception("a request failed")
             answer = messages.Refusal(messages.Code.BUSY)
         datagrams = self._answer(sender, name[2], answer)
         if name in self._answers:
-            self._remember(name, datagrams)
+            self._answers.keep(name, datagrams)
 
     def _answer(self, sender: Sender, message_id: bytes, answer: messages.Answer) -> list[bytes]:
         flags = fragments.ANSWER | (fragments.FROM_NODE if self.is_node else 0)
@@ -367,13 +384,6 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         datagrams = [self.sealer.seal(sender.contact.key, payload) for payload in payloads]
         self._send(datagrams, sender.contact.ip, sender.contact.port)
         return datagrams
-
-    def _remember(self, name: _Name, datagrams: list[bytes]) -> None:
-        self._answers[name] = datagrams
-        self._answers_bytes += sum(map(len, datagrams))
-        while len(self._answers) > ANSWERS_KEPT or self._answers_bytes > ANSWERS_BYTES:
-            _, oldest = self._answers.popitem(last=False)
-            self._answers_bytes -= sum(map(len, oldest))
 
     def _receive_in_the_clear(self, data: bytes, addr: tuple[Any, ...]) -> None:
         if data[:1] == bytes([datagram.ASK_KEY]):

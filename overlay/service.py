@@ -37,6 +37,7 @@ from overlay.ownership import (
     statement,
     valid,
 )
+from overlay.stamps import bits_asked, bits_of
 from overlay.tokens import Tokens
 
 MAX_DATAGRAM_OBJECT = 8192
@@ -102,6 +103,7 @@ class Store(Protocol):
         deleters: Iterable[bytes],
         ttl: float,
         sequence: int | None,
+        asker: Contact | None,
     ) -> None: ...
 
     async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept | None: ...
@@ -116,7 +118,9 @@ class Store(Protocol):
 
     async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]: ...
 
-    async def append(self, key: bytes, notification: bytes, ttl: float) -> bool: ...
+    async def append(self, key: bytes, notification: bytes, ttl: float, asker: Contact | None) -> bool: ...
+
+    async def fullness(self, key: bytes) -> float: ...
 
     async def read(self, key: bytes, reader: bytes, limit: int, lease: float) -> tuple[list[bytes], bool]: ...
 
@@ -181,6 +185,7 @@ class Service:
                     request.data,
                     request.deleters,
                     request.ttl,
+                    asker,
                 )
                 return messages.Done()
             case messages.Fetch():
@@ -193,7 +198,7 @@ class Service:
                 )
                 return messages.Done(dropped)
             case messages.AppendInbox():
-                await self.append_inbox(request.key, request.notification, request.ttl)
+                await self.append_inbox(request.key, request.notification, request.ttl, asker, request.stamp)
                 return messages.Done()
             case messages.ReadInbox():
                 waiting, more = await self.read_inbox(
@@ -226,9 +231,19 @@ class Service:
     # The primitives. All raise Refused.
 
     async def store(
-        self, kind: int, key: bytes, digest: bytes, content: bytes | Path, deleters: Sequence[bytes], ttl: float
+        self,
+        kind: int,
+        key: bytes,
+        digest: bytes,
+        content: bytes | Path,
+        deleters: Sequence[bytes],
+        ttl: float,
+        asker: Contact | None = None,
     ) -> None:
-        """Keep an object. A file (`content` a Path from the spool) belongs to the store from here on."""
+        """Keep an object. A file (`content` a Path from the spool) belongs to the store from here on.
+
+        `asker` is whose share of this node it takes; None: this node's own.
+        """
         sequence = None
         if kind in SIGNED:
             signed = content if isinstance(content, bytes) else content.read_bytes()  # bounded by admit()
@@ -237,7 +252,9 @@ class Service:
             raise refusal(Code.UNKNOWN_KIND)
         elif key in self._roots:
             raise refusal(Code.NOT_PERMITTED)
-        await self.store_room.store(kind, key, digest, content, deleters=deleters, ttl=ttl, sequence=sequence)
+        await self.store_room.store(
+            kind, key, digest, content, deleters=deleters, ttl=ttl, sequence=sequence, asker=asker
+        )
 
     def admit(self, kind: int, size: int) -> None:
         """Refuse what is too large before a byte of it is taken."""
@@ -303,11 +320,23 @@ class Service:
         except OSError as error:  # deleted a moment ago, or the disk fails: the next node has it
             raise refusal(Code.NOT_FOUND) from error
 
-    async def append_inbox(self, key: bytes, notification: bytes, ttl: float) -> bool:
-        """Put a notification into an inbox; False when it is there already."""
+    async def append_inbox(
+        self, key: bytes, notification: bytes, ttl: float, asker: Contact | None = None, stamp: bytes = b""
+    ) -> bool:
+        """Put a notification into an inbox; False when it is there already. One that fills up asks for a stamp."""
         if not notification or len(notification) > MAX_NOTIFICATION:
             raise refusal(Code.TOO_LARGE)
-        return await self.store_room.append(key, notification, ttl)
+        if asker is not None:
+            await self._ask_for_stamp(key, sha256(notification).digest(), stamp)
+        return await self.store_room.append(key, notification, ttl, asker)
+
+    async def _ask_for_stamp(self, key: bytes, digest: bytes, stamp: bytes) -> None:
+        asked = bits_asked(await self.store_room.fullness(key))
+        if bits_of(stamp, key, digest, self._now()) >= asked:
+            return
+        (known,) = await self.store_room.known(key, [digest])
+        if not known:  # else it is a repeat of what was taken
+            raise Refused(Code.STAMP_NEEDED, WORDS[Code.STAMP_NEEDED], asked)
 
     async def read_inbox(
         self, key: bytes, reader: bytes, token: bytes, certificate: bytes, signature: bytes, limit: int

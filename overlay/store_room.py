@@ -9,20 +9,29 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from overlay.contact import Contact, address_range, routable
 from overlay.errors import Refused
 from overlay.handoff import Variant, Waiting
 from overlay.messages import Code
 from overlay.service import Kept, Stone
 from storage.inboxes import InboxFull
 from storage.node_store import NodeStore
-from storage.objects import Deleted, NoSpace, Stale, StoreFailed, StoreRefused
+from storage.objects import Deleted, NoSpace, Origin, Stale, StoreFailed, StoreRefused
 
 
 class StoreRoom:
     """The store as the service and those who look after copies want it: its refusals as the protocol's."""
 
-    def __init__(self, store: NodeStore, responsible: Callable[[bytes], bool], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: NodeStore,
+        responsible: Callable[[bytes], bool],
+        now: Callable[[], float],
+        *,
+        private_addresses: bool,
+    ) -> None:
         self._store = store
+        self._private = private_addresses
         self._responsible = responsible
         self._now = now
 
@@ -36,10 +45,19 @@ class StoreRoom:
         deleters: Iterable[bytes],
         ttl: float,
         sequence: int | None,
+        asker: Contact | None,
     ) -> None:
         with _refusing():
             await self._store.store(
-                kind, key, digest, content, deleters=deleters, ttl=ttl, sequence=sequence, responsible=self._responsible
+                kind,
+                key,
+                digest,
+                content,
+                deleters=deleters,
+                ttl=ttl,
+                sequence=sequence,
+                origin=self._origin(asker),
+                responsible=self._responsible,
             )
 
     async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept | None:
@@ -56,9 +74,14 @@ class StoreRoom:
             found = await self._store.tombstone(kind, key, deleter)
         return None if found is None else found.proof
 
-    async def append(self, key: bytes, notification: bytes, ttl: float) -> bool:
+    async def append(self, key: bytes, notification: bytes, ttl: float, asker: Contact | None) -> bool:
+        origin = self._origin(asker)
         with _refusing():
-            return await self._store.append(key, notification, ttl, responsible=self._responsible)
+            return await self._store.append(key, notification, ttl, origin=origin, responsible=self._responsible)
+
+    async def fullness(self, key: bytes) -> float:
+        with _refusing():
+            return await self._store.fullness(key)
 
     async def read(self, key: bytes, reader: bytes, limit: int, lease: float) -> tuple[list[bytes], bool]:
         with _refusing():
@@ -100,6 +123,13 @@ class StoreRoom:
 
     def spool(self) -> Path:
         return self._store.spool()
+
+    def _origin(self, asker: Contact | None) -> Origin | None:
+        """Whose shares it counts for. Ranges count as they do in the routing table: not where a network is private."""
+        if asker is None:
+            return None
+        exempt = self._private and not routable(asker.ip, False)
+        return Origin(b"p" + asker.id, None if exempt else b"r" + address_range(asker.ip))
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 from storage import durable
 from storage.bodies import Bodies
 from storage.database import DatabaseDamaged, DatabaseError, check, connect, explain
-from storage.node_schema import SCHEMA, VERSION
+from storage.node_schema import SCHEMA, UPGRADE_1, VERSION
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +65,11 @@ def inspect(folder: Path, bodies: Bodies) -> None:
         check(connection, path)
         try:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version not in (0, VERSION):
+            if version not in (0, 1, VERSION):
                 raise DatabaseError(f"{path} was written by a newer p2pmail (format {version}); use that one.")
             if version != VERSION:
-                connection.executescript(f"BEGIN; {SCHEMA}; PRAGMA user_version={VERSION}; COMMIT;")
+                upgrade = UPGRADE_1 if version == 1 else ""
+                connection.executescript(f"BEGIN; {upgrade} {SCHEMA}; PRAGMA user_version={VERSION}; COMMIT;")
             found = connection.execute("SELECT file, id, size FROM objects WHERE file IS NOT NULL").fetchall()
             missing = bodies.sweep({name: size for name, _, size in found})
             lost = [(number,) for name, number, _ in found if name in missing]

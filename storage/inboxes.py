@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from storage.objects import NoSpace, StoreRefused
+from storage.objects import NoSpace, Origin, StoreRefused, names_of
 
 MAX_NOTIFICATIONS = 1_000
 MAX_INBOX_BYTES = 16 * 1024 * 1024
@@ -43,6 +43,7 @@ class Notification:
     hash: bytes
     data: bytes
     expires: float
+    origin: Origin | None = None
 
 
 @dataclass(slots=True)
@@ -109,10 +110,21 @@ def append(connection: sqlite3.Connection, new: Notification, *, now: float, quo
     # One that has expired, and wasn't swept yet, may stand in its place.
     connection.execute("DELETE FROM notifications WHERE key = :key AND hash = :hash AND expires <= :now", place)
     connection.execute(
-        "INSERT INTO notifications (key, hash, expires, size, charge, data) VALUES (?, ?, ?, ?, ?, ?)",
-        (new.key, new.hash, new.expires, len(new.data), charge, new.data),
+        "INSERT INTO notifications (key, hash, expires, size, charge, data, peer, span)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (new.key, new.hash, new.expires, len(new.data), charge, new.data, *names_of(new.origin)),
     )
     return True
+
+
+def fullness(connection: sqlite3.Connection, key: bytes, *, quota: int) -> float:
+    """How full an inbox is, or the room for all of them where that is fuller: 0 to 1."""
+    count, size, inboxes = connection.execute(
+        "SELECT coalesce((SELECT count FROM inboxes WHERE key = :key), 0),"
+        " coalesce((SELECT bytes FROM inboxes WHERE key = :key), 0), inbox_bytes FROM totals",
+        {"key": key},
+    ).fetchone()
+    return float(max(count / MAX_NOTIFICATIONS, size / MAX_INBOX_BYTES, inboxes / max(1.0, quota * INBOX_SHARE)))
 
 
 def read(

@@ -6,8 +6,17 @@ whatever is rolled back. Who writes what into the tables is in objects.py, inbox
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 """Kept in PRAGMA user_version: a later version refuses or converts, and never guesses."""
+
+UPGRADE_1 = """
+ALTER TABLE objects ADD COLUMN peer BLOB;
+ALTER TABLE objects ADD COLUMN span BLOB;
+ALTER TABLE notifications ADD COLUMN peer BLOB;
+ALTER TABLE notifications ADD COLUMN span BLOB;
+"""
+"""What makes version 2 of version 1, before SCHEMA. What was kept then counts for nobody's share."""
+
 
 SCHEMA = """
 -- One line: what everything below takes from the quota (the sum of all `charge`), and what the inboxes take of it.
@@ -21,7 +30,7 @@ INSERT OR IGNORE INTO totals VALUES (1, 0, 0, 0, 0);
 CREATE TABLE IF NOT EXISTS objects (
     id INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL, kind INTEGER NOT NULL, digest BLOB NOT NULL,
     size INTEGER NOT NULL, sequence INTEGER, created REAL NOT NULL, expires REAL NOT NULL, used REAL NOT NULL,
-    deleters BLOB NOT NULL, file TEXT, charge INTEGER NOT NULL,
+    deleters BLOB NOT NULL, file TEXT, charge INTEGER NOT NULL, peer BLOB, span BLOB,
     UNIQUE (key, kind, digest)
 );
 CREATE INDEX IF NOT EXISTS objects_by_expiry ON objects (expires);
@@ -59,7 +68,7 @@ CREATE TABLE IF NOT EXISTS inboxes (
 -- AUTOINCREMENT: the id is the order of arrival, and none is used twice while a lease may still name it.
 CREATE TABLE IF NOT EXISTS notifications (
     id INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL, hash BLOB NOT NULL, expires REAL NOT NULL,
-    size INTEGER NOT NULL, charge INTEGER NOT NULL, data BLOB NOT NULL,
+    size INTEGER NOT NULL, charge INTEGER NOT NULL, data BLOB NOT NULL, peer BLOB, span BLOB,
     UNIQUE (key, hash)
 );
 CREATE INDEX IF NOT EXISTS notifications_by_expiry ON notifications (expires);
@@ -84,5 +93,27 @@ CREATE TRIGGER IF NOT EXISTS acknowledged_in AFTER INSERT ON acknowledged BEGIN
 END;
 CREATE TRIGGER IF NOT EXISTS acknowledged_out AFTER DELETE ON acknowledged BEGIN
     UPDATE totals SET bytes = bytes - old.charge, inbox_bytes = inbox_bytes - old.charge;
+END;
+
+-- What is kept for whom: bytes of the quota by peer and by address range (shares.py).
+CREATE TABLE IF NOT EXISTS shares (who BLOB PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS object_share_in AFTER INSERT ON objects WHEN new.peer IS NOT NULL BEGIN
+    INSERT INTO shares SELECT who, new.charge FROM (SELECT new.peer AS who UNION SELECT new.span)
+        WHERE who IS NOT NULL ON CONFLICT (who) DO UPDATE SET bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER IF NOT EXISTS object_share_out AFTER DELETE ON objects WHEN old.peer IS NOT NULL BEGIN
+    UPDATE shares SET bytes = bytes - old.charge WHERE who IN (old.peer, old.span);
+    DELETE FROM shares WHERE who IN (old.peer, old.span) AND bytes <= 0;
+END;
+CREATE TRIGGER IF NOT EXISTS object_share_changed AFTER UPDATE OF charge ON objects WHEN new.peer IS NOT NULL BEGIN
+    UPDATE shares SET bytes = bytes + new.charge - old.charge WHERE who IN (new.peer, new.span);
+END;
+CREATE TRIGGER IF NOT EXISTS notification_share_in AFTER INSERT ON notifications WHEN new.peer IS NOT NULL BEGIN
+    INSERT INTO shares SELECT who, new.charge FROM (SELECT new.peer AS who UNION SELECT new.span)
+        WHERE who IS NOT NULL ON CONFLICT (who) DO UPDATE SET bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER IF NOT EXISTS notification_share_out AFTER DELETE ON notifications WHEN old.peer IS NOT NULL BEGIN
+    UPDATE shares SET bytes = bytes - old.charge WHERE who IN (old.peer, old.span);
+    DELETE FROM shares WHERE who IN (old.peer, old.span) AND bytes <= 0;
 END;
 """

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from storage import collector, damage, durable, holdings, inboxes, objects
+from storage import collector, damage, durable, holdings, inboxes, objects, shares
 from storage.bodies import INLINE_LIMIT, Bodies, digest_of
 from storage.database import Database, DatabaseDamaged, DatabaseError
 from storage.node_schema import SCHEMA
@@ -29,6 +29,7 @@ from storage.objects import (
     Kept,
     NoSpace,
     Offer,
+    Origin,
     StoredObject,
     StoreFailed,
     StoreRefused,
@@ -109,6 +110,7 @@ class NodeStore:
         deleters: Iterable[bytes],
         ttl: float,
         sequence: int | None = None,
+        origin: Origin | None = None,
         responsible: Callable[[bytes], bool],
     ) -> StoredObject:
         """Keep an object durably, for `ttl` seconds at most; idempotent (paper 2.2, store; design 4).
@@ -116,13 +118,14 @@ class NodeStore:
         A Path is a closed file in `spool_folder`: it is moved in, or removed when refused. Without `sequence` up to
         8 variants of a key are kept, with it one slot where the newer replaces. When the quota is used up, what has
         expired goes, then what `responsible(key)` (asked on the event loop) says other nodes keep. Raises
-        WrongDigest, Deleted, Stale, TooManyVariants, NoSpace, StoreFailed: then nothing of it was kept.
+        WrongDigest, Deleted, Stale, TooManyVariants, ShareUsed (`origin` has its share), NoSpace, StoreFailed: then
+        nothing of it was kept.
         """
         offered = frozenset(deleters)
         if isinstance(content, bytes) and len(content) <= INLINE_LIMIT:
             if digest_of(content) != digest:
                 raise WrongDigest
-            offer = Offer(kind, key, digest, len(content), content, offered, ttl, sequence)
+            offer = Offer(kind, key, digest, len(content), content, offered, ttl, sequence, origin)
             kept = await self._put(offer, responsible)
             await self._discard(kept.dropped)
             return kept.object
@@ -130,7 +133,7 @@ class NodeStore:
             require(content.parent == self.spool_folder, "a spool file lies in the spool folder")
 
         def offer_of(size: int, body: bytes | str) -> Offer:
-            return Offer(kind, key, digest, size, body, offered, ttl, sequence)
+            return Offer(kind, key, digest, size, body, offered, ttl, sequence, origin)
 
         return await self._to_the_end(self._store_large(offer_of, digest, content, responsible))
 
@@ -184,6 +187,7 @@ class NodeStore:
         notification: bytes,
         ttl: float,
         *,
+        origin: Origin | None = None,
         responsible: Callable[[bytes], bool] | None = None,
     ) -> bool:
         """Put a notification into an inbox, durably, for `ttl` seconds (paper 2.2, append-inbox).
@@ -196,9 +200,19 @@ class NodeStore:
             raise StoreRefused("The notification has expired already; it was not kept.")
         now = self._now()
         digest = hashlib.sha256(notification).digest()
-        new = inboxes.Notification(key, digest, notification, now + min(ttl, self._retention))
-        action = partial(inboxes.append, new=new, now=now, quota=self._quota)
+        new = inboxes.Notification(key, digest, notification, now + min(ttl, self._retention), origin)
+
+        def action(connection: sqlite3.Connection) -> bool:
+            fresh = inboxes.append(connection, new, now=now, quota=self._quota)
+            if fresh:
+                shares.check(connection, origin, self._quota)
+            return fresh
+
         return await self._with_room(action, responsible)
+
+    async def fullness(self, key: bytes) -> float:
+        """How full an inbox is, or the room for all of them where that is fuller: 0 to 1."""
+        return await self._read(partial(inboxes.fullness, key=key, quota=self._quota))
 
     async def read(self, key: bytes, reader: bytes, *, limit: int, lease: float = 60.0) -> tuple[list[bytes], bool]:
         """The oldest notifications, up to `limit` bytes but at least one, and whether more wait.
@@ -271,7 +285,13 @@ class NodeStore:
 
     async def _put(self, offer: Offer, responsible: Callable[[bytes], bool]) -> Kept:
         now = self._now()
-        action = partial(objects.put, offer=offer, now=now, retention=self._retention, quota=self._quota)
+
+        def action(connection: sqlite3.Connection) -> Kept:
+            kept = objects.put(connection, offer, now=now, retention=self._retention, quota=self._quota)
+            if kept.taken:
+                shares.check(connection, offer.origin, self._quota)
+            return kept
+
         if objects.charge_of(offer.size, 0) > self._quota:
             raise NoSpace(objects.charge_of(offer.size, 0) - self._quota)
         return await self._with_room(action, responsible)

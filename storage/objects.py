@@ -104,6 +104,14 @@ class Tombstone:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Who brought something, for the shares (shares.py): its peer, and its address range unless that doesn't count."""
+
+    peer: bytes
+    span: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """An object as it is offered: its content as bytes, or the name of a body file that is durable already."""
 
@@ -115,6 +123,7 @@ class Offer:
     deleters: frozenset[bytes]
     ttl: float
     sequence: int | None
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         require(len(self.key) == KEY_SIZE, "a key has 20 bytes")
@@ -150,6 +159,11 @@ def require(condition: bool, message: str) -> None:
     """Raise ValueError: the caller, not the network, made a mistake."""
     if not condition:
         raise ValueError(message)
+
+
+def names_of(origin: Origin | None) -> tuple[bytes | None, bytes | None]:
+    """The two columns that name an origin."""
+    return (None, None) if origin is None else (origin.peer, origin.span)
 
 
 def charge_of(size: int, deleters: int) -> int:
@@ -193,9 +207,23 @@ def put(connection: sqlite3.Connection, offer: Offer, *, now: float, retention: 
     file = offer.content if isinstance(offer.content, str) else None
     joined = b"".join(sorted(deleters))
     number = connection.execute(
-        "INSERT INTO objects (key, kind, digest, size, sequence, created, expires, used, deleters, file, charge)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (offer.key, offer.kind, offer.digest, offer.size, offer.sequence, now, expires, now, joined, file, charge),
+        "INSERT INTO objects"
+        " (key, kind, digest, size, sequence, created, expires, used, deleters, file, charge, peer, span)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            offer.key,
+            offer.kind,
+            offer.digest,
+            offer.size,
+            offer.sequence,
+            now,
+            expires,
+            now,
+            joined,
+            file,
+            charge,
+            *names_of(offer.origin),
+        ),
     ).lastrowid
     if isinstance(offer.content, bytes):
         connection.execute("INSERT INTO contents VALUES (?, ?)", (number, offer.content))

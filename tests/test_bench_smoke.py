@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import bench_analysis, bench_calls, bench_erasure, bench_letter, bench_lookup, peer_kademlia
+from bench import bench_analysis, bench_calls, bench_erasure, bench_flood, bench_letter, bench_lookup, peer_kademlia
 from bench.figure import Figure
 from mail.analysis_measured import FILE, decode
 
@@ -63,6 +63,15 @@ def test_section_4_is_measured_with_real_nodes_and_kept_for_the_command(
     assert [case.trials for case in (*kept.cases, kept.half)] == [4, 4]
     assert kept.half.measured.share == figures[1].value
     check(figures)
+
+
+def test_a_flood_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"SECONDS": 3.0, "WARM_UP": 1.0, "NODES": 2, "RANDOM_RATE": 200, "FORMED_RATE": 200, "LETTER_EVERY": 0.1}
+    for name, value in values.items():
+        monkeypatch.setattr(bench_flood, name, value)
+    _, letters, pings = bench_flood.measure()
+    assert letters.value == 1
+    check([letters, pings])
 
 
 def check(figures: list[Figure]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from overlay.contact import Contact
 from overlay.errors import Refused
 from overlay.messages import WORDS
 from overlay.service import Kept, Stone
@@ -29,6 +30,7 @@ class MemoryStore:
         self.objects: dict[tuple[int, bytes], dict[bytes, _Object]] = {}
         self.stones: dict[tuple[int, bytes, bytes], bytes] = {}
         self.inboxes: dict[bytes, list[bytes]] = {}
+        self.full_inboxes = 0.0
         self.refuse_with: int | Exception | None = None
         self._numbers = itertools.count()
 
@@ -42,6 +44,7 @@ class MemoryStore:
         deleters: Iterable[bytes],
         ttl: float,
         sequence: int | None,
+        asker: Contact | None,
     ) -> None:
         if isinstance(self.refuse_with, Exception):
             raise self.refuse_with
@@ -73,6 +76,9 @@ class MemoryStore:
     async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None:
         return self.stones.get((kind, key, deleter))
 
+    async def fullness(self, key: bytes) -> float:
+        return self.full_inboxes
+
     async def digests(self, kind: int, key: bytes) -> list[bytes]:
         return list(self.objects.get((kind, key), {}))
 
@@ -83,7 +89,7 @@ class MemoryStore:
     async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]:
         return [digest in map(_hash, self.inboxes.get(key, [])) for digest in hashes]
 
-    async def append(self, key: bytes, notification: bytes, ttl: float) -> bool:
+    async def append(self, key: bytes, notification: bytes, ttl: float, asker: Contact | None) -> bool:
         inbox = self.inboxes.setdefault(key, [])
         if notification in inbox:
             return False

@@ -35,6 +35,7 @@ class MemoryStore:
     stones: dict[tuple[int, bytes, bytes], bytes] = field(default_factory=dict)
     inboxes: dict[bytes, dict[bytes, bytes]] = field(default_factory=dict)
     full: bool = False
+    full_inboxes: float = 0.0
     calls: int = 0
 
     async def store(
@@ -47,6 +48,7 @@ class MemoryStore:
         deleters: Iterable[bytes],
         ttl: float,
         sequence: int | None,
+        asker: Contact | None,
     ) -> None:
         self.calls += 1
         await asyncio.sleep(0.01)
@@ -84,6 +86,9 @@ class MemoryStore:
     async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None:
         return self.stones.get((kind, key, deleter))
 
+    async def fullness(self, key: bytes) -> float:
+        return self.full_inboxes
+
     async def digests(self, kind: int, key: bytes) -> list[bytes]:
         return list(self.objects.get((kind, key), {}))
 
@@ -94,7 +99,7 @@ class MemoryStore:
     async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]:
         return [digest in self.inboxes.get(key, {}) for digest in hashes]
 
-    async def append(self, key: bytes, notification: bytes, ttl: float) -> bool:
+    async def append(self, key: bytes, notification: bytes, ttl: float, asker: Contact | None) -> bool:
         self.calls += 1
         inbox = self.inboxes.setdefault(key, {})
         new = sha256(notification).digest() not in inbox

@@ -101,20 +101,20 @@ def test_the_same_randomness_gives_the_same_datagram() -> None:
 
 
 def test_strangers_cant_make_the_cache_of_keys_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datagram, "PAIRS", 8)
+    monkeypatch.setattr(datagram, "HEARD", 8)
     target = sealer(9)
     for number in range(100, 120):
         assert target.open(sealer(number).seal(target.public, b"x"))[1] == b"x"
         with pytest.raises(Malformed):
             target.open(b"\x01" + os.urandom(32) + bytes(60))
-    assert len(target._pairs) == 8
+    assert (len(target._heard), len(target._pairs)) == (8, 0)
 
 
 def test_a_forged_datagram_leaves_no_key_in_the_cache() -> None:
     target = sealer(9)
     with pytest.raises(Malformed):
         target.open(b"\x01" + EVE.public + bytes(60))
-    assert not target._pairs
+    assert not target._pairs and not target._heard
 
 
 def test_asking_for_a_key_tells_it_with_the_cookie() -> None:

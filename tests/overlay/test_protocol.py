@@ -298,7 +298,9 @@ def test_whoever_has_no_token_is_sent_at_most_three_times_his_bytes(name: str, f
         target = peers[0]
         target.protocol.bulk_port, target.protocol.fingerprint = 65535, bytes(32)
         assert target.store is not None
-        await target.store.store(Kind.BODY, KEY, bytes(32), bytes(8000), deleters=[], ttl=1.0, sequence=None)
+        await target.store.store(
+            Kind.BODY, KEY, bytes(32), bytes(8000), deleters=[], ttl=1.0, sequence=None, asker=None
+        )
         if name == "ask for the key":
             datagrams = [forging.protocol.sealer.ask_key(bytes(16))]
         elif name == "random bytes":

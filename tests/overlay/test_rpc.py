@@ -481,26 +481,6 @@ def test_a_node_that_has_too_much_to_do_says_so(monkeypatch: pytest.MonkeyPatch)
     play(story)
 
 
-def test_the_kept_answers_are_bounded_in_number_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc, "ANSWERS_KEPT", 50)
-
-    async def story(world: World, one: Side, other: Side) -> None:
-        other.protocol.answer = later(world, messages.Object(bytes(8000), 8000), 0.0)
-        monkeypatch.setattr(rpc, "ANSWERS_BYTES", 100_000)
-        for _ in range(40):
-            await one.protocol.call(other.contact, FETCH)
-        kept = other.protocol._answers
-        assert sum(len(data) for datagrams in kept.values() for data in datagrams) == other.protocol._answers_bytes
-        assert 80_000 < other.protocol._answers_bytes <= 100_000
-        other.protocol.answer = later(world, messages.Done(), 0.0)
-        for _ in range(100):
-            await one.protocol.call(other.contact, FETCH)
-        assert len(kept) == 50
-        assert other.protocol._answers_bytes == sum(len(data) for datagrams in kept.values() for data in datagrams)
-
-    play(story)
-
-
 def test_what_the_system_doesnt_take_is_dropped_beyond_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(world: World, one: Side, other: Side) -> None:
         one.protocol._queued = lambda: rpc.QUEUED_BYTES + 1

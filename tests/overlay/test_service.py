@@ -140,7 +140,7 @@ async def refusal_of(scene: Scene, request: messages.Request) -> int:
 def test_an_object_for_http_is_announced_with_its_size() -> None:
     async def story(scene: Scene) -> None:
         size = MAX_DATAGRAM_OBJECT + 1
-        await scene.store.store(Kind.BODY, KEY, bytes(32), bytes(size), deleters=[], ttl=1.0, sequence=None)
+        await scene.store.store(Kind.BODY, KEY, bytes(32), bytes(size), deleters=[], ttl=1.0, sequence=None, asker=None)
         assert await scene.call(messages.Fetch(scene.token, Kind.BODY, KEY)) == messages.Object(b"", size)
         assert await scene.refused(scene.put(bytes(size))) == Code.TOO_LARGE
 
