@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from bench import bench_analysis, bench_calls, bench_erasure, bench_flood, bench_letter, bench_lookup, peer_kademlia
+from bench import (
+    bench_analysis,
+    bench_calls,
+    bench_crash,
+    bench_erasure,
+    bench_flood,
+    bench_letter,
+    bench_lookup,
+    peer_kademlia,
+)
 from bench.figure import Figure
 from mail.analysis_measured import FILE, decode
 
@@ -72,6 +81,13 @@ def test_a_flood_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     _, letters, pings = bench_flood.measure()
     assert letters.value == 1
     check([letters, pings])
+
+
+def test_crashes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_crash, "ROUNDS", 4)
+    figures = bench_crash.measure()
+    assert [figure.value for figure in figures] == [0, 0, 0]
+    assert figures[0].peer["checked"] > 0
 
 
 def check(figures: list[Figure]) -> None:
