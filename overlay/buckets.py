@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 
 from overlay.contact import address_range, pack_ip
 
@@ -76,16 +77,20 @@ class Gate:
 
     def admits(self, ip: str, now: float, *, known: bool) -> bool:
         """Whether one more datagram from `ip` is opened; `known`: under a key that was heard before."""
-        free = self._loopback_free and ipaddress.ip_address(ip).is_loopback
+        address, span, loopback = _place(ip)
+        free = self._loopback_free and loopback
         if known:
-            return free or self._known.take(_address(ip), now)
+            return free or self._known.take(address, now)
         of_address, of_range, in_all = self._strangers
-        if not free and not (of_address.take(_address(ip), now) and of_range.take(address_range(ip), now)):
+        if not free and not (of_address.take(address, now) and of_range.take(span, now)):
             return False
         return in_all.take(b"", now)
 
 
-def _address(ip: str) -> bytes:
-    """One IPv4 address; of IPv6 the /64 that one machine can choose its addresses from (RFC 4291)."""
+@lru_cache(maxsize=4096)
+def _place(ip: str) -> tuple[bytes, bytes, bool]:
+    """One IPv4 address, or of IPv6 the /64 that one machine can choose its addresses from (RFC 4291); its range; and
+    whether it is this machine's own."""
     packed = pack_ip(ip)
-    return packed if len(packed) == 4 else packed[:8]
+    address = packed if len(packed) == 4 else packed[:8]
+    return address, address_range(ip), ipaddress.ip_address(ip).is_loopback

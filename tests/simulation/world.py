@@ -105,6 +105,12 @@ class World(asyncio.BaseEventLoop):
         """Sees each datagram; it is lost when this says False."""
         self._sockets: dict[Address, Transport] = {}
         self._apart: dict[str, int] = {}
+        self.deaf: set[tuple[str, str]] = set()
+        """(source, target) hosts: what goes this way is lost, the other way it arrives."""
+        self.slow: dict[str, float] = {}
+        """Hosts that everything takes so many seconds longer to and from."""
+        self.trace_bytes = True
+        """Whether the trace is of what datagrams hold, or (where real keys are drawn) of their lengths."""
         self._trace = hashlib.sha256()
         self.set_exception_handler(lambda loop, context: self.errors.append(context))
 
@@ -142,9 +148,18 @@ class World(asyncio.BaseEventLoop):
         """Take a datagram on its way."""
         kept = self.watch(source, target, data) and self.chance.random() >= self.weather.loss
         copies = (1 + (self.chance.random() < self.weather.duplication)) if kept else 0
-        self._trace.update(repr((self.time(), source, target, copies)).encode() + data)
+        told = data if self.trace_bytes else str(len(data)).encode()
+        self._trace.update(repr((self.time(), source, target, copies)).encode() + told)
         for _ in range(copies):
-            self.call_later(self.chance.uniform(*self.weather.delay), self._arrive, data, source, target)
+            self.call_later(self.delay(source[0], target[0]), self._arrive, data, source, target)
+
+    def delay(self, source: str, target: str) -> float:
+        """Seconds that something takes from host to host this time; so what left later may arrive first."""
+        return self.chance.uniform(*self.weather.delay) + self.slow.get(source, 0.0) + self.slow.get(target, 0.0)
+
+    def reaches(self, source: str, target: str) -> bool:
+        """Whether anything gets from host to host now."""
+        return self._apart.get(source) == self._apart.get(target) and (source, target) not in self.deaf
 
     def remove(self, socket: Transport) -> None:
         """Forget a socket that is closed."""
@@ -152,7 +167,7 @@ class World(asyncio.BaseEventLoop):
 
     def _arrive(self, data: bytes, source: Address, target: Address) -> None:
         socket = self._sockets.get(target)
-        if socket is not None and self._apart.get(source[0]) == self._apart.get(target[0]):
+        if socket is not None and self.reaches(source[0], target[0]):
             socket.protocol.datagram_received(data, source)
 
     async def create_datagram_endpoint(  # type: ignore[override]

@@ -1,0 +1,113 @@
+"""`make soak`: the simulated community at length, over many seeds; a seed that fails says how to see it again.
+
+    python -m tests.simulation.soak [--seconds N] [--workers N] [--first SEED] [--seed SEED] [--small]
+
+With --seed that one alone. Totals go to bench/soak.json in the form of the benches' figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import msgspec
+
+from bench.figure import Figure
+from storage import durable
+from tests.simulation.story import Outcome, Scale, Story
+
+SMALL = Scale(
+    nodes=6, users=2, seconds=150.0, letters=4, churn=24.0, k=3, partitions=1, joins=1, large=0.15, settling=360.0
+)
+"""What the suite plays 200 times: some minutes of a handful of nodes, most of which crash or stop in that time."""
+LARGE = Scale(
+    nodes=200,
+    users=8,
+    seconds=3600.0,
+    letters=400,
+    churn=0.3,
+    k=10,
+    partitions=4,
+    joins=20,
+    large=0.02,
+    settling=1800.0,
+)
+"""200 nodes for an hour, of which 30% go; 10% of datagrams are lost."""
+TOTALS = Path(__file__).parents[2] / "bench" / "soak.json"
+MEMORY = Path("/dev/shm")
+
+
+@contextmanager
+def small_folder(otherwise: Path | None = None) -> Iterator[Path]:
+    """A folder for one story, in memory where there is such a place."""
+    place = MEMORY if os.access(MEMORY, os.W_OK) else otherwise
+    with tempfile.TemporaryDirectory(prefix="p2pmail-sim-", dir=place) as folder:
+        yield Path(folder) / "world"
+
+
+def play(seed: int, scale: Scale) -> Outcome:
+    """One story."""
+    with small_folder() as folder:
+        return Story(seed, folder, scale).play()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Play until the time is over; 1 when a promise was broken."""
+    parser = argparse.ArgumentParser(prog="make soak", description="The simulated community, at length.")
+    parser.add_argument("--seconds", type=float, default=3600.0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--first", type=int, default=1000)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--small", action="store_true", help="as the suite plays them")
+    options = parser.parse_args(arguments)
+    scale = SMALL if options.small else LARGE
+    if options.seed is not None:
+        outcome = play(options.seed, scale)
+        print(f"seed {options.seed}: {outcome.letters} letters, {outcome.copies} copies, trace {outcome.trace[:16]}")
+        print("\n".join(outcome.broken) or "nothing broken")
+        return bool(outcome.broken)
+    return _at_length(options.seconds, options.workers, options.first, scale, small=options.small)
+
+
+def _at_length(seconds: float, workers: int, first: int, scale: Scale, *, small: bool) -> int:
+    end, seeds = time.monotonic() + seconds, count(first)
+    stories = copies = 0
+    broken: list[str] = []
+    running: dict[Future[Outcome], int] = {}
+    with ProcessPoolExecutor(workers) as pool:
+        while running or time.monotonic() < end:
+            while len(running) < workers and time.monotonic() < end:
+                seed = next(seeds)
+                running[pool.submit(play, seed, scale)] = seed
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                seed, outcome = running.pop(done), done.result()
+                stories, copies = stories + 1, copies + outcome.copies
+                broken += outcome.broken
+                words = ", ".join(outcome.broken) or "all well"
+                print(f"seed {seed}: {outcome.copies} messages, {words}", flush=True)
+                if outcome.broken:
+                    option = " --small" if small else ""
+                    print(f"  to see it again: python -m tests.simulation.soak{option} --seed {seed}", flush=True)
+    lost = sum("is lost" in words for words in broken)
+    risen = sum("came back" in words or "still there" in words for words in broken)
+    name = f"simulated: {scale.nodes} nodes, {stories} seeds, {copies:,} messages"
+    figures = [
+        Figure(f"{name}: lost", lost, "", 0, "lower"),
+        Figure(f"{name}: resurrected", risen, "", 0, "lower"),
+        Figure(f"{name}: silent, or another promise broken", len(broken) - lost - risen, "", 0, "lower"),
+    ]
+    durable.write(TOTALS, msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n", mode=0o644)
+    print("\n".join(f"{figure.name}: {figure.value:g}" for figure in figures))
+    return bool(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

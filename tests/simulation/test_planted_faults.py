@@ -1,0 +1,111 @@
+"""Tests of the tests: each fault that is planted in the program is noticed by the simulation's invariants.
+
+That an fsync which is left out is noticed is shown in tests/storage/test_power_cut.py.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from mail.receiving import Receiving
+from overlay.caller import Caller
+from overlay.handoff import Variant
+from overlay.lookup import Located
+from overlay.moving import Moving
+from overlay.overlay import Overlay, Reading
+from overlay.ownership import Owner
+from storage import objects
+from storage.objects import Tombstone
+from storage.state import UserState
+from tests.simulation.soak import SMALL, small_folder
+from tests.simulation.story import Story
+
+SEEDS = range(500, 506)
+
+
+def noticed(tmp_path: Path, words: str) -> bool:
+    """Whether one of some seeds says so."""
+    for seed in SEEDS:
+        with small_folder(tmp_path) as folder:
+            outcome = Story(seed, folder, SMALL).play()
+        if any(words in broken for broken in outcome.broken):
+            return True
+    return False
+
+
+def test_an_early_acknowledgement_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipient tells nodes to delete what she hasn't written down, every other time."""
+    real, calls = UserState.take, 0
+
+    def take(self: UserState, notifications: Sequence[bytes], now: float) -> int:
+        nonlocal calls
+        calls += 1
+        return real(self, notifications, now) if calls % 2 else 0
+
+    monkeypatch.setattr(UserState, "take", take)
+    assert noticed(tmp_path, "is lost")
+
+
+def test_an_early_yes_of_nodes_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes say yes to notifications that they don't keep."""
+
+    async def append(*_: object) -> bool:
+        return True
+
+    monkeypatch.setattr("overlay.store_room.StoreRoom.append", append)
+    assert noticed(tmp_path, "is lost")
+
+
+def test_a_skipped_superset_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what the nearest replica has is taken over, and what any has is acknowledged."""
+    real = Receiving._take_over
+
+    async def take_over(self: Receiving) -> bool:
+        read = Overlay.read_inbox
+
+        async def first(overlay: Overlay, key: bytes, owner: Owner, **options: int | None) -> list[Reading]:
+            readings = await read(overlay, key, owner, **options)
+            everything = tuple(dict.fromkeys(n for reading in readings for n in reading.notifications))
+            hashes = [sha256(notification).digest() for notification in everything]
+            for reading in readings:
+                await overlay.acknowledge_inbox(key, reading, owner, hashes)
+            nearest = readings[0]
+            return [replace(nearest, notifications=nearest.notifications)]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Overlay, "read_inbox", first)
+            return await real(self)
+
+    monkeypatch.setattr(Receiving, "_take_over", take_over)
+    assert noticed(tmp_path, "is lost")
+
+
+def test_a_lost_tombstone_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes delete, and forget that they did."""
+    real = objects.bury
+
+    def bury(connection: sqlite3.Connection, stone: Tombstone, *, now: float, quota: int) -> tuple[int, list[str]]:
+        result = real(connection, stone, now=now, quota=quota)
+        connection.execute("DELETE FROM tombstones")
+        return result
+
+    monkeypatch.setattr(objects, "bury", bury)
+    assert noticed(tmp_path, "came back")
+
+
+def test_a_hand_off_with_the_wrong_key_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As kademlia does: the key of what is handed on is hashed once more."""
+
+    async def copy(self: Moving, kind: int, key: bytes, variant: Variant, at: Located) -> None:
+        data = await self._service.contents(kind, key, variant.digest)
+        wrong = sha256(key).digest()[:20]
+        await Caller.store(self._caller, at, kind, wrong, data, variant.deleters, variant.ttl, variant.digest)
+
+    monkeypatch.setattr(Moving, "_copy", copy)
+    assert noticed(tmp_path, "an object lies under a key that nobody stored anything under")
