@@ -8,7 +8,7 @@ WORKERS ?= 2
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench clean
+.PHONY: help setup demo test lint format bench soak clean
 
 help:
 	@echo "make demo     the mail reader on a private overlay of 12 nodes; nothing is kept"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint     ruff, mypy, the direction of imports, the length of files"
 	@echo "make format   let ruff put the source in order"
 	@echo "make bench    the figures, side by side with peers (ARGS=screen for one)"
+	@echo "make soak     the simulated community at length (ARGS='--seconds 600')"
 	@echo "make setup    only make .venv, with everything a developer needs"
 	@echo "make clean    remove .venv and what the tools left behind"
 
@@ -52,6 +53,10 @@ format: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m bench.run $(ARGS)
+
+# At length: the simulated community on both cores, for an hour unless ARGS says otherwise (--seconds, --seed, --small).
+soak: $(VENV)/installed-dev
+	$(BIN)/python -m tests.simulation.soak $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -35,7 +35,7 @@ class WireContact(msgspec.Struct, array_like=True, frozen=True, gc=False):
     port: Port
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)
 def node_id(public_key: bytes) -> bytes:
     """A node's id: SHA-256 of its X25519 public key, first 20 bytes."""
     return hashlib.sha256(public_key).digest()[:KEY_BYTES]
@@ -46,7 +46,7 @@ def puzzle_bits(identifier: bytes) -> int:
     return leading_zero_bits(hashlib.sha256(identifier).digest())
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=4096)
 def unpack_ip(packed: bytes) -> str:
     """Text of a packed address; IPv4-mapped IPv6 becomes IPv4. Raises Malformed."""
     try:
@@ -58,7 +58,7 @@ def unpack_ip(packed: bytes) -> str:
     return str(address)
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=4096)
 def pack_ip(ip: str) -> bytes:
     """Packed form of an IP literal (no scope id). Raises Malformed for anything else, host names among them."""
     try:
@@ -70,7 +70,7 @@ def pack_ip(ip: str) -> bytes:
     return address.packed
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=4096)
 def routable(ip: str, private_addresses: bool) -> bool:
     """Whether a datagram may be sent there: never to multicast or to nobody, to private ranges only if allowed."""
     address = ipaddress.ip_address(ip)
@@ -79,7 +79,7 @@ def routable(ip: str, private_addresses: bool) -> bool:
     return private_addresses or address.is_global
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=4096)
 def address_range(ip: str) -> bytes:
     """The range that one operator is assumed to own: IPv4 /24, IPv6 /56."""
     packed = pack_ip(ip)

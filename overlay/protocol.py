@@ -26,7 +26,7 @@ from overlay.tokens import Tokens
 
 SUSPECTED = 30.0
 """Seconds for which a contact that stayed silent is asked without being waited for."""
-SUSPECTS = 4096
+SUSPECTS = 2048
 OPINIONS = 16
 """Different addresses at which others say that they see us, at the most."""
 VERIFYING = 64

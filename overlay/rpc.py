@@ -411,7 +411,7 @@ def _place(addr: tuple[Any, ...]) -> tuple[str, int]:
     return _usual(addr[0]), addr[1]
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=4096)
 def _usual(ip: str) -> str:
     return unpack_ip(pack_ip(ip))
 

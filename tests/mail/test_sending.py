@@ -346,3 +346,20 @@ async def test_what_nobody_has_yet_is_sealed_to_the_key_in_use(world: World, ali
     world.overlay.before = nothing
     await alice.send()
     assert await bob.collect() == 1
+
+
+async def test_an_address_that_a_divided_network_doesnt_know_is_looked_for_until_it_is_whole(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    for node in world.nodes[:3]:
+        node.down = True  # and with them all copies of Bob's card
+    alice.forget_cards()
+    alice.write(bob)
+    for _ in range(5):
+        await alice.send()
+    assert alice.copy(bob).state is State.QUEUED
+    assert "isn't known" in alice.copy(bob).reason
+    for node in world.nodes:
+        node.down = False
+    await alice.send()
+    assert alice.copy(bob).state is State.STORED
