@@ -8,7 +8,7 @@ Decisions only; overlay/rpc.py asks and times.
 from __future__ import annotations
 
 import asyncio
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -26,6 +26,7 @@ WIDTH = 2
 """Contacts asked for, in k: of k contacts some are dead, and nobody else tells of those behind them."""
 CANDIDATES = 512
 """Contacts that one lookup considers: an attacker's answers can't make it grow without end."""
+_FARTHEST = 1 << 160
 ADDRESSES = 3
 """Places tried for one id: whoever spreads a wrong address for a node doesn't make it vanish."""
 
@@ -86,10 +87,39 @@ class _Candidate:
         return self.far < other.far
 
 
-class Lookup:
-    """One search for the k nodes closest to `key`, from `seeds`, never asking `own_id`. Use once."""
+class Pool:
+    """What the paths of one search share (overlay/disjoint.py): whom one of them asks, and how far who answered is."""
 
-    def __init__(self, asker: Asker, key: bytes, k: int, seeds: Iterable[Contact], own_id: bytes) -> None:
+    def __init__(self) -> None:
+        self._claimed: set[Contact] = set()
+        self._answered: list[int] = []
+
+    def claim(self, contact: Contact) -> bool:
+        """Whether nobody asks this contact yet; from now on somebody does."""
+        if contact in self._claimed:
+            return False
+        self._claimed.add(contact)
+        return True
+
+    def answered(self, far: int) -> None:
+        """A node at this distance answered."""
+        insort(self._answered, far)
+
+    def nearer(self, far: int) -> int:
+        """How many that answered are nearer."""
+        return bisect_left(self._answered, far)
+
+
+class Lookup:
+    """One search for the k nodes closest to `key`, from `seeds`, never asking `own_id`. Use once.
+
+    With a `pool` it is one path of several that share it.
+    """
+
+    def __init__(
+        self, asker: Asker, key: bytes, k: int, seeds: Iterable[Contact], own_id: bytes, pool: Pool | None = None
+    ) -> None:
+        self._pool = pool or Pool()
         self._asker = asker
         self._key = key
         self._k = k
@@ -132,30 +162,32 @@ class Lookup:
         """Ask the next nearest while there is room in the window, or see that nothing nearer can be found."""
         if self._done.done():
             return
-        passed = 0
         waiting = hoping = False
         for candidate in self._candidates:
-            if candidate.state is _State.ANSWERED:
-                passed += 1
-                if passed >= self._k:
-                    break
-            elif candidate.contact.id in self._answered or candidate.state is _State.FAILED:
+            if candidate.state is _State.ANSWERED or candidate.state is _State.FAILED:
                 continue
-            elif candidate.state is _State.NEW and self._asker.suspected(candidate.contact):
-                self._ask(candidate, _State.SUSPECT)
-                hoping = True
-            elif candidate.state is _State.SUSPECT:
-                hoping = True
-            elif candidate.state is not _State.NEW:
-                waiting = True
-            elif self._in_flight < ALPHA:
-                self._ask(candidate, _State.ASKED)
-                waiting = True
-            else:
+            if self._pool.nearer(candidate.far) >= self._k:
+                break
+            if candidate.contact.id in self._answered:
+                continue
+            if candidate.state is not _State.NEW:
+                hoping = hoping or candidate.state is _State.SUSPECT
+                waiting = waiting or candidate.state is not _State.SUSPECT
+                continue
+            suspected = self._asker.suspected(candidate.contact)
+            if not suspected and self._in_flight >= ALPHA:
                 waiting = True
                 break
+            if not self._pool.claim(candidate.contact):
+                candidate.state = _State.FAILED  # another path asks it
+            elif suspected:
+                self._ask(candidate, _State.SUSPECT)
+                hoping = True
+            else:
+                self._ask(candidate, _State.ASKED)
+                waiting = True
         # Suspects are no reason to wait, unless there are too few others: then this node itself was cut off, perhaps.
-        if not waiting and not (hoping and passed < self._k):
+        if not waiting and not (hoping and self._pool.nearer(_FARTHEST) < self._k):
             self._done.set_result(None)
 
     def _ask(self, candidate: _Candidate, state: _State) -> None:
@@ -179,6 +211,7 @@ class Lookup:
                 candidate.state = _State.ANSWERED
                 candidate.located = Located(candidate.contact, found.token, found.bulk_port, found.fingerprint)
                 self._answered.add(candidate.contact.id)
+                self._pool.answered(candidate.far)
                 self._take(found.contacts)
             self._go_on()
 

@@ -171,9 +171,9 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
 
     # Asking
 
-    async def closest(self, key: bytes, count: int) -> list[Located]:
+    async def closest(self, key: bytes, count: int, *, disjoint: bool = False) -> list[Located]:
         """The `count` closest live nodes, nearest first, this one among them when it is a system node."""
-        found = await self.protocol.lookup(key, count)
+        found = await self.protocol.lookup(key, count, disjoint=disjoint)
         if self.service is not None:
             found.append(self.located())
             found.sort(key=lambda located: distance(located.contact.id, key))

@@ -6,7 +6,8 @@ No mail is known here: keys, bytes and owners only.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeVar
@@ -21,6 +22,7 @@ from overlay.node import Node
 from overlay.ownership import Owner
 from overlay.replicas import Results, one_after_another, replicate
 from overlay.spread import Wanted, gather, spread
+from overlay.standing import WITHHELD, WRONG_BYTES
 
 R = TypeVar("R")
 
@@ -76,14 +78,30 @@ class Overlay:
         router = self.node.protocol.router
         return 4 * router.failing >= max(len(router), 1)
 
-    async def closest(self, key: bytes, count: int) -> list[Located]:
-        """The `count` closest live nodes, this one among them if it is a node. Raises Unreachable."""
-        found = await self.node.closest(key, min(count, MAX_WIDTH))
+    async def closest(self, key: bytes, count: int, *, disjoint: bool = False) -> list[Located]:
+        """The `count` closest live nodes, this one among them if it is a node. Raises Unreachable.
+
+        Nodes that aren't trusted any more come last, and as many others besides. On `disjoint` paths where a liar
+        could keep something from its owner.
+        """
+        found = await self.node.closest(key, min(count, MAX_WIDTH), disjoint=disjoint)
+        distrusted = sum(not self._trusts(at) for at in found)
+        if distrusted:
+            found = await self.node.closest(key, min(count + distrusted, MAX_WIDTH), disjoint=disjoint)
+            found.sort(key=lambda at: not self._trusts(at))
         if not found:
             raise Unreachable(
                 "No node of the network answers. Is this computer online, and is the address to join right?"
             )
         return found
+
+    def _trusts(self, at: Located) -> bool:
+        return self.node.protocol.standing.trusted(at.contact.key)
+
+    def _blame(self, at: Located, weight: float) -> None:
+        self.node.protocol.standing.note(at.contact.key, weight)
+        if not self._trusts(at):
+            self.node.protocol.router.drop(at.contact.id)
 
     async def store(
         self,
@@ -134,6 +152,7 @@ class Overlay:
             min(wanted + BEYOND, MAX_WIDTH),
             max_connections,
             want=wanted,
+            disjoint=True,
         )
 
     async def fetch(
@@ -156,7 +175,10 @@ class Overlay:
             nonlocal last
             last = at
             data = await self._caller.fetch(at, kind, key, digest)
-            return data if digest is None or sha256(data).digest() == digest else None
+            if digest is None or sha256(data).digest() == digest:
+                return data
+            self._blame(at, WRONG_BYTES)
+            return None
 
         most = min(max_connections or WIDER * self.k, MAX_WIDTH)
         tried: set[bytes] = set()
@@ -191,7 +213,7 @@ class Overlay:
             answered += 1
             return data
 
-        results = await replicate(await self.closest(key, most), ask, max_ops, most)
+        results = await replicate(await self.closest(key, most, disjoint=True), ask, max_ops, most)
         if not answered:
             raise Unreachable("None of the nodes that should have it answers.")
         if not results.done:
@@ -274,13 +296,16 @@ class Overlay:
     ) -> list[Reading]:
         """What the k replicas and a few beyond hold; the UA forms the superset (paper, 3.2). Raises Unreachable."""
         most = min(max_connections or self.k + BEYOND, MAX_WIDTH)
-        nodes = await self.closest(key, most)
+        nodes = await self.closest(key, most, disjoint=True)
         results = await replicate(
             nodes, lambda at: self._caller.read_inbox(at, key, owner), min(max_ops or most, most), most
         )
         if not results.done:
             raise Unreachable("None of the nodes that keep this inbox answered: " + "; ".join(_reasons(results)))
-        return [Reading(at, tuple(waiting), more) for at, (waiting, more) in results.done]
+        readings = [Reading(at, tuple(waiting), more) for at, (waiting, more) in results.done]
+        for reading in withholding(readings, {at.contact.id for at in nodes[: self.k]}):
+            self._blame(reading.node, WITHHELD)
+        return readings
 
     async def acknowledge_inbox(
         self, key: bytes, reading: Reading, owner: Owner, hashes: Sequence[bytes] | None = None
@@ -325,11 +350,13 @@ class Overlay:
         max_ops: int | None,
         max_connections: int | None,
         want: int | None = None,
+        *,
+        disjoint: bool = False,
     ) -> Outcome:
         """Run `operation` at the closest nodes, and at wider ones while fewer than `max_ops` have said yes."""
         ops = max_ops or self.k
         most = min(max_connections or 2 * ops, MAX_WIDTH)
-        nodes = await self.closest(key, min(ops + SPARE, most))
+        nodes = await self.closest(key, min(ops + SPARE, most), disjoint=disjoint)
         results = await replicate(nodes, operation, ops, most)
         if len(results.done) < (want or ops) and len(nodes) < most:
             wider = [at for at in await self.closest(key, most) if at.contact.id not in results.asked]
@@ -337,6 +364,14 @@ class Overlay:
             results.done += more.done
             results.refused += more.refused
         return Outcome(want or ops, min(len(results.done), want or ops), tuple(_reasons(results)))
+
+
+def withholding(readings: Sequence[Reading], closest: Collection[bytes]) -> list[Reading]:
+    """Replicas among the k `closest` (ids) that lack something which most of these have."""
+    near = [reading for reading in readings if reading.node.contact.id in closest]
+    counted = Counter(notification for reading in near for notification in set(reading.notifications))
+    expected = {notification for notification, count in counted.items() if 2 * count > len(near)}
+    return [reading for reading in near if not reading.more and not expected <= set(reading.notifications)]
 
 
 def _reasons(results: Results[R]) -> list[str]:

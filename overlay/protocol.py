@@ -15,6 +15,7 @@ from kademlia.protocol import KademliaProtocol
 from overlay import messages
 from overlay.contact import Contact, WireContact, pack_ip, puzzle_bits, routable, unpack_ip
 from overlay.datagram import Sealer
+from overlay.disjoint import disjoint_lookup
 from overlay.errors import Malformed, NoAnswer, Refused
 from overlay.lookup import Located, Lookup
 from overlay.messages import Code, Refusal
@@ -22,6 +23,7 @@ from overlay.network import Network
 from overlay.routing import BUCKET, Table
 from overlay.rpc import Handled, SealedRPC, Sender
 from overlay.service import Service
+from overlay.standing import Standing
 from overlay.tokens import Tokens
 
 SUSPECTED = 30.0
@@ -61,6 +63,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         """Hears of every node that has come into the table, or come back after silence."""
         self._suspects: OrderedDict[Contact, float] = OrderedDict()
         self._verifying: set[bytes] = set()
+        self.standing = Standing(self._loop.time)
         self._seen_as: Counter[str] = Counter()
 
     # Answering
@@ -113,7 +116,9 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
     def answered(self, contact: Contact, is_node: bool) -> None:
         """Admit who answered; a client is never put into the table."""
         self._suspects.pop(contact, None)
-        if is_node and (not self.network.puzzle_bits or puzzle_bits(contact.id) >= self.network.puzzle_bits):
+        if not self.standing.trusted(contact.key):
+            self.router.drop(contact.id)
+        elif is_node and (not self.network.puzzle_bits or puzzle_bits(contact.id) >= self.network.puzzle_bits):
             back = (entry := self.router.get(contact.id)) is not None and entry.failures > 0
             if self.router.answered(contact) or back:
                 self.sealer.keep(contact.key)
@@ -159,11 +164,18 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         """Whether it failed to answer in the last SUSPECTED seconds."""
         return self._suspects.get(contact, 0.0) > self._loop.time()
 
-    async def lookup(self, key: bytes, k: int, seeds: Iterable[Contact] = ()) -> list[Located]:
-        """The k closest other nodes that answer (paper, section 2.1). Never raises for a silent network."""
-        known = self.router.closest(key, max(k, BUCKET))
-        search = Lookup(self, key, k, [*known, *seeds], self.own_id)
-        found = await search.run()
+    async def lookup(
+        self, key: bytes, k: int, seeds: Iterable[Contact] = (), *, disjoint: bool = False
+    ) -> list[Located]:
+        """The k closest other nodes that answer (paper, section 2.1), on one path or on `disjoint` ones.
+
+        Never raises for a silent network.
+        """
+        known = [*self.router.closest(key, max(k, BUCKET)), *seeds]
+        if disjoint:
+            found, _ = await disjoint_lookup(self, key, k, known, self.own_id)
+        else:
+            found = await Lookup(self, key, k, known, self.own_id).run()
         self.router.bucket_of(key).refreshed = self._loop.time()
         return found
 

@@ -210,6 +210,13 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         here = sum(1 for entry in bucket.entries.values() if address_range(entry.contact.ip) == held)
         return here - moving < RANGE_IN_BUCKET and self._ranges[held] < RANGE_IN_TABLE
 
+    def drop(self, identifier: bytes) -> None:
+        """Forget a contact at once."""
+        bucket = self.bucket_of(identifier)
+        bucket.waiting.pop(identifier, None)
+        if identifier in bucket.entries:
+            self._drop(bucket, identifier)
+
     def _make_room(self, bucket: Bucket) -> bool:
         for identifier, entry in bucket.entries.items():
             if entry.failures >= FAILURES:

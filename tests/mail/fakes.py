@@ -131,7 +131,7 @@ class FakeOverlay(Overlay):
         up = self._up("held")[:K]
         return Outcome(len(up), sum(digest in node.objects.get((kind, key), {}) for node in up))
 
-    async def closest(self, key: bytes, count: int) -> list[Located]:
+    async def closest(self, key: bytes, count: int, *, disjoint: bool = False) -> list[Located]:
         return [node.located for node in self._up("closest")][:count]
 
     async def spread(

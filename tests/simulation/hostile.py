@@ -1,0 +1,92 @@
+"""Hostile nodes: they join like any other, and then do everything that they can do wrong, at random.
+
+In lookups they know only themselves and each other, or nodes that aren't there, or honest ids at wrong addresses. They
+say yes to stores, appends and deletes and do nothing; they hand out other bytes, old cards, empty inboxes, no
+tombstones; they say that they have nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from overlay import messages
+from overlay.contact import Contact
+from overlay.ids import distance
+from overlay.protocol import OverlayProtocol
+from overlay.rpc import Sender
+from overlay.service import Kept
+from tests.simulation.nodes import SimNode
+
+
+class HostileNode(SimNode):
+    """One of a gang. `gang` is shared by all of it."""
+
+    gang: list[Contact]
+
+    def __init__(self, *arguments: Any, gang: list[Contact], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.gang = gang
+        self.chance = random.Random(f"hostile {self.place_ip}")
+        self.old: dict[bytes, bytes] = {}
+        """The first card that was ever seen under a key: what is handed out later."""
+
+    def _create_protocol(self) -> OverlayProtocol:
+        protocol = super()._create_protocol()
+        honest_find = protocol.rpc_find
+
+        def find(sender: Sender, request: messages.Find) -> messages.Found:
+            honest = honest_find(sender, request)
+            count = min(request.k, messages.affordable(sender.received))
+            told = self._lie(protocol, request.key, count)
+            return messages.Found([c.wire for c in told], honest.token, honest.bulk_port, honest.fingerprint)
+
+        protocol.rpc_find = find  # type: ignore[method-assign]
+        assert self.service is not None
+        for name in ("store", "append_inbox", "delete", "fetch", "contents", "read_inbox", "have", "tombstone"):
+            setattr(self.service, name, getattr(self, f"_{name}"))
+        self.gang.append(Contact(self.sealer.public, self.place_ip, 4000))
+        return protocol
+
+    def _lie(self, protocol: OverlayProtocol, key: bytes, count: int) -> Sequence[Contact]:
+        friends = sorted(self.gang, key=lambda contact: distance(contact.id, key))[:count]
+        match self.chance.randrange(4):
+            case 0:
+                return [Contact(self.chance.randbytes(32), f"10.9.9.{n}", 4000) for n in range(1, count)]
+            case 1:
+                honest = protocol.router.closest(key, count)
+                return [Contact(contact.key, f"10.8.8.{n}", 4000) for n, contact in enumerate(honest, 1)]
+            case 2:
+                return []
+            case _:
+                return friends
+
+    async def _store(
+        self, kind: int, key: bytes, digest: bytes, content: bytes | Path, *_: object, **__: object
+    ) -> None:
+        if isinstance(content, bytes):
+            self.old.setdefault(key, content)
+
+    async def _append_inbox(self, *_: object, **__: object) -> bool:
+        return True
+
+    async def _delete(self, *_: object) -> int:
+        return 1
+
+    async def _fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept:
+        content = await self._contents(kind, key, digest)
+        return Kept(bytes(32), len(content), content)
+
+    async def _contents(self, kind: int, key: bytes, digest: bytes | None) -> bytes:
+        return self.old[key] if kind == 2 and key in self.old else self.chance.randbytes(100)
+
+    async def _read_inbox(self, *_: object) -> tuple[list[bytes], bool]:
+        return [], False
+
+    async def _have(self, *_: object) -> tuple[list[bytes], list[messages.Death], bool]:
+        return [], [], False
+
+    async def _tombstone(self, *_: object) -> bytes:
+        return b""
