@@ -15,8 +15,10 @@ from bench import (
     bench_crash,
     bench_erasure,
     bench_flood,
+    bench_hostile,
     bench_letter,
     bench_lookup,
+    bench_scale,
     peer_kademlia,
 )
 from bench.figure import Figure
@@ -88,6 +90,20 @@ def test_crashes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = bench_crash.measure()
     assert [figure.value for figure in figures] == [0, 0, 0]
     assert figures[0].peer["checked"] > 0
+
+
+def test_hostile_nodes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NODES": 15, "SEEDS": (1,), "TRIALS": 2}.items():
+        monkeypatch.setattr(bench_hostile, name, value)
+    check(bench_hostile.measure())
+
+
+def test_lookups_in_large_networks_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SIZES": (20, 40), "JOINED": 20, "LOOKUPS": 3, "BARS": {}}.items():
+        monkeypatch.setattr(bench_scale, name, value)
+    figures = bench_scale.measure()
+    assert all(figure.value == 1 for figure in figures if "recall" in figure.name)
+    check(figures)
 
 
 def check(figures: list[Figure]) -> None:
