@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 WORKERS ?= 2
+SECONDS ?= 600
 
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench soak clean
+.PHONY: help setup demo test lint format bench soak fuzz clean
 
 help:
 	@echo "make demo     the mail reader on a private overlay of 12 nodes; nothing is kept"
@@ -16,7 +17,8 @@ help:
 	@echo "make lint     ruff, mypy, the direction of imports, the length of files"
 	@echo "make format   let ruff put the source in order"
 	@echo "make bench    the figures, side by side with peers (ARGS=screen for one)"
-	@echo "make soak     the simulated community at length (ARGS='--seconds 600')"
+	@echo "make soak     the simulated community (ARGS='--seconds 600'), then the fuzzers (SECONDS=60 each), at length"
+	@echo "make fuzz     the fuzzers alone (ARGS='request card' SECONDS=60)"
 	@echo "make setup    only make .venv, with everything a developer needs"
 	@echo "make clean    remove .venv and what the tools left behind"
 
@@ -54,9 +56,19 @@ format: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m bench.run $(ARGS)
 
-# At length: the simulated community on both cores, for an hour unless ARGS says otherwise (--seconds, --seed, --small).
-soak: $(VENV)/installed-dev
+$(VENV)/installed-soak: $(VENV)/installed-dev
+	@$(PIP) install --constraint constraints.txt --editable '.[dev,soak]'
+	@touch $@
+
+# At length: the simulated community on both cores, for an hour unless ARGS says otherwise (--seconds, --seed, --small),
+# then each decoder's fuzzer for SECONDS.
+soak: $(VENV)/installed-soak
 	$(BIN)/python -m tests.simulation.soak $(ARGS)
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
+
+# Some decoders: ARGS='request card'.
+fuzz: $(VENV)/installed-soak
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .fuzz

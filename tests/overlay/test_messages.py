@@ -27,6 +27,11 @@ REQUESTS: list[m.Request] = [
     m.ReadInbox(TOKEN, KEY, b"certificate", SIGNATURE),
     m.AcknowledgeInbox(TOKEN, KEY, [DIGEST], b"certificate", SIGNATURE),
     m.AskTombstone(TOKEN, 1, KEY, DIGEST),
+    m.HandTombstone(TOKEN, 1, KEY, b"proof", 3600.0),
+    m.Have(TOKEN, 1, KEY),
+    m.Have(TOKEN, 1, KEY, DIGEST),
+    m.HaveNotifications(TOKEN, KEY, [DIGEST]),
+    m.Recheck(TOKEN, 0, KEY),
 ]
 ANSWERS: list[m.Answer] = [
     m.Pong(CONTACT.ip, 4000),
@@ -37,6 +42,9 @@ ANSWERS: list[m.Answer] = [
     m.Notifications([b"one", b"two"], True),
     m.Tombstone(b"proof"),
     m.Refusal(m.Code.NO_SPACE),
+    m.Refusal(m.Code.STAMP_NEEDED, 16),
+    m.Held([DIGEST], [m.Death(b"proof", 60.0)], True),
+    m.Known([True, False]),
 ]
 NAMES = {type(message).__name__.lower(): message for message in [*REQUESTS, *ANSWERS]}
 
