@@ -21,7 +21,7 @@ from mail.directory import Directory
 from mail.events import Event, NodeStatus, Trouble
 from mail.filing import Filing
 from mail.identity import Identity
-from mail.peer import open_client, open_system_node, read_network_file
+from mail.peer import open_client, open_system_node, read_network_file, write_admission
 from mail.probes import Probes
 from mail.receiving import Reader, Receiving
 from mail.sending import Sending
@@ -118,6 +118,8 @@ class Agent:
             if network is None:
                 network = await asyncio.to_thread(read_network_file, profile.network_file)
             places = (*join, *profile.config.join)
+            if network.admission == "certified" and not identity.waiting:
+                await asyncio.to_thread(write_admission, profile, network, identity.owner)
             try:
                 if listen is not None or profile.config.mode == "node":
                     place = listen or profile.config.listen

@@ -41,19 +41,22 @@ def found_network(
     passphrase: str | None = None,
     *,
     private_addresses: bool | None = None,
+    certified: bool = False,
     now: Callable[[], float] = time.time,
     random: Random = os.urandom,
 ) -> Network:
     """Found the network `name`: its authority and its network.toml, in a new or empty `folder` (`authority init`).
 
     `join`: HOST:PORT[/KEY] of nodes to start from. `private_addresses` None: allowed when one of these is on
-    loopback or in a private range, or when there are none yet; such a network asks for no puzzle. Durable when it
-    returns; one that was interrupted can be repeated. Raises AlreadyFounded, AuthorityError, NetworkFileError
-    (`join`), OSError.
+    loopback or in a private range, or when there are none yet; such a network asks for no puzzle. `certified`: only
+    members' nodes keep anything. Durable when it returns; one that was interrupted can be repeated. Raises
+    AlreadyFounded, AuthorityError, NetworkFileError (`join`), OSError.
     """
     private = not join or any(map(_private, join)) if private_addresses is None else private_addresses
     bits = 0 if private else PUZZLE_BITS
     network = Network(name, puzzle_bits=bits, private_addresses=private, join=tuple(dict.fromkeys(join)))
+    if certified:
+        network = replace(network, admission="certified")
     secret = _secret(passphrase)
     left = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if "authority.pem" in left and "network.toml" not in left:

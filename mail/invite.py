@@ -72,6 +72,7 @@ class _Document(msgspec.Struct, array_like=True, forbid_unknown_fields=True, fro
     fingerprint: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     address: Annotated[str, msgspec.Meta(max_length=254)]
     code: Annotated[bytes, msgspec.Meta(min_length=8, max_length=64)]
+    certified: bool = False
 
 
 _decoder = msgspec.msgpack.Decoder(_Document)
@@ -92,6 +93,7 @@ def write_invite(invite: Invite) -> str:
         fingerprint=bytes.fromhex(invite.fingerprint),
         address=invite.address,
         code=invite.code,
+        certified=invite.network.admission == "certified",
     )
     data = msgspec.msgpack.encode(document)
     data = len(data).to_bytes(_LENGTH_BYTES, "big") + data
@@ -150,6 +152,7 @@ def _network(document: _Document) -> Network:
         puzzle_bits=document.puzzle_bits,
         private_addresses=document.private_addresses,
         join=tuple(places),
+        admission="certified" if document.certified else "open",
     )
 
 

@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from overlay.admission import Proof, sign
 from overlay.contact import node_id, parse_host_port, puzzle_bits
 from overlay.network import Network, NetworkFileError, read_network
 from overlay.node import Node, new_key
+from overlay.ownership import Owner
 from overlay.tls import IdentityError, TLSIdentity, load_identity, make_identity
 from storage import durable
 from storage.node_store import open_node_store
@@ -23,6 +26,10 @@ from storage.profile import Profile
 
 class NoNetwork(Exception):
     """This profile belongs to no network yet, and none was named."""
+
+
+class NotAdmitted(NoNetwork):
+    """The network lets members' nodes in only, and this profile hasn't shown that it is one's."""
 
 
 def read_network_file(path: Path) -> Network:
@@ -46,15 +53,19 @@ async def open_system_node(
 ) -> Node:
     """A system node of this profile, listening and joined as far as anybody answers.
 
-    Raises CantListen, DatabaseError, OSError (the profile can't be written), ValueError (bad `listen` or `join`).
+    Raises CantListen, DatabaseError, OSError (the profile can't be written), ValueError (bad `listen` or `join`),
+    NotAdmitted.
     """
     host, port = parse_host_port(listen)
     folder = profile.node_folder
     durable.make_folder(folder)
     key = await asyncio.to_thread(node_key, folder / "node.key", network)
     tls = _tls(folder / "tls.pem", now())
+    proof = None
+    if network.admission == "certified":
+        proof = await asyncio.to_thread(_read_admission, folder / "admission")
     store = open_node_store(folder, quota=profile.config.quota, now=now)
-    node = Node(network, key, store=store, tls=tls, now=now)
+    node = Node(network, key, store=store, tls=tls, now=now, proof=proof)
     try:
         await node.listen(port, host)
         await node.join(join, folder / "routing.json")
@@ -90,6 +101,25 @@ def node_key(path: Path, network: Network) -> X25519PrivateKey:
         key = new_key(network.puzzle_bits)
         durable.write(path, key.private_bytes_raw())
     return key
+
+
+def write_admission(profile: Profile, network: Network, owner: Owner) -> None:
+    """Have `owner` answer for this profile's node, for when it runs without her keys. Raises OSError."""
+    folder = profile.node_folder
+    durable.make_folder(folder)
+    key = node_key(folder / "node.key", network).public_key().public_bytes_raw()
+    proof = sign(owner, network.name, key)
+    durable.write(folder / "admission", msgspec.msgpack.encode((proof.certificate, proof.signature)))
+
+
+def _read_admission(path: Path) -> Proof:
+    try:
+        return Proof(*msgspec.msgpack.decode(path.read_bytes(), type=tuple[bytes, bytes]))
+    except (FileNotFoundError, msgspec.MsgspecError) as error:
+        raise NotAdmitted(
+            "This network lets only its members' nodes in, and this profile hasn't shown yet whose node it is."
+            " Join with it, and run `p2pmail sync` or the reader once."
+        ) from error
 
 
 def _tls(path: Path, now: float) -> TLSIdentity:

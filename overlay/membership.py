@@ -58,6 +58,15 @@ class Membership:
             if len(self._protocol.router):
                 await self._settle()
 
+    async def come_back(self, known: Sequence[Contact] = ()) -> None:
+        """After a sleep: greet whom we knew, wherever we are now, and be known to our neighbours again."""
+        neighbours = self._protocol.router.closest(self._protocol.own_id, ENOUGH)
+        await asyncio.gather(*(self._protocol.ping(contact) for contact in neighbours))
+        if not self._protocol.router.closest(self._protocol.own_id, 1, healthy=True):
+            await self._find_seeds(known)
+        if len(self._protocol.router):
+            await self._settle()
+
     async def refresh(self, older_than: float) -> None:
         """Look up each bucket that no lookup touched for so many seconds (Kademlia, section 2.3)."""
         for index in self._protocol.router.stale_buckets(older_than):

@@ -19,6 +19,9 @@ MAX_K = 40
 """The widest search a node answers: twice the most copies that are ever made."""
 MAX_DELETERS = 1000
 MAX_HASHES = 200
+MAX_CERTIFICATE = 2048
+ADMISSION_PADDING = bytes(700)
+"""With it AskAdmission has a third of the longest answer's bytes."""
 TOKEN_BYTES = 16
 RETENTION = 30 * 86400.0
 """Seconds that a node keeps anything at the most."""
@@ -170,8 +173,15 @@ class Recheck(_Message, frozen=True, tag=13):
     key: Key
 
 
+class AskAdmission(_Message, frozen=True, tag=14):
+    """Whose node are you? Padded, so that the answer is no amplification."""
+
+    padding: Annotated[bytes, msgspec.Meta(max_length=1024)] = b""
+
+
 Request: TypeAlias = (
     Ping
+    | AskAdmission
     | Find
     | Store
     | Fetch
@@ -262,7 +272,14 @@ class Known(_Message, frozen=True, tag=109):
     known: Annotated[list[bool], msgspec.Meta(max_length=MAX_HASHES)]
 
 
-Answer: TypeAlias = Pong | Found | Done | Object | Notifications | Tombstone | Refusal | Held | Known
+class Admitted(_Message, frozen=True, tag=110):
+    """A member's: her certificate, and her signature for this node (overlay/admission.py)."""
+
+    certificate: Annotated[bytes, msgspec.Meta(max_length=MAX_CERTIFICATE)]
+    signature: Signature
+
+
+Answer: TypeAlias = Pong | Found | Done | Object | Notifications | Tombstone | Refusal | Held | Known | Admitted
 
 
 class Code:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import tomllib
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import tomli_w
 
@@ -27,6 +27,7 @@ class Network:
 
     name                what the keys of datagrams are bound to
     k                   copies of each object while availability isn't known yet
+    admission           "certified": only members' nodes get into tables; "open": all do
     puzzle_bits         leading zero bits that SHA-256(node id) must have
     private_addresses   whether loopback and private ranges are addresses of nodes
     authorities         certificates (DER) whose word counts for addresses; none: no mail, only an overlay
@@ -39,6 +40,7 @@ class Network:
     private_addresses: bool = False
     authorities: tuple[bytes, ...] = ()
     join: tuple[str, ...] = ()
+    admission: Literal["open", "certified"] = "open"
 
     def __post_init__(self) -> None:
         if not 0 < len(self.name) <= 100 or not self.name.isprintable():
@@ -47,6 +49,8 @@ class Network:
             raise NetworkFileError(f"k is {self.k}, not 1 to {MAX_COPIES}")
         if not 0 <= self.puzzle_bits <= 40:
             raise NetworkFileError(f"puzzle_bits is {self.puzzle_bits}, not 0 to 40")
+        if self.admission not in ("open", "certified"):
+            raise NetworkFileError(f'admission is {self.admission!r}, not "open" or "certified"')
         for place in self.join:
             try:
                 parse_join(place)
@@ -63,6 +67,7 @@ def write_network(network: Network) -> bytes:
     document = {
         "name": network.name,
         "k": network.k,
+        "admission": network.admission,
         "puzzle_bits": network.puzzle_bits,
         "private_addresses": network.private_addresses,
         "join": list(network.join),
@@ -78,6 +83,7 @@ def read_network(data: bytes) -> Network:
         return Network(
             name=_of(document, "name", str),
             k=_of(document, "k", int, DEFAULT_K),
+            admission=_of(document, "admission", str, "open"),  # type: ignore[arg-type]  # checked by Network
             puzzle_bits=_of(document, "puzzle_bits", int, 0),
             private_addresses=_of(document, "private_addresses", bool, False),
             authorities=tuple(base64.b64decode(str(x), validate=True) for x in _of(document, "authorities", list, [])),

@@ -19,6 +19,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from kademlia.network import Server
 
+from overlay.admission import Admission, Proof
 from overlay.bulk import BulkDoor
 from overlay.bulk_client import BulkClient
 from overlay.bulk_limits import Limits
@@ -37,6 +38,7 @@ from overlay.service import Service
 from overlay.store_room import StoreRoom
 from overlay.tls import TLSIdentity, make_identity
 from overlay.tokens import Tokens
+from overlay.waking import Waking
 from storage import durable
 from storage.node_store import NodeStore, Usage
 
@@ -89,7 +91,10 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         tls: TLSIdentity | None = None,
         now: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
+        proof: Proof | None = None,
     ) -> None:
+        """`proof` says whose node it is, where the network admits certified ones only."""
+        self._proof = proof
         self.network = network
         self.now = now
         self.random = random
@@ -108,6 +113,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self._state: Path | None = None
         self._background: list[asyncio.Task[None]] = []
         self._membership: Membership | None = None
+        self._waking: Waking | None = None
 
     # Life
 
@@ -135,6 +141,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self._state = state
         self._membership = Membership(self.protocol, self.network, self.random, ipv6=":" in self.ip)
         found = await self._membership.join([*places, *self.network.join], self._load_state())
+        self._waking = Waking(self.now, asyncio.get_running_loop().time, PING_EVERY)
         if not self._background:
             self._background.append(asyncio.create_task(self._maintain(self._membership)))
         return found
@@ -247,9 +254,13 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             )
             self.service = Service(self.id, self._room, self.trust, tokens, self.now)
         is_node = self.store is not None
-        return OverlayProtocol(
+        protocol = OverlayProtocol(
             self.sealer, self.network, self.id, tokens, self.service, is_node=is_node, random=self.random
         )
+        protocol.proof = self._proof
+        if self.network.admission == "certified" and self.trust is not None:
+            protocol.admission = Admission(self.network.name, self.trust, self.now)
+        return protocol
 
     async def _open_door(self, interface: str) -> None:
         assert self.service is not None
@@ -292,6 +303,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         """Keep the table true, the state saved and the store tidy, until cancelled."""
         await asyncio.gather(
             every(PING_EVERY, self.protocol.ping_stalest, self.random),
+            every(PING_EVERY, self._return_after_sleep, self.random),
             every(REFRESH_EVERY, lambda: membership.refresh(REFRESH_EVERY), self.random),
             every(REJOIN_EVERY, lambda: membership.rejoin(self._load_state()), self.random),
             every(SAVE_EVERY, self._save, self.random),
@@ -304,6 +316,12 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             return []
         work = every(WORK_EVERY, self.moving.work, self.random)
         return [work, every(LOOK_EVERY, self.moving.look_round, self.random)]
+
+    async def _return_after_sleep(self) -> None:
+        if self._waking is not None and self._membership is not None and self._waking.slept():
+            log.info("this computer has slept; finding the overlay again")
+            self.protocol.woke()
+            await self._membership.come_back(self._load_state())
 
     async def _save(self) -> None:
         self.save_state(self._state)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from kademlia.protocol import KademliaProtocol
 
 from overlay import messages
+from overlay.admission import Admission, Proof
 from overlay.contact import Contact, WireContact, pack_ip, puzzle_bits, routable, unpack_ip
 from overlay.datagram import Sealer
 from overlay.disjoint import disjoint_lookup
@@ -30,7 +31,8 @@ SUSPECTED = 30.0
 """Seconds for which a contact that stayed silent is asked without being waited for."""
 SUSPECTS = 2048
 OPINIONS = 16
-"""Different addresses at which others say that they see us, at the most."""
+"""Nodes whose word on our address counts: those that were asked last, one vote each. So a changed address is learned
+within a minute or two of pings, and one liar has one vote."""
 VERIFYING = 64
 """Strangers pinged at once, to learn whether they answer; more are passed over, they will write again."""
 
@@ -64,7 +66,12 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         self._suspects: OrderedDict[Contact, float] = OrderedDict()
         self._verifying: set[bytes] = set()
         self.standing = Standing(self._loop.time)
-        self._seen_as: Counter[str] = Counter()
+        self.proof: Proof | None = None
+        """Whose node this is, where the network wants to know that."""
+        self.admission: Admission | None = None
+        """Who has shown whose node it is, where the network wants to know that."""
+        self._proving: dict[bytes, list[Callable[[bool], None]]] = {}
+        self._seen_as: OrderedDict[bytes, str] = OrderedDict()
 
     # Answering
 
@@ -77,6 +84,11 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
                 return messages.Pong(pack_ip(sender.contact.ip), sender.contact.port)
             case messages.Find():
                 return self.rpc_find(sender, request)
+            case messages.AskAdmission():
+                proof = self.proof
+                if proof is None or len(request.padding) < len(messages.ADMISSION_PADDING):
+                    return Refusal(Code.NOT_PERMITTED)
+                return messages.Admitted(proof.certificate, proof.signature)
             case _ if self.service is None:
                 return Refusal(Code.UNKNOWN_KIND)
             case _:
@@ -119,10 +131,36 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         if not self.standing.trusted(contact.key):
             self.router.drop(contact.id)
         elif is_node and (not self.network.puzzle_bits or puzzle_bits(contact.id) >= self.network.puzzle_bits):
-            back = (entry := self.router.get(contact.id)) is not None and entry.failures > 0
-            if self.router.answered(contact) or back:
-                self.sealer.keep(contact.key)
-                self.met(contact)
+            self._when_admitted(contact, lambda admitted: self._admit(contact) if admitted else self._expel(contact))
+
+    def _admit(self, contact: Contact) -> None:
+        back = (entry := self.router.get(contact.id)) is not None and entry.failures > 0
+        if self.router.answered(contact) or back:
+            self.sealer.keep(contact.key)
+            self.met(contact)
+
+    def _expel(self, contact: Contact) -> None:
+        self.router.drop(contact.id)
+
+    def _when_admitted(self, contact: Contact, then: Callable[[bool], None]) -> None:
+        """Hear whether the network admits this node, asking it for its proof if need be."""
+        admission = self.admission
+        if admission is None or admission.admitted(contact.key):
+            then(True)
+            return
+        waiting = self._proving.setdefault(contact.key, [])
+        waiting.append(then)
+        if len(waiting) > 1:
+            return
+
+        def on_answer(answer: messages.Answer | None) -> None:
+            shown = isinstance(answer, messages.Admitted) and admission.show(
+                contact.key, Proof(answer.certificate, answer.signature)
+            )
+            for hear in self._proving.pop(contact.key, ()):
+                hear(shown)
+
+        self.start_call(contact, messages.AskAdmission(messages.ADMISSION_PADDING), on_answer)
 
     def silent(self, contact: Contact) -> None:
         """Remember who didn't answer; who waits for its place is pinged first."""
@@ -147,7 +185,10 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         """Send a Find; returns what cancels it."""
 
         def on_answer(answer: messages.Answer | None) -> None:
-            on_done(answer if isinstance(answer, messages.Found) else None)
+            if not isinstance(answer, messages.Found):
+                on_done(None)
+                return
+            self._when_admitted(contact, lambda admitted: on_done(answer if admitted else None))
 
         request = messages.Find(key, k, messages.find_padding(k))
         try:
@@ -188,15 +229,23 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         if not isinstance(answer, messages.Pong):
             return None
         seen = _seen(answer)
-        if seen is not None and (seen[0] in self._seen_as or len(self._seen_as) < OPINIONS):
-            self._seen_as[seen[0]] += 1
+        if seen is not None:
+            self._seen_as[contact.key] = seen[0]
+            self._seen_as.move_to_end(contact.key)
+            if len(self._seen_as) > OPINIONS:
+                self._seen_as.popitem(last=False)
         return seen
 
     @property
     def seen_as(self) -> str | None:
         """The IP address at which others see this node, when at least two agree (one can lie)."""
-        (ip, votes), *_ = self._seen_as.most_common(1) or [("", 0)]
+        (ip, votes), *_ = Counter(self._seen_as.values()).most_common(1) or [("", 0)]
         return ip if votes >= 2 else None
+
+    def woke(self) -> None:
+        """This computer has slept: what was suspected, and how others saw it, is of another place and time."""
+        self._suspects.clear()
+        self._seen_as.clear()
 
     async def ping_stalest(self) -> None:
         """Ask the contact that has been quiet for longest whether it is there."""

@@ -343,7 +343,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         received = len(message) + fragment.count * (datagram.OVERHEAD + fragments.HEADER)
         sender = Sender(contact, bool(fragment.flags & fragments.FROM_NODE), received)
         # Pings and lookups are answered however busy this node is; what has to be worked on is shared out.
-        works = not isinstance(request, messages.Ping | messages.Find)
+        works = not isinstance(request, messages.Ping | messages.Find | messages.AskAdmission)
         if works and not self._shares.take(contact.ip):
             self._answer(sender, fragment.message_id, messages.Refusal(messages.Code.BUSY))
             return

@@ -23,7 +23,7 @@ from storage.profile import Profile
 def init(args: argparse.Namespace, _: Profile) -> int:
     """`p2pmail authority init DIR --name NAME [--join HOST:PORT]`."""
     _check_places(args.join)
-    found_network(args.dir, args.name, args.join, new_passphrase(args))
+    found_network(args.dir, args.name, args.join, new_passphrase(args), certified=args.certified)
     print(f"founded {args.name}: {network_file(args.dir)}")
     return OK
 

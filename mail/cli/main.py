@@ -85,6 +85,7 @@ def parser() -> Parser:
     init = deed("init", "found a network: its authority and its network file")
     init.add_argument("--name", required=True)
     init.add_argument("--join", action="append", default=[], metavar="HOST:PORT[/KEY]")
+    init.add_argument("--certified", action="store_true", help="only nodes of members are let in")
     deed("invite", "one line to paste for a new member").add_argument("address", metavar="ADDRESS")
     serve = deed("serve", "answer those who join")
     serve.add_argument("--join", action="append", default=[], metavar="HOST:PORT[/KEY]")

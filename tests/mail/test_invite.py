@@ -141,10 +141,16 @@ def test_a_well_formed_line_with_nonsense_inside_is_refused(field: int, value: o
 
 
 def test_missing_and_further_fields_are_refused() -> None:
-    documents: list[object] = [fields()[:-1], [*fields(), 1], {}, [], None]
+    documents: list[object] = [fields()[:-2], [*fields(), 1], {}, [], None]  # the last one has a default
     for document in documents:
         with pytest.raises(InviteError):
             read_invite(wrap(document))
+
+
+def test_an_invite_says_that_nodes_are_certified() -> None:
+    certified = replace(INVITE, network=replace(INVITE.network, admission="certified"))
+    assert read_invite(write_invite(certified)).network.admission == "certified"
+    assert read_invite(write_invite(INVITE)).network.admission == "open"
 
 
 def test_an_invite_must_say_where_to_join() -> None:
