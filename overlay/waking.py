@@ -20,7 +20,7 @@ class Waking:
         self._last = wall(), monotonic()
 
     def slept(self) -> bool:
-        """Whether it has slept since it was asked last. A clock that is set forward looks the same; that does no harm."""
+        """Whether it has slept since it was asked last. A clock that is set forward looks the same, harmlessly."""
         wall, monotonic = self._wall(), self._monotonic()
         before, self._last = self._last, (wall, monotonic)
         passed = monotonic - before[1]
