@@ -34,6 +34,10 @@ UNKNOWN_AFTER = 3
 """Attempts after which an address that nobody knows is a failure: one may just have missed the right nodes."""
 
 
+UNKNOWN_FOR = 600.0
+"""Seconds for which it is looked for at least, while the outbox says that it isn't known."""
+
+
 def back_off(attempts: int, steps: Sequence[float] = BACK_OFF) -> float:
     """Seconds to wait after so many attempts."""
     return steps[min(max(attempts, 1), len(steps)) - 1]

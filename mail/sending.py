@@ -19,6 +19,7 @@ from mail.delivery import (
     MINUTE,
     PROOF_BACK_OFF,
     UNKNOWN_AFTER,
+    UNKNOWN_FOR,
     Headers,
     back_off,
     kind_of,
@@ -175,9 +176,9 @@ class Sending:
                     card = await self._directory.card(recipient.address)
             except UnknownAddress as error:
                 # Twice in a row at least: one may have missed the right nodes while the network was coming up.
-                # And not of a divided network: the half that is cut off may be the one that knows her.
-                asked = entry.attempts + 1 >= UNKNOWN_AFTER and recipient.reason == str(error)
-                certain = asked and not self._overlay.divided
+                # And for a while: those that have her card may be away just now.
+                asked = entry.attempts + 1 >= UNKNOWN_AFTER and self._now() - entry.created >= UNKNOWN_FOR
+                certain = asked and recipient.reason == str(error)
                 await self._learn(entry, replace(recipient, failed=certain, reason=str(error)))
                 return
             cards[recipient.address] = card

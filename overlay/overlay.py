@@ -72,12 +72,6 @@ class Overlay:
         """Copies made of each object."""
         return self._k()
 
-    @property
-    def divided(self) -> bool:
-        """Whether a quarter of the nodes that are known doesn't answer: what isn't found may be on the other side."""
-        router = self.node.protocol.router
-        return 4 * router.failing >= max(len(router), 1)
-
     async def closest(self, key: bytes, count: int, *, disjoint: bool = False) -> list[Located]:
         """The `count` closest live nodes, this one among them if it is a node. Raises Unreachable.
 

@@ -74,11 +74,6 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         for bucket in self.buckets:
             yield from bucket.entries.values()
 
-    @property
-    def failing(self) -> int:
-        """Contacts whose last call failed."""
-        return sum(bucket.failing for bucket in self.buckets)
-
     def bucket_of(self, identifier: bytes) -> Bucket:
         """The bucket for an id, by the length of the prefix that it shares with ours."""
         return self.buckets[KEY_BYTES * 8 - max(distance(self.own_id, identifier).bit_length(), 1)]

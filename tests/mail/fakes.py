@@ -61,10 +61,6 @@ class FakeOverlay(Overlay):
     def k(self) -> int:
         return K
 
-    @property
-    def divided(self) -> bool:
-        return 4 * sum(node.down for node in self.nodes) >= len(self.nodes)
-
     def _up(self, call: str) -> list[FakeNode]:
         self.calls.append(call)
         self.before(call)

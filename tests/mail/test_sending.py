@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mail import sealing
+from mail.delivery import UNKNOWN_FOR
 from mail.events import OutboxChanged, Progress
 from mail.submission import read_submission
 from overlay.ids import CARD_SALT, Kind, deleter_hash
@@ -69,7 +70,7 @@ async def test_one_recipient_cannot_find_another_ones_tombstone(
     assert await world.overlay.tombstones(Kind.BODY, body_at(), deleter_hash(body_at(), hers, certificate))
 
 
-async def test_an_unknown_address_fails_after_three_attempts_and_the_sender_is_told(
+async def test_an_unknown_address_fails_after_three_attempts_and_ten_minutes_and_the_sender_is_told(
     world: World, alice: Desk, bob: Desk
 ) -> None:
     alice.write("nobody@example.org", bob)
@@ -79,6 +80,7 @@ async def test_an_unknown_address_fails_after_three_attempts_and_the_sender_is_t
         assert "isn't known" in alice.copy("nobody@example.org").reason
         assert alice.copy(bob).state is State.STORED
     assert alice.troubles == []
+    world.clock.time += UNKNOWN_FOR
     await alice.send()
     assert alice.copy("nobody@example.org").state is State.FAILED
     assert len(alice.troubles) == 1
@@ -95,6 +97,7 @@ async def test_an_address_is_not_called_unknown_on_one_answer_after_the_network_
     for _ in range(5):
         await alice.send()
     world.set_down(down=False)
+    world.clock.time += UNKNOWN_FOR
     await alice.send()
     assert alice.copy("nobody@example.org").state is State.QUEUED
     await alice.send()
@@ -348,7 +351,7 @@ async def test_what_nobody_has_yet_is_sealed_to_the_key_in_use(world: World, ali
     assert await bob.collect() == 1
 
 
-async def test_an_address_that_a_divided_network_doesnt_know_is_looked_for_until_it_is_whole(
+async def test_an_address_whose_card_is_away_for_some_minutes_isnt_given_up(
     world: World, alice: Desk, bob: Desk
 ) -> None:
     for node in world.nodes[:3]:
@@ -357,6 +360,7 @@ async def test_an_address_that_a_divided_network_doesnt_know_is_looked_for_until
     alice.write(bob)
     for _ in range(5):
         await alice.send()
+        world.clock.time += 60
     assert alice.copy(bob).state is State.QUEUED
     assert "isn't known" in alice.copy(bob).reason
     for node in world.nodes:
