@@ -58,6 +58,23 @@ class Membership:
             if len(self._protocol.router):
                 await self._settle()
 
+    async def look_for_the_lost(self) -> None:
+        """Ping somebody who was dropped for his silence, or a place to join: after a partition it is the way back.
+
+        One at a time, each in its turn. Whoever answers brings his neighbours.
+        """
+        router = self._protocol.router
+        before = len(router)
+        if router.lost and (self._random(1)[0] % 2 or not self._places):
+            identifier, contact = next(iter(router.lost.items()))
+            router.lost.move_to_end(identifier)
+            await self._protocol.ping(contact)
+        elif self._places:
+            self._places = (*self._places[1:], self._places[0])
+            await self._greet(self._places[0])
+        if len(router) > before:
+            await self._settle()
+
     async def come_back(self, known: Sequence[Contact] = ()) -> None:
         """After a sleep: greet whom we knew, wherever we are now, and be known to our neighbours again."""
         neighbours = self._protocol.router.closest(self._protocol.own_id, ENOUGH)

@@ -51,6 +51,8 @@ REFRESH_EVERY = 3600.0
 SAVE_EVERY = 300.0
 EXPIRE_EVERY = 600.0
 REJOIN_EVERY = 30.0
+LOST_EVERY = 60.0
+"""Seconds between looks for somebody who was lost: what a partition divided grows together again."""
 
 
 class CantListen(OverlayError):
@@ -306,6 +308,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             every(PING_EVERY, self._return_after_sleep, self.random),
             every(REFRESH_EVERY, lambda: membership.refresh(REFRESH_EVERY), self.random),
             every(REJOIN_EVERY, lambda: membership.rejoin(self._load_state()), self.random),
+            every(LOST_EVERY, membership.look_for_the_lost, self.random),
             every(SAVE_EVERY, self._save, self.random),
             every(EXPIRE_EVERY, self._expire, self.random),
             *self._moving_tasks(),

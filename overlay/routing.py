@@ -19,6 +19,8 @@ from overlay.ids import KEY_BYTES, distance
 BUCKET = 20
 """Contacts in a bucket (k in the Kademlia paper)."""
 REPLACEMENTS = 20
+LOST = 64
+"""Contacts that stayed silent and are remembered: after a partition they may be a whole other half of the network."""
 FAILURES = 3
 """A contact that has failed so often in a row gives way to one that waits."""
 FAILURES_ALONE = 5
@@ -58,6 +60,8 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         self._now = now
         self._private = private_addresses
         self._ranges: Counter[bytes] = Counter()
+        self.lost: OrderedDict[bytes, Contact] = OrderedDict()
+        """Who was dropped for its silence, the latest last."""
         self._filled: list[tuple[int, Bucket]] | None = None  # buckets that hold anybody, worked out when needed
         self.flush()
 
@@ -112,6 +116,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
                 bucket.waiting.popitem(last=False)
             return False
         bucket.waiting.pop(contact.id, None)
+        self.lost.pop(contact.id, None)
         bucket.entries[contact.id] = Entry(contact, self._now())
         self._enter(contact)
         return True
@@ -127,7 +132,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         bucket.failing += entry.failures == 0
         entry.failures += 1
         if entry.failures >= FAILURES_ALONE:
-            self._drop(bucket, contact.id)
+            self._lose(bucket, contact.id)
         if entry.failures >= FAILURES and bucket.waiting:
             return bucket.waiting.popitem()[1]
         return None
@@ -215,9 +220,16 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
     def _make_room(self, bucket: Bucket) -> bool:
         for identifier, entry in bucket.entries.items():
             if entry.failures >= FAILURES:
-                self._drop(bucket, identifier)
+                self._lose(bucket, identifier)
                 return True
         return False
+
+    def _lose(self, bucket: Bucket, identifier: bytes) -> None:
+        self.lost[identifier] = bucket.entries[identifier].contact
+        self.lost.move_to_end(identifier)
+        if len(self.lost) > LOST:
+            self.lost.popitem(last=False)
+        self._drop(bucket, identifier)
 
     def _drop(self, bucket: Bucket, identifier: bytes) -> None:
         gone = bucket.entries.pop(identifier)

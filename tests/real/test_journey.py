@@ -190,6 +190,10 @@ KINDS: dict[str, tuple[type, ...]] = {
     "availability": (float, int, type(None)),
     "k": (int,),
     "version": (str,),
+    "interval": (list, type(None)),
+    "observations": (int,),
+    "target": (float,),
+    "reached": (float, type(None)),
 }
 
 
