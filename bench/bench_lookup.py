@@ -2,21 +2,25 @@
 
 The peer is the `kademlia` package as it ships, in the same run (bench/peer_kademlia.py), by turns with ours, so that a
 machine that gets slower favours nobody. It is measured on uvloop, where we run, and on asyncio's own loop; the faster
-of the two is our bar.
+of the two is our bar. OpenDHT is measured after them, where Debian's python3-opendht is installed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import msgspec
 import uvloop
 
-from bench import peer_kademlia
-from bench.figure import Figure
+from bench import peer_kademlia, peer_opendht
+from bench.figure import Figure, quantile
 from bench.overlay import K, village
 from bench.peer_kademlia import KademliaFigures, Lookups
 from overlay.ids import distance
@@ -28,6 +32,9 @@ LOOKUPS = 300
 DEAD_LOOKUPS = 60
 PEER_DEAD_LOOKUPS = 20
 SHARES = (0.2, 0.5)
+SYSTEM_PYTHON = "/usr/bin/python3"
+"""What Debian's python3-opendht belongs to."""
+OPENDHT_PATIENCE = 300
 SEEDS = (1, 2, 3)
 """One for each round, which has a village and a network of the peer of its own."""
 
@@ -57,19 +64,33 @@ def measure() -> list[Figure]:
     peer_dead = _peer(SEEDS[0], uvloop.new_event_loop, PEER_DEAD_LOOKUPS).dead
     alive, fifth, half = (measured[share].lookups for share in (0.0, *SHARES))
     peer = min(on_uvloop.lookups, on_asyncio.lookups, key=lambda lookups: lookups.median)
-    medians = {"kademlia": _ms(on_uvloop.lookups.median), "on asyncio": _ms(on_asyncio.lookups.median)}
+    opendht = _opendht()
+    medians = {"kademlia": _ms(on_uvloop.lookups.median), "on asyncio": _ms(on_asyncio.lookups.median)} | opendht[0.0]
+    dead = {"kademlia": _ms(peer_dead.median)}
     name = f"lookup, {NODES} nodes, k={K}"
     return [
         Figure(f"{name}: recall", alive.recall, "", 0.999, "higher", {"kademlia": peer.recall}),
         Figure(f"{name}: recall, 20% dead", fifth.recall, "", 0.99, "higher", {"kademlia": peer_dead.recall}),
-        Figure(f"{name}: recall, 50% dead", half.recall, "", None, "higher"),
+        Figure(f"{name}: recall, 50% dead", half.recall, "", 0.99, "higher"),
         Figure(f"{name}: median", _ms(alive.median), "ms", _ms(peer.median), "lower", medians),
         Figure(f"{name}: p95", _ms(alive.p95), "ms", None, "lower", {"kademlia": _ms(peer.p95)}),
-        Figure(f"{name}: median, 20% dead", _ms(fifth.median), "ms", 300, "lower", {"kademlia": _ms(peer_dead.median)}),
+        Figure(f"{name}: median, 20% dead", _ms(fifth.median), "ms", 200, "lower", dead | opendht[0.2]),
         Figure(f"{name}: p95, 20% dead", _ms(fifth.p95), "ms", 1000, "lower", {"kademlia": _ms(peer_dead.p95)}),
-        Figure(f"{name}: median, 50% dead", _ms(half.median), "ms", None, "lower"),
+        Figure(f"{name}: median, 50% dead", _ms(half.median), "ms", 600, "lower", opendht[0.5]),
         Figure(f"{name}: p95, 50% dead", _ms(half.p95), "ms", None, "lower"),
     ]
+
+
+def _opendht() -> dict[float, dict[str, float]]:
+    """OpenDHT's medians for each share of dead nodes, as figures' peers; nothing where its package isn't installed."""
+    command = [SYSTEM_PYTHON, str(Path(peer_opendht.__file__)), str(NODES), str(DEAD_LOOKUPS)]
+    try:
+        out = subprocess.run(command, capture_output=True, check=True, timeout=OPENDHT_PATIENCE).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"OpenDHT isn't measured: {SYSTEM_PYTHON} doesn't run it ({type(error).__name__})", file=sys.stderr)
+        return {share: {} for share in (0.0, *SHARES)}
+    measured: dict[str, list[float]] = msgspec.json.decode(out)
+    return {float(share): {"OpenDHT": _ms(quantile(seconds, 0.5))} for share, seconds in measured.items()}
 
 
 def _peer(seed: int, loop: Callable[[], asyncio.AbstractEventLoop], dead_lookups: int) -> KademliaFigures:

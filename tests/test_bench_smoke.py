@@ -30,6 +30,7 @@ PEER = peer_kademlia.Lookups((1.0,), (0.01,))
 def test_lookups_are_measured_alive_and_among_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"NODES": 5, "LOOKUPS": 2, "DEAD_LOOKUPS": 1, "SEEDS": (1,)}.items():
         monkeypatch.setattr(bench_lookup, name, value)
+    monkeypatch.setattr(bench_lookup, "SYSTEM_PYTHON", "/nonexistent")
     monkeypatch.setattr(peer_kademlia, "measure", lambda **_: peer_kademlia.KademliaFigures(PEER, PEER))
     figures = bench_lookup.measure()
     assert len(figures) == 9
