@@ -6,6 +6,7 @@ Puts overlay and storage together from what lies in the profile; used by the use
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from overlay.admission import Proof, sign
 from overlay.contact import node_id, parse_host_port, puzzle_bits
 from overlay.network import Network, NetworkFileError, read_network
-from overlay.node import Node, new_key
+from overlay.node import CantListen, Node, new_key
 from overlay.ownership import Owner
 from overlay.tls import IdentityError, TLSIdentity, load_identity, make_identity
 from storage import durable
@@ -80,9 +81,8 @@ async def open_client(
 ) -> Node:
     """A client: asks, keeps nothing for others, has a key for this run only, and is in nobody's table."""
     node = Node(network, new_key(), now=now)
-    host = "::" if any(place.startswith("[") for place in (*join, *network.join)) else "0.0.0.0"  # noqa: S104
     try:
-        await node.listen(0, host)
+        await _listen_everywhere(node)
         durable.make_folder(profile.node_folder)
         await node.join(join, profile.node_folder / "routing.json")
     except BaseException:
@@ -101,6 +101,16 @@ def node_key(path: Path, network: Network) -> X25519PrivateKey:
         key = new_key(network.puzzle_bits)
         durable.write(path, key.private_bytes_raw())
     return key
+
+
+async def _listen_everywhere(node: Node) -> None:
+    """One socket for IPv6 and IPv4, or for IPv4 alone where there is nothing else. Raises CantListen."""
+    if socket.has_dualstack_ipv6():
+        try:
+            return await node.listen(0, "::")
+        except CantListen:  # the system has IPv6, and it is switched off
+            pass
+    return await node.listen(0, "0.0.0.0")  # noqa: S104
 
 
 def write_admission(profile: Profile, network: Network, owner: Owner) -> None:

@@ -21,6 +21,8 @@ from overlay.protocol import OverlayProtocol
 log = logging.getLogger(__name__)
 
 SAVED_CONTACTS = 100
+ADDRESSES = 4
+"""Addresses of one place that are tried, one after the other."""
 ENOUGH = 8
 """Contacts that answered, with which a node goes to work."""
 
@@ -117,23 +119,33 @@ class Membership:
             task.add_done_callback(self._greeting.discard)
 
     async def _greet(self, place: str) -> None:
-        """Ping a place to join, asking for its key where that isn't given."""
+        """Ping a place to join at each of its addresses, asking for its key where that isn't given."""
         host, port, key = parse_join(place)
+        # "localhost" is ::1 first on many machines, where a socket of IPv4 can't send to and nobody may listen.
+        family = socket.AF_UNSPEC if self._ipv6 else socket.AF_INET
         try:
-            # "localhost" is ::1 first on many machines, where a socket of IPv4 can't send to.
-            family = socket.AF_UNSPEC if self._ipv6 else socket.AF_INET
             infos = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
-            ip = str(infos[0][4][0])
-            if key is None:
-                key = await self._protocol.ask_key(ip, port)
-                if key == self._protocol.sealer.public:  # our own place stands in the network's file
-                    return
-                log.warning("%s says that its key is %s; trusted as heard", place, key_text(key))
-            contact = Contact(key, ip, port)
-            if contact.id != self._protocol.own_id:
-                await self._protocol.ping(self._protocol.checked(contact.wire))
-        except (OSError, UnicodeError, NoAnswer, Malformed) as error:  # UnicodeError: a label over 63 characters
+        except (OSError, UnicodeError) as error:  # UnicodeError: a label over 63 characters
             log.info("can't join at %s: %s", place, error)
+            return
+        for ip in dict.fromkeys(str(info[4][0]) for info in infos[:ADDRESSES]):
+            try:
+                if await self._greet_at(ip, port, key, place):
+                    return
+            except (NoAnswer, Malformed) as error:
+                log.info("can't join at %s: %s", place, error)
+
+    async def _greet_at(self, ip: str, port: int, key: bytes | None, place: str) -> bool:
+        """Whether somebody was there. Raises NoAnswer, Malformed."""
+        if key is None:
+            key = await self._protocol.ask_key(ip, port)
+            if key == self._protocol.sealer.public:  # our own place stands in the network's file
+                return True
+            log.warning("%s says that its key is %s; trusted as heard", place, key_text(key))
+        contact = Contact(key, ip, port)
+        if contact.id == self._protocol.own_id:
+            return True
+        return await self._protocol.ping(self._protocol.checked(contact.wire)) is not None
 
     async def _settle(self) -> None:
         """Look up our own id, so that our neighbours know us, then each farther bucket (Kademlia, section 2.3)."""

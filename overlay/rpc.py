@@ -165,8 +165,10 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         self._calls[message_id] = call
         if self._closed:  # whoever still asks hears at once, and no timer outlives the socket
             call.timer = self._loop.call_later(0, self._lost, call)
-        else:
-            self._send_call(call)
+        elif not self._send_call(call):  # no way there from here, say to IPv6: nobody needs to wait
+            self.give_up(call)
+            self._calls[message_id] = call
+            call.timer = self._loop.call_later(0, self._lost, call)
         return call
 
     async def call(
@@ -216,8 +218,8 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
             del self._asked[cookie]
         raise NoAnswer(f"nobody of this network answers at {ip} port {port}")
 
-    def _send_call(self, call: Call) -> None:
-        self._send(call.datagrams, call.contact.ip, call.contact.port)
+    def _send_call(self, call: Call) -> bool:
+        sent = self._send(call.datagrams, call.contact.ip, call.contact.port)
         timeout = self.round_trips.timeout(call.contact.key)
         if call.deadline is None:
             timeout = min(timeout * BACK_OFF**call.tries, LONGEST_TIMEOUT)
@@ -226,6 +228,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
             timeout = min(timeout, max(call.deadline - self._loop.time(), 0.0))
         call.tries += 1
         call.timer = self._loop.call_later(timeout, self._timed_out, call)
+        return sent
 
     def _timed_out(self, call: Call) -> None:
         if call.deadline is None:
@@ -251,20 +254,23 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
             if not call.late:
                 call.on_done(None)
 
-    def _send(self, datagrams: list[bytes], ip: str, port: int) -> None:
+    def _send(self, datagrams: list[bytes], ip: str, port: int) -> bool:
+        """Send them; False when there is certainly no way there."""
         if self.transport is None or self.transport.is_closing():
-            return
+            return True
         if self._queued() > QUEUED_BYTES:
-            return
+            return True
         if self._ipv6:
             ip = ip if ":" in ip else "::ffff:" + ip
         elif ":" in ip:
-            return
+            return False
         try:
             for data in datagrams:
                 self.transport.sendto(data, (ip, port))
         except (OSError, ValueError) as error:
             log.debug("can't send to %s port %s: %s", ip, port, error)
+            return False
+        return True
 
     # Receiving
 

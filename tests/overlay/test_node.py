@@ -385,3 +385,25 @@ def test_a_random_id_shares_exactly_so_many_bits(own: bytes, shared: int, chance
     made = random_id(own, shared, lambda count: chance[:count])
     difference = int.from_bytes(own, "big") ^ int.from_bytes(made, "big")
     assert 160 - difference.bit_length() == shared
+
+
+def test_a_place_with_several_addresses_is_greeted_at_the_one_that_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        node = new_node(1, tmp_path / "1")
+        await node.listen(0, LOOPBACK)
+        await node.join([])
+        client = new_node(1000, None)
+        await client.listen(0, "::")
+        loop = asyncio.get_running_loop()
+
+        async def getaddrinfo(host: str, port: int, **_: object) -> list[object]:
+            return [(0, 0, 0, "", (ip, port)) for ip in ("::1", "127.0.0.1")]
+
+        monkeypatch.setattr(type(loop), "getaddrinfo", lambda self, *a, **k: getaddrinfo(*a, **k), raising=False)
+        place = f"somewhere:{node.port}/{node.place.partition('/')[2]}"
+        assert await client.join([place]) == 1
+        await asyncio.gather(client.stop(), node.stop())
+
+    run(story)
