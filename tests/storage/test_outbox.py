@@ -114,6 +114,26 @@ def test_an_outbox_of_a_newer_version_is_left_alone(outbox: Outbox) -> None:
         reopened(outbox)
 
 
+def test_an_outbox_of_the_first_version_is_opened_with_its_letters(outbox: Outbox) -> None:
+    accept(outbox)
+    outbox.keep_secrets("1@x", Secrets(b"k" * 32, [(5, b"d" * 32)]))
+    outbox._ledger._connection.executescript("ALTER TABLE letter DROP COLUMN coding; PRAGMA user_version=1;")
+    again = reopened(outbox)
+    entry = again.entry("1@x")
+    assert entry is not None and entry.secrets == Secrets(b"k" * 32, [(5, b"d" * 32)], b"")
+    again.keep_secrets("1@x", Secrets(b"k" * 32, [(5, b"d" * 32)]))
+    assert len(reopened(again).entries()) == 1
+
+
+def test_how_a_body_is_coded_never_changes(outbox: Outbox) -> None:
+    accept(outbox)
+    outbox.keep_secrets("1@x", Secrets(b"k" * 32, [], b"\x02\x03" + bytes(32)))
+    with pytest.raises(OutboxError, match="coded in another way"):
+        outbox.keep_secrets("1@x", Secrets(b"k" * 32, [], b"\x03\x05" + bytes(32)))
+    entry = reopened(outbox).entry("1@x")
+    assert entry is not None and entry.secrets is not None and entry.secrets.coding == b"\x02\x03" + bytes(32)
+
+
 def test_only_old_files_without_a_letter_are_swept(outbox: Outbox) -> None:
     entry = accept(outbox)
     for name, age in ((entry.file.name, 90_000), ("dead.eml", 90_000), (".1234.tmp", 90_000), ("young.eml", 60)):
