@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from mail.receiving import Receiving
 from overlay.caller import Caller
 from overlay.handoff import Variant
 from overlay.lookup import Located
@@ -64,25 +62,17 @@ def test_an_early_yes_of_nodes_is_noticed(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_skipped_superset_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what the nearest replica has is taken over, and what any has is acknowledged."""
-    real = Receiving._take_over
+    read = Overlay.read_inbox
 
-    async def take_over(self: Receiving) -> bool:
-        read = Overlay.read_inbox
+    async def first(overlay: Overlay, key: bytes, owner: Owner, **options: int | None) -> list[Reading]:
+        readings = await read(overlay, key, owner, **options)
+        everything = tuple(dict.fromkeys(n for reading in readings for n in reading.notifications))
+        hashes = [sha256(notification).digest() for notification in everything]
+        for reading in readings:
+            await overlay.acknowledge_inbox(key, reading, owner, hashes)
+        return readings[:1]
 
-        async def first(overlay: Overlay, key: bytes, owner: Owner, **options: int | None) -> list[Reading]:
-            readings = await read(overlay, key, owner, **options)
-            everything = tuple(dict.fromkeys(n for reading in readings for n in reading.notifications))
-            hashes = [sha256(notification).digest() for notification in everything]
-            for reading in readings:
-                await overlay.acknowledge_inbox(key, reading, owner, hashes)
-            nearest = readings[0]
-            return [replace(nearest, notifications=nearest.notifications)]
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Overlay, "read_inbox", first)
-            return await real(self)
-
-    monkeypatch.setattr(Receiving, "_take_over", take_over)
+    monkeypatch.setattr(Overlay, "read_inbox", first)
     assert noticed(tmp_path, "is lost")
 
 
