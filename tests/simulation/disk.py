@@ -21,7 +21,8 @@ from typing import Any
 PAGE = 4096
 
 _lib = ctypes.CDLL(ctypes.util.find_library("sqlite3"))
-_OPEN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+# The name is an address that SQLite goes on reading after the call, behind its end too: never a copy of the text.
+_OPEN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 _WRITE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64)
 _SYNC = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
 
@@ -78,7 +79,10 @@ class Disk:
             self._names.setdefault(path.parent, {})[path.name] = path.stat().st_ino
 
     def cut(self, target: Path, chance: random.Random) -> None:
-        """Write to `target` what is left of `root` when the power fails now."""
+        """Write to `target` what is left of `root` when the power fails now.
+
+        Other threads may go on meanwhile: what they promise or take back in that time may be there or not.
+        """
         self._cut(self.root, target, chance)
 
     def close(self) -> None:
@@ -99,7 +103,10 @@ class Disk:
             if path.is_dir():
                 self._cut(path, target / name, chance)
                 continue
-            now = path.read_bytes() if inode == new else None
+            try:
+                now = path.read_bytes() if inode == new else None
+            except FileNotFoundError:  # another thread has removed it since the folder was read
+                continue
             (target / name).write_bytes(_left(self._contents.get(inode), now, chance))
 
 
@@ -154,7 +161,7 @@ def _under_sqlite(disk: Disk) -> Iterator[None]:
     paths: dict[int, Path] = {}
     kept: list[Any] = []
 
-    def on_open(vfs: int, name: bytes | None, file: int, flags: int, out: int) -> int:
+    def on_open(vfs: int, name: int | None, file: int, flags: int, out: int) -> int:
         result = real_open(vfs, name, file, flags, out)
         slot = ctypes.cast(file, ctypes.POINTER(ctypes.c_void_p))
         if result == 0 and name is not None and slot[0]:
@@ -162,7 +169,7 @@ def _under_sqlite(disk: Disk) -> Iterator[None]:
             if usual_methods not in methods:
                 methods[usual_methods] = wrapped(usual_methods)
             slot[0] = ctypes.addressof(methods[usual_methods])
-            paths[file] = Path(os.fsdecode(name))
+            paths[file] = Path(os.fsdecode(ctypes.string_at(name)))
         return int(result)
 
     def wrapped(address: int) -> _Methods:

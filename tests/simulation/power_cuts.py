@@ -39,6 +39,16 @@ class Promised:
             dict(self.objects), set(self.deleted), set(self.waiting), set(self.acknowledged), set(self.unknown)
         )
 
+    def and_still(self, later: Promised) -> Promised:
+        """What held from this moment to the later one; what changed between them is unknown."""
+        return Promised(
+            {key: data for key, data in self.objects.items() if key in later.objects},
+            set(self.deleted),
+            self.waiting & later.waiting,
+            set(self.acknowledged),
+            self.unknown | later.unknown,
+        )
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -66,8 +76,9 @@ async def _play(root: Path, seed: int, operations: int, cuts: int) -> list[Cut]:
         writes += 1
         if writes in moments:
             target = root / f"cut{len(made)}"
+            before = promised.copy()
             disk.cut(target, chance)
-            made.append(Cut(target, promised.copy()))
+            made.append(Cut(target, before.and_still(promised)))
 
     disk.on_write = on_write
     with watched(disk):
