@@ -27,6 +27,7 @@ from overlay.errors import Malformed, Refused
 from overlay.ids import distance
 from overlay.lookup import Located
 from overlay.messages import Code
+from overlay.relay import Relay
 from overlay.service import MAX_NOTIFICATION, Service, refusal
 from overlay.tls import TLSIdentity, server_context
 from overlay.tokens import Tokens
@@ -102,12 +103,14 @@ class BulkDoor:
         closest: Closest,
         own: Callable[[], Located | None],
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        relay: Relay | None = None,
     ) -> None:
         self._service = service
         self._tokens = tokens
         self._identity = identity
         self._closest = closest
         self._own = own
+        self._relay = relay
         self._limits = limits
         free = limits.loopback_free
         self._spool = Shares(limits.spool, limits.spool_each, loopback_free=free)
@@ -138,6 +141,8 @@ class BulkDoor:
     # From a request to a reply
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if self._relay is not None and self._relay.wanted(request):
+            return await self._relay.handle(request)
         async with AsyncExitStack() as held:
             return await self._send(request, await self._reply(request, held))
 

@@ -28,6 +28,7 @@ from overlay.ids import DIGEST_BYTES
 from overlay.lookup import Located
 from overlay.messages import WORDS, Code
 from overlay.ownership import ACKNOWLEDGE_INBOX, DELETE, MAX_PROOF, READ_INBOX, Owner, statement
+from overlay.relay_format import TO, to_value
 from overlay.tls import client_context
 
 _LINE_LIMIT = 4096
@@ -106,6 +107,8 @@ class BulkClient:
         self._checked = checked or _public_only
         self._patience = patience
         self._session: aiohttp.ClientSession | None = None
+        self.via: tuple[str, int, bytes] | None = None
+        """IP, port and fingerprint of the relay that carries every request, while there is one (overlay/way_out.py)."""
         self._all = asyncio.Semaphore(_REQUESTS)
         self._each: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
@@ -265,9 +268,13 @@ class BulkClient:
         if not located.bulk_port or len(located.fingerprint) != DIGEST_BYTES:
             raise NoAnswer(f"{host_port(contact.ip, contact.port)} has no HTTP door")
         texts = {name: value.hex() for name, value in query.items() if value is not None}
-        url = URL.build(scheme="https", host=contact.ip, port=located.bulk_port, path=f"/{key.hex()}", query=texts)
         all_headers = [(form.TOKEN, located.token.hex()), (form.ASKER, self._asker), *headers]
-        return _Ask(method, url, located.fingerprint, all_headers, _LINE_LIMIT)
+        host, port, fingerprint = contact.ip, located.bulk_port, located.fingerprint
+        if self.via is not None:
+            all_headers.append((TO, to_value(host, port, fingerprint)))
+            host, port, fingerprint = self.via
+        url = URL.build(scheme="https", host=host, port=port, path=f"/{key.hex()}", query=texts)
+        return _Ask(method, url, fingerprint, all_headers, _LINE_LIMIT)
 
     def _signed(
         self,
@@ -321,7 +328,7 @@ class BulkClient:
                     ask.url,
                     headers=CIMultiDict([*ask.headers, ("Content-Length", str(ask.size))] if ask.size else ask.headers),
                     data=source if ask.size else (b"" if ask.method == "PUT" else None),
-                    ssl=_unpinned() if ask.fingerprint is None else _pinned(ask.fingerprint),
+                    ssl=_unpinned() if ask.fingerprint is None else pinned(ask.fingerprint),
                     allow_redirects=False,
                 ) as response,
             ):
@@ -372,7 +379,7 @@ class BulkClient:
 
 
 @lru_cache(maxsize=4096)
-def _pinned(fingerprint: bytes) -> aiohttp.Fingerprint:
+def pinned(fingerprint: bytes) -> aiohttp.Fingerprint:
     """One object a fingerprint: aiohttp keeps connections apart by it."""
     return aiohttp.Fingerprint(fingerprint)
 

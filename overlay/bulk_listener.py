@@ -23,6 +23,8 @@ from overlay.contact import pack_ip, unpack_ip
 _BACKLOG = 128
 _OUT_OF_SOCKETS = 1.0
 """Seconds to wait when this process may open no more files."""
+_NONE = 0.01
+"""Seconds of grace when there is to be none: aiohttp takes 0 for no limit at all."""
 _CLOSING = 2.0
 """Seconds for the other side to say good-bye in TLS."""
 _MAX_HEADERS = 32
@@ -115,7 +117,7 @@ class Listener:
         self._socket.close()
         self._socket = None
         self._server.pre_shutdown()
-        await self._server.shutdown(grace)
+        await self._server.shutdown(max(grace, _NONE))
         for connection in list(self._connections.values()):
             if connection.transport is not None:
                 connection.transport.abort()

@@ -67,7 +67,10 @@ class Caller:
             await self._call(at, messages.Store(at.token, kind, key, data, list(deleters), ttl))
 
         async def over_http(at: Located) -> None:
-            await self._bulk.store(at, kind, key, data, deleters, ttl=ttl, digest=digest)
+            known = digest or sha256(data).digest()
+            await self._bulk.store(at, kind, key, data, deleters, ttl=ttl, digest=known)
+            if self._bulk.via and known not in await self.digests(at, kind, key):
+                raise NoAnswer("the relay says that it was stored, the node doesn't")
 
         fits = len(data) <= MAX_DATAGRAM_OBJECT and len(data) + 34 * len(deleters) + _ROOM_FOR_THE_REST <= MAX_MESSAGE
         return await self._renewing(at, over_udp if fits else over_http)
@@ -110,6 +113,8 @@ class Caller:
             stamp = self._mint.stamp(key, digest)
             if len(notification) + _ROOM_FOR_THE_REST > MAX_MESSAGE:
                 await self._bulk.append_inbox(at, key, notification, ttl=ttl, stamp=stamp)
+                if self._bulk.via and await self.have_notifications(at, key, [digest]) != [True]:
+                    raise NoAnswer("the relay says that it was appended, the node doesn't")
             else:
                 await self._call(at, messages.AppendInbox(at.token, key, notification, ttl, stamp))
 
@@ -130,7 +135,8 @@ class Caller:
                 return await service.read_inbox(key, me, at.token, owner.certificate, signature, 4 * 1024 * 1024)
             request = messages.ReadInbox(at.token, key, owner.certificate, signature)
             answer = _expect(messages.Notifications, await self._call(at, request))
-            if answer.more and at.bulk_port:  # the same reader gets the same again, and the rest
+            # The same reader gets the same again, and the rest; but no relay is to leave any of it out.
+            if answer.more and at.bulk_port and not self._bulk.via:
                 return await self._bulk.read_inbox(at, key, owner)
             return answer.notifications, answer.more
 

@@ -50,15 +50,34 @@ class Membership:
         self._places = tuple(dict.fromkeys(places))
         await self._find_seeds(known)
         if len(self._protocol.router):
-            await self._settle()
+            await self.settle()
         return len(self._protocol.router)
+
+    @property
+    def places(self) -> list[tuple[str, int, bytes | None]]:
+        """Host, port and key of the places to join by."""
+        return [parse_join(place) for place in self._places]
+
+    @property
+    def in_touch(self) -> bool:
+        """Whether anybody is known who has answered when he was asked last."""
+        return bool(self._protocol.router.closest(self._protocol.own_id, 1, healthy=True))
 
     async def rejoin(self, known: Sequence[Contact] = ()) -> None:
         """After a sleep or a network's absence nobody may be left: start again from the beginning."""
-        if not self._protocol.router.closest(self._protocol.own_id, 1, healthy=True):
+        if not self.in_touch:
             await self._find_seeds(known)
             if len(self._protocol.router):
-                await self._settle()
+                await self.settle()
+
+    async def begin_again(self, known: Sequence[Contact] = ()) -> list[Contact]:
+        """Find out who answers on the way that is left now; whom we knew before."""
+        router = self._protocol.router
+        before = router.closest(self._protocol.own_id, SAVED_CONTACTS)
+        for contact in before:
+            router.drop(contact.id)
+        await self.rejoin([*before, *known])
+        return before
 
     async def look_for_the_lost(self) -> None:
         """Ping somebody who was dropped for his silence, or a place to join: after a partition it is the way back.
@@ -75,21 +94,27 @@ class Membership:
             self._places = (*self._places[1:], self._places[0])
             await self._greet(self._places[0])
         if len(router) > before:
-            await self._settle()
+            await self.settle()
 
     async def come_back(self, known: Sequence[Contact] = ()) -> None:
         """After a sleep: greet whom we knew, wherever we are now, and be known to our neighbours again."""
         neighbours = self._protocol.router.closest(self._protocol.own_id, ENOUGH)
         await asyncio.gather(*(self._protocol.ping(contact) for contact in neighbours))
-        if not self._protocol.router.closest(self._protocol.own_id, 1, healthy=True):
+        if not self.in_touch:
             await self._find_seeds(known)
         if len(self._protocol.router):
-            await self._settle()
+            await self.settle()
 
     async def refresh(self, older_than: float) -> None:
         """Look up each bucket that no lookup touched for so many seconds (Kademlia, section 2.3)."""
         for index in self._protocol.router.stale_buckets(older_than):
             await self._protocol.lookup(random_id(self._protocol.own_id, index, self._random), self._network.k)
+
+    async def settle(self) -> None:
+        """Look up our own id, so that our neighbours know us, then each farther bucket (Kademlia, section 2.3)."""
+        await self._protocol.lookup(self._protocol.own_id, self._network.k)
+        if self._protocol.is_node:
+            await self.refresh(older_than=-1.0)
 
     def leave(self) -> list[asyncio.Task[object]]:
         """Greetings that are still on their way, cancelled."""
@@ -146,12 +171,6 @@ class Membership:
         if contact.id == self._protocol.own_id:
             return True
         return await self._protocol.ping(self._protocol.checked(contact.wire)) is not None
-
-    async def _settle(self) -> None:
-        """Look up our own id, so that our neighbours know us, then each farther bucket (Kademlia, section 2.3)."""
-        await self._protocol.lookup(self._protocol.own_id, self._network.k)
-        if self._protocol.is_node:
-            await self.refresh(older_than=-1.0)
 
 
 async def every(seconds: float, work: Callable[[], Awaitable[None]], random: Callable[[int], bytes]) -> None:

@@ -33,12 +33,15 @@ from overlay.lookup import Located
 from overlay.membership import SAVED_CONTACTS, Membership, decode_contacts, encode_contacts, every
 from overlay.moving import LEAVING, LOOK_EVERY, WORK_EVERY, Moving
 from overlay.network import Network
+from overlay.passing import Place
 from overlay.protocol import OverlayProtocol
+from overlay.relay import Relay
 from overlay.service import Service
 from overlay.store_room import StoreRoom
 from overlay.tls import TLSIdentity, make_identity
 from overlay.tokens import Tokens
 from overlay.waking import Waking
+from overlay.way_out import Door, WayOut
 from storage import durable
 from storage.node_store import NodeStore, Usage
 
@@ -68,6 +71,8 @@ class Status:
     mode: str
     contacts: int
     usage: Usage | None
+    transport: str
+    """udp, or https where nothing else gets out."""
 
 
 def new_key(puzzle: int = 0) -> X25519PrivateKey:
@@ -116,6 +121,8 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self._background: list[asyncio.Task[None]] = []
         self._membership: Membership | None = None
         self._waking: Waking | None = None
+        self._way_out: WayOut | None = None
+        self._relay: Relay | None = None
 
     # Life
 
@@ -142,7 +149,11 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         """
         self._state = state
         self._membership = Membership(self.protocol, self.network, self.random, ipv6=":" in self.ip)
+        self._way_out = WayOut(self.protocol, self.bulk_client)
         found = await self._membership.join([*places, *self.network.join], self._load_state())
+        if not found:
+            await self._go_by_https()
+            found = len(self.protocol.router)
         self._waking = Waking(self.now, asyncio.get_running_loop().time, PING_EVERY)
         if not self._background:
             self._background.append(asyncio.create_task(self._maintain(self._membership)))
@@ -160,6 +171,10 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         ending = [*self._background, *(self._membership.leave() if self._membership else [])]
         await asyncio.gather(*ending, return_exceptions=True)
         self._background.clear()
+        if self._way_out is not None:
+            await self._way_out.close()
+        if self._relay is not None:
+            await self._relay.close()
         if self._door is not None:
             await self._door.stop()
         await self.bulk_client.close()
@@ -205,7 +220,8 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         usage = await self.store.usage() if self.store is not None else None
         mode = "client" if self.store is None else "node"
         listening = host_port(self.ip, self.port)
-        return Status(self.id.hex(), listening, mode, len(self.protocol.router), usage)
+        transport = "https" if self._way_out is not None and self._way_out.taken else "udp"
+        return Status(self.id.hex(), listening, mode, len(self.protocol.router), usage, transport)
 
     # State across restarts
 
@@ -268,7 +284,12 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         assert self.service is not None
         identity = self._tls or make_identity(self.now())
         limits = Limits(loopback_free=self.network.private_addresses)
-        door = BulkDoor(self.service, self.protocol.tokens, identity, self.protocol.lookup, self._known_place, limits)
+        own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(interface, interface)  # noqa: S104
+        home = Place(own, self.port, identity.fingerprint)
+        self._relay = Relay(self.protocol, interface, home, loopback_free=limits.loopback_free)
+        door = BulkDoor(
+            self.service, self.protocol.tokens, identity, self.protocol.lookup, self._known_place, limits, self._relay
+        )
         await door.start(interface, self.port)
         self._door = door
         self.protocol.bulk_port, self.protocol.fingerprint = self.port, identity.fingerprint
@@ -307,7 +328,8 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             every(PING_EVERY, self.protocol.ping_stalest, self.random),
             every(PING_EVERY, self._return_after_sleep, self.random),
             every(REFRESH_EVERY, lambda: membership.refresh(REFRESH_EVERY), self.random),
-            every(REJOIN_EVERY, lambda: membership.rejoin(self._load_state()), self.random),
+            every(REJOIN_EVERY, self._rejoin, self.random),
+            every(PING_EVERY, self._replace_way_out, self.random),
             every(LOST_EVERY, membership.look_for_the_lost, self.random),
             every(SAVE_EVERY, self._save, self.random),
             every(EXPIRE_EVERY, self._expire, self.random),
@@ -325,6 +347,28 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             log.info("this computer has slept; finding the overlay again")
             self.protocol.woke()
             await self._membership.come_back(self._load_state())
+
+    async def _rejoin(self) -> None:
+        assert self._membership is not None
+        await self._membership.rejoin(self._load_state())
+        await self._go_by_https()
+
+    async def _replace_way_out(self) -> None:
+        """When the connection that everything went by has ended: by UDP if that works here now, else by another."""
+        if self._way_out is not None and self._membership is not None and self._way_out.lost:
+            await self._way_out.close()
+            before = await self._membership.begin_again(self._load_state())
+            await self._go_by_https(before)
+
+    async def _go_by_https(self, before: Sequence[Contact] = ()) -> None:
+        """Where nobody answers by UDP, see whether a node is reached by HTTPS. A node that serves has UDP."""
+        assert self._membership is not None and self._way_out is not None
+        if self.protocol.is_node or self._way_out.taken or self._membership.in_touch:
+            return
+        known = [*before, *self.protocol.router.closest(self.id, SAVED_CONTACTS), *self._load_state()]
+        doors = [Door(c.ip, c.port, c.key) for c in known]
+        if await self._way_out.find([*(Door(*place) for place in self._membership.places), *doors]):
+            await self._membership.settle()
 
     async def _save(self) -> None:
         self.save_state(self._state)

@@ -1,0 +1,257 @@
+"""A user agent that only HTTPS lets out, by way of any node; and what a relay doesn't do. Real sockets on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import uvloop
+
+from overlay import relay, relay_format
+from overlay.contact import Contact, WireContact, pack_ip
+from overlay.errors import NoAnswer, Unreachable
+from overlay.ids import Kind, body_key, inbox_key
+from overlay.node import Node
+from overlay.overlay import Overlay
+from overlay.ownership import Owner
+from overlay.relay import Relay
+from overlay.tls import client_context
+from tests.overlay.nodes import ISSUER, LOOPBACK, new_node, run, village
+from tests.overlay.nodes import Village as Place
+
+LOOPS = pytest.mark.parametrize("loop", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+KEY = body_key("<1@village.example>")
+LARGE = bytes(range(256)) * 400
+
+
+def without_udp(node: Node) -> None:
+    """A firewall that drops what this node sends and is sent by UDP."""
+
+    async def nobody(ip: str, port: int, timeout: float = 0.0) -> bytes:
+        raise NoAnswer("nobody answers")
+
+    node.protocol._send = lambda *_: True  # type: ignore[method-assign]
+    node.protocol.ask_key = nobody  # type: ignore[method-assign]
+
+
+@asynccontextmanager
+async def confined(place: Place, *places: str, number: int = 2000) -> AsyncIterator[Node]:
+    """A client whose datagrams get nowhere, joined at these places."""
+    node = new_node(number, None)
+    try:
+        await node.listen(0, LOOPBACK)
+        without_udp(node)
+        await node.join(places or [place.nodes[0].place])
+        yield node
+    finally:
+        await node.stop()
+
+
+@LOOPS
+@pytest.mark.parametrize("with_key", [True, False])
+def test_where_only_https_gets_out_a_client_works_by_way_of_any_node(
+    tmp_path: Path, loop: Callable[..., None], with_key: bool
+) -> None:
+    async def story() -> None:
+        async with village(tmp_path, 6) as place:
+            for through in place.nodes[:2]:
+                where = through.place if with_key else through.place.partition("/")[0]
+                async with confined(place, where) as client:
+                    assert (await client.status()).transport == "https"
+                    overlay = Overlay(client)
+                    for data in (b"small", LARGE):
+                        key = body_key(f"{through.port} {len(data)}")
+                        assert (await overlay.store(Kind.BODY, key, data, ttl=60.0)).have == 4
+                        assert await place.overlay.fetch(Kind.BODY, key, digest=sha256(data).digest()) == data
+                        assert await overlay.fetch(Kind.BODY, key, digest=sha256(data).digest()) == data
+                    nearest = [node.id for node in place.nearest(KEY, 4)]
+                    assert [at.contact.id for at in await client.closest(KEY, 4)] == nearest
+
+    run(story, loop)
+
+
+def test_inboxes_are_used_by_way_of_a_relay(tmp_path: Path) -> None:
+    async def story() -> None:
+        person = ISSUER.person("alice@example.org", 100)
+        owner, key = Owner(person.certificate, person.sign), inbox_key("alice@example.org")
+        async with village(tmp_path, 5) as place, confined(place) as client:
+            overlay = Overlay(client)
+            letters = [bytes([n]) * 3000 for n in range(8)]
+            for letter in letters:
+                assert (await overlay.append_inbox(key, letter, ttl=60.0)).have == 4
+            seen: set[bytes] = set()
+            for _ in range(10):
+                for reading in await overlay.read_inbox(key, owner):
+                    seen |= set(reading.notifications)
+                    assert await overlay.acknowledge_inbox(key, reading, owner)
+            assert seen == set(letters)
+
+    run(story)
+
+
+def test_when_the_relay_ends_another_is_found(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with village(tmp_path, 5) as place, confined(place, place.nodes[1].place) as client:
+            overlay = Overlay(client)
+            assert (await overlay.store(Kind.BODY, KEY, LARGE, ttl=60.0)).have == 4
+            way = client._way_out
+            assert way is not None and way._link is not None
+            assert way._link.contact.key == place.nodes[1].sealer.public
+            await place.nodes[1].vanish()
+            await way._link.ended.wait()
+            await client._replace_way_out()
+            assert way.taken
+            assert way._link.contact.key != place.nodes[1].sealer.public
+            assert await overlay.fetch(Kind.BODY, KEY, digest=sha256(LARGE).digest()) == LARGE
+
+    run(story)
+
+
+def test_when_udp_works_again_it_is_used(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with village(tmp_path, 3) as place, confined(place) as client:
+            way = client._way_out
+            assert way is not None and way._link is not None
+            del client.protocol._send, client.protocol.ask_key
+            await way._link.close()
+            await client._replace_way_out()
+            assert not way.taken
+            assert client.protocol.way is None
+            assert client.bulk_client.via is None
+            assert len(await client.closest(KEY, 3)) == 3
+
+    run(story)
+
+
+def test_who_is_reached_by_udp_goes_by_no_relay(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with village(tmp_path, 3) as place:
+            assert (await place.client.status()).transport == "udp"
+
+    run(story)
+
+
+def test_attack_an_impostor_in_front_of_a_relay_is_found_out_by_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever answers for a node over HTTPS names its key and can't open what is sealed for it."""
+
+    async def story() -> None:
+        async with village(tmp_path, 3) as place:
+            real, impostor = place.nodes[0], place.nodes[1]
+            wrong = f"{impostor.place.partition('/')[0]}/{real.place.partition('/')[2]}"
+            async with confined(place, wrong) as client:
+                assert (await client.status()).transport == "udp"
+                with pytest.raises(Unreachable):
+                    await Overlay(client).store(Kind.BODY, KEY, b"x", ttl=60.0)
+            monkeypatch.setattr(Relay, "_serve", _lying(real.sealer.public, Relay._serve))
+            async with confined(place, wrong, number=2001) as client:
+                assert (await client.status()).transport == "udp"
+
+    run(story)
+
+
+def _lying(key: bytes, serve: Any) -> Any:
+    async def lie(self: Relay, request: Any) -> Any:
+        own, self._protocol.sealer.public = self._protocol.sealer.public, key
+        asyncio.get_running_loop().call_later(0.2, setattr, self._protocol.sealer, "public", own)
+        return await serve(self, request)
+
+    return lie
+
+
+@asynccontextmanager
+async def session(node: Node) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """A session with a relay, as an attacker would use it."""
+    url = f"https://{LOOPBACK}:{node.port}{relay_format.PATH}"
+    async with aiohttp.ClientSession() as client, client.ws_connect(url, ssl=client_context()) as socket:
+        assert await socket.receive_bytes() == node.sealer.public
+        yield socket
+
+
+class _Victim(asyncio.DatagramProtocol):
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        self.heard.append(data)
+
+
+def test_attack_nobody_but_nodes_is_reached_through_a_relay(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with village(tmp_path, 2) as place, session(place.nodes[0]) as socket:
+            loop = asyncio.get_running_loop()
+            transport, victim = await loop.create_datagram_endpoint(_Victim, local_addr=(LOOPBACK, 0))
+            port = transport.get_extra_info("sockname")[1]
+            for n in range(200):
+                to = WireContact(bytes([n]) * 32, pack_ip(LOOPBACK), port)
+                await socket.send_bytes(relay_format.encode(relay_format.Outward(to, b"for the victim" * 80)))
+            proven = Contact(place.nodes[1].sealer.public, LOOPBACK, place.nodes[1].port)
+            await socket.send_bytes(relay_format.encode(relay_format.Outward(proven.wire, b"\x01" * 100)))
+            while not place.nodes[1].protocol.dropped:  # which tells that all before it were dealt with
+                await asyncio.sleep(0.01)
+            transport.close()
+            assert all(len(data) < 120 and b"victim" not in data for data in victim.heard)
+            assert len(victim.heard) <= 3 * relay.GREETINGS
+
+    run(story)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "127.0.0.1:80", "127.0.0.1:80/" + "00" * 32, "[::1]:0/" + "11" * 32])
+def test_attack_a_relay_is_no_proxy(tmp_path: Path, name: str) -> None:
+    async def story() -> None:
+        async with village(tmp_path, 1) as place, aiohttp.ClientSession() as client:
+            url = f"https://{LOOPBACK}:{place.nodes[0].port}/{KEY.hex()}"
+            async with client.get(url, ssl=client_context(), headers={relay_format.TO: name}) as answer:
+                assert answer.status in (400, 403)
+
+    run(story)
+
+
+def test_attack_nonsense_in_a_session_is_dropped(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with village(tmp_path, 1) as place, session(place.nodes[0]) as socket:
+            await socket.send_bytes(b"\xff" * 500)
+            await socket.send_str("hello")
+            await socket.send_bytes(
+                relay_format.encode(relay_format.Outward(WireContact(b"k" * 32, b"\0" * 4, 1), b""))
+            )
+            await socket.ping()
+            with pytest.raises(TimeoutError):
+                await socket.receive(timeout=0.05)
+
+    run(story)
+
+
+def test_attack_sessions_of_one_address_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "SESSIONS", 2)
+
+    async def story() -> None:
+        async with village(tmp_path, 1) as place, session(place.nodes[0]), session(place.nodes[0]):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                async with session(place.nodes[0]):
+                    pass
+            assert refused.value.status == 503
+
+    run(story)
+
+
+def test_a_relay_that_only_says_that_it_stored_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with village(tmp_path, 5) as place, confined(place) as client:
+            bulk = client.bulk_client
+
+            async def pretend(*_: Any, **__: Any) -> None: ...
+
+            monkeypatch.setattr(bulk, "store", pretend)
+            outcome = await Overlay(client).store(Kind.BODY, KEY, LARGE, ttl=60.0)
+            assert outcome.have == 0
+            assert "the node doesn't" in outcome.refusals[0]
+
+    run(story)
