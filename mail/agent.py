@@ -310,6 +310,7 @@ async def node_status(node: Node, config: Config, k: int, known: Availability | 
         observations=round(known.observations),
         target=config.target,
         reached=None if known.p is None else known.reaches(k),
+        transport=status.transport,
     )
 
 

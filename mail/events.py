@@ -69,3 +69,5 @@ class NodeStatus:
     """What share of actions is to succeed, as the user has set it."""
     reached: float | None = None
     """What share succeeds with k copies, as far as is known."""
+    transport: str = "udp"
+    """How it reaches the others: udp, or https where nothing else gets out."""

@@ -26,6 +26,7 @@ TRIED = 12
 """Nodes that are tried, all at once; the first that answers is it."""
 PATIENCE = 10.0
 """Seconds for one of them to open a session."""
+CLOSING = 1.0
 HEARTBEAT = 20.0
 WAITING = 256
 """Datagrams that wait for the connection; more are lost here, as on a busy line."""
@@ -58,22 +59,23 @@ class Link:
     async def open(cls, door: Door) -> Link:
         """Raises NoAnswer. Whether it has the key that it names is for a sealed datagram to show."""
         session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": "p2pmail"})
+        socket: aiohttp.ClientWebSocketResponse | None = None
         try:
             async with asyncio.timeout(PATIENCE):
                 url = URL.build(scheme="https", host=door.host, port=door.port, path=relay_format.PATH)
                 socket = await session.ws_connect(
-                    url, ssl=client_context(), heartbeat=HEARTBEAT, max_msg_size=relay_format.LONGEST, autoping=True
+                    url, ssl=client_context(), heartbeat=HEARTBEAT, max_msg_size=relay_format.LONGEST
                 )
                 key = relay_format.read_key(await socket.receive_bytes())
             if door.key not in (None, key):
                 raise NoAnswer(f"another node is at {host_port(door.host, door.port)} than the one that was meant")
             peer = socket.get_extra_info("peername")
             return cls(session, socket, Contact(key, unpack_ip(pack_ip(peer[0])), door.port))
-        except (aiohttp.ClientError, OSError, ValueError, TypeError, Malformed) as error:
-            await session.close()
-            raise NoAnswer(f"no relay at {host_port(door.host, door.port)} ({type(error).__name__})") from error
-        except BaseException:
-            await session.close()
+        except BaseException as error:
+            await _close(session, socket)
+            if isinstance(error, aiohttp.ClientError | OSError | ValueError | TypeError | Malformed):
+                where = host_port(door.host, door.port)
+                raise NoAnswer(f"no relay at {where} ({type(error).__name__})") from error
             raise
 
     def start(self, received: Received) -> None:
@@ -92,10 +94,7 @@ class Link:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with suppress(aiohttp.ClientError, OSError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                await self._socket.close()
-        await self._session.close()
+        await _close(self._session, self._socket)
 
     async def _receive(self, received: Received) -> None:
         try:
@@ -113,6 +112,14 @@ class Link:
                 await self._socket.send_bytes(await self._outward.get())
         except (aiohttp.ClientError, OSError):
             self.ended.set()
+
+
+async def _close(session: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse | None) -> None:
+    if socket is not None:
+        with suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with asyncio.timeout(CLOSING):
+                await socket.close()
+    await session.close()
 
 
 class WayOut:

@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -44,10 +46,25 @@ def until(
     return found
 
 
+_namespace: ContextVar[str] = ContextVar("namespace", default="")
+
+
+@contextmanager
+def inside(namespace: str) -> Iterator[None]:
+    """Start programs in this network namespace while the block runs."""
+    token = _namespace.set(namespace)
+    try:
+        yield
+    finally:
+        _namespace.reset(token)
+
+
 def command(program: str) -> list[str]:
     """How `program` is started: as it was installed beside this Python, or from this source."""
+    namespace = _namespace.get()
+    into = ["ip", "netns", "exec", namespace] if namespace else []
     installed = Path(sys.executable).with_name(program)
-    return [str(installed)] if installed.exists() else [sys.executable, "-c", CODE[program]]
+    return [*into, str(installed)] if installed.exists() else [*into, sys.executable, "-c", CODE[program]]
 
 
 def environment(**more: str) -> dict[str, str]:

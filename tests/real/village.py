@@ -21,16 +21,17 @@ from tests.real.programs import Answer, Process, run, until
 class Node:
     """`p2pmail-tui --node-only` with a profile of its own, which outlives the process."""
 
-    def __init__(self, profile: Path, network: Path) -> None:
+    def __init__(self, profile: Path, network: Path, listen: str = "127.0.0.1:0") -> None:
         self.profile = profile
         self.place = ""
+        self._listen = listen
         self._network = network
         self._process: Process | None = None
         self._starts = 0
 
     def start(self, *join: str) -> None:
         """Begin to start; on the same port as before, where it ran before. `ready` waits for it."""
-        arguments = ["--listen", self.place or "127.0.0.1:0"]
+        arguments = ["--listen", self.place or self._listen]
         for place in join:
             arguments += ["--join", place]
         self._starts += 1
@@ -75,9 +76,12 @@ class Node:
 class Village:
     """Everything in one folder, founded when made. `stop` ends all that runs."""
 
-    def __init__(self, folder: Path, *, k: int | None = None, name: str = "village") -> None:
-        """`k`: copies of each object; None: the network's own default."""
+    def __init__(
+        self, folder: Path, *, k: int | None = None, name: str = "village", listen: str = "127.0.0.1:0"
+    ) -> None:
+        """`k`: copies of each object; None: the network's own default. `listen`: where each node listens."""
         self.folder = folder
+        self._listen = listen
         self.name = name
         self.authority = folder / "authority"
         self.nodes: list[Node] = []
@@ -107,7 +111,7 @@ class Village:
 
     def add_node(self) -> Node:
         """One more node, not started yet."""
-        node = Node(self.folder / f"node{len(self.nodes)}", self.network_file)
+        node = Node(self.folder / f"node{len(self.nodes)}", self.network_file, self._listen)
         self.nodes.append(node)
         return node
 
