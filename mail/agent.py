@@ -104,12 +104,14 @@ class Agent:
         network: Network | None = None,
         join: Sequence[str] = (),
         listen: str | None = None,
+        if_reached: bool = False,
         tell: Callable[[Event], None] = lambda _: None,
         now: Callable[[], float] = time.time,
     ) -> Agent:
         """Join the overlay and take the profile's agent lock.
 
-        With `listen` (or the configuration's mode "node") this is a system node too. Raises ProfileBusy when another
+        With `listen` (or the configuration's mode "node") this is a system node too; `if_reached`: only while others
+        reach it. Raises ProfileBusy when another
         process is this profile's agent, NoNetwork, CantListen, ConfigError (a bad place in the configuration or in
         `join`), IndexUnavailable, OSError, DatabaseError.
         """
@@ -123,7 +125,9 @@ class Agent:
             try:
                 if listen is not None or profile.config.mode == "node":
                     place = listen or profile.config.listen
-                    node = await open_system_node(profile, network, listen=place, join=places, now=now)
+                    node = await open_system_node(
+                        profile, network, listen=place, join=places, now=now, if_reached=if_reached
+                    )
                 else:
                     node = await open_client(profile, network, join=places, now=now)
             except OverlayError:
@@ -311,6 +315,7 @@ async def node_status(node: Node, config: Config, k: int, known: Availability | 
         target=config.target,
         reached=None if known.p is None else known.reaches(k),
         transport=status.transport,
+        reachable=status.reachable,
     )
 
 

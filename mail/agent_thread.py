@@ -226,7 +226,8 @@ class AgentThread:
                     identity,
                     network=network,
                     join=tuple(self._options.join),
-                    listen=self._options.listen or _listen(self.profile, network.private_addresses),
+                    listen=self._options.listen or _listen(self.profile),
+                    if_reached=self._options.listen is None and self.profile.config.mode == "auto",
                     tell=self._tell,
                 )
                 break
@@ -278,15 +279,9 @@ class AgentThread:
             callback(event)
 
 
-def _listen(profile: Profile, private_addresses: bool) -> str | None:
-    """Where to listen as a node: always when told so, and where others can surely reach this machine.
-
-    In a public network a machine behind a router can't be reached unless its owner sees to it and says so.
-    """
-    config = profile.config
-    if config.mode == "client" or (config.mode == "auto" and not private_addresses):
-        return None
-    return config.listen
+def _listen(profile: Profile) -> str | None:
+    """Where to listen as a node, or as one that will be when others reach it."""
+    return None if profile.config.mode == "client" else profile.config.listen
 
 
 def open_agent(profile: Path, options: StartOptions) -> AgentThread:

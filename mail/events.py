@@ -71,3 +71,5 @@ class NodeStatus:
     """What share succeeds with k copies, as far as is known."""
     transport: str = "udp"
     """How it reaches the others: udp, or https where nothing else gets out."""
+    reachable: bool | None = None
+    """Whether others reach it from outside, as they say; None while nobody has been asked, as of a client."""

@@ -19,6 +19,7 @@ from overlay.contact import node_id, parse_host_port, puzzle_bits
 from overlay.network import Network, NetworkFileError, read_network
 from overlay.node import CantListen, Node, new_key
 from overlay.ownership import Owner
+from overlay.reach import Reach
 from overlay.tls import IdentityError, TLSIdentity, load_identity, make_identity
 from storage import durable
 from storage.node_store import open_node_store
@@ -51,8 +52,12 @@ async def open_system_node(
     listen: str,
     join: Sequence[str] = (),
     now: Callable[[], float] = time.time,
+    if_reached: bool = False,
 ) -> Node:
     """A system node of this profile, listening and joined as far as anybody answers.
+
+    `listen`: HOST:PORT, the host * for all addresses of both kinds. `if_reached`: it serves only while others reach
+    it, which dial-back tells; in a network of private addresses until they say that they don't, else once they do.
 
     Raises CantListen, DatabaseError, OSError (the profile can't be written), ValueError (bad `listen` or `join`),
     NotAdmitted.
@@ -66,9 +71,10 @@ async def open_system_node(
     if network.admission == "certified":
         proof = await asyncio.to_thread(_read_admission, folder / "admission")
     store = open_node_store(folder, quota=profile.config.quota, now=now)
-    node = Node(network, key, store=store, tls=tls, now=now, proof=proof)
+    reach = Reach(serves=not if_reached or network.private_addresses, fixed=not if_reached)
+    node = Node(network, key, store=store, tls=tls, now=now, proof=proof, reach=reach)
     try:
-        await node.listen(port, host)
+        await (_listen_everywhere(node, port) if host == "*" else node.listen(port, host))
         await node.join(join, folder / "routing.json")
     except BaseException:
         await node.stop()
@@ -82,7 +88,7 @@ async def open_client(
     """A client: asks, keeps nothing for others, has a key for this run only, and is in nobody's table."""
     node = Node(network, new_key(), now=now)
     try:
-        await _listen_everywhere(node)
+        await _listen_everywhere(node, 0)
         durable.make_folder(profile.node_folder)
         await node.join(join, profile.node_folder / "routing.json")
     except BaseException:
@@ -103,14 +109,14 @@ def node_key(path: Path, network: Network) -> X25519PrivateKey:
     return key
 
 
-async def _listen_everywhere(node: Node) -> None:
+async def _listen_everywhere(node: Node, port: int) -> None:
     """One socket for IPv6 and IPv4, or for IPv4 alone where there is nothing else. Raises CantListen."""
     if socket.has_dualstack_ipv6():
         try:
-            return await node.listen(0, "::")
+            return await node.listen(port, "::")
         except CantListen:  # the system has IPv6, and it is switched off
             pass
-    return await node.listen(0, "0.0.0.0")  # noqa: S104
+    return await node.listen(port, "0.0.0.0")  # noqa: S104
 
 
 def write_admission(profile: Profile, network: Network, owner: Owner) -> None:

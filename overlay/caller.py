@@ -13,6 +13,7 @@ from typing import TypeVar
 from overlay import messages
 from overlay.bulk_client import BulkClient
 from overlay.contact import Contact
+from overlay.dialling import ANSWERED_WITHIN
 from overlay.errors import Malformed, NoAnswer, Refused
 from overlay.fragments import MAX_MESSAGE
 from overlay.lookup import Located
@@ -218,6 +219,16 @@ class Caller:
         if not self._own(at):
             request = messages.Recheck(at.token, kind, key)
             self._protocol.start_call(at.contact, request, lambda _: None, tries=1)
+
+    async def dial_back(self, contact: Contact, fingerprint: bytes) -> bool:
+        """Whether that node reaches this one by UDP and TCP as a stranger would. Raises NoAnswer, Refused."""
+
+        async def ask(at: Located) -> bool:
+            request = messages.DialBack(at.token, fingerprint)
+            dialled = _expect(messages.Dialled, await self._call(at, request, ANSWERED_WITHIN))
+            return dialled.udp and dialled.tcp
+
+        return await self._renewing(await self.locate(contact), ask)
 
     async def locate(self, contact: Contact) -> Located:
         """What is needed to call a node of the table. Raises NoAnswer, Refused."""

@@ -179,9 +179,17 @@ class AskAdmission(_Message, frozen=True, tag=14):
     padding: Annotated[bytes, msgspec.Meta(max_length=1024)] = b""
 
 
+class DialBack(_Message, frozen=True, tag=15):
+    """Do strangers reach me, by UDP and at my HTTP door, whose fingerprint this is?"""
+
+    token: Token
+    fingerprint: Digest
+
+
 Request: TypeAlias = (
     Ping
     | AskAdmission
+    | DialBack
     | Find
     | Store
     | Fetch
@@ -279,7 +287,16 @@ class Admitted(_Message, frozen=True, tag=110):
     signature: Signature
 
 
-Answer: TypeAlias = Pong | Found | Done | Object | Notifications | Tombstone | Refusal | Held | Known | Admitted
+class Dialled(_Message, frozen=True, tag=111):
+    """Whether they do."""
+
+    udp: bool
+    tcp: bool
+
+
+Answer: TypeAlias = (
+    Pong | Found | Done | Object | Notifications | Tombstone | Refusal | Held | Known | Admitted | Dialled
+)
 
 
 class Code:

@@ -27,6 +27,7 @@ from overlay.caller import Caller
 from overlay.certificates import TrustStore
 from overlay.contact import Contact, WireContact, host_port, key_text, node_id, puzzle_bits
 from overlay.datagram import Sealer
+from overlay.dialling import Dialler
 from overlay.errors import Malformed, OverlayError
 from overlay.ids import distance
 from overlay.lookup import Located
@@ -35,6 +36,8 @@ from overlay.moving import LEAVING, LOOK_EVERY, WORK_EVERY, Moving
 from overlay.network import Network
 from overlay.passing import Place
 from overlay.protocol import OverlayProtocol
+from overlay.reach import Reach
+from overlay.reaching import Reaching
 from overlay.relay import Relay
 from overlay.service import Service
 from overlay.store_room import StoreRoom
@@ -73,6 +76,8 @@ class Status:
     usage: Usage | None
     transport: str
     """udp, or https where nothing else gets out."""
+    reachable: bool | None
+    """Whether others reach it from outside, as far as they say."""
 
 
 def new_key(puzzle: int = 0) -> X25519PrivateKey:
@@ -99,8 +104,13 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         now: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
         proof: Proof | None = None,
+        reach: Reach | None = None,
     ) -> None:
-        """`proof` says whose node it is, where the network admits certified ones only."""
+        """`proof` says whose node it is, where the network admits certified ones only.
+
+        `reach`: whether a node with a store serves from the beginning, and may change that; it does for ever else.
+        """
+        self._reach = reach or Reach(serves=store is not None, fixed=True)
         self._proof = proof
         self.network = network
         self.now = now
@@ -117,6 +127,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self._door: BulkDoor | None = None
         self._room: StoreRoom | None = None
         self.moving: Moving | None = None
+        self.reaching: Reaching | None = None
         self._state: Path | None = None
         self._background: list[asyncio.Task[None]] = []
         self._membership: Membership | None = None
@@ -196,9 +207,9 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
     # Asking
 
     async def closest(self, key: bytes, count: int, *, disjoint: bool = False) -> list[Located]:
-        """The `count` closest live nodes, nearest first, this one among them when it is a system node."""
+        """The `count` closest live nodes, nearest first, this one among them when it serves."""
         found = await self.protocol.lookup(key, count, disjoint=disjoint)
-        if self.service is not None:
+        if self.protocol.is_node:
             found.append(self.located())
             found.sort(key=lambda located: distance(located.contact.id, key))
         return found[:count]
@@ -218,10 +229,11 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
     async def status(self) -> Status:
         """This node, in figures."""
         usage = await self.store.usage() if self.store is not None else None
-        mode = "client" if self.store is None else "node"
+        mode = "node" if self.protocol.is_node else "client"
         listening = host_port(self.ip, self.port)
         transport = "https" if self._way_out is not None and self._way_out.taken else "udp"
-        return Status(self.id.hex(), listening, mode, len(self.protocol.router), usage, transport)
+        reachable = self._reach.reachable
+        return Status(self.id.hex(), listening, mode, len(self.protocol.router), usage, transport, reachable)
 
     # State across restarts
 
@@ -271,9 +283,9 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
                 self.store, self._responsible, self.now, private_addresses=self.network.private_addresses
             )
             self.service = Service(self.id, self._room, self.trust, tokens, self.now)
-        is_node = self.store is not None
+        serves = self.store is not None and self._reach.serves
         protocol = OverlayProtocol(
-            self.sealer, self.network, self.id, tokens, self.service, is_node=is_node, random=self.random
+            self.sealer, self.network, self.id, tokens, self.service, is_node=serves, random=self.random
         )
         protocol.proof = self._proof
         if self.network.admission == "certified" and self.trust is not None:
@@ -292,6 +304,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         )
         await door.start(interface, self.port)
         self._door = door
+        self.protocol.dialler = Dialler(self.sealer, interface, loopback_free=limits.loopback_free)
         self.protocol.bulk_port, self.protocol.fingerprint = self.port, identity.fingerprint
 
     def _responsible(self, key: bytes) -> bool:
@@ -301,6 +314,8 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         assert self.service is not None and self._room is not None
         caller = Caller(self.protocol, self.service, self.bulk_client, self.now)
         self.moving = Moving(self.protocol, caller, self.service, self._room, self.network.k)
+        if self._door is not None:
+            self.reaching = Reaching(self.protocol, caller, self._reach, self.random, self._begin_or_stop_to_serve)
         self.service.watch = self.moving
         self.protocol.met = self.moving.met
 
@@ -318,7 +333,9 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         return self.ip if everywhere is None else self.protocol.seen_as or everywhere
 
     def _known_place(self) -> Located | None:
-        """This node for strangers' lists, or None while it doesn't know where they can reach it."""
+        """This node for strangers' lists, or None while it doesn't serve or know where they can reach it."""
+        if not self.protocol.is_node:
+            return None
         everywhere = self.ip in ("0.0.0.0", "::")  # noqa: S104
         return None if everywhere and self.protocol.seen_as is None else self.located()
 
@@ -340,7 +357,19 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         if self.moving is None:
             return []
         work = every(WORK_EVERY, self.moving.work, self.random)
-        return [work, every(LOOK_EVERY, self.moving.look_round, self.random)]
+        tasks = [work, every(LOOK_EVERY, self._look_round, self.random)]
+        return [*tasks, self.reaching.watch()] if self.reaching is not None else tasks
+
+    async def _look_round(self) -> None:
+        if self.moving is not None and self.protocol.is_node:
+            await self.moving.look_round()
+
+    async def _begin_or_stop_to_serve(self) -> None:
+        """Be known to those around, or hand them what is kept here."""
+        if not self.protocol.is_node:
+            await self.leave()
+        elif self._membership is not None:
+            await self._membership.settle()
 
     async def _return_after_sleep(self) -> None:
         if self._waking is not None and self._membership is not None and self._waking.slept():

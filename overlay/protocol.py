@@ -16,6 +16,7 @@ from overlay import messages
 from overlay.admission import Admission, Proof
 from overlay.contact import Contact, WireContact, pack_ip, puzzle_bits, routable, unpack_ip
 from overlay.datagram import Sealer
+from overlay.dialling import Dialler
 from overlay.disjoint import disjoint_lookup
 from overlay.errors import Malformed, NoAnswer, Refused
 from overlay.lookup import Located, Lookup
@@ -70,6 +71,8 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         """Whose node this is, where the network wants to know that."""
         self.admission: Admission | None = None
         """Who has shown whose node it is, where the network wants to know that."""
+        self.dialler: Dialler | None = None
+        """Sees for others whether they are reached, where this node is a system node."""
         self._proving: dict[bytes, list[Callable[[bool], None]]] = {}
         self._seen_as: OrderedDict[bytes, str] = OrderedDict()
 
@@ -89,6 +92,12 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
                 if proof is None or len(request.padding) < len(messages.ADMISSION_PADDING):
                     return Refusal(Code.NOT_PERMITTED)
                 return messages.Admitted(proof.certificate, proof.signature)
+            case messages.DialBack() if self.dialler is not None:
+                if not self.tokens.good(request.token, sender.contact.key, sender.contact.ip):
+                    return Refusal(Code.BAD_TOKEN)
+                return self.dialler.dial(sender.contact, request.fingerprint)
+            case messages.DialBack():
+                return Refusal(Code.UNKNOWN_KIND)
             case _ if self.service is None:
                 return Refusal(Code.UNKNOWN_KIND)
             case _:
@@ -126,11 +135,11 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         self.start_call(contact, messages.Ping(), lambda _: self._verifying.discard(contact.key), tries=1)
 
     def answered(self, contact: Contact, is_node: bool) -> None:
-        """Admit who answered; a client is never put into the table."""
+        """Admit who answered; a client is never put into the table, and leaves it if it was a node."""
         self._suspects.pop(contact, None)
-        if not self.standing.trusted(contact.key):
+        if not is_node or not self.standing.trusted(contact.key):
             self.router.drop(contact.id)
-        elif is_node and (not self.network.puzzle_bits or puzzle_bits(contact.id) >= self.network.puzzle_bits):
+        elif not self.network.puzzle_bits or puzzle_bits(contact.id) >= self.network.puzzle_bits:
             self._when_admitted(contact, lambda admitted: self._admit(contact) if admitted else self._expel(contact))
 
     def _admit(self, contact: Contact) -> None:

@@ -167,7 +167,7 @@ class Service:
 
     def handle(self, asker: Contact, request: messages.Request) -> Awaitable[messages.Answer] | messages.Answer:
         """Answer a request that came by datagram (all but Ping and Find)."""
-        if isinstance(request, messages.Ping | messages.Find | messages.AskAdmission):
+        if isinstance(request, messages.Ping | messages.Find | messages.AskAdmission | messages.DialBack):
             raise TypeError("pings and lookups are answered by the protocol")
         if not self._tokens.good(request.token, asker.key, asker.ip):
             return messages.Refusal(Code.BAD_TOKEN)

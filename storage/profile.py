@@ -50,10 +50,10 @@ TARGETS = (0.99, 0.99999)
 class Config:
     """The settings of config.toml, each with the value that it has when the file doesn't name it."""
 
-    listen: str = "0.0.0.0:0"
-    """HOST:PORT for the node; port 0 takes a free one."""
+    listen: str = "*:0"
+    """HOST:PORT for the node; * is every address, IPv6 and IPv4, port 0 takes a free one."""
     mode: Literal["auto", "node", "client"] = "auto"
-    """auto: a node where the network allows private addresses, else a client until its owner says "node"."""
+    """auto: a node while others can reach this computer, else a client."""
     join: tuple[str, ...] = ()
     """HOST:PORT[/KEY] of nodes to join by, besides those of the network file."""
     quota: int = GIB

@@ -60,6 +60,9 @@ class NodeScreen(ModalScreen[None]):
             self.query_one("#figures", Static).update(text)
 
 
+REACHED = {True: "others reach it", False: "others can't reach it", None: ""}
+
+
 def availability(status: NodeStatus) -> tuple[str, str]:
     """What is known of p, and how well."""
     if status.availability is None or status.interval is None:
@@ -92,10 +95,12 @@ def status_text(status: NodeStatus) -> Text:
     full = round(min(1.0, share) * BAR)
     node = status.mode == "node"
     mode = "node: keeps mail for others" if node else "client: asks the nodes, keeps nothing for others"
+    way = "HTTPS, by way of one node: nothing answers by UDP" if status.transport == "https" else "UDP"
     rows = [
         ("Node id", status.node_id, ""),
         ("Mode", mode, ""),
-        ("Listening on", status.listening or "nothing", ""),
+        ("Listening on", status.listening or "nothing", REACHED[status.reachable]),
+        ("Goes by", way, ""),
         ("Contacts", str(status.contacts), "nodes known and alive"),
         ("Availability", *availability(status)),
         ("Copies (k)", *copies(status)),
