@@ -19,7 +19,8 @@ from overlay.node import Node
 from overlay.overlay import Overlay
 from overlay.reach import FALL, RISE, Reach
 from storage.node_store import open_node_store
-from tests.overlay.nodes import LOOPBACK, NETWORK, NOW, Village, key_of, run, village
+from tests.overlay.issuing import NOW
+from tests.overlay.nodes import LOOPBACK, NETWORK, Village, key_of, run, village
 
 KEY = body_key("<1@village.example>")
 
@@ -119,7 +120,8 @@ def test_a_node_that_isnt_reached_any_more_hands_on_what_it_keeps_and_leaves_the
             assert await shape(node) == ("client", False)
             for other in stayed:
                 await other.protocol.ping(Contact(node.sealer.public, LOOPBACK, node.port))
-                assert other.protocol.router.get(node.id) is None
+                known = other.protocol.router.closest(node.id, 6, healthy=True)
+                assert node.id not in {contact.id for contact in known}
             assert all([await other.store.fetch(Kind.BODY, node.id) for other in stayed if other.store])
 
     run(story)
