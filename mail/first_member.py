@@ -54,7 +54,7 @@ def found_with_member(profile: Profile, name: str, address: str, passphrase: str
     keyring.set_identity(CertifiedIdentity(address, identity_key.private_bytes_raw(), certificate.der))
     Identity(keyring).rotate(time.time())
     durable.write(profile.network_file, write_network(network))
-    profile.change_config(mode="node", listen=f"0.0.0.0:{PORT}")
+    profile.change_config(mode="node", listen=f"*:{PORT}")
     return folder
 
 

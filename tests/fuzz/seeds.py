@@ -11,8 +11,9 @@ import sys
 from mail.notification import seal_notification
 from mail.sealing import seal_body
 from mail.shares import Plan, make_shares
-from overlay import bulk_format, fragments, messages
+from overlay import bulk_format, fragments, messages, relay_format
 from overlay.card import ENCRYPTION_KEY_SIZE, make_card
+from overlay.contact import WireContact
 from overlay.network import Network, write_network
 from overlay.ownership import DeleteProof, Owner, encode_delete_proof
 from tests.fuzz.run import CORPUS, keep
@@ -51,6 +52,11 @@ def seeds() -> dict[str, list[bytes]]:
         "body": [data for _, data in parts],
         "share": [make_shares(bytes(100), KEY, Plan(2, 3, bytes(1) * 32))[0][:60]],
         "bulk": [bulk_format.encode_notifications([b"one", b"two"]), bytes(64)],
+        "relay": [
+            relay_format.encode(relay_format.Outward(WireContact(bytes(32), bytes(4), 4600), b"sealed")),
+            relay_format.encode(relay_format.Inward(bytes(16), 4600, b"sealed")),
+            relay_format.to_value("2001:db8::1", 4600, bytes(32)).encode(),
+        ],
         "mail": [MAIL],
         "html": [HTML],
     }

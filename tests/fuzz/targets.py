@@ -19,7 +19,7 @@ from mail.message import read_message, summarise
 from mail.notification import NotificationError, open_notification
 from mail.sealing import Opener, SealingError
 from mail.shares import Gathered, Plan
-from overlay import bulk_format, fragments, messages
+from overlay import bulk_format, fragments, messages, relay_format
 from overlay.address import AddressError, normalise_address
 from overlay.card import open_card
 from overlay.certificates import CertificateError, TrustStore, parse_certificate
@@ -145,6 +145,16 @@ def bulk(data: bytes) -> None:
         bulk_format.parse_path(data.decode("latin-1"))
 
 
+def relay(data: bytes) -> None:
+    for read in (relay_format.decode_outward, relay_format.decode_inward):
+        with suppress(Malformed):
+            found = read(data)
+            assert read(relay_format.encode(found)) == found
+    with suppress(Malformed):
+        ip, port, fingerprint = relay_format.parse_to(data.decode("latin-1"))
+        assert relay_format.parse_to(relay_format.to_value(ip, port, fingerprint))[1:] == (port, fingerprint)
+
+
 def mail(data: bytes) -> None:
     with tempfile.NamedTemporaryFile(suffix=".eml") as file:
         file.write(data)
@@ -161,6 +171,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
         request, answer, datagram, fragment, proof, certificate, revocations, card, enrolment, network, invite, address,
-        notification, body, share, bulk, mail, html,
+        notification, body, share, bulk, relay, mail, html,
     )
 }  # fmt: skip

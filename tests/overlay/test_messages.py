@@ -33,6 +33,7 @@ REQUESTS: list[m.Request] = [
     m.HaveNotifications(TOKEN, KEY, [DIGEST]),
     m.Recheck(TOKEN, 0, KEY),
     m.AskAdmission(m.ADMISSION_PADDING),
+    m.DialBack(TOKEN, DIGEST),
 ]
 ANSWERS: list[m.Answer] = [
     m.Pong(CONTACT.ip, 4000),
@@ -47,6 +48,7 @@ ANSWERS: list[m.Answer] = [
     m.Held([DIGEST], [m.Death(b"proof", 60.0)], True),
     m.Known([True, False]),
     m.Admitted(b"certificate", SIGNATURE),
+    m.Dialled(True, False),
 ]
 NAMES = {type(message).__name__.lower(): message for message in [*REQUESTS, *ANSWERS]}
 

@@ -1,0 +1,51 @@
+"""What goes through a relay: each form has one spelling, and everything else is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overlay import relay_format
+from overlay.contact import WireContact
+from overlay.datagram import MAX_DATAGRAM
+from overlay.errors import Malformed
+
+IPS = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
+PORTS = st.integers(1, 65535)
+DATAGRAMS = st.binary(max_size=MAX_DATAGRAM)
+
+
+@given(st.binary(min_size=32, max_size=32), IPS, PORTS, DATAGRAMS)
+def test_a_datagram_survives_the_way_there(key: bytes, ip: bytes, port: int, datagram: bytes) -> None:
+    outward = relay_format.Outward(WireContact(key, ip, port), datagram)
+    encoded = relay_format.encode(outward)
+    assert relay_format.decode_outward(encoded) == outward
+    assert len(encoded) <= relay_format.LONGEST
+
+
+@given(IPS, PORTS, DATAGRAMS)
+def test_a_datagram_survives_the_way_back(ip: bytes, port: int, datagram: bytes) -> None:
+    inward = relay_format.Inward(ip, port, datagram)
+    assert relay_format.decode_inward(relay_format.encode(inward)) == inward
+
+
+@given(st.binary(max_size=300))
+def test_nonsense_is_refused(data: bytes) -> None:
+    for decode in (relay_format.decode_outward, relay_format.decode_inward):
+        with pytest.raises(Malformed):
+            decode(data + b"\xc1")  # which msgpack never uses
+    if len(data) != 32:
+        with pytest.raises(Malformed):
+            relay_format.read_key(data)
+
+
+@given(st.ip_addresses().map(str), PORTS, st.binary(min_size=32, max_size=32))
+def test_the_node_that_is_meant_survives_the_header(ip: str, port: int, fingerprint: bytes) -> None:
+    assert relay_format.parse_to(relay_format.to_value(ip, port, fingerprint))[1:] == (port, fingerprint)
+
+
+@given(st.text(max_size=200))
+def test_nonsense_in_the_header_is_refused(text: str) -> None:
+    with pytest.raises(Malformed):
+        relay_format.parse_to(text)
