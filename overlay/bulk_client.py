@@ -96,6 +96,9 @@ class BulkClient:
     calls raise Refused (the node said no) or NoAnswer (nothing, too late, too much, or not what was asked for).
     """
 
+    via: tuple[str, int, bytes] | None = None
+    """IP, port and fingerprint of the relay that carries every request, while there is one (overlay/way_out.py)."""
+
     def __init__(
         self,
         asker_key: bytes,
@@ -107,8 +110,6 @@ class BulkClient:
         self._checked = checked or _public_only
         self._patience = patience
         self._session: aiohttp.ClientSession | None = None
-        self.via: tuple[str, int, bytes] | None = None
-        """IP, port and fingerprint of the relay that carries every request, while there is one (overlay/way_out.py)."""
         self._all = asyncio.Semaphore(_REQUESTS)
         self._each: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 

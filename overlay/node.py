@@ -201,6 +201,8 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         for task in self._background:
             task.cancel()
         self._close_udp()
+        if self._way_out is not None:
+            await self._way_out.close()
         if self._door is not None:
             await self._door.stop(0)
 

@@ -117,6 +117,8 @@ def test_status_has_its_shape_with_and_without_a_running_process(run: Shell, ali
         "observations",
         "target",
         "reached",
+        "transport",
+        "reachable",
     ]
     still = run(alice, "status", "--json")
     assert still.code == 0

@@ -194,6 +194,8 @@ KINDS: dict[str, tuple[type, ...]] = {
     "observations": (int,),
     "target": (float,),
     "reached": (float, type(None)),
+    "transport": (str,),
+    "reachable": (bool, type(None)),
 }
 
 
