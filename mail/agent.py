@@ -123,7 +123,9 @@ class Agent:
             if network.admission == "certified" and not identity.waiting:
                 await asyncio.to_thread(write_admission, profile, network, identity.owner)
             try:
-                if listen is not None or profile.config.mode == "node":
+                # Where only members' nodes are let in, one who isn't a member yet has nothing to show.
+                stranger = if_reached and network.admission == "certified" and identity.waiting
+                if not stranger and (listen is not None or profile.config.mode == "node"):
                     place = listen or profile.config.listen
                     node = await open_system_node(
                         profile, network, listen=place, join=places, now=now, if_reached=if_reached

@@ -382,6 +382,8 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
     async def _rejoin(self) -> None:
         assert self._membership is not None
         await self._membership.rejoin(self._load_state())
+        if self._way_out is not None and self._way_out.blind():
+            await self._way_out.replace(self._doors())
         await self._go_by_https()
 
     async def _replace_way_out(self) -> None:
@@ -396,10 +398,14 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         assert self._membership is not None and self._way_out is not None
         if self.protocol.is_node or self._way_out.taken or self._membership.in_touch:
             return
-        known = [*before, *self.protocol.router.closest(self.id, SAVED_CONTACTS), *self._load_state()]
-        doors = [Door(c.ip, c.port, c.key) for c in known]
-        if await self._way_out.find([*(Door(*place) for place in self._membership.places), *doors]):
+        if await self._way_out.find(self._doors(before)):
             await self._membership.settle()
+
+    def _doors(self, before: Sequence[Contact] = ()) -> list[Door]:
+        assert self._membership is not None
+        known = [*before, *self.protocol.router.closest(self.id, SAVED_CONTACTS), *self._load_state()]
+        places = [Door(*place) for place in self._membership.places]
+        return [*places, *(Door(contact.ip, contact.port, contact.key) for contact in known)]
 
     async def _save(self) -> None:
         self.save_state(self._state)

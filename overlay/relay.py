@@ -39,6 +39,8 @@ CLOSING = 2.0
 """Seconds for a session's other side to say good-bye."""
 HEARTBEAT = 20.0
 """Seconds between pings of the WebSocket; without an answer it is closed."""
+IDLE = 120.0
+"""Seconds without a datagram after which a session is over; an agent has something to say every few seconds."""
 WAITING = 256
 """Datagrams for one session that wait for its connection."""
 
@@ -96,7 +98,9 @@ class Relay:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """One session: a WebSocket on this side, a UDP socket of its own on the other."""
-        socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=relay_format.LONGEST, compress=False)
+        socket = web.WebSocketResponse(
+            heartbeat=HEARTBEAT, receive_timeout=IDLE, max_msg_size=relay_format.LONGEST, compress=False
+        )
         if not socket.can_prepare(request):
             return line(400, "a relay is used over a WebSocket")
         await socket.prepare(request)
@@ -107,9 +111,10 @@ class Relay:
         sending = asyncio.create_task(session.send_on(socket))
         try:
             await socket.send_bytes(self._protocol.sealer.public)
-            async for message in socket:
-                if message.type is aiohttp.WSMsgType.BINARY:
-                    session.take(message.data)
+            with suppress(TimeoutError):
+                async for message in socket:
+                    if message.type is aiohttp.WSMsgType.BINARY:
+                        session.take(message.data)
         finally:
             self._open.discard(socket)
             transport.close()

@@ -28,6 +28,8 @@ PATIENCE = 10.0
 """Seconds for one of them to open a session."""
 CLOSING = 1.0
 HEARTBEAT = 20.0
+REPLACED_AFTER = 600.0
+"""Seconds that a relay has at least, before another one is tried because nobody is reached through it."""
 WAITING = 256
 """Datagrams that wait for the connection; more are lost here, as on a busy line."""
 
@@ -129,6 +131,8 @@ class WayOut:
         self._protocol = protocol
         self._bulk = bulk
         self._link: Link | None = None
+        self._now = asyncio.get_running_loop().time
+        self._patient_until = 0.0
 
     @property
     def taken(self) -> bool:
@@ -139,6 +143,25 @@ class WayOut:
     def lost(self) -> bool:
         """Whether it went by HTTPS, and the connection has ended."""
         return self._link is not None and self._link.ended.is_set()
+
+    def blind(self) -> bool:
+        """Whether nobody but the relay answers any more, by way of it; true once in a while at the most."""
+        if not self.taken or self._link is None:
+            return False
+        answering = self._protocol.router.closest(self._protocol.own_id, 2, healthy=True)
+        if any(contact.key != self._link.contact.key for contact in answering) or self._now() < self._patient_until:
+            return False
+        self._patient_until = self._now() + REPLACED_AFTER
+        return True
+
+    async def replace(self, doors: Iterable[Door]) -> None:
+        """Try others than the relay that passes nothing on; that one again when there is no other."""
+        if self._link is None:
+            return
+        relay = self._link.contact
+        others = [door for door in doors if door.key != relay.key and (door.host, door.port) != relay.address]
+        if others and not await self.find(others):
+            await self.find([Door(relay.ip, relay.port, relay.key)])
 
     async def find(self, doors: Iterable[Door]) -> bool:
         """Whether one of these nodes passes our datagrams on; if so everything goes there from now on."""

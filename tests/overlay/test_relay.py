@@ -30,23 +30,23 @@ KEY = body_key("<1@village.example>")
 LARGE = bytes(range(256)) * 400
 
 
-def without_udp(node: Node) -> None:
-    """A firewall that drops what this node sends and is sent by UDP."""
+def without_udp(node: Node, *, silent: bool) -> None:
+    """A firewall that drops what this node sends by UDP, or says at once that it does."""
 
     async def nobody(ip: str, port: int, timeout: float = 0.0) -> bytes:
         raise NoAnswer("nobody answers")
 
-    node.protocol._send = lambda *_: True  # type: ignore[method-assign]
+    node.protocol._send = lambda *_: silent  # type: ignore[method-assign]
     node.protocol.ask_key = nobody  # type: ignore[method-assign]
 
 
 @asynccontextmanager
-async def confined(place: Place, *places: str, number: int = 2000) -> AsyncIterator[Node]:
+async def confined(place: Place, *places: str, number: int = 2000, silent: bool = False) -> AsyncIterator[Node]:
     """A client whose datagrams get nowhere, joined at these places."""
     node = new_node(number, None)
     try:
         await node.listen(0, LOOPBACK)
-        without_udp(node)
+        without_udp(node, silent=silent)
         await node.join(places or [place.nodes[0].place])
         yield node
     finally:
@@ -62,7 +62,7 @@ def test_where_only_https_gets_out_a_client_works_by_way_of_any_node(
         async with village(tmp_path, 6) as place:
             for through in place.nodes[:2]:
                 where = through.place if with_key else through.place.partition("/")[0]
-                async with confined(place, where) as client:
+                async with confined(place, where, silent=with_key) as client:
                     assert (await client.status()).transport == "https"
                     overlay = Overlay(client)
                     for data in (b"small", LARGE):
@@ -111,6 +111,36 @@ def test_when_the_relay_ends_another_is_found(tmp_path: Path) -> None:
             assert await overlay.fetch(Kind.BODY, KEY, digest=sha256(LARGE).digest()) == LARGE
 
     run(story)
+
+
+def test_attack_a_relay_that_passes_nothing_on_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with village(tmp_path, 4) as place:
+            first = place.nodes[1]
+            with monkeypatch.context() as patch:
+                patch.setattr(relay._Session, "_send", _only_home(relay._Session._send))
+                async with confined(place, first.place, place.nodes[2].place) as client:
+                    way = client._way_out
+                    assert way is not None and way._link is not None
+                    liar = way._link.contact.key
+                    assert way.blind()
+                    assert not way.blind()
+                    patch.undo()
+                    way._patient_until = 0.0
+                    await client._rejoin()
+                    assert way._link is not None
+                    assert way._link.contact.key != liar
+                    assert (await Overlay(client).store(Kind.BODY, KEY, LARGE, ttl=60.0)).have == 4
+
+    run(story)
+
+
+def _only_home(send: Any) -> Any:
+    def sending(self: relay._Session, datagram: bytes, ip: str, port: int) -> None:
+        if (ip, port) == (self._relay.home.ip, self._relay.home.port):
+            send(self, datagram, ip, port)
+
+    return sending
 
 
 def test_when_udp_works_again_it_is_used(tmp_path: Path) -> None:
