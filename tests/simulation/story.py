@@ -30,6 +30,8 @@ from tests.simulation.users import Device, Person
 from tests.simulation.world import Weather, World
 
 ISSUER = Issuer(1)
+SMALL_DISK = 150_000
+"""Bytes: full after a letter or two with a large body."""
 KEY_PAIRS = [generate_pair(0.0) for _ in range(8)]
 
 
@@ -157,7 +159,7 @@ class Story:
         skew = chance.choice((0.0, 0.0, -1800.0, 1800.0))
         node = SimNode(
             self.hub, self.network, f"10.0.{number >> 8}.{number & 255}", key, self.folder / f"node{number}",
-            quota=300_000 if number % 10 == 9 else 1 << 28, skew=skew,
+            quota=SMALL_DISK if number == 5 or number % 10 == 9 else 1 << 28, skew=skew,
         )  # fmt: skip
         if number % 10 == 8:
             self.world.slow[node.place_ip] = 0.3
