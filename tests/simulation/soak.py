@@ -31,16 +31,16 @@ SMALL = Scale(
 LARGE = Scale(
     nodes=200,
     users=8,
-    seconds=3600.0,
-    letters=400,
+    seconds=1200.0,
+    letters=100,
     churn=0.3,
     k=10,
-    partitions=4,
-    joins=20,
+    partitions=2,
+    joins=7,
     large=0.02,
-    settling=1800.0,
+    settling=360.0,
 )
-"""200 nodes for an hour, of which 30% go; 10% of datagrams are lost."""
+"""200 nodes for twenty minutes, of which 30% go in an hour; 10% of datagrams are lost."""
 TOTALS = Path(__file__).parents[2] / "bench" / "soak.json"
 MEMORY = Path("/dev/shm")
 

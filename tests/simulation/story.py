@@ -261,9 +261,8 @@ class Story:
         step = self.scale.settling / 6
         for _ in range(6):
             await asyncio.sleep(step)
-            for node in list(self.nodes.values()):
-                if node is not None and node.moving is not None:
-                    await node.moving.look_round()
+            up = [node.moving for node in self.nodes.values() if node is not None and node.moving is not None]
+            await asyncio.gather(*(moving.look_round() for moving in up))
             self.invariants.check()
 
     def _somebody(self) -> int:

@@ -15,7 +15,7 @@ from mail.keys import KeyPair
 from mail.receiving import Reader, Receiving
 from mail.sending import Sending
 from overlay.certificates import TrustStore
-from overlay.errors import OverlayError
+from overlay.errors import OverlayError, Unreachable
 from overlay.overlay import Overlay
 from overlay.ownership import Owner
 from storage.database import DatabaseError
@@ -98,7 +98,8 @@ class Device:
         ]
 
     def _code(self, nodes: int) -> Code:
-        assert self.node is not None
+        if self.node is None:  # it has crashed in the middle of this
+            raise Unreachable("This computer is off.")
         return choose(Availability(), self.node.network.k, 0.999, nodes)
 
     def _tell(self, event: Event) -> None:
