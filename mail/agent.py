@@ -111,9 +111,8 @@ class Agent:
         """Join the overlay and take the profile's agent lock.
 
         With `listen` (or the configuration's mode "node") this is a system node too; `if_reached`: only while others
-        reach it. Raises ProfileBusy when another
-        process is this profile's agent, NoNetwork, CantListen, ConfigError (a bad place in the configuration or in
-        `join`), IndexUnavailable, OSError, DatabaseError.
+        reach it. Raises ProfileBusy when another process is this profile's agent, NoNetwork, CantListen, ConfigError
+        (a bad place in the configuration or in `join`), IndexUnavailable, OSError, DatabaseError.
         """
         with ExitStack() as locks:
             locks.enter_context(profile.lock("agent"))

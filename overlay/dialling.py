@@ -12,7 +12,7 @@ from overlay import messages
 from overlay.bulk_limits import Shares
 from overlay.contact import Contact
 from overlay.datagram import Sealer
-from overlay.errors import NoAnswer, OverlayError, Refused
+from overlay.errors import OverlayError
 from overlay.messages import Code
 from overlay.rpc import Handled, SealedRPC, Sender
 from overlay.service import refusal
@@ -53,7 +53,7 @@ class Dialler:
             return False
         try:
             await stranger.call(asker, messages.Ping(), patience=UDP_PATIENCE)
-        except (NoAnswer, Refused, OverlayError):
+        except OverlayError:
             return False
         finally:
             transport.close()

@@ -61,6 +61,10 @@ LOST_EVERY = 60.0
 """Seconds between looks for somebody who was lost: what a partition divided grows together again."""
 
 
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+"""What listening at every address is called, and where it is reached from this computer."""
+
+
 class CantListen(OverlayError):
     """The address or port to listen on isn't to be had."""
 
@@ -298,8 +302,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         assert self.service is not None
         identity = self._tls or make_identity(self.now())
         limits = Limits(loopback_free=self.network.private_addresses)
-        own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(interface, interface)  # noqa: S104
-        home = Place(own, self.port, identity.fingerprint)
+        home = Place(EVERYWHERE.get(interface, interface), self.port, identity.fingerprint)
         self._relay = Relay(self.protocol, interface, home, loopback_free=limits.loopback_free)
         door = BulkDoor(
             self.service, self.protocol.tokens, identity, self.protocol.lookup, self._known_place, limits, self._relay
@@ -331,15 +334,14 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
 
     def _own_ip(self) -> str:
         """The address to call this node by: one that listens everywhere learns it from others, else it is loopback."""
-        everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.ip)  # noqa: S104
+        everywhere = EVERYWHERE.get(self.ip)
         return self.ip if everywhere is None else self.protocol.seen_as or everywhere
 
     def _known_place(self) -> Located | None:
         """This node for strangers' lists, or None while it doesn't serve or know where they can reach it."""
         if not self.protocol.is_node:
             return None
-        everywhere = self.ip in ("0.0.0.0", "::")  # noqa: S104
-        return None if everywhere and self.protocol.seen_as is None else self.located()
+        return None if self.ip in EVERYWHERE and self.protocol.seen_as is None else self.located()
 
     async def _maintain(self, membership: Membership) -> None:
         """Keep the table true, the state saved and the store tidy, until cancelled."""

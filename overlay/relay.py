@@ -59,7 +59,7 @@ class Relay:
         self.home = home
         self._sessions = Shares(SESSIONS, SESSIONS_EACH, loopback_free=loopback_free)
         self._requests = Shares(REQUESTS, REQUESTS_EACH, loopback_free=loopback_free)
-        self._passing = Passing(home, self.knows)
+        self._passing = Passing(home, self.knew)
         self._proven: OrderedDict[tuple[str, int], float] = OrderedDict()
         self._now = asyncio.get_running_loop().time
         self._open: set[web.WebSocketResponse] = set()
@@ -103,13 +103,17 @@ class Relay:
         )
         if not socket.can_prepare(request):
             return line(400, "a relay is used over a WebSocket")
-        await socket.prepare(request)
-        self._open.add(socket)
         session = _Session(self)
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(lambda: session, local_addr=(self._interface, 0))
-        sending = asyncio.create_task(session.send_on(socket))
         try:
+            transport, _ = await loop.create_datagram_endpoint(lambda: session, local_addr=(self._interface, 0))
+        except OSError as error:
+            log.warning("no socket for a relay's session: %s", error)
+            return line(503, "this relay has no socket left", messages.Code.BUSY)
+        sending = asyncio.create_task(session.send_on(socket))
+        self._open.add(socket)
+        try:
+            await socket.prepare(request)
             await socket.send_bytes(self._protocol.sealer.public)
             with suppress(TimeoutError):
                 async for message in socket:
@@ -125,8 +129,7 @@ class Relay:
 
     async def proves(self, contact: Contact) -> bool:
         """Whether it is a node of this network: it answers under its key, or has within the last minutes."""
-        until = self._proven.get(contact.address, 0.0)
-        if until > self._now():
+        if self.knows(*contact.address):
             return True
         try:
             contact = self._protocol.checked(contact.wire)
@@ -142,6 +145,10 @@ class Relay:
     def knows(self, ip: str, port: int) -> bool:
         """Whether a node has answered from there within the last minutes."""
         return self._proven.get((ip, port), 0.0) > self._now()
+
+    def knew(self, ip: str, port: int) -> bool:
+        """The same, for as long again: whoever got a token of it by datagram may use it up over HTTP."""
+        return self._proven.get((ip, port), 0.0) + PROVEN_FOR > self._now()
 
     def is_home(self, contact: Contact) -> bool:
         """Whether it is this node, whatever address it is known at."""

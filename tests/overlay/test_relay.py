@@ -244,6 +244,36 @@ def test_attack_a_relay_is_no_proxy(tmp_path: Path, name: str) -> None:
     run(story)
 
 
+def test_a_door_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with village(tmp_path, 2) as place, aiohttp.ClientSession() as client:
+            through, gone = place.nodes
+            assert through._relay is not None and gone._door is not None
+            assert await through._relay.proves(Contact(gone.sealer.public, LOOPBACK, gone.port))
+            await gone._door.stop()
+            url = f"https://{LOOPBACK}:{through.port}/{KEY.hex()}"
+            to = relay_format.to_value(LOOPBACK, gone.port, gone.protocol.fingerprint)
+            async with client.get(url, ssl=client_context(), headers={relay_format.TO: to}) as answer:
+                assert answer.status == 504
+
+    run(story)
+
+
+def test_a_relay_without_sockets_says_so_and_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with village(tmp_path, 1) as place:
+            through = place.nodes[0]._relay
+            assert through is not None
+            monkeypatch.setattr(through, "_interface", "192.0.2.1")  # which this computer hasn't
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                async with session(place.nodes[0]):
+                    pass
+            assert refused.value.status == 503
+            assert not through._open
+
+    run(story)
+
+
 def test_attack_nonsense_in_a_session_is_dropped(tmp_path: Path) -> None:
     async def story() -> None:
         async with village(tmp_path, 1) as place, session(place.nodes[0]) as socket:

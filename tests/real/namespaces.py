@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
+
+from tests.programs import need_program
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,7 @@ def _ip(arguments: str) -> None:
 @contextmanager
 def two_hosts() -> Iterator[Two]:
     """Two namespaces of this test's own. Skips it where this process may not make any."""
-    if shutil.which("ip") is None:
-        pytest.skip("the program ip is not installed")
+    need_program("ip")
     two = Two(f"p2pmail-s{os.getpid()}", f"p2pmail-u{os.getpid()}")
     try:
         _ip(f"netns add {two.server}")
