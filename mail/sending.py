@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 
 from mail.coding import MOST_SHARES, Code
 from mail.delivery import (
@@ -261,14 +262,21 @@ class Sending:
         if secrets is None or not secrets.segments:
             return
         key = segment_key(entry.message_id, 0, len(secrets.segments) > 1)
-        for recipient in entry.recipients:
-            if recipient.settled or recipient.salt is None or recipient.certificate is None:
-                continue
-            deleter = deleter_hash(key, recipient.salt, recipient.certificate)
-            proofs = await self._overlay.tombstones(kind_of(secrets.coding), key, deleter)
-            proof = next((p for p in proofs if proves_collected(p, key, deleter, recipient.address)), None)
-            if proof is not None:
-                await self._learn(entry, replace(recipient, proof=proof, reason=""))
+        waiting = {
+            deleter_hash(key, recipient.salt, recipient.certificate): recipient
+            for recipient in entry.recipients
+            if not recipient.settled and recipient.salt is not None and recipient.certificate is not None
+        }
+        if not waiting:
+            return
+        checks = {
+            deleter: partial(proves_collected, key=key, deleter=deleter, recipient=recipient.address)
+            for deleter, recipient in waiting.items()
+        }
+        proofs = await self._overlay.tombstones(kind_of(secrets.coding), key, checks)
+        for deleter, recipient in waiting.items():
+            if deleter in proofs:
+                await self._learn(entry, replace(recipient, proof=proofs[deleter], reason=""))
             elif recipient.state is State.STORED and self._over(entry):
                 reason = "It was not collected in time, and the nodes have let it go."
                 await self._learn(entry, replace(recipient, expired=True, reason=reason))

@@ -171,26 +171,24 @@ class Caller:
         return await self._renewing(at, ask)
 
     async def have(
-        self, at: Located, kind: int, key: bytes, *, after: bytes = b""
-    ) -> tuple[Sequence[bytes], Sequence[messages.Death], bool]:
-        """Digests of what the node keeps under the key, its deletes past the deleter `after`, whether it has more.
+        self, at: Located, kind: int, key: bytes, *, after: bytes = b"", known: bytes = b""
+    ) -> messages.Held:
+        """What the node keeps under the key, and its deletes past the deleter `after`, unless those are `known`.
 
         Raises NoAnswer, Refused.
         """
         if service := self._own(at):
-            return await service.have(kind, key, after)
+            return await service.have(kind, key, after, known)
 
         async def ask(at: Located) -> messages.Held:
-            request = messages.Have(at.token, kind, key, after)
+            request = messages.Have(at.token, kind, key, after, known)
             return _expect(messages.Held, await self._call(at, request, FETCH_PATIENCE))
 
-        held = await self._renewing(at, ask)
-        return held.digests, held.deaths, held.more
+        return await self._renewing(at, ask)
 
     async def digests(self, at: Located, kind: int, key: bytes) -> Sequence[bytes]:
         """The digests of what the node keeps under the key. Raises NoAnswer, Refused."""
-        digests, _, _ = await self.have(at, kind, key, after=PAST_ALL)
-        return digests
+        return (await self.have(at, kind, key, after=PAST_ALL)).digests
 
     async def hand_tombstone(self, at: Located, kind: int, key: bytes, proof: bytes, ttl: float) -> None:
         """Hand on a signed delete. Raises NoAnswer, Refused."""

@@ -7,6 +7,7 @@ nobody can choose a Message-ID that falls on somebody's inbox or certificate.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from enum import IntEnum
 
 KEY_BYTES = 20
@@ -80,6 +81,11 @@ def deleter_hash(key: bytes, salt: bytes, certificate: bytes) -> bytes:
     whose message it keeps, and one recipient can't test whether another is on the list.
     """
     return hashlib.sha256(key + salt + certificate).digest()
+
+
+def deleters_digest(deleters: Sequence[bytes]) -> bytes:
+    """What two holders of a key compare before they exchange their deletes of it; `deleters` in ascending order."""
+    return hashlib.sha256(b"".join(deleters)).digest()
 
 
 def distance(one: bytes, other: bytes) -> int:

@@ -146,15 +146,20 @@ class HandTombstone(_Message, frozen=True, tag=10):
 
 
 class Have(_Message, frozen=True, tag=11):
-    """What do you keep under this key, and which deletes of it do you know, past this deleter's?"""
+    """What do you keep under this key, and which deletes of it do you know, past this deleter's?
+
+    `known` (overlay/ids.py, deleters_digest) says which the asker knows: they needn't travel when they are the same.
+    """
 
     token: Token
     kind: KindNumber
     key: Key
     after: OptionalDigest = b""
+    known: OptionalDigest = b""
 
     def __post_init__(self) -> None:
         _check_optional(self.after)
+        _check_optional(self.known)
 
 
 class HaveNotifications(_Message, frozen=True, tag=12):
@@ -267,11 +272,15 @@ class Death(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkno
 
 
 class Held(_Message, frozen=True, tag=108):
-    """The digests of what is there, the deletes of the key by their deleters' hashes, and whether more wait."""
+    """The digests of what is there, the deletes of the key by their deleters' hashes, and whether more wait.
+
+    `same`: the deletes are those that the asker knows, and aren't told again.
+    """
 
     digests: Annotated[list[Digest], msgspec.Meta(max_length=MAX_HASHES)]
     deaths: list[Death]
     more: bool
+    same: bool = False
 
 
 class Known(_Message, frozen=True, tag=109):

@@ -18,7 +18,7 @@ from overlay.caller import Caller
 from overlay.contact import Contact
 from overlay.errors import Malformed, NoAnswer, Refused
 from overlay.handoff import GIVERS, INBOX, MOVING, SHARED_BY, Variant, Waiting, heirs, successor
-from overlay.ids import Kind, distance
+from overlay.ids import Kind, deleters_digest, distance
 from overlay.lookup import Located
 from overlay.messages import MAX_HASHES
 from overlay.ownership import deleter_named
@@ -48,6 +48,8 @@ class Holdings(Protocol):
     async def keys(self, after: tuple[bytes, int], limit: int) -> list[tuple[bytes, int]]: ...
 
     async def variants(self, kind: int, key: bytes) -> list[Variant]: ...
+
+    async def deleters(self, kind: int, key: bytes) -> list[bytes]: ...
 
     async def waiting(self, key: bytes, after: int, limit: int) -> list[Waiting]: ...
 
@@ -200,11 +202,12 @@ class Moving:
             await self._exchange(kind, key, at)
 
     async def _exchange(self, kind: int, key: bytes, at: Located) -> None:
-        theirs = await self._learn_deletes(kind, key, at)
-        held = await self._caller.digests(at, kind, key)
+        held, theirs = await self._learn_deletes(kind, key, at)
         for variant in await self._holdings.variants(kind, key):  # what is left, now that their deletes are known
             if variant.digest not in held:
                 await self._copy(kind, key, variant, at)
+        if theirs is None:
+            return
         after = b""
         while ours := await self._service.stones(kind, key, after):
             for stone in ours:
@@ -212,19 +215,29 @@ class Moving:
                     await self._caller.hand_tombstone(at, kind, key, stone.proof, stone.ttl)
             after = ours[-1].deleter
 
-    async def _learn_deletes(self, kind: int, key: bytes, at: Located) -> set[bytes]:
-        """Take over the other's deletes, each of which proves itself; the deleters' hashes."""
-        theirs: set[bytes] = set()
-        after, more = b"", True
-        while more:
-            _, deaths, more = await self._caller.have(at, kind, key, after=after)
-            for death in deaths:
+    async def _learn_deletes(self, kind: int, key: bytes, at: Located) -> tuple[Sequence[bytes], set[bytes] | None]:
+        """Take over the other's deletes, each of which proves itself.
+
+        The digests of what it keeps, and the hashes of its deleters: None when they are ours.
+        """
+        ours = await self._holdings.deleters(kind, key)
+        held = await self._caller.have(at, kind, key, known=deleters_digest(ours))
+        digests = held.digests
+        if held.same:
+            return digests, None
+        known, theirs = set(ours), set[bytes]()
+        after = b""
+        while True:
+            for death in held.deaths:
                 with suppress(Malformed, Refused):  # a lie, a certificate that has run out, or no room
-                    theirs.add(deleter_named(death.proof, key))
-                    await self._service.hand_tombstone(kind, key, death.proof, death.ttl)
+                    deleter = deleter_named(death.proof, key)
+                    theirs.add(deleter)
+                    if deleter not in known:
+                        await self._service.hand_tombstone(kind, key, death.proof, death.ttl)
             last, after = after, max(theirs, default=b"")
-            more = more and after > last
-        return theirs
+            if not held.more or after <= last:
+                return digests, theirs
+            held = await self._caller.have(at, kind, key, after=after)
 
     async def _copy(self, kind: int, key: bytes, variant: Variant, at: Located) -> None:
         try:

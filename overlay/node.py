@@ -383,7 +383,8 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
 
     async def _rejoin(self) -> None:
         assert self._membership is not None
-        await self._membership.rejoin(self._load_state())
+        if not self._membership.in_touch:
+            await self._membership.rejoin(self._load_state())
         if self._way_out is not None and self._way_out.blind():
             await self._way_out.replace(self._doors())
         await self._go_by_https()

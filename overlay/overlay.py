@@ -6,8 +6,9 @@ No mail is known here: keys, bytes and owners only.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeVar
@@ -30,6 +31,7 @@ SPARE = 3
 """Nodes beyond k that a lookup brings along: the next to try when one of the k says no."""
 BEYOND = 3
 """Nodes beyond k whose inboxes are read too, because newcomers may stand between them and the key."""
+DELETERS_AT_ONCE = 16
 MAX_WIDTH = 64
 """The closest nodes that one call looks up at the most."""
 WIDER = 4
@@ -314,13 +316,33 @@ class Overlay:
         return True
 
     async def tombstones(
-        self, kind: int, key: bytes, deleter: bytes, *, max_connections: int | None = None
-    ) -> list[bytes]:
-        """Signed deletes that nodes have of this recipient; to be checked by the caller. Raises Unreachable."""
-        most = min(max_connections or self.k, MAX_WIDTH)
-        nodes = await self.closest(key, most)
-        results = await replicate(nodes, lambda at: self._caller.tombstone(at, kind, key, deleter), most, most)
-        return list(dict.fromkeys(proof for _, proof in results.done if proof))
+        self,
+        kind: int,
+        key: bytes,
+        wanted: Mapping[bytes, Callable[[bytes], bool]],
+        *,
+        max_connections: int | None = None,
+    ) -> dict[bytes, bytes]:
+        """Of each deleter that is `wanted` a signed delete which convinces its check, as far as the nodes have one.
+
+        The nearest node is asked first, the others for what it lacks. Raises Unreachable.
+        """
+        nodes = await self.closest(key, min(max_connections or self.k, MAX_WIDTH))
+        proofs: dict[bytes, bytes] = {}
+        gate = asyncio.Semaphore(DELETERS_AT_ONCE)
+
+        async def ask(some: Sequence[Located], deleter: bytes) -> None:
+            async with gate:
+                results = await replicate(
+                    some, lambda at: self._caller.tombstone(at, kind, key, deleter), len(some), len(some)
+                )
+            convincing = (proof for _, proof in results.done if proof and wanted[deleter](proof))
+            if (proof := next(convincing, None)) is not None:
+                proofs[deleter] = proof
+
+        for some in (nodes[:1], nodes[1:]):
+            await asyncio.gather(*(ask(some, deleter) for deleter in wanted if deleter not in proofs))
+        return proofs
 
     async def refresh_revocations(self) -> None:
         """Fetch the authority's revocation list and take it over, if there is a newer one. Raises nothing."""

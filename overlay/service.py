@@ -23,7 +23,16 @@ from overlay.enrolment import ANSWER_LIMIT, open_answer
 from overlay.errors import Malformed, Refused
 from overlay.fragments import MAX_MESSAGE
 from overlay.handoff import INBOX
-from overlay.ids import CARD_SALT, Kind, certificate_key, deleter_hash, inbox_key, revocations_key, root_key
+from overlay.ids import (
+    CARD_SALT,
+    Kind,
+    certificate_key,
+    deleter_hash,
+    deleters_digest,
+    inbox_key,
+    revocations_key,
+    root_key,
+)
 from overlay.messages import WORDS, Code
 from overlay.ownership import (
     ACKNOWLEDGE_INBOX,
@@ -115,6 +124,8 @@ class Store(Protocol):
     async def digests(self, kind: int, key: bytes) -> list[bytes]: ...
 
     async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[Stone]: ...
+
+    async def deleters(self, kind: int, key: bytes) -> list[bytes]: ...
 
     async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]: ...
 
@@ -215,7 +226,7 @@ class Service:
                 return messages.Tombstone(await self.tombstone(request.kind, request.key, request.deleter) or b"")
             case messages.Have():
                 self.watch.looked(request.kind, request.key)
-                return messages.Held(*await self.have(request.kind, request.key, request.after))
+                return await self.have(request.kind, request.key, request.after, request.known)
             case messages.HandTombstone():
                 dropped = await self.hand_tombstone(request.kind, request.key, request.proof, request.ttl)
                 return messages.Done(dropped)
@@ -284,13 +295,15 @@ class Service:
         """The signed delete of the recipient behind `deleter`, for whoever knows the key and her hash."""
         return await self.store_room.tombstone(kind, key, deleter)
 
-    async def have(self, kind: int, key: bytes, after: bytes) -> tuple[list[bytes], list[messages.Death], bool]:
-        """The digests of what is here, as many deletes past the deleter `after` as fit, whether there are more."""
+    async def have(self, kind: int, key: bytes, after: bytes, known: bytes = b"") -> messages.Held:
+        """The digests of what is here, and as many deletes past the deleter `after` as fit, unless all are `known`."""
         digests = await self.store_room.digests(kind, key)
+        if known and known == deleters_digest(await self.store_room.deleters(kind, key)):
+            return messages.Held(digests, [], more=False, same=True)
         stones = await self.stones(kind, key, after)
         fitting = _fitting([stone.proof for stone in stones])
         deaths = [messages.Death(stone.proof, stone.ttl) for stone in stones[:fitting]]
-        return digests, deaths, len(stones) == STONES or fitting < len(stones)
+        return messages.Held(digests, deaths, len(stones) == STONES or fitting < len(stones))
 
     async def stones(self, kind: int, key: bytes, after: bytes) -> list[Stone]:
         """Some of the signed deletes of a key, by deleter, past `after`."""

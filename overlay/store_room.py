@@ -101,6 +101,10 @@ class StoreRoom:
             found = await self._store.tombstones(kind, key, after, limit)
         return [Stone(stone.deleter, stone.proof, stone.expires - now) for stone in found]
 
+    async def deleters(self, kind: int, key: bytes) -> list[bytes]:
+        with _refusing():
+            return await self._store.deleters(kind, key)
+
     async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]:
         with _refusing():
             return await self._store.known(key, hashes)

@@ -52,6 +52,14 @@ def tombstones(
     return [Tombstone(kind, key, deleter, proof, expires) for deleter, proof, expires in rows]
 
 
+def deleters(connection: sqlite3.Connection, kind: int, key: bytes, now: float) -> list[bytes]:
+    """The deleters' hashes of all deletes of the key, in ascending order."""
+    rows = connection.execute(
+        "SELECT deleter FROM tombstones WHERE key = ? AND kind = ? AND expires > ? ORDER BY deleter", (key, kind, now)
+    )
+    return [deleter for (deleter,) in rows]
+
+
 def waiting(connection: sqlite3.Connection, key: bytes, after: int, limit: int, now: float) -> list[Waiting]:
     """Up to `limit` notifications of an inbox in the order of arrival, past the one with the id `after`."""
     rows = connection.execute(

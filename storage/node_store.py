@@ -259,6 +259,10 @@ class NodeStore:
         action = partial(holdings.tombstones, kind=kind, key=key, after=after, limit=limit, now=self._now())
         return await self._read(action)
 
+    async def deleters(self, kind: int, key: bytes) -> list[bytes]:
+        """Who has deleted under the key, in ascending order."""
+        return await self._read(partial(holdings.deleters, kind=kind, key=key, now=self._now()))
+
     async def waiting(self, key: bytes, after: int = 0, limit: int = 100) -> list[holdings.Waiting]:
         """The notifications of an inbox in the order of arrival, past id `after`; no lease is taken."""
         return await self._read(partial(holdings.waiting, key=key, after=after, limit=limit, now=self._now()))

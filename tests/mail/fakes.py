@@ -5,7 +5,7 @@ Only what `overlay.overlay.Overlay` promises is kept to; the real one is met in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -227,10 +227,20 @@ class FakeOverlay(Overlay):
         return True
 
     async def tombstones(
-        self, kind: int, key: bytes, deleter: bytes, *, max_connections: int | None = None
-    ) -> list[bytes]:
-        found = [node.tombstones.get((kind, key, deleter)) for node in self._up("tombstones")]
-        return list(dict.fromkeys(proof for proof in found if proof is not None))
+        self,
+        kind: int,
+        key: bytes,
+        wanted: Mapping[bytes, Callable[[bytes], bool]],
+        *,
+        max_connections: int | None = None,
+    ) -> dict[bytes, bytes]:
+        proofs: dict[bytes, bytes] = {}
+        for node in self._up("tombstones"):
+            for deleter, convinces in wanted.items():
+                proof = node.tombstones.get((kind, key, deleter))
+                if proof is not None and convinces(proof):
+                    proofs.setdefault(deleter, proof)
+        return proofs
 
     async def refresh_revocations(self) -> None:
         self._up("refresh_revocations")

@@ -96,6 +96,9 @@ class MemoryStore:
         found = sorted((d, proof) for (k, at, d), proof in self.stones.items() if (k, at) == (kind, key) and d > after)
         return [Stone(deleter, proof, 60.0) for deleter, proof in found[:limit]]
 
+    async def deleters(self, kind: int, key: bytes) -> list[bytes]:
+        return sorted(deleter for k, at, deleter in self.stones if (k, at) == (kind, key))
+
     async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]:
         return [digest in self.inboxes.get(key, {}) for digest in hashes]
 

@@ -219,6 +219,32 @@ def test_one_recipients_delete_travels_and_leaves_the_others_copy(tmp_path: Path
     play(tmp_path, story)
 
 
+def test_holders_that_know_the_same_deletes_dont_tell_them_again(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        bob = bytes(32)
+        await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER, bob], ttl=HOUR)
+        await place.overlay.delete(Kind.BODY, KEY, SALT, ALICE)
+        first, second = place.nearest(KEY, 2)
+        assert first.service is not None
+        assert second.service is not None
+        told: list[messages.Held] = []
+        real = second.service.have
+
+        async def have(kind: int, key: bytes, after: bytes, known: bytes = b"") -> messages.Held:
+            told.append(await real(kind, key, after, known))
+            return told[-1]
+
+        async def never(*_: object) -> int:
+            raise AssertionError("a delete was taken over that is known")
+
+        second.service.have = have  # type: ignore[method-assign]
+        first.service.hand_tombstone = second.service.hand_tombstone = never  # type: ignore[method-assign, assignment]
+        await moving(first).look_round()
+        assert [(len(held.digests), held.deaths, held.same) for held in told] == [(1, [], True)]
+
+    play(tmp_path, story)
+
+
 def proof(person: Person, key: bytes = KEY, salt: bytes = SALT, signature: bytes = bytes(64)) -> bytes:
     return encode_delete_proof(DeleteProof(key, bytes(20), bytes(16), salt, person.certificate, signature))
 

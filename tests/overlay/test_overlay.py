@@ -80,7 +80,8 @@ def test_a_node_uses_the_overlay_as_a_client_does_and_counts_itself(tmp_path: Pa
             assert await overlay.acknowledge_inbox(INBOX, reading, ALICE)
         outcome = await overlay.delete(Kind.BODY, KEY, SALT, ALICE)
         assert outcome.have == K
-        assert await overlay.tombstones(Kind.BODY, KEY, deleter_hash(KEY, SALT, ALICE.certificate))
+        deleter = deleter_hash(KEY, SALT, ALICE.certificate)
+        assert set(await overlay.tombstones(Kind.BODY, KEY, {deleter: bool})) == {deleter}
 
     play(tmp_path, story)
 
@@ -218,7 +219,10 @@ def test_the_owner_deletes_everywhere_and_leaves_her_proof(tmp_path: Path) -> No
         assert len(await place.holders(Kind.BODY, KEY)) == K
         assert (await place.overlay.delete(Kind.BODY, KEY, SALT, ALICE)).have == K
         assert await place.holders(Kind.BODY, KEY) == []
-        proofs = [decode_delete_proof(p) for p in await place.overlay.tombstones(Kind.BODY, KEY, deleter)]
+        assert set(await place.overlay.tombstones(Kind.BODY, KEY, {deleter: bool})) == {deleter}
+        stores = [node.store for node in place.nearest(KEY, K) if node.store is not None]
+        stones = [stone for store in stores for stone in await store.tombstones(Kind.BODY, KEY)]
+        proofs = [decode_delete_proof(stone.proof) for stone in stones if stone.deleter == deleter]
         assert len(proofs) == K
         assert all(proves_delete(proof, PERSON.private_key.public_key()) for proof in proofs)
         again = await place.overlay.store(Kind.BODY, KEY, b"x", deleters=[deleter], ttl=HOUR)

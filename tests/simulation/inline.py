@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import pytest
 
+from overlay import stamps
 from storage import database, durable, ledger, node_store
 from storage.database import Database, DatabaseError, _Work
 
@@ -56,11 +57,13 @@ class InlineDatabase(Database):
 
 @contextmanager
 def databases() -> Iterator[None]:
-    """While the block runs, stores and ledgers are opened so."""
+    """While the block runs, stores and ledgers are opened so. Stamps cost next to nothing: a world has no CPU."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(node_store, "Database", InlineDatabase)
         patch.setattr(ledger, "connect", connect)
         patch.setattr(ledger, "check", lambda connection, path: None)
         patch.setattr(durable, "sync_folder", lambda folder: None)
         patch.setattr(os, "fsync", lambda handle: None)
+        patch.setattr(stamps, "FEWEST", 4)
+        patch.setattr(stamps, "MOST", 8)
         yield

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Set
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mail.delivery import segment_key
 from overlay.ids import Kind, certificate_key, inbox_key
@@ -12,9 +12,13 @@ from overlay.messages import RETENTION
 from overlay.rpc import TASKS
 from storage.outbox import State
 from tests.simulation.nodes import SimNode
+from tests.simulation.users import Device, Person
 
 if TYPE_CHECKING:
     from tests.simulation.story import Story
+
+Received: TypeAlias = Mapping[Person, Set[bytes]]
+"""SHA-256 of what is in somebody's folders, on whatever device."""
 
 MOST_SKEW = 3600.0
 MOST_SEGMENTS = 3
@@ -51,14 +55,15 @@ class Invariants:
 
     def check(self) -> None:
         """What must be true at any moment."""
+        shown = {device: Counter(device.received()) for device in self._story.devices}
         self._check_nodes()
-        self._check_states()
-        self._check_eyes()
+        self._check_states(_by_person(shown))
+        self._check_eyes(shown)
 
     def check_end(self) -> None:
         """What must be true when all is mended and has come to rest."""
         self.check()
-        self._check_delivered()
+        self._check_delivered(_by_person({device: Counter(device.received()) for device in self._story.devices}))
         self._check_deleted()
 
     def _say(self, words: str) -> None:
@@ -87,48 +92,55 @@ class Invariants:
             if len(protocol._tasks) > TASKS or len(protocol._answers) > 2048 or len(protocol._reassembly) > 1024:
                 self._say("a node's memory isn't bounded")
 
-    def _check_states(self) -> None:
+    def _check_states(self, received: Received) -> None:
         """The outbox's state is never better than the truth."""
         shown = self._story.states()
         for one in self._story.letters:
             for person in one.recipients:
                 state = shown.get((one.message_id, person.address))
-                if state is State.COLLECTED and not self._has(person.address, one.bytes):
+                if state is State.COLLECTED and one.digest not in received[person]:
                     self._say("a letter is called collected that its recipient hasn't")
                 if state in (State.FAILED, State.EXPIRED):
                     self._say(f"a letter is given up: {state}")
 
-    def _check_eyes(self) -> None:
-        for device in self._story.devices:
-            if max(Counter(device.received()).values(), default=0) > 1:
+    def _check_eyes(self, shown: Mapping[Device, Counter[bytes]]) -> None:
+        written: dict[Person, set[bytes]] = {person: set() for person in self._story.people}
+        for one in self._story.letters:
+            for person in one.recipients:
+                written[person].add(one.digest)
+        for device, letters in shown.items():
+            if max(letters.values(), default=0) > 1:
                 self._say("a letter is shown twice")
-            written = {one.bytes for one in self._story.letters if device.person in one.recipients}
-            if set(device.received()) - written:
+            if not written[device.person].issuperset(letters):
                 self._say("somebody was given a letter that isn't hers")
 
-    def _check_delivered(self) -> None:
+    def _check_delivered(self, received: Received) -> None:
         lost = [
             f"{one.message_id} to {person.address} is lost"
             for one in self._story.letters
             for person in one.recipients
-            if not self._has(person.address, one.bytes)
+            if one.digest not in received[person]
         ]
         for words in lost:
             self._say(words)
 
     def _check_deleted(self) -> None:
         """No node still has a body that everybody has deleted, and the senders know."""
+        everywhere: dict[tuple[int, bytes], set[bytes]] = {}
+        for done in self._deletes.values():
+            for kind, key, deleter in done:
+                everywhere.setdefault((kind, key), set()).add(deleter)
         for node in self._living():
             for kind, key, deleters, _ in _objects(node):
-                everywhere = {
-                    deleter for done in self._deletes.values() for k, at, deleter in done if (k, at) == (kind, key)
-                }
-                if kind == Kind.BODY and deleters and deleters <= everywhere:
+                if kind == Kind.BODY and deleters and deleters <= everywhere.get((kind, key), set()):
                     self._say("a body that all have deleted is still there")
 
-    def _has(self, address: str, data: bytes) -> bool:
-        devices = [device for device in self._story.devices if device.person.address == address]
-        return any(data in device.received() for device in devices)
+
+def _by_person(shown: Mapping[Device, Counter[bytes]]) -> Received:
+    found: dict[Person, set[bytes]] = {device.person: set() for device in shown}
+    for device, letters in shown.items():
+        found[device.person].update(letters)
+    return found
 
 
 def _objects(node: SimNode) -> list[tuple[int, bytes, set[bytes], float]]:

@@ -2,12 +2,15 @@
 
     python -m tests.simulation.soak [--seconds N] [--workers N] [--first SEED] [--seed SEED] [--small]
 
-With --seed that one alone. Totals go to bench/soak.json in the form of the benches' figures.
+With --seed that one alone. What came of each large story is a line of bench/soak.jsonl, and another run goes on with
+the next seed: a million messages take longer than a night. The totals of all lines go to bench/soak.json in the form of
+the benches' figures.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import tempfile
@@ -16,6 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
 
 import msgspec
@@ -30,18 +34,21 @@ SMALL = Scale(
 """What the suite plays 200 times: some minutes of a handful of nodes, most of which crash or stop in that time."""
 LARGE = Scale(
     nodes=200,
-    users=8,
+    users=24,
     seconds=1200.0,
-    letters=100,
+    letters=500,
     churn=0.3,
-    k=10,
+    k=5,
     partitions=2,
     joins=7,
     large=0.02,
-    settling=360.0,
+    settling=300.0,
+    rounds=3,
 )
 """200 nodes for twenty minutes, of which 30% go in an hour; 10% of datagrams are lost."""
+FIRST = 1000
 TOTALS = Path(__file__).parents[2] / "bench" / "soak.json"
+LINES = TOTALS.with_suffix(".jsonl")
 MEMORY = Path("/dev/shm")
 
 
@@ -53,8 +60,19 @@ def small_folder(otherwise: Path | None = None) -> Iterator[Path]:
         yield Path(folder) / "world"
 
 
+class Line(msgspec.Struct, frozen=True):
+    """What came of one story. `letters` as they were written, `messages` as they were to arrive: one a recipient."""
+
+    seed: int
+    letters: int
+    messages: int
+    datagrams: int
+    broken: list[str]
+
+
 def play(seed: int, scale: Scale) -> Outcome:
     """One story."""
+    gc.set_threshold(100_000, 50, 100)  # a world is large and lives long: looking through it takes a tenth of the time
     with small_folder() as folder:
         return Story(seed, folder, scale).play()
 
@@ -64,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make soak", description="The simulated community, at length.")
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--first", type=int, default=1000)
+    parser.add_argument("--first", type=int, help="the first seed (else the next that wasn't played)")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--small", action="store_true", help="as the suite plays them")
     options = parser.parse_args(arguments)
@@ -74,31 +92,51 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"seed {options.seed}: {outcome.letters} letters, {outcome.copies} copies, trace {outcome.trace[:16]}")
         print("\n".join(outcome.broken) or "nothing broken")
         return bool(outcome.broken)
-    return _at_length(options.seconds, options.workers, options.first, scale, small=options.small)
+    first = options.first or max((line.seed for line in _lines()), default=FIRST - 1) + 1
+    return _at_length(options.seconds, options.workers, first, scale, small=options.small)
 
 
 def _at_length(seconds: float, workers: int, first: int, scale: Scale, *, small: bool) -> int:
     end, seeds = time.monotonic() + seconds, count(first)
-    stories = copies = 0
     broken: list[str] = []
     running: dict[Future[Outcome], int] = {}
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, max_tasks_per_child=1, mp_context=get_context("spawn")) as pool:
         while running or time.monotonic() < end:
             while len(running) < workers and time.monotonic() < end:
                 seed = next(seeds)
                 running[pool.submit(play, seed, scale)] = seed
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 seed, outcome = running.pop(done), done.result()
-                stories, copies = stories + 1, copies + outcome.copies
                 broken += outcome.broken
                 words = ", ".join(outcome.broken) or "all well"
                 print(f"seed {seed}: {outcome.copies} messages, {words}", flush=True)
                 if outcome.broken:
                     option = " --small" if small else ""
                     print(f"  to see it again: python -m tests.simulation.soak{option} --seed {seed}", flush=True)
+                if not small:
+                    line = Line(seed, outcome.letters, outcome.copies, outcome.datagrams, outcome.broken)
+                    with LINES.open("ab") as file:
+                        file.write(msgspec.json.encode(line) + b"\n")
+    if not small:
+        _add_up(scale)
+    return bool(broken)
+
+
+def _lines() -> list[Line]:
+    try:
+        return msgspec.json.Decoder(Line).decode_lines(LINES.read_bytes())
+    except FileNotFoundError:
+        return []
+
+
+def _add_up(scale: Scale) -> None:
+    """Totals of all stories that were ever played so."""
+    lines = _lines()
+    broken = [words for line in lines for words in line.broken]
     lost = sum("is lost" in words for words in broken)
     risen = sum("came back" in words or "still there" in words for words in broken)
-    name = f"simulated: {scale.nodes} nodes, {stories} seeds, {copies:,} messages"
+    messages = sum(line.messages for line in lines)
+    name = f"simulated: {scale.nodes} nodes, {len(lines)} seeds, {messages:,} messages"
     figures = [
         Figure(f"{name}: lost", lost, "", 0, "lower"),
         Figure(f"{name}: resurrected", risen, "", 0, "lower"),
@@ -106,7 +144,6 @@ def _at_length(seconds: float, workers: int, first: int, scale: Scale, *, small:
     ]
     durable.write(TOTALS, msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n", mode=0o644)
     print("\n".join(f"{figure.name}: {figure.value:g}" for figure in figures))
-    return bool(broken)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +45,7 @@ class Device:
         self.profile.create()
         self.troubles: list[str] = []
         self._trust = trust
+        self._digests: dict[str, bytes] = {}
         self.node: SimNode | None = None
 
     async def start(self, node: SimNode, places: Sequence[str]) -> None:
@@ -74,10 +77,10 @@ class Device:
         self.state.close()
         self.index.close()
 
-    async def send(self) -> None:
-        """Send what is due."""
+    async def send(self, *, everything: bool = False) -> None:
+        """Send what is due, or `everything` that waits, as somebody who can't wait does."""
         try:
-            await self.sending.run(everything=True)
+            await self.sending.run(everything=everything)
         except (OverlayError, DatabaseError):  # nobody answers, or it crashed meanwhile
             return
 
@@ -89,13 +92,17 @@ class Device:
             return
 
     def received(self) -> list[bytes]:
-        """The bytes of every message in her folders."""
+        """SHA-256 of every message in her folders."""
         folders = self.profile.folders()
-        return [
-            (folders.folder(name) / entry.place).read_bytes()
-            for name in folders.names()
-            for entry in folders.scan(name)
-        ]
+        places = [folders.folder(name) / part for name in folders.names() for part in ("new", "cur")]
+        return [self._digest(file) for place in places for file in os.scandir(place)]
+
+    def _digest(self, file: os.DirEntry[str]) -> bytes:
+        """A message is written once (maildir(5)): a name that was read needn't be read again."""
+        known = self._digests.get(file.path)
+        if known is None:
+            known = self._digests[file.path] = hashlib.sha256(Path(file).read_bytes()).digest()
+        return known
 
     def _code(self, nodes: int) -> Code:
         if self.node is None:  # it has crashed in the middle of this
