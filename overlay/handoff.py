@@ -22,6 +22,9 @@ SHARED_BY = 64
 """The closest nodes among which the shares of one key lie, each at one of them (overlay/spread.py). A share is handed
 on when its holder stops or isn't among them any more: given to newcomers as well, there would soon be too many."""
 
+SHARE_LOOK = 16
+"""Of these the closest are looked up to see about where a share lies; where that is far out, it is looked exactly."""
+
 GIVERS = 2
 """Holders that give to a newcomer: the nearest, and one more should the nearest be dead, empty or a liar."""
 
@@ -67,3 +70,15 @@ def successor(key: bytes, k: int, own_id: bytes, near: Sequence[Contact]) -> Con
     if len(near) < k or distance(own_id, key) > distance(near[k - 1].id, key):
         return None
     return near[k - 1]
+
+
+def nearer(key: bytes, own_id: bytes, found: Sequence[bytes], asked: int) -> float:
+    """About how many nodes are nearer to `key` than this one, from the ids of the `asked` closest, in their order.
+
+    Among these it is counted; beyond them ids are taken to lie as densely as there. Fewer than were asked for are all.
+    """
+    mine = distance(own_id, key)
+    counted = sum(distance(node, key) < mine for node in found)
+    if counted < asked:
+        return counted
+    return asked * mine / distance(found[-1], key)

@@ -17,7 +17,7 @@ from typing import Protocol
 from overlay.caller import Caller
 from overlay.contact import Contact
 from overlay.errors import Malformed, NoAnswer, Refused
-from overlay.handoff import GIVERS, INBOX, MOVING, SHARED_BY, Variant, Waiting, heirs, successor
+from overlay.handoff import GIVERS, INBOX, MOVING, SHARE_LOOK, SHARED_BY, Variant, Waiting, heirs, nearer, successor
 from overlay.ids import Kind, deleters_digest, distance
 from overlay.lookup import Located
 from overlay.messages import MAX_HASHES
@@ -166,12 +166,16 @@ class Moving:
 
     async def _look_after_share(self, key: bytes) -> None:
         """Learn what was deleted meanwhile; hand the share on when it has come to lie outside of its nodes."""
-        found = await self._protocol.lookup(key, SHARED_BY)
+        found = await self._protocol.lookup(key, SHARE_LOOK)
         for at in found[:GIVERS]:
             await self._learn_deletes(Kind.SHARE, key, at)
-        mine = distance(self._protocol.own_id, key)
-        if sum(distance(at.contact.id, key) < mine for at in found) >= SHARED_BY:
-            await self._hand_share_on(key, set())
+        if self._nearer(key, found, SHARE_LOOK) > SHARED_BY / 2:
+            found = await self._protocol.lookup(key, SHARED_BY)
+            if self._nearer(key, found, SHARED_BY) >= SHARED_BY:
+                await self._hand_share_on(key, set())
+
+    def _nearer(self, key: bytes, found: Sequence[Located], asked: int) -> float:
+        return nearer(key, self._protocol.own_id, [at.contact.id for at in found], asked)
 
     async def _welcome(self, kind: int, key: bytes, newcomers: dict[bytes, Contact]) -> None:
         if kind == Kind.SHARE:

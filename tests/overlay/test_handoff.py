@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.contact import Contact
-from overlay.handoff import GIVERS, heirs, successor
+from overlay.handoff import GIVERS, heirs, nearer, successor
 from overlay.ids import distance
 
 KEY = bytes(20)
@@ -41,3 +41,21 @@ def test_who_leaves_hands_on_to_the_one_that_comes_among_the_k_closest(keys: lis
     come = [node for node in after if node not in nodes[:k]]
     heir = successor(KEY, k, leaver.id, near)
     assert ([heir] if heir else []) == come
+
+
+@given(ids, st.integers(1, 30), st.integers(0, 29))
+def test_nearer_nodes_are_counted_as_far_as_they_were_looked_up(
+    keys: list[bytes], asked: int, at: int
+) -> None:
+    nodes = ring(keys)
+    own = nodes[at % len(nodes)]
+    others = [node.id for node in nodes if node != own]
+    rank = nodes.index(own)
+    reckoned = nearer(KEY, own.id, others[:asked], asked)
+    assert reckoned == rank if rank < asked or len(others) < asked else reckoned >= asked
+
+
+def test_nodes_beyond_those_that_were_looked_up_are_taken_to_lie_as_densely() -> None:
+    own, step = (60 << 150).to_bytes(20, "big"), 1 << 150
+    found = [(number * step).to_bytes(20, "big") for number in range(1, 17)]
+    assert nearer(KEY, own, found, 16) == 60

@@ -38,10 +38,10 @@ LARGE = Scale(
     seconds=1200.0,
     letters=500,
     churn=0.3,
-    k=5,
+    k=4,
     partitions=2,
     joins=7,
-    large=0.02,
+    large=0.01,
     settling=300.0,
     rounds=3,
 )
