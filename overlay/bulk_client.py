@@ -69,6 +69,16 @@ class Patience:
         return self.overall + size / self.floor
 
 
+@dataclass(frozen=True, slots=True)
+class Via:
+    """The HTTP door of a relay, and the proxy on the way there, if one is."""
+
+    host: str
+    port: int
+    fingerprint: bytes
+    proxy: URL | None = None
+
+
 @dataclass(slots=True)
 class _Ask:
     """One request, and what is taken as its answer: `most` bytes, each piece handed to `sink`."""
@@ -78,6 +88,7 @@ class _Ask:
     fingerprint: bytes | None
     headers: list[tuple[str, str]]
     most: int
+    proxy: URL | None = None
     content: bytes | Path = b""
     size: int = 0
     sink: Callable[[bytes], Awaitable[None]] | None = None
@@ -96,8 +107,8 @@ class BulkClient:
     calls raise Refused (the node said no) or NoAnswer (nothing, too late, too much, or not what was asked for).
     """
 
-    via: tuple[str, int, bytes] | None = None
-    """IP, port and fingerprint of the relay that carries every request, while there is one (overlay/way_out.py)."""
+    via: Via | None = None
+    """What carries every request, while there is such a relay (overlay/way_out.py)."""
 
     def __init__(
         self,
@@ -271,11 +282,12 @@ class BulkClient:
         texts = {name: value.hex() for name, value in query.items() if value is not None}
         all_headers = [(form.TOKEN, located.token.hex()), (form.ASKER, self._asker), *headers]
         host, port, fingerprint = contact.ip, located.bulk_port, located.fingerprint
+        proxy: URL | None = None
         if self.via is not None:
             all_headers.append((TO, to_value(host, port, fingerprint)))
-            host, port, fingerprint = self.via
+            host, port, fingerprint, proxy = self.via.host, self.via.port, self.via.fingerprint, self.via.proxy
         url = URL.build(scheme="https", host=host, port=port, path=f"/{key.hex()}", query=texts)
-        return _Ask(method, url, fingerprint, all_headers, _LINE_LIMIT)
+        return _Ask(method, url, fingerprint, all_headers, _LINE_LIMIT, proxy)
 
     def _signed(
         self,
@@ -329,6 +341,7 @@ class BulkClient:
                     ask.url,
                     headers=CIMultiDict([*ask.headers, ("Content-Length", str(ask.size))] if ask.size else ask.headers),
                     data=source if ask.size else (b"" if ask.method == "PUT" else None),
+                    proxy=ask.proxy,
                     ssl=_unpinned() if ask.fingerprint is None else pinned(ask.fingerprint),
                     allow_redirects=False,
                 ) as response,

@@ -175,14 +175,19 @@ class Membership:
 
 async def every(seconds: float, work: Callable[[], Awaitable[None]], random: Callable[[int], bytes]) -> None:
     """Do `work` about every so many seconds until cancelled; what fails is logged and tried again."""
-    while True:  # spread by a fifth, so that nodes started together don't stay in step
-        await asyncio.sleep(seconds * (0.8 + 0.4 * random(1)[0] / 255))
+    while True:
+        await asyncio.sleep(about(seconds, random))
         try:
             await work()
         except OverlayError as error:
             log.info("%s", error)
         except Exception:
             log.exception("a regular task failed; it will be tried again")
+
+
+def about(seconds: float, random: Callable[[int], bytes]) -> float:
+    """Spread by a fifth, so that nodes started together don't stay in step."""
+    return seconds * (0.8 + 0.4 * random(1)[0] / 255)
 
 
 def encode_contacts(contacts: Sequence[Contact]) -> bytes:

@@ -57,6 +57,7 @@ REFRESH_EVERY = 3600.0
 SAVE_EVERY = 300.0
 EXPIRE_EVERY = 600.0
 REJOIN_EVERY = 30.0
+CHANGE_EVERY = 3600.0
 LOST_EVERY = 60.0
 """Seconds between looks for somebody who was lost: what a partition divided grows together again."""
 
@@ -303,7 +304,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         identity = self._tls or make_identity(self.now())
         limits = Limits(loopback_free=self.network.private_addresses)
         home = Place(EVERYWHERE.get(interface, interface), self.port, identity.fingerprint)
-        self._relay = Relay(self.protocol, interface, home, loopback_free=limits.loopback_free)
+        self._relay = Relay(self.protocol, interface, home, self._known_place, loopback_free=limits.loopback_free)
         door = BulkDoor(
             self.service, self.protocol.tokens, identity, self.protocol.lookup, self._known_place, limits, self._relay
         )
@@ -351,6 +352,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             every(REFRESH_EVERY, lambda: membership.refresh(REFRESH_EVERY), self.random),
             every(REJOIN_EVERY, self._rejoin, self.random),
             every(PING_EVERY, self._replace_way_out, self.random),
+            every(CHANGE_EVERY, self._change_way_out, self.random),
             every(LOST_EVERY, membership.look_for_the_lost, self.random),
             every(SAVE_EVERY, self._save, self.random),
             every(EXPIRE_EVERY, self._expire, self.random),
@@ -395,6 +397,11 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             await self._way_out.close()
             before = await self._membership.begin_again(self._load_state())
             await self._go_by_https(before)
+
+    async def _change_way_out(self) -> None:
+        """By another relay: who keeps some of what it is given to itself doesn't keep that from us for long."""
+        if self._way_out is not None and self._way_out.taken:
+            await self._way_out.replace(sorted(self._doors(), key=lambda _: self.random(8)))
 
     async def _go_by_https(self, before: Sequence[Contact] = ()) -> None:
         """Where nobody answers by UDP, see whether a node is reached by HTTPS. A node that serves has UDP."""

@@ -13,6 +13,7 @@ from overlay.caller import Caller
 from overlay.contact import Contact
 from overlay.errors import NoAnswer, Refused
 from overlay.ids import KEY_BYTES
+from overlay.membership import about
 from overlay.protocol import OverlayProtocol
 from overlay.reach import ASKED, Reach, choose
 
@@ -43,7 +44,7 @@ class Reaching:
         """Round after round, until cancelled."""
         pause = FIRST
         while True:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(about(pause, self._random))
             try:
                 await self.ask()
             except Exception:

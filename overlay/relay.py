@@ -23,6 +23,7 @@ from overlay.bulk_limits import Shares
 from overlay.contact import Contact, pack_ip, unpack_ip
 from overlay.datagram import MAX_DATAGRAM
 from overlay.errors import Malformed, NoAnswer, Refused
+from overlay.lookup import Located
 from overlay.passing import REQUESTS, REQUESTS_EACH, Passing, Place, line
 from overlay.protocol import OverlayProtocol
 
@@ -50,13 +51,22 @@ log = logging.getLogger(__name__)
 class Relay:
     """Passes on for strangers, at the door of the node behind `protocol`.
 
-    `interface`: where it listens; `home`: where its own doors are reached from here.
+    `interface`: where it listens; `home`: where its own doors are reached from here; `known`: where from elsewhere.
     """
 
-    def __init__(self, protocol: OverlayProtocol, interface: str, home: Place, *, loopback_free: bool) -> None:
+    def __init__(
+        self,
+        protocol: OverlayProtocol,
+        interface: str,
+        home: Place,
+        known: Callable[[], Located | None],
+        *,
+        loopback_free: bool,
+    ) -> None:
         self._protocol = protocol
         self._interface = interface
         self.home = home
+        self._known = known
         self._sessions = Shares(SESSIONS, SESSIONS_EACH, loopback_free=loopback_free)
         self._requests = Shares(REQUESTS, REQUESTS_EACH, loopback_free=loopback_free)
         self._passing = Passing(home, self.knew)
@@ -114,7 +124,9 @@ class Relay:
         self._open.add(socket)
         try:
             await socket.prepare(request)
-            await socket.send_bytes(self._protocol.sealer.public)
+            known = self._known()
+            welcome = relay_format.Welcome(self._protocol.sealer.public, pack_ip(known.contact.ip) if known else b"")
+            await socket.send_bytes(relay_format.encode(welcome))
             with suppress(TimeoutError):
                 async for message in socket:
                     if message.type is aiohttp.WSMsgType.BINARY:

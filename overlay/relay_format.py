@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-from overlay.contact import PUBLIC_KEY_BYTES, PackedIP, Port, WireContact, host_port, pack_ip, parse_host_port
+from overlay.contact import PackedIP, Port, PublicKey, WireContact, host_port, pack_ip, parse_host_port
 from overlay.datagram import MAX_DATAGRAM
 from overlay.errors import Malformed
 from overlay.ids import DIGEST_BYTES
@@ -23,6 +23,17 @@ LONGEST = MAX_DATAGRAM + 128
 """Bytes of one message of the WebSocket."""
 
 _TO = re.compile(rf"([0-9a-fA-F.:\[\]]{{1,64}})/([0-9a-fA-F]{{{2 * DIGEST_BYTES}}})", re.ASCII)
+
+
+class Welcome(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """The first message of a relay: its public key, to be proven, and its address, empty where it doesn't know it."""
+
+    key: PublicKey
+    ip: Annotated[bytes, msgspec.Meta(max_length=16)]
+
+    def __post_init__(self) -> None:
+        if len(self.ip) not in (0, 4, 16):
+            raise ValueError("an address has 4 or 16 bytes")
 
 
 class Outward(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -41,11 +52,12 @@ class Inward(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unkn
 
 
 _encoder = msgspec.msgpack.Encoder()
+_welcome: msgspec.msgpack.Decoder[Welcome] = msgspec.msgpack.Decoder(Welcome)
 _outward: msgspec.msgpack.Decoder[Outward] = msgspec.msgpack.Decoder(Outward)
 _inward: msgspec.msgpack.Decoder[Inward] = msgspec.msgpack.Decoder(Inward)
 
 
-def encode(message: Outward | Inward) -> bytes:
+def encode(message: Welcome | Outward | Inward) -> bytes:
     """A message's bytes."""
     return _encoder.encode(message)
 
@@ -66,11 +78,12 @@ def decode_inward(data: bytes) -> Inward:
         raise Malformed("not a datagram from a relay") from error
 
 
-def read_key(data: bytes) -> bytes:
-    """The first message of a relay: its public key, to be proven. Raises Malformed."""
-    if len(data) != PUBLIC_KEY_BYTES:
-        raise Malformed("not a relay's key")
-    return data
+def decode_welcome(data: bytes) -> Welcome:
+    """Raises Malformed."""
+    try:
+        return _welcome.decode(data)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise Malformed("not a relay's welcome") from error
 
 
 def to_value(ip: str, port: int, fingerprint: bytes) -> str:

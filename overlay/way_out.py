@@ -16,10 +16,11 @@ import aiohttp
 from yarl import URL
 
 from overlay import messages, relay_format
-from overlay.bulk_client import BulkClient
+from overlay.bulk_client import BulkClient, Via
 from overlay.contact import Contact, WireContact, host_port, pack_ip, unpack_ip
 from overlay.errors import Malformed, NoAnswer, OverlayError, Refused
 from overlay.protocol import OverlayProtocol
+from overlay.proxy import proxy_for
 from overlay.tls import client_context
 
 TRIED = 12
@@ -50,8 +51,15 @@ class Door:
 class Link:
     """An open session with one relay. `ended` is set when it is over."""
 
-    def __init__(self, session: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse, contact: Contact):
-        self.contact = contact
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        socket: aiohttp.ClientWebSocketResponse,
+        contact: Contact,
+        host: str,
+        proxy: URL | None,
+    ) -> None:
+        self.contact, self.host, self.proxy = contact, host, proxy
         self.ended = asyncio.Event()
         self._session, self._socket = session, socket
         self._outward: asyncio.Queue[bytes] = asyncio.Queue(WAITING)
@@ -65,14 +73,18 @@ class Link:
         try:
             async with asyncio.timeout(PATIENCE):
                 url = URL.build(scheme="https", host=door.host, port=door.port, path=relay_format.PATH)
+                proxy = proxy_for(door.host)
                 socket = await session.ws_connect(
-                    url, ssl=client_context(), heartbeat=HEARTBEAT, max_msg_size=relay_format.LONGEST
+                    url, proxy=proxy, ssl=client_context(), heartbeat=HEARTBEAT, max_msg_size=relay_format.LONGEST
                 )
-                key = relay_format.read_key(await socket.receive_bytes())
-            if door.key not in (None, key):
+                welcome = relay_format.decode_welcome(await socket.receive_bytes())
+            if door.key not in (None, welcome.key):
                 raise NoAnswer(f"another node is at {host_port(door.host, door.port)} than the one that was meant")
-            peer = socket.get_extra_info("peername")
-            return cls(session, socket, Contact(key, unpack_ip(pack_ip(peer[0])), door.port))
+            if proxy is None:  # each request to the same one, should the name have several addresses
+                ip = host = unpack_ip(pack_ip(socket.get_extra_info("peername")[0]))
+            else:
+                ip, host = _beyond_the_proxy(door, welcome), door.host
+            return cls(session, socket, Contact(welcome.key, ip, door.port), host, proxy)
         except BaseException as error:
             await _close(session, socket)
             if isinstance(error, aiohttp.ClientError | OSError | ValueError | TypeError | Malformed):
@@ -114,6 +126,14 @@ class Link:
                 await self._socket.send_bytes(await self._outward.get())
         except (aiohttp.ClientError, OSError):
             self.ended.set()
+
+
+def _beyond_the_proxy(door: Door, welcome: relay_format.Welcome) -> str:
+    """The relay's address: who goes through a proxy may know no names' addresses. Raises Malformed."""
+    try:
+        return unpack_ip(pack_ip(door.host))
+    except Malformed:
+        return unpack_ip(welcome.ip)
 
 
 async def _close(session: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse | None) -> None:
@@ -209,6 +229,6 @@ class WayOut:
             await link.close()
             return False
         self._link = link
-        self._bulk.via = (contact.ip, link.contact.port, found.fingerprint)
+        self._bulk.via = Via(link.host, link.contact.port, found.fingerprint, link.proxy)
         log.info("nobody answers by UDP; going by HTTPS through %s", contact)
         return True

@@ -53,6 +53,7 @@ def seeds() -> dict[str, list[bytes]]:
         "share": [make_shares(bytes(100), KEY, Plan(2, 3, bytes(1) * 32))[0][:60]],
         "bulk": [bulk_format.encode_notifications([b"one", b"two"]), bytes(64)],
         "relay": [
+            relay_format.encode(relay_format.Welcome(bytes(32), bytes(4))),
             relay_format.encode(relay_format.Outward(WireContact(bytes(32), bytes(4), 4600), b"sealed")),
             relay_format.encode(relay_format.Inward(bytes(16), 4600, b"sealed")),
             relay_format.to_value("2001:db8::1", 4600, bytes(32)).encode(),

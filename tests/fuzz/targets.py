@@ -146,7 +146,7 @@ def bulk(data: bytes) -> None:
 
 
 def relay(data: bytes) -> None:
-    for read in (relay_format.decode_outward, relay_format.decode_inward):
+    for read in (relay_format.decode_welcome, relay_format.decode_outward, relay_format.decode_inward):
         with suppress(Malformed):
             found = read(data)
             assert read(relay_format.encode(found)) == found

@@ -44,9 +44,7 @@ def test_who_leaves_hands_on_to_the_one_that_comes_among_the_k_closest(keys: lis
 
 
 @given(ids, st.integers(1, 30), st.integers(0, 29))
-def test_nearer_nodes_are_counted_as_far_as_they_were_looked_up(
-    keys: list[bytes], asked: int, at: int
-) -> None:
+def test_nearer_nodes_are_counted_as_far_as_they_were_looked_up(keys: list[bytes], asked: int, at: int) -> None:
     nodes = ring(keys)
     own = nodes[at % len(nodes)]
     others = [node.id for node in nodes if node != own]

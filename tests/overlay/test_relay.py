@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 import uvloop
+from yarl import URL
 
 from overlay import relay, relay_format
 from overlay.contact import Contact, WireContact, pack_ip
@@ -20,8 +21,10 @@ from overlay.ids import Kind, body_key, inbox_key
 from overlay.node import Node
 from overlay.overlay import Overlay
 from overlay.ownership import Owner
+from overlay.proxy import proxy_for
 from overlay.relay import Relay
 from overlay.tls import client_context
+from tests.overlay.connect_proxy import connect_proxy
 from tests.overlay.nodes import ISSUER, LOOPBACK, new_node, run, village
 from tests.overlay.nodes import Village as Place
 
@@ -143,6 +146,66 @@ def _only_home(send: Any) -> Any:
     return sending
 
 
+@pytest.mark.parametrize("by_name", [False, True])
+def test_where_only_a_proxy_gets_out_a_client_works_through_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_name: bool
+) -> None:
+    """By name: of a place whose name only the proxy knows, and of whose address the relay tells."""
+
+    async def story() -> None:
+        async with village(tmp_path, 4) as place, connect_proxy({"node.example": LOOPBACK}) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://alice:secret@{LOOPBACK}:{proxy.port}")
+            monkeypatch.delenv("NO_PROXY", raising=False)
+            monkeypatch.delenv("no_proxy", raising=False)
+            port = place.nodes[0].port
+            async with confined(place, f"node.example:{port}" if by_name else place.nodes[0].place) as client:
+                assert (await client.status()).transport == "https"
+                overlay = Overlay(client)
+                assert (await overlay.store(Kind.BODY, KEY, LARGE, ttl=60.0)).have == 4
+                assert await overlay.fetch(Kind.BODY, KEY, digest=sha256(LARGE).digest()) == LARGE
+                assert await place.overlay.fetch(Kind.BODY, KEY, digest=sha256(LARGE).digest()) == LARGE
+            asked = {f"node.example:{port}"} if by_name else {f"{LOOPBACK}:{port}"}
+            assert set(proxy.asked) == asked
+            assert len(proxy.asked) > 1  # the session, and requests of its own
+            assert set(proxy.credentials) == {"alice:secret"}
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("http://10.0.0.1:3128", "http://10.0.0.1:3128"),
+        ("proxy.example:3128", "http://proxy.example:3128"),
+        ("", None),
+        ("socks5://10.0.0.1:1080", None),
+        ("http://", None),
+        ("http://[", None),
+    ],
+)
+def test_the_proxy_that_is_set_is_used_if_it_can_be(
+    monkeypatch: pytest.MonkeyPatch, text: str, expected: str | None
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", text)
+    monkeypatch.setenv("NO_PROXY", "direct.example")
+    assert proxy_for("node.example") == (URL(expected) if expected else None)
+    assert proxy_for("direct.example") is None
+
+
+def test_another_relay_is_taken_once_in_a_while(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with village(tmp_path, 4) as place, confined(place) as client:
+            way = client._way_out
+            assert way is not None and way._link is not None
+            before = way._link.contact.key
+            await client._change_way_out()
+            assert way.taken
+            assert way._link.contact.key != before
+            assert (await Overlay(client).store(Kind.BODY, KEY, LARGE, ttl=60.0)).have == 4
+
+    run(story)
+
+
 def test_when_udp_works_again_it_is_used(tmp_path: Path) -> None:
     async def story() -> None:
         async with village(tmp_path, 3) as place, confined(place) as client:
@@ -201,7 +264,8 @@ async def session(node: Node) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     """A session with a relay, as an attacker would use it."""
     url = f"https://{LOOPBACK}:{node.port}{relay_format.PATH}"
     async with aiohttp.ClientSession() as client, client.ws_connect(url, ssl=client_context()) as socket:
-        assert await socket.receive_bytes() == node.sealer.public
+        welcome = relay_format.decode_welcome(await socket.receive_bytes())
+        assert welcome == relay_format.Welcome(node.sealer.public, pack_ip(LOOPBACK))
         yield socket
 
 

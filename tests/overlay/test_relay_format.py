@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,14 +31,23 @@ def test_a_datagram_survives_the_way_back(ip: bytes, port: int, datagram: bytes)
     assert relay_format.decode_inward(relay_format.encode(inward)) == inward
 
 
+@given(st.binary(min_size=32, max_size=32), IPS | st.just(b""))
+def test_a_welcome_survives_the_way(key: bytes, ip: bytes) -> None:
+    welcome = relay_format.Welcome(key, ip)
+    assert relay_format.decode_welcome(relay_format.encode(welcome)) == welcome
+
+
+@pytest.mark.parametrize("ip", [b"1", bytes(5), bytes(17)])
+def test_a_welcome_with_half_an_address_is_refused(ip: bytes) -> None:
+    with pytest.raises(Malformed):
+        relay_format.decode_welcome(msgspec.msgpack.encode([bytes(32), ip]))
+
+
 @given(st.binary(max_size=300))
 def test_nonsense_is_refused(data: bytes) -> None:
-    for decode in (relay_format.decode_outward, relay_format.decode_inward):
+    for decode in (relay_format.decode_welcome, relay_format.decode_outward, relay_format.decode_inward):
         with pytest.raises(Malformed):
             decode(data + b"\xc1")  # which msgpack never uses
-    if len(data) != 32:
-        with pytest.raises(Malformed):
-            relay_format.read_key(data)
 
 
 @given(st.ip_addresses().map(str), PORTS, st.binary(min_size=32, max_size=32))

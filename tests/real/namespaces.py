@@ -24,13 +24,22 @@ class Two:
 
     def drop_udp(self) -> None:
         """What the user sends by UDP is lost from now on; TCP gets through."""
-        # Delivery to this host comes first (rule 0), so that it is put behind the one that drops.
-        for rule in (
-            f"add pref 50 from {self.user_ip} ipproto udp blackhole",
-            "add pref 100 lookup local",
-            "del pref 0",
-        ):
-            _ip(f"-n {self.server} rule {rule}")
+        self._first(f"from {self.user_ip} ipproto udp blackhole")
+
+    def drop_all_but(self, port: int) -> None:
+        """Of UDP and TCP only what the user sends to this TCP port gets through from now on."""
+        self._first(
+            f"from {self.user_ip} ipproto tcp dport {port} lookup local",
+            f"from {self.user_ip} ipproto tcp blackhole",
+            f"from {self.user_ip} ipproto udp blackhole",
+        )
+
+    def _first(self, *rules: str) -> None:
+        """Delivery to this host comes first (rule 0), so that it is put behind these."""
+        for number, rule in enumerate(rules):
+            _ip(f"-n {self.server} rule add pref {50 + number} {rule}")
+        _ip(f"-n {self.server} rule add pref 100 lookup local")
+        _ip(f"-n {self.server} rule del pref 0")
 
 
 def _ip(arguments: str) -> None:

@@ -1,12 +1,16 @@
-"""A user behind a firewall that lets no UDP out: she joins, writes and reads, through any node."""
+"""A user behind a firewall that lets no UDP out, or nothing but a proxy: she joins, writes and reads, by any node."""
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.real.namespaces import two_hosts
+from tests.programs import need_program
+from tests.real.namespaces import Two, two_hosts
 from tests.real.programs import Process, inside, until
 from tests.real.village import Village, ask, p2pmail, states, sync
 
@@ -19,15 +23,42 @@ def letter(subject: str, size: int) -> bytes:
     return f"Subject: {subject}\n\n".encode() + line * (size // len(line) + 1)
 
 
-def test_a_user_whom_only_https_lets_out_joins_writes_and_reads(tmp_path: Path) -> None:
-    with two_hosts() as two:
+PROXY = 8888
+
+
+@contextmanager
+def firewall(two: Two, way: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing leaves the user's host but TCP, or with `way` "proxy" nothing but what Debian's tinyproxy takes."""
+    if way == "straight":
+        two.drop_udp()
+        yield
+        return
+    need_program("tinyproxy")
+    settings = folder / "tinyproxy.conf"
+    settings.write_text(f"Port {PROXY}\nListen {two.server_ip}\nAllow {two.user_ip}\nTimeout 600\nMaxClients 50\n")
+    proxy = ["ip", "netns", "exec", two.server, "tinyproxy", "-d", "-c", str(settings)]
+    with subprocess.Popen(proxy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        two.drop_all_but(PROXY)
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{two.server_ip}:{PROXY}")
+        monkeypatch.setenv("NO_PROXY", "")
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+@pytest.mark.parametrize("way", ["straight", "proxy"])
+def test_a_user_whom_only_https_lets_out_joins_writes_and_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    with two_hosts() as two, ExitStack() as stack:
         with inside(two.server):
             village = Village(tmp_path, k=3, listen=f"{two.server_ip}:0")
         try:
             with inside(two.server):
                 village.start(4)
                 bob = village.member("bob")
-            two.drop_udp()
+            stack.enter_context(firewall(two, way, tmp_path, monkeypatch))
             with inside(two.user):
                 alice = village.member("alice")
                 for subject, size in (("small", 100), ("large", 300_000)):
