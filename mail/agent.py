@@ -233,7 +233,8 @@ class Agent:
                 return {"error": f"unknown request {request!r}"}
 
     def _reader(self) -> Reader:
-        return Reader(self.identity.address, self.identity.owner, self.identity.pairs())
+        identity = self.identity
+        return Reader(identity.address, identity.owner, identity.pairs(), identity.earlier(self._now()))
 
     async def _forever(self, work: Callable[[], Awaitable[float]]) -> None:
         """Do `work` again and again, after as many seconds as it says each time."""

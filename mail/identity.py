@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mail.keys import KeyPair, due, generate_pair, pair_from_secret, retire_after
 from overlay.card import make_card
+from overlay.certificates import CertificateError, parse_certificate
 from overlay.ownership import Owner
 from storage import keyring as keys
 from storage.keyring import Keyring, KeyringError
@@ -47,6 +48,11 @@ class Identity:
         """What proves that the address is hers. Raises NotJoined."""
         who = self._certified
         return Owner(who.certificate, Ed25519PrivateKey.from_private_bytes(who.private_key).sign)
+
+    def earlier(self, now: float) -> list[Owner]:
+        """The same with each renewed certificate that hasn't ended yet: letters that were written to it name it."""
+        sign = self.owner.sign
+        return [Owner(der, sign) for der in self.keyring.contents.earlier if _good(der, now)]
 
     def pairs(self) -> dict[bytes, KeyPair]:
         """Her encryption keys by key id, the retired ones too: mail to an older card still opens."""
@@ -87,3 +93,10 @@ class Identity:
         if self.keyring.identity is None:
             raise NotJoined("This profile has no address yet: paste an invite with `p2pmail join`.")
         return self.keyring.identity
+
+
+def _good(der: bytes, now: float) -> bool:
+    try:
+        return parse_certificate(der).not_after > now
+    except CertificateError:
+        return False

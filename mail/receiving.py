@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from overlay.overlay import Overlay, Reading
 from overlay.ownership import Owner
 from storage import durable
 from storage.database import DatabaseError
-from storage.state import Fate, Taken, UserState
+from storage.state import Fate, Owed, Taken, UserState
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +51,15 @@ DELETE_ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Whose mail it is, and what opens it. `pairs`: her encryption keys by key id, the retired ones too."""
+    """Whose mail it is, and what opens it. `pairs`: her encryption keys by key id, the retired ones too.
+
+    `earlier`: the owner by certificates that were renewed, which letters may still name as who may delete them.
+    """
 
     address: str
     owner: Owner
     pairs: Mapping[bytes, KeyPair]
+    earlier: Sequence[Owner] = ()
 
 
 class Receiving:
@@ -291,23 +295,29 @@ class Receiving:
     async def settle_deletes(self) -> None:
         """Take our hash from the objects of filed messages, at all k nodes (paper, section 3.3)."""
         owed = await asyncio.to_thread(self._state.owed, self._now())
-        owner = self._reader().owner
+        reader = self._reader()
         gate = asyncio.Semaphore(DELETES_AT_ONCE)
 
-        async def delete(kind: int, key: bytes, salt: bytes, attempts: int) -> None:
-            most = MOST_SHARES if kind == Kind.SHARE else None
-            async with gate:
-                try:
-                    outcome = await self._overlay.delete(kind, key, salt, owner, max_ops=most)
-                    enough = outcome.have >= outcome.want or (outcome.have > 0 and attempts >= DELETE_ATTEMPTS)
-                except OverlayError:
-                    enough = False
-            if enough:
-                await asyncio.to_thread(self._state.deleted, key, salt)
-            else:
-                await asyncio.to_thread(self._state.delete_later, key, salt, self._now() + back_off(attempts + 1))
+        async def heard(owed: Owed, owner: Owner) -> bool:
+            most = MOST_SHARES if owed.kind == Kind.SHARE else None
+            try:
+                outcome = await self._overlay.delete(owed.kind, owed.key, owed.salt, owner, max_ops=most)
+            except OverlayError:
+                return False
+            return outcome.have >= outcome.want or (outcome.have > 0 and owed.attempts >= DELETE_ATTEMPTS)
 
-        await all_of(delete(o.kind, o.key, o.salt, o.attempts) for o in owed)
+        async def delete(owed: Owed) -> None:
+            async with gate:
+                enough = await heard(owed, reader.owner)
+                for owner in reader.earlier:  # which of them the sender knew isn't told
+                    enough = (await heard(owed, owner) or owed.attempts >= DELETE_ATTEMPTS) and enough
+            if enough:
+                await asyncio.to_thread(self._state.deleted, owed.key, owed.salt)
+            else:
+                moment = self._now() + back_off(owed.attempts + 1)
+                await asyncio.to_thread(self._state.delete_later, owed.key, owed.salt, moment)
+
+        await all_of(delete(one) for one in owed)
 
 
 def _identity(notification: Notification) -> str:

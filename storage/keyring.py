@@ -59,6 +59,10 @@ class KeyringDamaged(KeyringError):
     """The file isn't a keyring, or was changed. It was left as it is."""
 
 
+EARLIER = 4
+"""Renewed certificates that are kept: one is given out for a year, and good for two months beside the next."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who the user is: her normalised address, her Ed25519 private key (32 bytes) and its certificate (DER)."""
@@ -100,6 +104,8 @@ class Contents:
     identity: Identity | None = None
     encryption_keys: tuple[EncryptionKey, ...] = ()
     pending: PendingJoin | None = None
+    earlier: tuple[bytes, ...] = ()
+    """Certificates (DER) of the same key that were renewed, the latest last: mail to them may be on its way."""
 
 
 class _Protection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -210,7 +216,11 @@ class Keyring:
             if before.pending is not None:
                 known = {key.key_id for key in keys}
                 keys += tuple(key for key in before.pending.encryption_keys if key.key_id not in known)
-            return Contents(identity, keys, None)
+            earlier = before.earlier
+            if before.identity is not None and before.identity.certificate != identity.certificate:
+                same = before.identity.private_key == identity.private_key
+                earlier = (*earlier, before.identity.certificate)[-EARLIER:] if same else ()
+            return Contents(identity, keys, None, earlier)
 
         self.change(settle)
 

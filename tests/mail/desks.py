@@ -88,6 +88,8 @@ class Desk:
         self.address = address
         person = issuer.person(address, number, serial=number)
         self.owner = Owner(person.certificate, person.sign)
+        self.earlier: list[Owner] = []
+        self._number, self._issuer = number, issuer
         self.pairs: dict[bytes, KeyPair] = {}
         self.new_key()
         self.profile = Profile(world.folder / address.partition("@")[0], environ={})
@@ -102,6 +104,12 @@ class Desk:
         self.pair = generate_pair(self.world.clock())
         self.pairs[self.pair.key_id] = self.pair
         return self.pair
+
+    def renew(self) -> None:
+        """Another certificate of the same key."""
+        self.earlier.append(self.owner)
+        person = self._issuer.person(self.address, self._number, serial=self._number + 1000)
+        self.owner = Owner(person.certificate, person.sign)
 
     async def publish(self) -> None:
         card = make_card(self.owner, self.pair.public, int(self.world.clock() * 1000))
@@ -193,7 +201,7 @@ class Desk:
             self.state,
             world.overlay,
             self.trust,
-            lambda: Reader(self.address, self.owner, self.pairs),
+            lambda: Reader(self.address, self.owner, self.pairs, self.earlier),
             self.filing,
             self.profile.spool,
             tell,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from overlay.certificates import TrustStore
 from storage.keyring import Identity as Certified
 from storage.keyring import Keyring, WrongPassphrase
 from storage.profile import Profile
-from tests.overlay.issuing import NOW, Issuer
+from tests.overlay.issuing import DAY, NOW, Issuer
 
 
 @pytest.fixture
@@ -34,6 +35,19 @@ def test_a_card_offers_the_key_in_use_and_is_signed_by_its_owner(profile: Profil
     assert card.certificate.address == alice.address == "alice@example.org"
     assert list(alice.pairs()) == [card.key_id]
     assert card.sequence == NOW * 1000
+
+
+def test_a_renewed_certificate_is_used_beside_the_new_one_until_it_ends(profile: Profile) -> None:
+    alice = Identity.open(profile, "secret")
+    first = alice.owner.certificate
+    kept = alice.keyring.identity
+    assert kept is not None
+    renewed = Issuer().person("alice@example.org", serial=8, end=NOW + 700 * DAY)
+    alice.keyring.set_identity(replace(kept, certificate=renewed.certificate))
+    again = Identity.open(profile, "secret")
+    assert again.owner.certificate == renewed.certificate
+    assert [owner.certificate for owner in again.earlier(NOW)] == [first]
+    assert again.earlier(NOW + 366 * DAY) == []
 
 
 def test_a_key_changes_after_a_week_and_the_old_one_still_opens_mail(profile: Profile) -> None:

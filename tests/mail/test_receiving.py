@@ -301,3 +301,16 @@ def refuse(error: Exception) -> Callable[..., object]:
         raise error
 
     return refusing
+
+
+async def test_a_letter_to_a_certificate_that_was_renewed_meanwhile_is_deleted_and_known_to_be_collected(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob)
+    await alice.send()
+    bob.renew()
+    assert await bob.collect() == 1
+    assert world.overlay.bodies(Kind.BODY, body_at()) == []
+    assert bob.state.owed(world.clock() + 1e6) == []
+    await alice.send()
+    assert alice.copy(bob).state is State.COLLECTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -213,6 +214,16 @@ def test_a_key_that_is_replaced_retires_and_is_destroyed_in_its_time(path: Path)
         newest,
     )
     assert b"seeds 1" not in path.read_bytes()
+
+
+def test_certificates_of_the_same_key_are_kept_when_they_are_renewed(path: Path) -> None:
+    made = Keyring.create(path, None)
+    for number in range(7):
+        made.set_identity(replace(EVE, certificate=b"%d" % number))
+        made.set_identity(replace(EVE, certificate=b"%d" % number))
+    assert Keyring.open(path, None).contents.earlier == (b"2", b"3", b"4", b"5")
+    made.set_identity(replace(EVE, private_key=b"another", certificate=b"7"))
+    assert Keyring.open(path, None).contents.earlier == ()
 
 
 def test_a_join_that_waits_survives_and_its_keys_become_the_users(path: Path) -> None:
