@@ -6,13 +6,14 @@ tests/simulation/disk.py's affair.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -31,6 +32,20 @@ def connect(path: Path, schema: str) -> sqlite3.Connection:
     return connection
 
 
+class _Answer(Future[Any]):
+    """A future without the locks of one that threads share."""
+
+    def __init__(self) -> None:
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def set_result(self, result: Any) -> None:
+        self.result = result
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        self.error = exception
+
+
 class InlineDatabase(Database):
     """Does each piece of work at once, in a transaction of its own."""
 
@@ -44,15 +59,23 @@ class InlineDatabase(Database):
             self._closed = True
             self._connection.close()
 
-    def _submit(self, action: Callable[[sqlite3.Connection], T], *, writes: bool) -> Future[T]:
-        answer: Future[T] = Future()
+    async def write(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._do(action, writes=True)
+
+    async def read(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._do(action, writes=False)
+
+    async def _do(self, action: Callable[[sqlite3.Connection], T], *, writes: bool) -> T:
         if self._closed:
             raise DatabaseError(f"{self.path} is closed; nothing was done.")
+        answer = _Answer()
         work = _Work(action, writes, answer)
-        answer.set_running_or_notify_cancel()
         for done in self._commit([work]) if writes else [self._run_one(work)]:
             self._answer(done)
-        return answer
+        await asyncio.sleep(0)  # others get their turn meanwhile, as they do beside a thread
+        if answer.error is not None:
+            raise answer.error
+        return cast(T, answer.result)
 
 
 @contextmanager
