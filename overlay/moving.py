@@ -104,7 +104,10 @@ class Moving:
         """Look at the copies of every key that nobody else has looked at since the last round."""
 
         async def look(kind: int, key: bytes) -> None:
-            if not self._looked.pop((key, kind), False):
+            spared = self._looked.pop((key, kind), False)
+            if spared:
+                self._looked[key, kind] = False  # whatever is said until then, the next one takes place
+            else:
                 await self._look_after(kind, key)
 
         await self._all(look)

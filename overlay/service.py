@@ -225,7 +225,8 @@ class Service:
             case messages.AskTombstone():
                 return messages.Tombstone(await self.tombstone(request.kind, request.key, request.deleter) or b"")
             case messages.Have():
-                self.watch.looked(request.kind, request.key)
+                if request.known:  # a holder's question; others only want to know what is here
+                    self.watch.looked(request.kind, request.key)
                 return await self.have(request.kind, request.key, request.after, request.known)
             case messages.HandTombstone():
                 dropped = await self.hand_tombstone(request.kind, request.key, request.proof, request.ttl)

@@ -183,6 +183,35 @@ def test_a_look_of_another_holder_spares_one_look_and_no_more(tmp_path: Path) ->
     play(tmp_path, story)
 
 
+def test_attack_who_claims_to_look_before_every_round_spares_every_other_look_only(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
+        one, other = place.nearest(KEY, 2)
+        caller = Caller(place.client.protocol, None, place.client.bulk_client)
+        await lose_objects(one)
+        mended = []
+        for _ in range(3):
+            (at,) = [at for at in await place.overlay.closest(KEY, 2) if at.contact.id == other.id]
+            await caller.have(at, Kind.BODY, KEY, known=bytes(32))
+            await moving(other).look_round()
+            mended.append(await content(one, Kind.BODY, KEY) is not None)
+        assert mended == [False, True, True]
+
+    play(tmp_path, story)
+
+
+def test_who_asks_what_is_there_spares_no_look(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
+        one, other = place.nearest(KEY, 2)
+        await lose_objects(one)
+        await place.overlay.held(Kind.BODY, KEY, sha256(DATA).digest())
+        await moving(other).look_round()
+        assert await content(one, Kind.BODY, KEY) is not None
+
+    play(tmp_path, story)
+
+
 def test_a_deleted_body_doesnt_come_back_from_a_node_that_slept_through_the_delete(tmp_path: Path) -> None:
     async def story(place: Village) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER], ttl=HOUR)
