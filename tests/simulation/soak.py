@@ -29,7 +29,17 @@ from storage import durable
 from tests.simulation.story import Outcome, Scale, Story
 
 SMALL = Scale(
-    nodes=6, users=2, seconds=150.0, letters=4, churn=24.0, k=3, partitions=1, joins=1, large=0.15, settling=360.0
+    nodes=6,
+    users=2,
+    seconds=150.0,
+    letters=4,
+    churn=24.0,
+    k=3,
+    partitions=1,
+    joins=1,
+    large=0.15,
+    settling=240.0,
+    rounds=4,
 )
 """What the suite plays 200 times: some minutes of a handful of nodes, most of which crash or stop in that time."""
 LARGE = Scale(
@@ -42,7 +52,7 @@ LARGE = Scale(
     partitions=2,
     joins=7,
     large=0.01,
-    settling=300.0,
+    settling=200.0,
     rounds=3,
 )
 """200 nodes for twenty minutes, of which 30% go in an hour; 10% of datagrams are lost."""

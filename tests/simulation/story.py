@@ -19,6 +19,7 @@ from mail.keys import generate_pair
 from overlay.card import make_card
 from overlay.certificates import TrustStore
 from overlay.errors import OverlayError
+from overlay.moving import Moving
 from overlay.network import Network
 from overlay.ownership import Owner
 from storage.outbox import State
@@ -130,6 +131,8 @@ class Story:
         for task in working:
             task.cancel()
         await asyncio.gather(*working, return_exceptions=True)
+        for _ in range(2):  # what was deleted last is known to all then: no look is spared twice
+            await self._look_round(self.scale.settling / self.scale.rounds)
         self.invariants.check_end()
         for device in self.devices:
             if device.node is not None:
@@ -264,19 +267,20 @@ class Story:
         self.world.deaf.clear()
         self.world.weather.loss = 0.02
         step = self.scale.settling / self.scale.rounds
-
-        async def look_round(node: SimNode) -> None:
-            await asyncio.sleep(self.chance.uniform(0, step))
-            assert node.moving is not None
-            await node.moving.look_round()
-
         for _ in range(self.scale.rounds):
-            up = [node for node in self.nodes.values() if node is not None and node.moving is not None]
             online = [device for device in self.devices if device.node is not None]
-            await asyncio.gather(
-                asyncio.sleep(step), *map(look_round, up), *(device.send(everything=True) for device in online)
-            )
+            await asyncio.gather(self._look_round(step), *(device.send(everything=True) for device in online))
             self.invariants.check()
+
+    async def _look_round(self, seconds: float) -> None:
+        """The hour's round of every node, at a moment of its own within so many seconds."""
+
+        async def look(moving: Moving) -> None:
+            await asyncio.sleep(self.chance.uniform(0, seconds))
+            await moving.look_round()
+
+        up = [node.moving for node in self.nodes.values() if node is not None and node.moving is not None]
+        await asyncio.gather(asyncio.sleep(seconds), *map(look, up))
 
     def _somebody(self) -> int:
         return self.chance.choice(sorted(self.nodes))
