@@ -80,7 +80,11 @@ class InlineDatabase(Database):
 
 @contextmanager
 def databases() -> Iterator[None]:
-    """While the block runs, stores and ledgers are opened so. Stamps cost next to nothing: a world has no CPU."""
+    """While the block runs, stores and ledgers are opened so.
+
+    Stamps cost next to nothing, since a world has no CPU, and the same everywhere: of how many bits one is that was
+    made for fewer hangs on what is sealed, which no seed decides.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(node_store, "Database", InlineDatabase)
         patch.setattr(ledger, "connect", connect)
@@ -88,5 +92,5 @@ def databases() -> Iterator[None]:
         patch.setattr(durable, "sync_folder", lambda folder: None)
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(stamps, "FEWEST", 4)
-        patch.setattr(stamps, "MOST", 8)
+        patch.setattr(stamps, "MOST", 4)
         yield
