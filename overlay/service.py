@@ -225,7 +225,8 @@ class Service:
             case messages.AskTombstone():
                 return messages.Tombstone(await self.tombstone(request.kind, request.key, request.deleter) or b"")
             case messages.Have():
-                if request.known:  # a holder's question; others only want to know what is here
+                # A holder's question, who gives what is lacking here; holders of shares only learn, others only ask.
+                if request.known and request.kind != Kind.SHARE:
                     self.watch.looked(request.kind, request.key)
                 return await self.have(request.kind, request.key, request.after, request.known)
             case messages.HandTombstone():
