@@ -34,7 +34,7 @@ _CHECKSUM_OF = b"p2pmail invite\0"
 _FILLING = re.compile(r"[\s>=\u200b\ufeff]+")
 """What mail programs put into a long line: breaks, quote marks, soft breaks of quoted-printable."""
 
-_TOKEN = re.compile(r"p2pmail:([A-Za-z0-9_-]+)", re.IGNORECASE)
+_TOKEN = re.compile(r"p2pmail:([A-Za-z0-9_-]+)", re.IGNORECASE | re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9.:-]{1,253}")
 
 _Key = Annotated[bytes, msgspec.Meta(max_length=32)]

@@ -99,6 +99,13 @@ def test_any_text_is_an_invite_error(text: str) -> None:
             read_invite(candidate)
 
 
+@pytest.mark.parametrize("letter", ["\u017f", "\u212a"], ids=["long s", "kelvin"])
+def test_letters_that_only_become_ascii_in_another_case_end_the_line(letter: str) -> None:
+    """A fuzzer's find: they counted as letters of the line, and base64 raised what nobody expected."""
+    with pytest.raises(InviteError):
+        read_invite(f"p2pmail:AAC{letter}C")
+
+
 def test_a_very_long_paste_is_refused() -> None:
     with pytest.raises(InviteError, match="too long"):
         read_invite(LINE * 100)
