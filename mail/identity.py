@@ -5,6 +5,8 @@ Which key is used when is decided here and in mail/keys.py; the file is storage/
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mail.keys import KeyPair, due, generate_pair, pair_from_secret, retire_after
@@ -51,8 +53,7 @@ class Identity:
 
     def earlier(self, now: float) -> list[Owner]:
         """The same with each renewed certificate that hasn't ended yet: letters that were written to it name it."""
-        sign = self.owner.sign
-        return [Owner(der, sign) for der in self.keyring.contents.earlier if _good(der, now)]
+        return [replace(self.owner, certificate=der) for der in self.keyring.contents.earlier if _good(der, now)]
 
     def pairs(self) -> dict[bytes, KeyPair]:
         """Her encryption keys by key id, the retired ones too: mail to an older card still opens."""

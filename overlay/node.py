@@ -385,7 +385,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
 
     async def _rejoin(self) -> None:
         assert self._membership is not None
-        if not self._membership.in_touch:
+        if not self._membership.in_touch:  # else the file needn't be read
             await self._membership.rejoin(self._load_state())
         if self._way_out is not None and self._way_out.blind():
             await self._way_out.replace(self._doors())

@@ -7,6 +7,7 @@ nothing out but through their proxy.
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
@@ -17,8 +18,12 @@ log = logging.getLogger(__name__)
 def proxy_for(host: str) -> URL | None:
     """The proxy by which `host` (name or IP literal) is to be reached, or None: straight there."""
     text = getproxies().get("https", "")
-    if not text or proxy_bypass(host):
-        return None
+    return None if not text or proxy_bypass(host) else _usable(text)
+
+
+@lru_cache(maxsize=1)
+def _usable(text: str) -> URL | None:
+    """What is set, read and, should it be of no use, complained of once: every node that is tried asks."""
     try:
         proxy = URL(text if "://" in text else f"http://{text}")
         usable = proxy.scheme in ("http", "https") and bool(proxy.host)

@@ -125,7 +125,7 @@ class Relay:
         try:
             await socket.prepare(request)
             known = self._known()
-            welcome = relay_format.Welcome(self._protocol.sealer.public, pack_ip(known.contact.ip) if known else b"")
+            welcome = relay_format.Welcome(self._protocol.sealer.public, known.contact.wire.ip if known else b"")
             await socket.send_bytes(relay_format.encode(welcome))
             with suppress(TimeoutError):
                 async for message in socket:

@@ -16,7 +16,7 @@ from yarl import URL
 
 from overlay import relay, relay_format
 from overlay.contact import Contact, WireContact, pack_ip
-from overlay.errors import NoAnswer, Unreachable
+from overlay.errors import Malformed, NoAnswer, Unreachable
 from overlay.ids import Kind, body_key, inbox_key
 from overlay.node import Node
 from overlay.overlay import Overlay
@@ -24,6 +24,7 @@ from overlay.ownership import Owner
 from overlay.proxy import proxy_for
 from overlay.relay import Relay
 from overlay.tls import client_context
+from overlay.way_out import Door, _beyond_the_proxy
 from tests.overlay.connect_proxy import connect_proxy
 from tests.overlay.nodes import ISSUER, LOOPBACK, new_node, run, village
 from tests.overlay.nodes import Village as Place
@@ -190,6 +191,15 @@ def test_the_proxy_that_is_set_is_used_if_it_can_be(
     monkeypatch.setenv("NO_PROXY", "direct.example")
     assert proxy_for("node.example") == (URL(expected) if expected else None)
     assert proxy_for("direct.example") is None
+
+
+def test_a_relay_beyond_a_proxy_that_knows_no_address_of_its_own_is_reached_by_one_that_is_known() -> None:
+    nowhere = relay_format.Welcome(bytes(32), b"")
+    assert _beyond_the_proxy(Door("192.0.2.7", 443), nowhere) == "192.0.2.7"
+    told = relay_format.Welcome(bytes(32), pack_ip("192.0.2.9"))
+    assert _beyond_the_proxy(Door("node.example", 443), told) == "192.0.2.9"
+    with pytest.raises(Malformed):
+        _beyond_the_proxy(Door("node.example", 443), nowhere)
 
 
 def test_another_relay_is_taken_once_in_a_while(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class Invariants:
 
     def check(self) -> None:
         """What must be true at any moment."""
-        shown = {device: Counter(device.received()) for device in self._story.devices}
+        shown = self._shown()
         self._check_nodes()
         self._check_states(_by_person(shown))
         self._check_eyes(shown)
@@ -63,7 +63,7 @@ class Invariants:
     def check_end(self) -> None:
         """What must be true when all is mended and has come to rest."""
         self.check()
-        self._check_delivered(_by_person({device: Counter(device.received()) for device in self._story.devices}))
+        self._check_delivered(_by_person(self._shown()))
         self._check_deleted()
 
     def _say(self, words: str) -> None:
@@ -91,6 +91,9 @@ class Invariants:
             protocol = node.protocol
             if len(protocol._tasks) > TASKS or len(protocol._answers) > 2048 or len(protocol._reassembly) > 1024:
                 self._say("a node's memory isn't bounded")
+
+    def _shown(self) -> dict[Device, Counter[bytes]]:
+        return {device: Counter(device.received()) for device in self._story.devices}
 
     def _check_states(self, received: Received) -> None:
         """The outbox's state is never better than the truth."""

@@ -102,7 +102,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"seed {options.seed}: {outcome.letters} letters, {outcome.copies} copies, trace {outcome.trace[:16]}")
         print("\n".join(outcome.broken) or "nothing broken")
         return bool(outcome.broken)
-    first = options.first or max((line.seed for line in _lines()), default=FIRST - 1) + 1
+    first = options.first
+    if first is None:
+        first = FIRST if options.small else max((line.seed for line in _lines()), default=FIRST - 1) + 1
     return _at_length(options.seconds, options.workers, first, scale, small=options.small)
 
 
@@ -140,8 +142,8 @@ def _lines() -> list[Line]:
 
 
 def _add_up(scale: Scale) -> None:
-    """Totals of all stories that were ever played so."""
-    lines = _lines()
+    """Totals of all stories that were ever played so, each seed's once."""
+    lines = {line.seed: line for line in _lines()}.values()
     broken = [words for line in lines for words in line.broken]
     lost = sum("is lost" in words for words in broken)
     risen = sum("came back" in words or "still there" in words for words in broken)

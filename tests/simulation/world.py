@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-import selectors
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from contextvars import Context
@@ -37,22 +36,6 @@ class Weather:
 
 class Deadlock(AssertionError):
     """Somebody waits for what can never happen."""
-
-
-class _NoSockets(selectors.BaseSelector):
-    """What a real loop would wait at until something comes in."""
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        return []
-
-    def register(self, *_: object, **__: object) -> selectors.SelectorKey:
-        raise NotImplementedError("there are no real sockets in a simulated world")
-
-    def unregister(self, *_: object) -> selectors.SelectorKey:
-        raise NotImplementedError
-
-    def get_map(self) -> dict[Any, selectors.SelectorKey]:
-        return {}
 
 
 class Transport(asyncio.DatagramTransport):
@@ -92,7 +75,6 @@ class World(asyncio.BaseEventLoop):
     """An event loop in which a day passes in no time. Everything that is random comes from `chance`."""
 
     def __init__(self, seed: int = 0, weather: Weather | None = None) -> None:
-        self._selector = _NoSockets()
         self._now = 0.0
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._made = count()
@@ -202,7 +184,7 @@ class World(asyncio.BaseEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """As asyncio does, in a heap that compares numbers: half of a simulation's time went into comparing handles."""
+        """As asyncio does, in a heap that compares numbers: comparing handles takes much of a simulation's time."""
         timer = asyncio.TimerHandle(when, callback, args, self, context)
         heappush(self._timers, (when, next(self._made), timer))
         return timer
@@ -250,9 +232,6 @@ class World(asyncio.BaseEventLoop):
         except Exception as error:
             done.set_exception(error)
         return done
-
-    def _process_events(self, event_list: list[Any]) -> None:
-        """There are none: datagrams arrive by timers."""
 
     def _write_to_self(self) -> None:
         """Nobody sleeps, so nobody needs to be woken."""
