@@ -26,9 +26,10 @@ _connect = database.connect
 
 
 def connect(path: Path, schema: str) -> sqlite3.Connection:
-    """As storage/database.py does, but nothing is synced."""
+    """As storage/database.py does, but nothing is synced, and what undoes a transaction is in memory."""
     connection = _connect(path, schema)
-    connection.execute("PRAGMA synchronous=OFF")
+    for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=MEMORY", "synchronous=OFF"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
     return connection
 
 
