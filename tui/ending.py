@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +22,10 @@ HUNG_UP = 128 + signal.SIGHUP
 
 
 def listen(keep_unsent: Callable[[], None], session: Callable[[], Session], leave: Callable[[], None]) -> None:
-    """Handle SIGTERM (`leave`, as if the user did) and SIGHUP. For the main thread, with its loop running."""
+    """Handle SIGTERM (`leave`, as if the user did), SIGHUP, and a terminal that is gone without one.
+
+    For the main thread, with its loop running.
+    """
 
     def hang_up(number: int, frame: FrameType | None) -> None:
         # A handler of the interpreter, not of the loop: the loop may be waiting for the dead terminal already.
@@ -32,6 +37,20 @@ def listen(keep_unsent: Callable[[], None], session: Callable[[], Session], leav
     with suppress(ValueError, NotImplementedError):  # not in the main thread: a test, or somebody's own program
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
         signal.signal(signal.SIGHUP, hang_up)
+        if sys.__stdin__ is not None and sys.__stdin__.isatty():
+            threading.Thread(target=_watch, args=(sys.__stdin__.fileno(),), name="terminal", daemon=True).start()
+
+
+def _watch(terminal: int) -> None:
+    """Wait until the terminal is gone, and then see to it that this process hears.
+
+    The kernel tells the terminal's first process alone. A shell passes it on; `make` and others wait for their child.
+    """
+    poller = select.poll()
+    poller.register(terminal, 0)  # what went wrong is told unasked
+    ((_, happened),) = poller.poll()
+    if happened & (select.POLLHUP | select.POLLERR):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGHUP)
 
 
 def _end(session: Session) -> None:

@@ -25,12 +25,18 @@ def read_until(terminal: int, marker: bytes) -> None:
         seen += os.read(terminal, 65536)
 
 
+DEAF = ["/bin/sh", "-c", 'trap "" HUP; "$@"; exit 0', "sh"]
+"""A parent that is told of the terminal's end and tells nobody, as make is."""
+
+
 @pytest.mark.real
-def test_what_was_being_written_is_kept_when_the_terminal_goes_away(root: Path) -> None:
+@pytest.mark.parametrize("parent", [[], DEAF], ids=["of a shell", "of a parent that says nothing"])
+def test_what_was_being_written_is_kept_when_the_terminal_goes_away(root: Path, parent: list[str]) -> None:
     process, terminal = pty.fork()
     if process == 0:
         os.environ["TERM"] = "xterm-256color"
-        os.execv(sys.executable, [sys.executable, "-m", "tui", "--profile", str(root)])
+        arguments = [*parent, sys.executable, "-m", "tui", "--profile", str(root)]
+        os.execv(arguments[0], arguments)
     try:
         read_until(terminal, b"Saturday")
         os.write(terminal, b"c")
