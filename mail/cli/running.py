@@ -20,13 +20,16 @@ def run_loop(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def stop_requested() -> None:
-    """Wait for SIGTERM or SIGINT."""
+    """Wait for SIGTERM, SIGINT, or a hangup: the terminal went away. (Under nohup that isn't meant.)"""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         loop.add_signal_handler(number, stop.set)
     try:
         await stop.wait()
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers:
             loop.remove_signal_handler(number)
