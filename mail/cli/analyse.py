@@ -139,13 +139,16 @@ def report(cells: list[Cell], points: list[Point], real: Measurements, trials: i
         "",
         "(2) and (3): nodes that came up, or joined, stand before all that have it, so",
         "that asking the k closest finds nothing and asking further would",
-        "p     I      (2)    paper  follows  (3)    paper  simulated (2) or (3)",
+        "                                                  simulated           agrees with",
+        "p     I      (2)    paper  follows  (3)    paper  (2) or (3)          eq.  paper",
     ]
     for cell in cells:
         two, three = analysis.PRINTED_2[cell.p, cell.nodes], analysis.PRINTED_3[cell.nodes]
         lines.append(
             f"{cell.p:<4}  {cell.nodes:<5}  {cell.returned:5.0e}  {two:5.0e}  {_follows(cell.returned, two):<7}"
-            f"  {cell.joined:5.0e}  {three:5.0e}  {_share(cell.found.hidden)}"
+            f"  {cell.joined:5.0e}  {three:5.0e}  {_share(cell.found.hidden):<18}"
+            f"  {agreement(cell.found.hidden, cell.returned + cell.joined):<4}"
+            f" {agreement(cell.found.hidden, two + three, ROUNDED)}"
         )
     lines += ["", "Figure 2, number of copies needed (6), and whether n operations then succeed (5)", ""]
     for panel in panels():
@@ -216,6 +219,8 @@ def document(cells: list[Cell], points: list[Point], real: Measurements) -> dict
                 "equation_2": cell.returned, "paper_2": analysis.PRINTED_2[cell.p, cell.nodes],
                 "equation_3": cell.joined, "paper_3": analysis.PRINTED_3[cell.nodes],
                 "simulated_2_and_3": cell.found.hidden.share, "trials": cell.found.down.trials,
+                "agrees_1": cell.all_down.agrees(cell.down),
+                "agrees_2_and_3": cell.found.hidden.agrees(cell.returned + cell.joined),
             }
             for cell in cells
         ],

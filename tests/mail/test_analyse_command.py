@@ -42,6 +42,8 @@ def test_json_is_one_document_with_everything(capsys: pytest.CaptureFixture[str]
     assert {(cell["equation_1"] > 9e-6, cell["paper_1"]) for cell in document["table_2"] if cell["p"] == 0.9} == {
         (True, 1e-8)
     }
+    agrees = {cell["p"]: cell["agrees_2_and_3"] for cell in document["table_2"]}
+    assert agrees[0.99] and not agrees[0.3]  # (2) is too small where nodes are often down
     assert document["growth"][-1]["nodes"] == 10_000_000
     assert document["measured"]["half_killed"]["trials"] == shipped().half.trials
 
