@@ -17,7 +17,6 @@ from typing import Protocol
 from overlay import messages
 from overlay.contact import Contact, WireContact
 from overlay.errors import Malformed
-from overlay.ids import distance
 
 ALPHA = 3
 DEADLINE = 10.0
@@ -122,6 +121,7 @@ class Lookup:
         self._pool = pool or Pool()
         self._asker = asker
         self._key = key
+        self._target = int.from_bytes(key, "big")
         self._k = k
         self._width = min(WIDTH * k, messages.MAX_K)
         self._own_id = own_id
@@ -156,7 +156,7 @@ class Lookup:
             return
         self._places[contact.id] = self._places.get(contact.id, 0) + 1
         self._known.add(contact)
-        insort(self._candidates, _Candidate(contact, distance(contact.id, self._key)))
+        insort(self._candidates, _Candidate(contact, contact.long_id ^ self._target))
 
     def _go_on(self) -> None:
         """Ask the next nearest while there is room in the window, or see that nothing nearer can be found."""

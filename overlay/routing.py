@@ -144,9 +144,9 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         for bucket in self._by_distance(key):
             if len(found) >= count:
                 break
-            there = [e.contact for e in bucket.entries.values() if not (healthy and e.failures)]
-            there.sort(key=lambda contact: contact.long_id ^ target)
-            found += there
+            entries = bucket.entries.values()
+            far = {e.contact.long_id ^ target: e.contact for e in entries if not (healthy and e.failures)}
+            found += [far[each] for each in sorted(far)]
         return found[:count]
 
     def _by_distance(self, key: bytes) -> list[Bucket]:
