@@ -12,8 +12,9 @@ from mail.cli.running import stop_requested
 
 
 @pytest.fixture(autouse=True)
-def hangup_as_before() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGHUP)
+def hangup_isnt_ignored() -> Iterator[None]:
+    """As in a terminal; the suite itself may run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
 
