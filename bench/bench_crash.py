@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.crashing import inbox_of
 from bench.figure import Figure
 from storage.node_store import NodeStore, open_node_store
 from tests.simulation.power_cuts import broken_promises, play
@@ -52,6 +53,8 @@ async def _kill() -> tuple[int, int, int]:
                 while not said.stat().st_size and process.poll() is None:  # it has begun
                     time.sleep(0.005)
                 time.sleep(chance.uniform(0, LONGEST))
+                if process.poll() is not None:
+                    raise RuntimeError(f"round {number} ended by itself before it could be killed")
                 process.kill()
                 process.wait()
             store = open_node_store(root / "node", quota=QUOTA)
@@ -61,15 +64,15 @@ async def _kill() -> tuple[int, int, int]:
                 for line in lines:
                     kind, _, name = line.partition(b" ")
                     checked += 1
-                    lost += not await _there(store, kind, bytes.fromhex(name.decode()))
+                    lost += not await _there(store, inbox_of(number), kind, bytes.fromhex(name.decode()))
             finally:
                 store.close()
     return lost, checked, damaged
 
 
-async def _there(store: NodeStore, kind: bytes, name: bytes) -> bool:
+async def _there(store: NodeStore, inbox: bytes, kind: bytes, name: bytes) -> bool:
     if kind == b"append":
-        return (await store.known(b"i" * 20, [name])) == [True]
+        return (await store.known(inbox, [name])) == [True]
     found = await store.fetch(1, name)
     if kind == b"delete":
         return found is None

@@ -1,7 +1,7 @@
-"""A process that works on a store until it is killed: `python -m bench.crashing FOLDER SEED`.
+"""A process that works on a store until it is killed: `python -m bench.crashing FOLDER ROUND`.
 
 Says what has been acknowledged, one line each: `store KEY`, `append SHA-256`, `delete KEY`. A key is the beginning of
-its content's SHA-256.
+its content's SHA-256. Each round has an inbox of its own: what a kill leaves unacknowledged would fill one in time.
 """
 
 from __future__ import annotations
@@ -15,22 +15,26 @@ from pathlib import Path
 
 from storage.node_store import NodeStore, open_node_store
 
-INBOX = b"i" * 20
 AT_ONCE = 8
 
 
-async def _work(store: NodeStore, chance: random.Random) -> None:
+def inbox_of(number: int) -> bytes:
+    """The inbox of a round."""
+    return number.to_bytes(20, "big")
+
+
+async def _work(store: NodeStore, inbox: bytes, chance: random.Random) -> None:
     while True:
-        await asyncio.gather(*(_one(store, chance) for _ in range(AT_ONCE)))
+        await asyncio.gather(*(_one(store, inbox, chance) for _ in range(AT_ONCE)))
 
 
-async def _one(store: NodeStore, chance: random.Random) -> None:
+async def _one(store: NodeStore, inbox: bytes, chance: random.Random) -> None:
     if chance.random() < 0.4:
         notification = chance.randbytes(200)
         digest = hashlib.sha256(notification).digest()
-        await store.append(INBOX, notification, 3600)
+        await store.append(inbox, notification, 3600)
         _say("append", digest)
-        await store.acknowledge(INBOX, [digest])  # so that the inbox never fills; it stays known
+        await store.acknowledge(inbox, [digest])  # it stays known
         return
     data = chance.randbytes(chance.choice((100, 5_000, 80_000)))
     digest = hashlib.sha256(data).digest()
@@ -50,4 +54,4 @@ def _say(what: str, name: bytes) -> None:
 if __name__ == "__main__":
     opened = open_node_store(Path(sys.argv[1]), quota=1 << 34)
     os.write(1, b"begun\n")
-    asyncio.run(_work(opened, random.Random(f"{sys.argv[2]} {os.getpid()}")))
+    asyncio.run(_work(opened, inbox_of(int(sys.argv[2])), random.Random(f"{sys.argv[2]} {os.getpid()}")))

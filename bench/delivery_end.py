@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import uvloop
 
 from mail.agent import Agent
 from mail.attachments import save_attachment
+from mail.cli.running import run_loop
 from mail.compose import Draft, Enclosure, compose
 from mail.events import Event, Progress, Trouble
 from mail.headers import Address
@@ -50,7 +50,7 @@ class Report:
 
 def main(arguments: list[str]) -> None:
     """Do one of the two, and say how it went."""
-    report = uvloop.run(_send(*arguments[1:]) if arguments[0] == "send" else _collect(*arguments[1:]))
+    report = run_loop(_send(*arguments[1:]) if arguments[0] == "send" else _collect(*arguments[1:]))
     sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
 
 

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 MESSAGES_AT_ONCE = 4
 SEGMENTS_AHEAD = 3
 """Segments fetched ahead of the one that is being opened: 4 MiB held a message, whatever its size."""
+CODED_AHEAD = 1
+"""The same of segments in shares, each of which comes from many nodes at once."""
 ROUNDS = 20
 """Inbox readings in a row, while nodes say that more waits."""
 SET_ASIDE = 64
@@ -205,6 +207,7 @@ class Receiving:
                 return await self._gather(notification.coding, key, segment)
             return await self._overlay.fetch(Kind.BODY, key, digest=segment.digest, repair=others)
 
+        ahead = SEGMENTS_AHEAD if notification.coding is None else CODED_AHEAD
         left = list(notification.segments)
         running: list[asyncio.Task[bytes]] = []
         what = f"collecting {notification.subject or notification.message_id}"
@@ -212,7 +215,7 @@ class Receiving:
             opener = Opener(notification.session_key, notification.original_size, file)
             try:
                 while left or running:
-                    while left and len(running) <= SEGMENTS_AHEAD:
+                    while left and len(running) <= ahead:
                         running.append(asyncio.create_task(fetch(left.pop(0))))
                     await asyncio.to_thread(opener.feed, await running[0])
                     running.pop(0)

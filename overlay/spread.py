@@ -18,8 +18,9 @@ from overlay.replicas import replicate
 
 SPARE = 2
 """Nodes asked beyond those whose pieces are lacking: one may be slow."""
-AT_ONCE = 16
-"""Nodes that are called at the same time."""
+STORED_AT_ONCE = 16
+FETCHED_AT_ONCE = 8
+"""Nodes that are called at the same time. Fetching is no faster with more, and each answer waits in memory."""
 
 
 class Wanted(Protocol):
@@ -79,7 +80,7 @@ async def spread(
             else:
                 there.add(digest)
 
-    await _workers(worker, len(lacking))
+    await _workers(worker, min(STORED_AT_ONCE, len(lacking)))
     return len(pieces), len(there), tuple(refusals)
 
 
@@ -100,7 +101,8 @@ async def gather(caller: Caller, nodes: Sequence[Located], kind: int, key: bytes
                 continue
             answered.add(at.contact.id)
 
-    await _workers(worker, wanted.missing + SPARE, until=lambda: not wanted.missing)
+    most = min(FETCHED_AT_ONCE, wanted.missing + SPARE)
+    await _workers(worker, most, until=lambda: not wanted.missing)
     return len(answered)
 
 
@@ -115,7 +117,7 @@ async def _ask(caller: Caller, at: Located, kind: int, key: bytes, wanted: Wante
 async def _workers(
     worker: Callable[[], Coroutine[None, None, None]], most: int, until: Callable[[], bool] = lambda: False
 ) -> None:
-    running = {asyncio.create_task(worker()) for _ in range(min(AT_ONCE, most))}
+    running = {asyncio.create_task(worker()) for _ in range(most)}
     try:
         left = running
         while left and not until():

@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 def run_loop(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end; on uvloop, which is four times as fast with datagrams, where it is installed."""
+
+    async def main() -> T:
+        asyncio.get_running_loop().set_exception_handler(unhandled)
+        return await work
+
     try:
         import uvloop
     except ImportError:
-        return asyncio.run(work)
-    return uvloop.run(work)
+        return asyncio.run(main())
+    return uvloop.run(main())
+
+
+def unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody caught is logged, as asyncio does.
+
+    Not so that a TLS connection was closed here while bytes were on their way, as whoever has enough shares of a
+    letter does: uvloop calls that a fatal error and prints a traceback.
+    """
+    closed = isinstance(context.get("exception"), RuntimeError) and "the handler is closed" in str(context["exception"])
+    if closed and "SSL protocol" in context.get("message", ""):
+        log.debug("a connection was closed while bytes came by it")
+    else:
+        loop.default_exception_handler(context)
 
 
 async def stop_requested() -> None:
