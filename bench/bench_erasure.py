@@ -20,9 +20,11 @@ from bench.overlay import village
 from mail.agent import Agent
 from mail.availability import OPERATIONS, Availability, copies
 from mail.coding import Code
+from mail.delivery import segment_key
 from mail.probes import Probes
 from mail.shares import Gathered, Plan, make_shares
 from mail.village import Village
+from overlay.ids import Kind
 from storage.outbox import State
 from storage.profile import Profile
 
@@ -91,12 +93,12 @@ async def _stored(place: Village, alice: Agent, bob: Agent, message_id: str) -> 
     message = head.encode() + os.urandom(SIZE)
     path = place.folder / "message.eml"
     path.write_bytes(message)
-    before = await _kept(place)
     alice.outbox.accept(path, message_id, "10 MB", sender, [recipient], time.time())
     await alice.send()
     entry = alice.outbox.entry(message_id)
     assert entry is not None and entry.recipients[0].state is State.STORED, entry
-    stored = await _kept(place) - before
+    assert entry.secrets is not None
+    stored = await _kept(place, message_id, len(entry.secrets.segments))
     assert await bob.sync() == 1
     _check(bob, message)
     await alice.sync()
@@ -111,9 +113,12 @@ def _check(bob: Agent, message: bytes) -> None:
     path.unlink()
 
 
-async def _kept(place: Village) -> int:
-    usages = [await node.store.usage() for node in place.nodes if node.store is not None]
-    return sum(usage.bytes for usage in usages)
+async def _kept(place: Village, message_id: str, segments: int) -> int:
+    """Bytes that nodes keep of this mail. (Not of all: deletes of the one before may still be on their way.)"""
+    keys = [segment_key(message_id, index, many=segments > 1) for index in range(segments)]
+    stores = [node.store for node in place.nodes if node.store is not None]
+    found = [await store.variants(kind, key) for store in stores for kind in (Kind.BODY, Kind.SHARE) for key in keys]
+    return sum(kept.size for variants in found for kept in variants)
 
 
 def _survived(p: float, code: Code) -> float:
