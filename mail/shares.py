@@ -10,7 +10,7 @@ notification: whoever reads knows a false share when she has it, and nobody else
     bytes 8-71  Ed25519 over "p2pmail share 1" || 0 || key of the object (20) || bytes 0-7 || SHA-256 of the rest
     bytes 72-   the share: a m-th of the segment, filled up with zeros
 
-Formats only; mail/coding.py chooses m and n, mail/scattering.py carries shares.
+Formats only; mail/coding.py chooses m and n, overlay/spread.py carries shares.
 """
 
 from __future__ import annotations

@@ -38,11 +38,12 @@ def listen(keep_unsent: Callable[[], None], session: Callable[[], Session], leav
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
         signal.signal(signal.SIGHUP, hang_up)
         if sys.__stdin__ is not None and sys.__stdin__.isatty():
-            threading.Thread(target=_watch, args=(sys.__stdin__.fileno(),), name="terminal", daemon=True).start()
+            watched = sys.__stdin__.fileno(), threading.get_ident()
+            threading.Thread(target=_watch, args=watched, name="terminal", daemon=True).start()
 
 
-def _watch(terminal: int) -> None:
-    """Wait until the terminal is gone, and then see to it that this process hears.
+def _watch(terminal: int, main_thread: int) -> None:
+    """Wait until the terminal is gone, and then see to it that the main thread hears.
 
     The kernel tells the terminal's first process alone. A shell passes it on; `make` and others wait for their child.
     """
@@ -50,7 +51,7 @@ def _watch(terminal: int) -> None:
     poller.register(terminal, 0)  # what went wrong is told unasked
     ((_, happened),) = poller.poll()
     if happened & (select.POLLHUP | select.POLLERR):
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGHUP)
+        signal.pthread_kill(main_thread, signal.SIGHUP)
 
 
 def _end(session: Session) -> None:

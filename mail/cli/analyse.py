@@ -138,8 +138,9 @@ def report(cells: list[Cell], points: list[Point], real: Measurements, trials: i
     lines += [
         "",
         "(2) and (3): nodes that came up, or joined, stand before all that have it, so",
-        "that asking the k closest finds nothing and asking further would",
-        "                                                  simulated           agrees by",
+        "that asking the k closest finds nothing and asking further would; simulated",
+        "is either, held against the sum of both",
+        "                                                  simulated           agrees",
         "p     I      (2)    paper  follows  (3)    paper  (2) or (3)          eq.  paper",
     ]
     for cell in cells:

@@ -33,7 +33,6 @@ class Invariants:
         self._story = story
         self._keys: set[bytes] = set()
         self._deletes: dict[bytes, set[tuple[int, bytes, bytes]]] = {}
-        self._born = story.world.wall()
         self._checked = -CHECK_EVERY
         self._waiting: dict[Device, dict[tuple[str, str], bytes]] = {}
         self._written: dict[Person, set[bytes]] = {}
