@@ -2,9 +2,9 @@
 
     python -m tests.simulation.soak [--seconds N] [--workers N] [--first SEED] [--seed SEED] [--small]
 
-With --seed that one alone. What came of each large story is a line of bench/soak.jsonl, and another run goes on with
-the next seed: a million messages take longer than a night. The totals of all lines go to bench/soak.json in the form of
-the benches' figures.
+With --seed that one alone. What came of each large story is a line of bench/soak.jsonl, and another run plays the
+seeds that have none yet: a million messages take longer than a night. The totals of all lines go to bench/soak.json in
+the form of the benches' figures.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make soak", description="The simulated community, at length.")
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--first", type=int, help="the first seed (else the next that wasn't played)")
+    parser.add_argument("--first", type=int, default=FIRST, help="the first seed; those played before are passed over")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--small", action="store_true", help="as the suite plays them")
     options = parser.parse_args(arguments)
@@ -102,14 +102,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"seed {options.seed}: {outcome.letters} letters, {outcome.copies} copies, trace {outcome.trace[:16]}")
         print("\n".join(outcome.broken) or "nothing broken")
         return bool(outcome.broken)
-    first = options.first
-    if first is None:
-        first = FIRST if options.small else max((line.seed for line in _lines()), default=FIRST - 1) + 1
-    return _at_length(options.seconds, options.workers, first, scale, small=options.small)
+    played = set[int]() if options.small else {line.seed for line in _lines()}
+    seeds = (seed for seed in count(options.first) if seed not in played)
+    return _at_length(options.seconds, options.workers, seeds, scale, small=options.small)
 
 
-def _at_length(seconds: float, workers: int, first: int, scale: Scale, *, small: bool) -> int:
-    end, seeds = time.monotonic() + seconds, count(first)
+def _at_length(seconds: float, workers: int, seeds: Iterator[int], scale: Scale, *, small: bool) -> int:
+    end = time.monotonic() + seconds
     broken: list[str] = []
     running: dict[Future[Outcome], int] = {}
     with ProcessPoolExecutor(workers, max_tasks_per_child=1, mp_context=get_context("spawn")) as pool:
