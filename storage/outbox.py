@@ -1,7 +1,8 @@
 """The outbox: what the user has sent, and what is known of each recipient's copy, until she has seen how it ended.
 
-Everything that a later attempt needs to send the same bytes again is kept here, durably. What the facts amount to is
-derived in storage/letter.py; sending is mail/sending.py's work.
+Everything that a later attempt needs to send the same bytes again is kept here, durably; once all recipients have
+collected it, their proofs are kept and nothing else of it. What the facts amount to is derived in storage/letter.py;
+sending is mail/sending.py's work.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import secrets
 import shutil
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,6 +20,7 @@ from pathlib import Path
 from storage import durable
 from storage.ledger import Ledger
 from storage.letter import Entry, Recipient, Secrets, State, state_of
+from storage.outbox_rows import SCHEMA, UPGRADES, VERSION, load, recipients_of
 
 __all__ = [
     "AlreadySent",
@@ -34,26 +37,10 @@ __all__ = [
 STALE = 86400.0
 """Seconds after which a message file without an entry belongs to an acceptance that died."""
 
+RESTS = float("inf")
+"""When a letter that is settled is due: so years of sent mail cost an attempt nothing."""
+
 _CHUNK = 1024 * 1024
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS letter (
-    message_id TEXT PRIMARY KEY, subject TEXT NOT NULL, sender TEXT NOT NULL, created REAL NOT NULL,
-    size INTEGER NOT NULL, digest BLOB NOT NULL, file TEXT NOT NULL,
-    session_key BLOB, attempts INTEGER NOT NULL, next_attempt REAL NOT NULL, coding BLOB);
-CREATE TABLE IF NOT EXISTS segment (
-    message_id TEXT NOT NULL REFERENCES letter(message_id) ON DELETE CASCADE,
-    number INTEGER NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (message_id, number));
-CREATE TABLE IF NOT EXISTS recipient (
-    message_id TEXT NOT NULL REFERENCES letter(message_id) ON DELETE CASCADE,
-    number INTEGER NOT NULL, address TEXT NOT NULL,
-    bodies_have INTEGER NOT NULL, bodies_want INTEGER NOT NULL,
-    notifications_have INTEGER NOT NULL, notifications_want INTEGER NOT NULL,
-    salt BLOB, certificate BLOB, notification BLOB, proof BLOB,
-    failed INTEGER NOT NULL, expired INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (message_id, address));
-"""
-
-
-_UPGRADES = {1: "ALTER TABLE letter ADD COLUMN coding BLOB"}
 
 
 class OutboxError(Exception):
@@ -75,7 +62,8 @@ class Outbox:
         """Open or create it. Raises database.DatabaseError (the message files are not touched then)."""
         self._folder = path.parent
         self._now = now
-        self._ledger = Ledger(path, _SCHEMA, version=2, upgrades=_UPGRADES)
+        self._ledger = Ledger(path, SCHEMA, VERSION, upgrades=UPGRADES)
+        self._settle_all()
         self.sweep()
 
     def close(self) -> None:
@@ -139,10 +127,9 @@ class Outbox:
         )
 
     def sweep(self) -> int:
-        """Remove files over a day old that belong to no letter (an acceptance that died); returns how many."""
-        known = self._ledger.read(
-            lambda connection: {name for (name,) in connection.execute("SELECT file FROM letter")}
-        )
+        """Remove files over a day old that no letter needs (of an acceptance that died, say); returns how many."""
+        sql = "SELECT file FROM letter WHERE message_id IN (SELECT message_id FROM recipient WHERE proof IS NULL)"
+        known = self._ledger.read(lambda connection: {name for (name,) in connection.execute(sql)})
         swept = 0
         for file in [*self._folder.glob("*.eml"), *self._folder.glob(".*.tmp")]:
             with suppress(FileNotFoundError):
@@ -155,23 +142,23 @@ class Outbox:
 
     def entries(self) -> list[Entry]:
         """All letters, newest first."""
-        return self._ledger.read(lambda connection: self._load(connection, "ORDER BY created DESC, rowid DESC"))
+        return self._ledger.read(lambda connection: load(connection, self._folder, "ORDER BY created DESC, rowid DESC"))
 
     def entry(self, message_id: str) -> Entry | None:
         """One letter, or None."""
-        found = self._ledger.read(lambda connection: self._load(connection, "WHERE message_id = ?", message_id))
-        return found[0] if found else None
+        return self._ledger.read(lambda connection: self._one(connection, message_id))
 
     def due(self, now: float, everything: bool = False) -> list[Entry]:
         """Letters that aren't settled and whose next attempt has come (or all of them), oldest first."""
-        moment = float("inf") if everything else now
+        moment = sys.float_info.max if everything else now
         where = "WHERE next_attempt <= ? ORDER BY created, rowid"
-        found = self._ledger.read(lambda connection: self._load(connection, where, moment))
-        return [entry for entry in found if not entry.settled]
+        return self._ledger.read(lambda connection: load(connection, self._folder, where, moment))
 
     def next_due(self) -> float | None:
         """When (epoch seconds) the next attempt is due; None when every letter is settled."""
-        return min((entry.next_attempt for entry in self.entries() if not entry.settled), default=None)
+        sql = "SELECT min(next_attempt) FROM letter WHERE next_attempt < ?"
+        (due,) = self._ledger.read(lambda connection: connection.execute(sql, (RESTS,)).fetchone())
+        return None if due is None else float(due)
 
     # -- learning
 
@@ -182,7 +169,7 @@ class Outbox:
         """
 
         def keep(connection: sqlite3.Connection) -> None:
-            entry = next(iter(self._load(connection, "WHERE message_id = ?", message_id)), None)
+            entry = self._one(connection, message_id)
             if entry is None:
                 return
             before = entry.secrets
@@ -204,9 +191,12 @@ class Outbox:
         self._ledger.write(keep)
 
     def learn(self, message_id: str, facts: Recipient) -> Recipient:
-        """Note what is known of one recipient's copy now, and return what is noted. A proof is never unlearnt."""
+        """Note what is known of one recipient's copy now, and return what is noted. A proof is never unlearnt.
 
-        def note(connection: sqlite3.Connection) -> None:
+        A letter that is settled by it rests.
+        """
+
+        def note(connection: sqlite3.Connection) -> tuple[Recipient, Path | None]:
             connection.execute(
                 "UPDATE recipient SET bodies_have = ?, bodies_want = ?, notifications_have = ?, notifications_want = ?,"
                 " salt = ?, certificate = ?, notification = ?, proof = coalesce(?, proof), failed = ?, expired = ?,"
@@ -225,16 +215,31 @@ class Outbox:
                     facts.address,
                 ),
             )
+            where = "WHERE message_id = ? AND address = ?"
+            known = next((r for _, r in recipients_of(connection, where, message_id, facts.address)), None)
+            if known is None:
+                return facts, None
+            if known.settled:
+                return known, self._settle(connection, message_id)
+            wake = "UPDATE letter SET next_attempt = ? WHERE message_id = ? AND next_attempt = ?"
+            connection.execute(wake, (self._now(), message_id, RESTS))
+            return known, None
 
-        self._ledger.write(note)
-        entry = self.entry(message_id)
-        known = entry.recipients if entry is not None else ()
-        return next((recipient for recipient in known if recipient.address == facts.address), facts)
+        noted, needless = self._ledger.write(note)
+        if needless is not None:
+            with suppress(OSError):  # swept later
+                needless.unlink()
+        return noted
 
     def attempted(self, message_id: str, next_attempt: float) -> None:
-        """Note that an attempt was made, and when (epoch seconds) the next one is due."""
-        sql = "UPDATE letter SET attempts = attempts + 1, next_attempt = ? WHERE message_id = ?"
-        self._ledger.write(lambda connection: connection.execute(sql, (next_attempt, message_id)) and None)
+        """Note that an attempt was made, and when (epoch seconds) the next one is due, unless the letter rests."""
+        sql = (
+            "UPDATE letter SET attempts = attempts + 1, next_attempt = CASE next_attempt WHEN ? THEN ? ELSE ? END"
+            " WHERE message_id = ?"
+        )
+        self._ledger.write(
+            lambda connection: connection.execute(sql, (RESTS, RESTS, next_attempt, message_id)) and None
+        )
 
     def retry(self, message_id: str, now: float) -> bool:
         """Begin again for those for whom it failed or expired; False when there are none.
@@ -243,7 +248,7 @@ class Outbox:
         """
 
         def again(connection: sqlite3.Connection) -> bool:
-            entry = next(iter(self._load(connection, "WHERE message_id = ?", message_id)), None)
+            entry = self._one(connection, message_id)
             ended = [r for r in entry.recipients if r.state in (State.FAILED, State.EXPIRED)] if entry else []
             connection.executemany(
                 "UPDATE recipient SET bodies_have = 0, notifications_have = 0, failed = 0, expired = 0, reason = ''"
@@ -259,53 +264,35 @@ class Outbox:
 
     # -- inside
 
-    def _load(self, connection: sqlite3.Connection, which: str, *parameters: object) -> list[Entry]:
-        sql = f"SELECT message_id, subject, sender, created, size, file, attempts, next_attempt, session_key, coding FROM letter {which}"  # noqa: S608, E501
-        return [self._entry(connection, *row) for row in connection.execute(sql, parameters).fetchall()]
+    def _one(self, connection: sqlite3.Connection, message_id: str) -> Entry | None:
+        return next(iter(load(connection, self._folder, "WHERE message_id = ?", message_id)), None)
 
-    def _entry(
-        self,
-        connection: sqlite3.Connection,
-        message_id: str,
-        subject: str,
-        sender: str,
-        created: float,
-        size: int,
-        file: str,
-        attempts: int,
-        next_attempt: float,
-        session_key: bytes | None,
-        coding: bytes | None,
-    ) -> Entry:
-        segments = connection.execute(
-            "SELECT size, digest FROM segment WHERE message_id = ? ORDER BY number", (message_id,)
-        ).fetchall()
-        recipients = connection.execute(
-            "SELECT address, bodies_have, bodies_want, notifications_have, notifications_want, salt, certificate,"
-            " notification, proof, failed, expired, reason FROM recipient WHERE message_id = ? ORDER BY number",
-            (message_id,),
-        )
-        return Entry(
-            message_id,
-            subject,
-            sender,
-            created,
-            size,
-            self._folder / file,
-            attempts,
-            next_attempt,
-            None if session_key is None else Secrets(session_key, segments, coding or b""),
-            tuple(
-                Recipient(
-                    address, (a, b), (c, d), salt, certificate, notification, proof, bool(failed), bool(expired), reason
-                )
-                for address, a, b, c, d, salt, certificate, notification, proof, failed, expired, reason in recipients
-            ),
-        )
+    def _settle(self, connection: sqlite3.Connection, message_id: str) -> Path | None:
+        """Let a letter rest when it has come to its end for everybody; its file, when nobody will need that again.
+
+        Of one that everybody has collected the means to send it again, its session key among them, are forgotten too.
+        """
+        entry = self._one(connection, message_id)
+        if entry is None or not entry.settled:
+            return None
+        connection.execute("UPDATE letter SET next_attempt = ? WHERE message_id = ?", (RESTS, message_id))
+        if any(recipient.state is not State.COLLECTED for recipient in entry.recipients):
+            return None  # it can be tried again for them
+        connection.execute("UPDATE letter SET session_key = NULL, coding = NULL WHERE message_id = ?", (message_id,))
+        connection.execute("DELETE FROM segment WHERE message_id = ?", (message_id,))
+        sql = "UPDATE recipient SET salt = NULL, certificate = NULL, notification = NULL WHERE message_id = ?"
+        connection.execute(sql, (message_id,))
+        return entry.file
+
+    def _settle_all(self) -> None:
+        """Let those rest that an earlier version had no rest for."""
+        settled = [entry.message_id for entry in self.due(0.0, everything=True) if entry.settled]
+        if settled:
+            self._ledger.write(lambda connection: [self._settle(connection, name) for name in settled])
 
     def _drop(self, message_id: str, may: Callable[[Entry], bool], refusal: str) -> None:
         def drop(connection: sqlite3.Connection) -> Entry | None:
-            entry = next(iter(self._load(connection, "WHERE message_id = ?", message_id)), None)
+            entry = self._one(connection, message_id)
             if entry is not None:
                 if not may(entry):
                     raise StillOnItsWay(refusal)

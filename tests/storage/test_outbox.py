@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 
 from storage import durable
 from storage.database import DatabaseDamaged, DatabaseError
-from storage.outbox import AlreadySent, Entry, Outbox, OutboxError, Recipient, Secrets, State, StillOnItsWay, state_of
+from storage.outbox import (
+    RESTS,
+    AlreadySent,
+    Entry,
+    Outbox,
+    OutboxError,
+    Recipient,
+    Secrets,
+    State,
+    StillOnItsWay,
+    state_of,
+)
 
 NOW = 1_700_000_000.0
 
@@ -191,7 +202,60 @@ def test_letters_are_due_when_their_time_has_come_until_they_are_settled(outbox:
     assert [entry.message_id for entry in outbox.due(NOW + 500)] == ["2@x"]
     entry = outbox.entry("1@x")
     assert entry is not None
-    assert (entry.attempts, entry.next_attempt) == (1, NOW + 100)
+    assert (entry.attempts, entry.next_attempt) == (1, RESTS)
+    outbox.attempted("1@x", NOW + 600)  # the attempt that found it settled
+    assert outbox.due(NOW + 700, everything=True) == outbox.due(NOW + 700)
+
+
+def test_a_settled_letter_whose_facts_get_worse_is_due_again(outbox: Outbox) -> None:
+    accept(outbox, 1, "a@x")
+    outbox.learn("1@x", Recipient("a@x", failed=True, reason="unknown"))
+    assert outbox.next_due() is None
+    outbox.learn("1@x", Recipient("a@x", (1, 3), (1, 3)))
+    assert outbox.next_due() == NOW
+
+
+def test_of_a_letter_that_everybody_has_collected_only_the_proofs_are_kept(outbox: Outbox) -> None:
+    entry = accept(outbox)
+    outbox.keep_secrets("1@x", Secrets(b"the session key", [(5, b"d")], b"coding"))
+    for address in ("a@x", "b@x"):
+        assert entry.file.exists()
+        facts = Recipient(address, (3, 3), (3, 3), b"salt", b"certificate", b"sealed", b"signed by " + address.encode())
+        outbox.learn("1@x", facts)
+    kept = reopened(outbox).entry("1@x")
+    assert kept is not None
+    assert kept.secrets is None
+    assert kept.recipients == tuple(
+        Recipient(address, (3, 3), (3, 3), proof=b"signed by " + address.encode()) for address in ("a@x", "b@x")
+    )
+    assert files(outbox) == set()
+    assert accept(outbox) == kept, "the same message again isn't sent again"
+    assert files(outbox) == set()
+
+
+def test_what_can_be_tried_again_keeps_its_file(outbox: Outbox) -> None:
+    entry = accept(outbox)
+    outbox.learn("1@x", Recipient("a@x", proof=b"signed"))
+    outbox.learn("1@x", Recipient("b@x", failed=True, reason="unknown"))
+    os.utime(entry.file, (NOW - 90_000, NOW - 90_000))
+    assert reopened(outbox).retry("1@x", NOW)
+    assert outbox.next_due() == NOW
+    assert entry.file.exists()
+
+
+def test_letters_that_an_earlier_version_saw_collected_rest(outbox: Outbox) -> None:
+    entry = accept(outbox)
+    outbox.keep_secrets("1@x", Secrets(b"the session key", [(5, b"d")]))
+    outbox._ledger._connection.executescript(
+        "UPDATE recipient SET proof = x'00', salt = x'00'; DROP INDEX letter_due; PRAGMA user_version=2;"
+    )
+    os.utime(entry.file, (NOW - 90_000, NOW - 90_000))
+    again = reopened(outbox)
+    assert again.next_due() is None
+    kept = again.entry("1@x")
+    assert kept is not None
+    assert kept.secrets is None
+    assert files(outbox) == set()
 
 
 def test_a_message_can_wait_for_its_hour(outbox: Outbox) -> None:

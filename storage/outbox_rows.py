@@ -1,0 +1,73 @@
+"""The tables of the outbox, and their rows as values. What is done with them is in storage/outbox.py."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from storage.letter import Entry, Recipient, Secrets
+
+VERSION = 3
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS letter (
+    message_id TEXT PRIMARY KEY, subject TEXT NOT NULL, sender TEXT NOT NULL, created REAL NOT NULL,
+    size INTEGER NOT NULL, digest BLOB NOT NULL, file TEXT NOT NULL,
+    session_key BLOB, attempts INTEGER NOT NULL, next_attempt REAL NOT NULL, coding BLOB);
+CREATE TABLE IF NOT EXISTS segment (
+    message_id TEXT NOT NULL REFERENCES letter(message_id) ON DELETE CASCADE,
+    number INTEGER NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (message_id, number));
+CREATE TABLE IF NOT EXISTS recipient (
+    message_id TEXT NOT NULL REFERENCES letter(message_id) ON DELETE CASCADE,
+    number INTEGER NOT NULL, address TEXT NOT NULL,
+    bodies_have INTEGER NOT NULL, bodies_want INTEGER NOT NULL,
+    notifications_have INTEGER NOT NULL, notifications_want INTEGER NOT NULL,
+    salt BLOB, certificate BLOB, notification BLOB, proof BLOB,
+    failed INTEGER NOT NULL, expired INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (message_id, address));
+CREATE INDEX IF NOT EXISTS letter_due ON letter(next_attempt);
+"""
+UPGRADES = {
+    1: "ALTER TABLE letter ADD COLUMN coding BLOB",
+    2: "CREATE INDEX IF NOT EXISTS letter_due ON letter(next_attempt)",
+}
+
+
+def load(connection: sqlite3.Connection, folder: Path, which: str, *parameters: object) -> list[Entry]:
+    """Letters whose rows `which` (SQL, from WHERE on) selects; their files are in `folder`."""
+    sql = f"SELECT message_id, subject, sender, created, size, file, attempts, next_attempt, session_key, coding FROM letter {which}"  # noqa: S608, E501
+    letters = connection.execute(sql, parameters).fetchall()
+    those = f"WHERE message_id IN (SELECT message_id FROM letter {which}) ORDER BY message_id, number"  # noqa: S608
+    segments: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
+    rows = connection.execute(f"SELECT message_id, size, digest FROM segment {those}", parameters)  # noqa: S608
+    for name, size, digest in rows:
+        segments[name].append((size, digest))
+    recipients: dict[str, list[Recipient]] = defaultdict(list)
+    for name, recipient in recipients_of(connection, those, *parameters):
+        recipients[name].append(recipient)
+    return [
+        Entry(
+            message_id,
+            subject,
+            sender,
+            created,
+            size,
+            folder / file,
+            attempts,
+            next_attempt,
+            None if session_key is None else Secrets(session_key, segments[message_id], coding or b""),
+            tuple(recipients[message_id]),
+        )
+        for message_id, subject, sender, created, size, file, attempts, next_attempt, session_key, coding in letters
+    ]
+
+
+def recipients_of(connection: sqlite3.Connection, which: str, *parameters: object) -> Iterator[tuple[str, Recipient]]:
+    """What is known of those whose rows `which` selects, each with the Message-ID."""
+    sql = f"SELECT message_id, address, bodies_have, bodies_want, notifications_have, notifications_want, salt, certificate, notification, proof, failed, expired, reason FROM recipient {which}"  # noqa: S608, E501
+    rows = connection.execute(sql, parameters)
+    for name, address, a, b, c, d, salt, certificate, notification, proof, failed, expired, reason in rows:
+        facts = Recipient(
+            address, (a, b), (c, d), salt, certificate, notification, proof, bool(failed), bool(expired), reason
+        )
+        yield name, facts
