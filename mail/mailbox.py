@@ -311,6 +311,11 @@ class Mailbox(OpenFiles):
         outbox = self._outbox
         return [] if outbox is None else outbox.entries()
 
+    def outbox_stamp(self) -> tuple[object, ...]:
+        """Something that is another one when a letter may have changed."""
+        outbox = self._outbox
+        return () if outbox is None else outbox.stamp()
+
     def retry(self, message_id: str) -> bool:
         """Have the failed and expired recipients of a letter tried again; False when there are none."""
         outbox = self._outbox

@@ -144,6 +144,15 @@ class Outbox:
         """All letters, newest first."""
         return self._ledger.read(lambda connection: load(connection, self._folder, "ORDER BY created DESC, rowid DESC"))
 
+    def stamp(self) -> tuple[object, ...]:
+        """Something that is another one when a letter may have changed, by this process or another one."""
+
+        def read(connection: sqlite3.Connection) -> tuple[object, ...]:
+            (others,) = connection.execute("PRAGMA data_version").fetchone()
+            return self, others, connection.total_changes  # another Outbox counts from its own beginning
+
+        return self._ledger.read(read)
+
     def entry(self, message_id: str) -> Entry | None:
         """One letter, or None."""
         return self._ledger.read(lambda connection: self._one(connection, message_id))

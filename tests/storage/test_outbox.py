@@ -178,6 +178,17 @@ def test_a_session_key_and_segments_that_were_used_do_not_change(outbox: Outbox)
     assert entry.secrets == Secrets(b"k", [(5, b"d")])
 
 
+def test_the_stamp_is_another_one_when_this_or_another_process_changed_something(outbox: Outbox) -> None:
+    other, before = reopened(outbox), outbox.stamp()
+    assert outbox.entries() == []
+    assert outbox.stamp() == before
+    accept(outbox, 1)
+    own = outbox.stamp()
+    assert own != before
+    other.attempted("1@x", NOW)
+    assert outbox.stamp() != own
+
+
 def test_a_proof_is_never_unlearnt(outbox: Outbox) -> None:
     message_id = accept(outbox, 1, "a@x").message_id
     stale = Recipient("a@x", (3, 3), (3, 3))

@@ -6,6 +6,7 @@ What a user does with messages is in tui/screens/mail_actions.py.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,8 @@ class MailScreen(MailActions):
         self._source = False
         self._list_work, self._rows_work, self._open_work = Latest(), Latest(), Latest()
         self._counts_work, self._watch_work, self._refresh_work = Latest(), Latest(), Latest(every=True)
+        self._sent: tuple[tuple[object, ...], int, Mapping[str, str]] | None = None
+        """The outbox's stamp, letters on their way, and how far each has come: read again only when it has changed."""
         self._settling: Timer | None = None
         self._typing: Timer | None = None
         self._saying: Timer | None = None
@@ -127,9 +130,12 @@ class MailScreen(MailActions):
         mailbox = self.session.mailbox
 
         def work() -> Message:
-            letters = mailbox.outbox()
-            delivery = {letter.message_id: summary([str(r.state) for r in letter.recipients]) for letter in letters}
-            return CountsLoaded(mailbox.folders(), sum(not letter.settled for letter in letters), delivery)
+            stamp = mailbox.outbox_stamp()
+            if self._sent is None or stamp != self._sent[0]:
+                letters = mailbox.outbox()
+                delivery = {letter.message_id: summary([str(r.state) for r in letter.recipients]) for letter in letters}
+                self._sent = stamp, sum(not letter.settled for letter in letters), delivery
+            return CountsLoaded(mailbox.folders(), *self._sent[1:])
 
         self._counts_work.run(self, "count the mail", work)
 
