@@ -1,7 +1,7 @@
 """The test vectors of docs/protocol.md, read out of it: what is written there is what this program does.
 
-Two of them (a sealed datagram, a notification) are also opened with nothing but the primitives that the document
-names, so that it is enough to build another implementation from.
+Some of them (a sealed datagram, a notification, shares, a stamp) are also read with nothing but the primitives that
+the document names, so that it is enough to build another implementation from.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+import zfec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -29,7 +30,8 @@ from mail.keys import pair_from_secret
 from mail.notification import open_notification
 from mail.padding import padded_length
 from mail.sealing import Opener
-from overlay import fragments, ids, messages
+from mail.shares import Plan, make_shares
+from overlay import fragments, ids, messages, stamps
 from overlay.address import normalise_address
 from overlay.card import make_card, open_card
 from overlay.certificates import TrustStore
@@ -82,6 +84,15 @@ class Body(msgspec.Struct):
     session_key: str = msgspec.field(name="session key")
 
 
+class Share(msgspec.Struct):
+    m: int
+    n: int
+    seed: str
+    segment: str
+    shares: Lines
+    public_key: str = msgspec.field(name="public key")
+
+
 class Vectors(msgspec.Struct):
     addresses: list[tuple[str, str]]
     keys: dict[str, tuple[str, str]]
@@ -94,7 +105,9 @@ class Vectors(msgspec.Struct):
     card: Card
     body: Body
     padding: list[tuple[int, int]]
+    share: Share
     notification: Lines
+    stamp: dict[str, str | int]
     invite: str
     delete_proof: Lines = msgspec.field(name="delete proof")
 
@@ -199,19 +212,32 @@ def test_messages() -> None:
     deleter = h(V.deleter["hash"])
     inbox = ids.inbox_key(ALICE)
     contact = WireContact(h(V.datagram["receiver public"]), bytes([192, 0, 2, 7]), 4600)
+    digest, certificate, signature = hashlib.sha256(b"x").digest(), bytes(3), bytes(range(64))
     sent: dict[str, messages.Request | messages.Answer] = {
         "Ping": messages.Ping(),
         "Store": messages.Store(TOKEN, ids.Kind.BODY, key, b"hello", [deleter], messages.RETENTION),
         "Fetch": messages.Fetch(TOKEN, ids.Kind.BODY, key),
+        "Delete": messages.Delete(TOKEN, ids.Kind.BODY, key, SALT, certificate, signature),
         "AppendInbox": messages.AppendInbox(TOKEN, inbox, b"hello", 60.0),
+        "ReadInbox": messages.ReadInbox(TOKEN, inbox, certificate, signature),
+        "AcknowledgeInbox": messages.AcknowledgeInbox(TOKEN, inbox, [digest], certificate, signature),
         "AskTombstone": messages.AskTombstone(TOKEN, ids.Kind.BODY, key, deleter),
+        "HandTombstone": messages.HandTombstone(TOKEN, ids.Kind.BODY, key, b"proof", 60.0),
+        "Have": messages.Have(TOKEN, ids.Kind.BODY, key, known=digest),
+        "HaveNotifications": messages.HaveNotifications(TOKEN, inbox, [digest]),
+        "Recheck": messages.Recheck(TOKEN, 0, inbox),
+        "DialBack": messages.DialBack(TOKEN, digest),
         "Pong": messages.Pong(bytes([192, 0, 2, 7]), 4600),
-        "Found": messages.Found([contact], TOKEN, 4600, hashlib.sha256(b"x").digest()),
+        "Found": messages.Found([contact], TOKEN, 4600, digest),
         "Done": messages.Done(1),
         "Object": messages.Object(b"hello", 5),
         "Notifications": messages.Notifications([b"hello"], False),
         "Tombstone": messages.Tombstone(b""),
         "Refusal": messages.Refusal(messages.Code.NO_SPACE),
+        "Held": messages.Held([digest], [messages.Death(b"proof", 60.0)], False),
+        "Known": messages.Known([True, False]),
+        "Admitted": messages.Admitted(certificate, signature),
+        "Dialled": messages.Dialled(True, False),
     }
     assert {name: messages.encode(message).hex() for name, message in sent.items()} == V.messages
 
@@ -261,6 +287,33 @@ def test_a_body_is_opened() -> None:
 @pytest.mark.parametrize(("length", "padded"), V.padding)
 def test_padding(length: int, padded: int) -> None:
     assert padded_length(length) == padded
+
+
+def test_shares() -> None:
+    key, plan = h(V.deleter["key"]), Plan(V.share.m, V.share.n, h(V.share.seed))
+    assert [share.hex() for share in make_shares(h(V.share.segment), key, plan)] == V.share.shares
+    assert plan.coding.public_key.hex() == V.share.public_key
+
+
+def test_shares_by_the_document_alone() -> None:
+    key, segment, m = h(V.deleter["key"]), h(V.share.segment), V.share.m
+    blocks = []
+    for number, share in enumerate(map(h, V.share.shares)):
+        assert share[:8] == bytes([1, number, m, V.share.n]) + len(segment).to_bytes(4, "big")
+        signed = b"p2pmail share 1\0" + key + share[:8] + hashlib.sha256(share[72:]).digest()
+        Ed25519PublicKey.from_public_bytes(h(V.share.public_key)).verify(share[8:72], signed)
+        blocks.append(share[72:])
+    assert b"".join(blocks[:m]) == segment + bytes(-len(segment) % m)
+    assert b"".join(zfec.Decoder(m, V.share.n).decode([blocks[2], blocks[1]], [2, 1])) == b"".join(blocks[:m])
+
+
+def test_a_stamp() -> None:
+    key, stamp, bits = ids.inbox_key(ALICE), bytes.fromhex(str(V.stamp["stamp"])), V.stamp["bits"]
+    digest = hashlib.sha256(b(V.notification)).digest()
+    assert V.stamp["inbox"] == key.hex()
+    assert stamps.bits_of(stamp, key, digest, V.certificates.at) == bits
+    worth = int.from_bytes(hashlib.sha256(b"p2pmail stamp 1\0" + key + digest + stamp).digest(), "big")
+    assert 256 - worth.bit_length() == bits
 
 
 def test_a_notification_is_opened() -> None:
