@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 WIDE = 100
 """Cells from which a recipient's line has room for what its state means."""
 
+PLAIN = ("collected", "stored")
+"""As it should be: in a narrow window the reason has a line of its own, and these need none."""
+
 MEANING = {
     "queued": "waits here; no node has it yet",
     "stored": "lies at the nodes until it is collected",
@@ -50,7 +53,8 @@ class Letters(Lines):
         super().__init__(id="letters")
         self.letters: Sequence[Letter] | None = None
         self.selected: str | None = None
-        self._shown: list[tuple[str, list[Piece]]] = []
+        self._shown: list[tuple[Letter, Recipient | None, int] | None] = []
+        """What each line says: the letter's head, or which line of a recipient's; None: nothing, between letters."""
         self._now = now
 
     def show(self, letters: Sequence[Letter]) -> None:
@@ -70,36 +74,46 @@ class Letters(Lines):
         if self.selected in names:
             place = max(0, min(len(names) - 1, names.index(self.selected) + step))
             self.selected = names[place]
-            lines = [number for number, (name, _) in enumerate(self._shown) if name == self.selected]
+            lines = [number for number in range(len(self._shown)) if self._whose(number) == self.selected]
             self.show_line(lines[-1])
             self.show_line(lines[0])
             self.refresh()
 
     def line_count(self) -> int:
-        """As arranged."""
-        return len(self._shown)
+        """As arranged; one where there is no letter, to say so."""
+        return len(self._shown) or 1
 
     def line_background(self, y: int) -> str | None:
         """The selected letter."""
-        return "selected" if self._shown[y][0] and self._shown[y][0] == self.selected else None
+        return "selected" if self._whose(y) is not None and self._whose(y) == self.selected else None
 
     def line_pieces(self, y: int, width: int) -> Sequence[Piece]:
         """As arranged."""
-        return self._shown[y][1]
+        if not self._shown:
+            return [] if self.letters is None else [("  Nothing was sent yet. c writes a letter.", "dim")]
+        shown, width = self._shown[y], max(40, width)
+        if shown is None:
+            return []
+        letter, recipient, number = shown
+        if recipient is not None:
+            return self._recipient(letter, recipient, width)[number]
+        date = when(letter.created, self._now(), 12)
+        subject = plain.line(letter.subject) or "(no subject)"
+        return [(f" {fit(subject, width - 16)}", "subject"), (f" {date:>13} ", "dim")]
+
+    def _whose(self, y: int) -> str | None:
+        shown = self._shown[y] if self._shown else None
+        return None if shown is None else shown[0].message_id
 
     def _arrange(self) -> None:
-        width = max(40, self.scrollable_content_region.width)
+        wide = self.scrollable_content_region.width >= WIDE
         self._shown = []
         for letter in self.letters or ():
-            date = when(letter.created, self._now(), 12)
-            subject = plain.line(letter.subject) or "(no subject)"
-            head: list[Piece] = [(f" {fit(subject, width - 16)}", "subject"), (f" {date:>13} ", "dim")]
-            self._shown.append((letter.message_id, head))
+            self._shown.append((letter, None, 0))
             for recipient in letter.recipients:
-                self._shown += [(letter.message_id, line) for line in self._recipient(letter, recipient, width)]
-            self._shown.append(("", []))
-        if self.letters is not None and not self.letters:
-            self._shown = [("", [("  Nothing was sent yet. c writes a letter.", "dim")])]
+                lines = 1 if wide or str(recipient.state) in PLAIN else 2
+                self._shown += [(letter, recipient, number) for number in range(lines)]
+            self._shown.append(None)
         self.lines_changed()
 
     def _recipient(self, letter: Letter, recipient: Recipient, width: int) -> list[list[Piece]]:
@@ -120,8 +134,7 @@ class Letters(Lines):
         ]
         if wide:
             return [[*line, (fit(more, width - who - 46), "dim")]]
-        # In a narrow window the reason has a line of its own; what is as it should be needs none.
-        return [line] if state in ("collected", "stored") else [line, [(" " * 15 + fit(more, width - 16), "dim")]]
+        return [line, [(" " * 15 + fit(more, width - 16), "dim")]]
 
 
 class OutboxScreen(Screen[None]):
