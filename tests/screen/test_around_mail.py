@@ -19,6 +19,7 @@ from tui.screens.outbox import Letters, OutboxScreen
 from tui.screens.passphrase import Passphrase
 from tui.screens.setup import Setup
 from tui.screens.starting import Starting
+from tui.widgets.title_line import TitleLine
 
 
 def notes(app: MailApp) -> str:
@@ -186,6 +187,22 @@ async def test_sent_mail_says_how_far_it_has_come(root: Path) -> None:
         line = "".join(text for text, _ in mail_screen(app).messages.line_pieces(0, 64))
         assert "collected 1/2" in line
     box.close()
+
+
+async def test_the_outbox_shows_what_was_not_delivered_first_and_what_was_collected_last(root: Path) -> None:
+    box = sent(root)
+    for number, subject in enumerate(("Failed", "Collected"), 7):
+        name = f"letter{number}@village.example"
+        box.accept(b"Subject: x\n\n", name, subject, "alice@village.example", ["bob@village.example"], NOW + number)
+    box.learn("letter7@village.example", Recipient("bob@village.example", failed=True, reason="No such address."))
+    box.learn("letter8@village.example", Recipient("bob@village.example", proof=b"signed"))
+    box.close()
+    app = app_on(root)
+    async with running(app, (120, 34)) as pilot:
+        await press(pilot, "o")
+        shown = app.screen.query_one(Letters).letters
+        assert [letter.subject for letter in shown or ()] == ["Failed", "Minutes", "Collected"]
+        assert "1 not delivered · 1 on the way · 3" in app.screen.query_one(TitleLine).place
 
 
 async def test_what_is_on_its_way_cannot_be_taken_off_the_outbox(root: Path) -> None:

@@ -41,6 +41,16 @@ MEANING = {
 }
 
 
+def urgency(letter: Letter) -> int:
+    """Where a letter stands: first what wasn't delivered, then what is on its way, then what was collected."""
+    return 0 if undelivered(letter) else 1 if not letter.settled else 2
+
+
+def undelivered(letter: Letter) -> bool:
+    """Whether somebody won't get it."""
+    return any(str(recipient.state) in ("failed", "expired") for recipient in letter.recipients)
+
+
 class Letters(Lines):
     """Two kinds of lines: a letter, and below it one line for each recipient."""
 
@@ -58,8 +68,8 @@ class Letters(Lines):
         self._now = now
 
     def show(self, letters: Sequence[Letter]) -> None:
-        """Show these; the selection stays with its letter."""
-        self.letters = letters
+        """Show these, trouble first; the selection stays with its letter."""
+        self.letters = letters = sorted(letters, key=urgency)
         if self.selected not in [letter.message_id for letter in letters]:
             self.selected = letters[0].message_id if letters else None
         self._arrange()
@@ -182,7 +192,9 @@ class OutboxScreen(Screen[None]):
     @on(Loaded)
     def _loaded(self, event: Loaded) -> None:
         waiting = sum(not letter.settled for letter in event.letters)
-        self.query_one(TitleLine).place = f"Outbox · {waiting} on the way · {len(event.letters)}"
+        trouble = sum(undelivered(letter) for letter in event.letters)
+        told = f" · {trouble} not delivered" if trouble else ""
+        self.query_one(TitleLine).place = f"Outbox{told} · {waiting} on the way · {len(event.letters)}"
         self.query_one(Letters).show(event.letters)
 
     @on(Heard)
