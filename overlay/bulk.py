@@ -286,7 +286,7 @@ class BulkDoor:
 
     async def _tombstone(self, asked: _Asked) -> _Reply:
         kind, deleter = form.kind_of(asked.request.headers), form.deleter_of(asked.request.query)
-        proof = await self._service.tombstone(kind, asked.key, deleter)
+        (proof,) = await self._service.proofs(kind, asked.key, [deleter])
         if not proof:
             raise refusal(Code.NOT_FOUND)
         return _binary(proof)

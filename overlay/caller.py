@@ -159,16 +159,22 @@ class Caller:
             gone += await self._renewing(at, acknowledge)
         return gone
 
-    async def tombstone(self, at: Located, kind: int, key: bytes, deleter: bytes) -> bytes:
-        """The signed delete, or nothing. Raises NoAnswer, Refused."""
+    async def proofs(self, at: Located, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
+        """Each deleter's signed delete, or b"", in their order, as far as the node tells. Raises NoAnswer, Refused."""
         if service := self._own(at):
-            return await service.tombstone(kind, key, deleter) or b""
+            return await service.proofs(kind, key, deleters)
+        found: list[bytes] = []
+        width = messages.MAX_HASHES
 
-        async def ask(at: Located) -> bytes:
-            request = messages.AskTombstone(at.token, kind, key, deleter)
-            return _expect(messages.Tombstone, await self._call(at, request, FETCH_PATIENCE)).proof
+        async def ask(at: Located) -> list[bytes]:
+            some = list(deleters[len(found) : len(found) + width])
+            request = messages.AskTombstones(at.token, kind, key, some)
+            return _expect(messages.Tombstones, await self._call(at, request, FETCH_PATIENCE)).proofs[: len(some)]
 
-        return await self._renewing(at, ask)
+        while len(found) < len(deleters) and (more := await self._renewing(at, ask)):
+            found += more
+            width = min(2 * len(more), messages.MAX_HASHES)  # where there are proofs, few fit into an answer
+        return found
 
     async def have(
         self, at: Located, kind: int, key: bytes, *, after: bytes = b"", known: bytes = b""

@@ -126,13 +126,13 @@ class AcknowledgeInbox(_Message, frozen=True, tag=8):
     signature: Signature
 
 
-class AskTombstone(_Message, frozen=True, tag=9):
-    """Has the recipient behind this hash deleted the object?"""
+class AskTombstones(_Message, frozen=True, tag=9):
+    """Which of the recipients behind these hashes have deleted the object?"""
 
     token: Token
     kind: KindNumber
     key: Key
-    deleter: Digest
+    deleters: Annotated[list[Digest], msgspec.Meta(max_length=MAX_HASHES)]
 
 
 class HandTombstone(_Message, frozen=True, tag=10):
@@ -202,7 +202,7 @@ Request: TypeAlias = (
     | AppendInbox
     | ReadInbox
     | AcknowledgeInbox
-    | AskTombstone
+    | AskTombstones
     | HandTombstone
     | Have
     | HaveNotifications
@@ -251,10 +251,10 @@ class Notifications(_Message, frozen=True, tag=105):
     more: bool
 
 
-class Tombstone(_Message, frozen=True, tag=106):
-    """The signed delete (overlay/ownership.py), or nothing."""
+class Tombstones(_Message, frozen=True, tag=106):
+    """Of the first that were asked for, in their order, each one's signed delete (overlay/ownership.py) or b""."""
 
-    proof: Annotated[bytes, msgspec.Meta(max_length=MAX_PROOF)]
+    proofs: Annotated[list[CertificateBytes], msgspec.Meta(max_length=MAX_HASHES)]
 
 
 class Refusal(_Message, frozen=True, tag=107):
@@ -304,7 +304,7 @@ class Dialled(_Message, frozen=True, tag=111):
 
 
 Answer: TypeAlias = (
-    Pong | Found | Done | Object | Notifications | Tombstone | Refusal | Held | Known | Admitted | Dialled
+    Pong | Found | Done | Object | Notifications | Tombstones | Refusal | Held | Known | Admitted | Dialled
 )
 
 

@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import TypeVar
 
@@ -31,7 +32,6 @@ SPARE = 3
 """Nodes beyond k that a lookup brings along: the next to try when one of the k says no."""
 BEYOND = 3
 """Nodes beyond k whose inboxes are read too, because newcomers may stand between them and the key."""
-DELETERS_AT_ONCE = 16
 MAX_WIDTH = 64
 """The closest nodes that one call looks up at the most."""
 WIDER = 4
@@ -327,21 +327,24 @@ class Overlay:
 
         The nearest node is asked first, the others for what it lacks. Raises Unreachable.
         """
+
+        def convincing(deleters: Sequence[bytes], told: Sequence[Sequence[bytes]]) -> dict[bytes, bytes]:
+            """By deleter the first proof that any node told which is one."""
+            offered = ((deleter, proof) for proofs in told for deleter, proof in zip(deleters, proofs, strict=False))
+            found: dict[bytes, bytes] = {}
+            for deleter, proof in offered:
+                if proof and deleter not in found and wanted[deleter](proof):
+                    found[deleter] = proof
+            return found
+
         nodes = await self.closest(key, min(max_connections or self.k, MAX_WIDTH))
         proofs: dict[bytes, bytes] = {}
-        gate = asyncio.Semaphore(DELETERS_AT_ONCE)
-
-        async def ask(some: Sequence[Located], deleter: bytes) -> None:
-            async with gate:
-                results = await replicate(
-                    some, lambda at: self._caller.tombstone(at, kind, key, deleter), len(some), len(some)
-                )
-            convincing = (proof for _, proof in results.done if proof and wanted[deleter](proof))
-            if (proof := next(convincing, None)) is not None:
-                proofs[deleter] = proof
-
         for some in (nodes[:1], nodes[1:]):
-            await asyncio.gather(*(ask(some, deleter) for deleter in wanted if deleter not in proofs))
+            lacking = [deleter for deleter in wanted if deleter not in proofs]
+            if lacking:
+                ask = partial(self._caller.proofs, kind=kind, key=key, deleters=lacking)
+                results = await replicate(some, ask, len(some), len(some))
+                proofs |= await asyncio.to_thread(convincing, lacking, [told for _, told in results.done])
         return proofs
 
     async def refresh_revocations(self) -> None:

@@ -119,7 +119,7 @@ class Store(Protocol):
 
     async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int: ...
 
-    async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None: ...
+    async def proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]: ...
 
     async def digests(self, kind: int, key: bytes) -> list[bytes]: ...
 
@@ -222,8 +222,9 @@ class Service:
                     request.key, request.token, request.hashes, request.certificate, request.signature
                 )
                 return messages.Done(gone)
-            case messages.AskTombstone():
-                return messages.Tombstone(await self.tombstone(request.kind, request.key, request.deleter) or b"")
+            case messages.AskTombstones():
+                proofs = await self.proofs(request.kind, request.key, request.deleters)
+                return messages.Tombstones(proofs[: _fitting(proofs)])
             case messages.Have():
                 # A holder's question, who gives what is lacking here; holders of shares only learn, others only ask.
                 if request.known and request.kind != Kind.SHARE:
@@ -293,9 +294,9 @@ class Service:
         hashed = deleter_hash(key, salt, certificate)
         return await self.store_room.delete(kind, key, hashed, proof, messages.RETENTION)
 
-    async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None:
-        """The signed delete of the recipient behind `deleter`, for whoever knows the key and her hash."""
-        return await self.store_room.tombstone(kind, key, deleter)
+    async def proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
+        """The signed delete of each of these recipients, or b"", for whoever knows the key and their hashes."""
+        return await self.store_room.proofs(kind, key, deleters)
 
     async def have(self, kind: int, key: bytes, after: bytes, known: bytes = b"") -> messages.Held:
         """The digests of what is here, and as many deletes past the deleter `after` as fit, unless all are `known`."""

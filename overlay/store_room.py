@@ -6,7 +6,7 @@ With overlay/node.py the only file of the overlay that knows storage/.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from overlay.contact import Contact, address_range, routable
@@ -69,10 +69,9 @@ class StoreRoom:
         with _refusing():
             return await self._store.delete(kind, key, deleter, proof, ttl)
 
-    async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None:
+    async def proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
         with _refusing():
-            found = await self._store.tombstone(kind, key, deleter)
-        return None if found is None else found.proof
+            return await self._store.proofs(kind, key, deleters)
 
     async def append(self, key: bytes, notification: bytes, ttl: float, asker: Contact | None) -> bool:
         origin = self._origin(asker)

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -176,10 +176,15 @@ class NodeStore:
         await self._discard(files)
         return dropped
 
-    async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> Tombstone | None:
-        """The signed delete of `deleter`: the sender's proof that she has collected it."""
-        action = partial(objects.tombstone, kind=kind, key=key, deleter=deleter, now=self._now())
-        return await self._guard(self._database.read(action))
+    async def proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
+        """Each deleter's signed delete, or b"": the sender's proof that she has collected it."""
+        now = self._now()
+
+        def look(connection: sqlite3.Connection) -> list[bytes]:
+            stones = (objects.tombstone(connection, kind, key, deleter, now) for deleter in deleters)
+            return [b"" if stone is None else stone.proof for stone in stones]
+
+        return await self._guard(self._database.read(look))
 
     async def append(
         self,

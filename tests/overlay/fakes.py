@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -73,8 +73,8 @@ class MemoryStore:
             del variants[digest]
         return len(gone)
 
-    async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None:
-        return self.stones.get((kind, key, deleter))
+    async def proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
+        return [self.stones.get((kind, key, deleter), b"") for deleter in deleters]
 
     async def fullness(self, key: bytes) -> float:
         return self.full_inboxes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -83,8 +83,8 @@ class MemoryStore:
                     dropped += 1
         return dropped
 
-    async def tombstone(self, kind: int, key: bytes, deleter: bytes) -> bytes | None:
-        return self.stones.get((kind, key, deleter))
+    async def proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
+        return [self.stones.get((kind, key, deleter), b"") for deleter in deleters]
 
     async def fullness(self, key: bytes) -> float:
         return self.full_inboxes

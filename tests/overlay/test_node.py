@@ -304,7 +304,7 @@ def test_a_failing_disk_is_a_refusal(tmp_path: Path) -> None:
         async def fail(*_: object, **__: object) -> None:
             raise StoreFailed("This node's disk refused it.")
 
-        for name in ("store", "append", "read", "fetch", "delete", "acknowledge", "tombstone"):
+        for name in ("store", "append", "read", "fetch", "delete", "acknowledge", "proofs"):
             setattr(one.store, name, fail)
         outcome = await Overlay(other, k=lambda: 1).store(Kind.BODY, KEY, b"x", ttl=60.0)
         assert outcome.have == 0

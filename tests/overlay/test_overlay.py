@@ -17,7 +17,7 @@ from overlay.errors import NotFound, Refused, Unreachable
 from overlay.ids import Kind, body_key, certificate_key, deleter_hash, inbox_key, revocations_key
 from overlay.messages import Code
 from overlay.overlay import Overlay
-from overlay.ownership import Owner, decode_delete_proof, proves_delete
+from overlay.ownership import Owner, decode_delete_proof, deleter_named, proves_delete
 from overlay.rpc import Handled, Sender
 from overlay.service import Kept
 from storage.inboxes import MAX_NOTIFICATIONS
@@ -337,8 +337,12 @@ def test_a_token_that_has_run_out_is_renewed_once(tmp_path: Path) -> None:
         assert await caller.read_inbox(stale, INBOX, ALICE) == ([b"x"], False)
         assert await caller.acknowledge_inbox(stale, INBOX, ALICE, [sha256(b"x").digest()]) == 1
         assert await caller.delete(stale, Kind.BODY, KEY, SALT, ALICE) == 0
-        assert await caller.tombstone(stale, Kind.BODY, KEY, deleter_hash(KEY, SALT, ALICE.certificate))
-        assert await caller.tombstone(stale, Kind.BODY, KEY, bytes(32)) == b""
+        hers = deleter_hash(KEY, SALT, ALICE.certificate)
+        others = [number.to_bytes(32, "big") for number in range(450)]
+        assert await caller.proofs(stale, Kind.BODY, KEY, others) == [b""] * 450
+        none, proof = await caller.proofs(stale, Kind.BODY, KEY, [bytes(32), hers])
+        assert none == b""
+        assert deleter_named(proof, KEY) == hers
 
     play(tmp_path, story, count=3)
 

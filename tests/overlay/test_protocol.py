@@ -279,7 +279,7 @@ WITHOUT_TOKEN: dict[str, messages.Request] = {
     "append-inbox": messages.AppendInbox(bytes(16), KEY, b"x", 1.0),
     "read-inbox": messages.ReadInbox(bytes(16), KEY, b"", bytes(64)),
     "acknowledge-inbox": messages.AcknowledgeInbox(bytes(16), KEY, [], b"", bytes(64)),
-    "tombstone": messages.AskTombstone(bytes(16), Kind.BODY, KEY, bytes(32)),
+    "tombstones": messages.AskTombstones(bytes(16), Kind.BODY, KEY, [bytes(32)]),
 }
 
 

@@ -12,6 +12,7 @@ from overlay import messages
 from overlay.card import ENCRYPTION_KEY_SIZE, make_card
 from overlay.certificates import TrustStore
 from overlay.errors import Malformed, Refused
+from overlay.fragments import MAX_MESSAGE
 from overlay.ids import (
     CARD_SALT,
     Kind,
@@ -200,7 +201,7 @@ def every_request(scene: Scene, token: bytes) -> list[messages.Request]:
         messages.AcknowledgeInbox(
             token, INBOX, [], certificate, scene.signed(ALICE, ACKNOWLEDGE_INBOX, INBOX, token=token)
         ),
-        messages.AskTombstone(token, Kind.BODY, KEY, bytes(32)),
+        messages.AskTombstones(token, Kind.BODY, KEY, [bytes(32)]),
     ]
 
 
@@ -243,11 +244,11 @@ def test_an_object_is_dropped_when_all_have_deleted_it_and_each_leaves_a_proof()
         assert await scene.call(messages.Fetch(scene.token, Kind.BODY, KEY)) == messages.Object(DATA, len(DATA))
         assert await scene.call(scene.delete(BOB)) == messages.Done(1)
         assert await refusal_of(scene, messages.Fetch(scene.token, Kind.BODY, KEY)) == Code.NOT_FOUND
-        for person in (ALICE, BOB):
-            asked = messages.AskTombstone(scene.token, Kind.BODY, KEY, hash_of(person))
-            answer = await scene.call(asked)
-            assert isinstance(answer, messages.Tombstone)
-            proof = decode_delete_proof(answer.proof)
+        asked = messages.AskTombstones(scene.token, Kind.BODY, KEY, [hash_of(BOB), hash_of(ALICE)])
+        answer = await scene.call(asked)
+        assert isinstance(answer, messages.Tombstones)
+        for person, told in zip((BOB, ALICE), answer.proofs, strict=True):
+            proof = decode_delete_proof(told)
             assert (proof.key, proof.salt, proof.certificate) == (KEY, SALT, person.certificate)
             assert proves_delete(proof, person.private_key.public_key())
 
@@ -256,8 +257,20 @@ def test_an_object_is_dropped_when_all_have_deleted_it_and_each_leaves_a_proof()
 
 def test_a_tombstone_that_isnt_there_is_empty() -> None:
     async def story(scene: Scene) -> None:
-        asked = messages.AskTombstone(scene.token, Kind.BODY, KEY, hash_of(ALICE))
-        assert await scene.call(asked) == messages.Tombstone(b"")
+        asked = messages.AskTombstones(scene.token, Kind.BODY, KEY, [hash_of(ALICE), hash_of(BOB)])
+        assert await scene.call(asked) == messages.Tombstones([b"", b""])
+
+    play(story)
+
+
+def test_as_many_tombstones_are_told_as_fit_into_one_answer() -> None:
+    async def story(scene: Scene) -> None:
+        hashes = [bytes([number]) * 32 for number in range(5)]
+        for one in hashes:
+            scene.store.stones[Kind.BODY, KEY, one] = one * 125
+        answer = await scene.call(messages.AskTombstones(scene.token, Kind.BODY, KEY, hashes))
+        assert answer == messages.Tombstones([one * 125 for one in hashes[:2]])
+        assert len(messages.encode(answer)) <= MAX_MESSAGE
 
     play(story)
 

@@ -45,7 +45,7 @@ class HostileNode(SimNode):
 
         protocol.rpc_find = find  # type: ignore[method-assign]
         assert self.service is not None
-        for name in ("store", "append_inbox", "delete", "fetch", "contents", "read_inbox", "have", "tombstone"):
+        for name in ("store", "append_inbox", "delete", "fetch", "contents", "read_inbox", "have", "proofs"):
             setattr(self.service, name, getattr(self, f"_{name}"))
         self.gang.append(Contact(self.sealer.public, self.place_ip, 4000))
         return protocol
@@ -85,8 +85,8 @@ class HostileNode(SimNode):
     async def _read_inbox(self, *_: object) -> tuple[list[bytes], bool]:
         return [], False
 
-    async def _have(self, *_: object) -> tuple[list[bytes], list[messages.Death], bool]:
-        return [], [], False
+    async def _have(self, *_: object) -> messages.Held:
+        return messages.Held([], [], more=False)
 
-    async def _tombstone(self, *_: object) -> bytes:
-        return b""
+    async def _proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
+        return [b""] * len(deleters)
