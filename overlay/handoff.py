@@ -18,12 +18,16 @@ INBOX = 0
 MOVING = frozenset({INBOX, Kind.BODY, Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.ENROLMENT, Kind.SHARE})
 """What is looked after. Never probes: they measure how many of the nodes that took a copy are still there."""
 
+SELDOM = 24
+"""Every so many rounds: a look at a key of which there are only deletes (newcomers are given them, and who kept a copy
+asks), and at where a share lies (a network doesn't grow threefold in a day, and half of the shares may be lacking)."""
+
 SHARED_BY = 64
 """The closest nodes among which the shares of one key lie, each at one of them (overlay/spread.py). A share is handed
 on when its holder stops or isn't among them any more: given to newcomers as well, there would soon be too many."""
 
-SHARE_LOOK = 16
-"""Of these the closest are looked up to see about where a share lies; where that is far out, it is looked exactly."""
+NEIGHBOURS = 16
+"""The nodes nearest to this one, which it knows all of: how densely they lie tells about how far out a share is."""
 
 GIVERS = 2
 """Holders that give to a newcomer: the nearest, and one more should the nearest be dead, empty or a liar."""
@@ -72,13 +76,21 @@ def successor(key: bytes, k: int, own_id: bytes, near: Sequence[Contact]) -> Con
     return near[k - 1]
 
 
-def nearer(key: bytes, own_id: bytes, found: Sequence[bytes], asked: int) -> float:
-    """About how many nodes are nearer to `key` than this one, from the ids of the `asked` closest, in their order.
+def witness(near: Sequence[Contact], turn: int) -> Contact | None:
+    """Whom to ask in the `turn`-th round what was deleted of a share; `near`: the SHARED_BY nodes nearest to its key.
 
-    Among these it is counted; beyond them ids are taken to lie as densely as there. Fewer than were asked for are all.
+    All of them heard of it. One of the nearer half, and the next time another one: who was away then hasn't.
+    """
+    half = near[: SHARED_BY // 2]
+    return half[turn % len(half)] if half else None
+
+
+def nearer(key: bytes, own_id: bytes, neighbours: Sequence[bytes]) -> float:
+    """About how many nodes are nearer to `key` than this one, from the ids of its NEIGHBOURS, nearest to it first.
+
+    Ids lie as densely around the key as around this node; fewer neighbours than that are all there are.
     """
     mine = distance(own_id, key)
-    counted = sum(distance(node, key) < mine for node in found)
-    if counted < asked:
-        return counted
-    return asked * mine / distance(found[-1], key)
+    if len(neighbours) < NEIGHBOURS:
+        return sum(distance(node, key) < mine for node in neighbours)
+    return len(neighbours) * mine / distance(neighbours[-1], own_id)

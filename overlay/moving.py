@@ -17,7 +17,20 @@ from typing import Protocol
 from overlay.caller import Caller
 from overlay.contact import Contact
 from overlay.errors import Malformed, NoAnswer, Refused
-from overlay.handoff import GIVERS, INBOX, MOVING, SHARE_LOOK, SHARED_BY, Variant, Waiting, heirs, nearer, successor
+from overlay.handoff import (
+    GIVERS,
+    INBOX,
+    MOVING,
+    NEIGHBOURS,
+    SELDOM,
+    SHARED_BY,
+    Variant,
+    Waiting,
+    heirs,
+    nearer,
+    successor,
+    witness,
+)
 from overlay.ids import Kind, deleters_digest, distance
 from overlay.lookup import Located
 from overlay.messages import MAX_HASHES
@@ -66,6 +79,7 @@ class Moving:
         self._newcomers: dict[bytes, Contact] = {}
         self._hints: OrderedDict[tuple[bytes, int], None] = OrderedDict()
         self._looked: OrderedDict[tuple[bytes, int], bool] = OrderedDict()
+        self._rounds = 0
 
     @property
     def waiting(self) -> int:
@@ -102,12 +116,15 @@ class Moving:
 
     async def look_round(self) -> None:
         """Look at the copies of every key that nobody else has looked at since the last round."""
+        self._rounds += 1
 
         async def look(kind: int, key: bytes) -> None:
-            spared = self._looked.pop((key, kind), False)
-            if spared:
+            seldom = (self._rounds + key[-1]) % SELDOM == 0
+            if kind == Kind.SHARE:
+                await self._look_after_share(key, place=seldom)
+            elif self._looked.pop((key, kind), False):
                 self._looked[key, kind] = False  # whatever is said until then, the next one takes place
-            else:
+            elif seldom or await self._keeps(kind, key):
                 await self._look_after(kind, key)
 
         await self._all(look)
@@ -155,30 +172,42 @@ class Moving:
                 raise result
 
     async def _hand_share_on(self, key: bytes, silent: set[bytes]) -> None:
-        """Give our share of a key to the nearest of its nodes that has none."""
+        """Give our share of a key to the nearest of its nodes that has none, unless a nearer one got it before."""
+        ours = {variant.digest for variant in await self._holdings.variants(Kind.SHARE, key)}
         for contact in self._protocol.router.closest(key, SHARED_BY, healthy=True):
             if contact.id in silent:
                 continue
             try:
                 at = await self._caller.locate(contact)
-                if not await self._caller.digests(at, Kind.SHARE, key):
+                there = await self._caller.digests(at, Kind.SHARE, key)
+                if not there:
                     return await self._exchange(Kind.SHARE, key, at)
+                if ours.issubset(there):
+                    return None
             except NoAnswer:
                 silent.add(contact.id)
         return None
 
-    async def _look_after_share(self, key: bytes) -> None:
-        """Learn what was deleted meanwhile; hand the share on when it has come to lie outside of its nodes."""
-        found = await self._protocol.lookup(key, SHARE_LOOK)
-        for at in found[:GIVERS]:
-            await self._learn_deletes(Kind.SHARE, key, at)
-        if self._nearer(key, found, SHARE_LOOK) > SHARED_BY / 2:
-            found = await self._protocol.lookup(key, SHARED_BY)
-            if self._nearer(key, found, SHARED_BY) >= SHARED_BY:
-                await self._hand_share_on(key, set())
+    async def _look_after_share(self, key: bytes, *, place: bool = True) -> None:
+        """Learn what was deleted meanwhile; hand the share on when it has come to lie outside of its nodes.
 
-    def _nearer(self, key: bytes, found: Sequence[Located], asked: int) -> float:
-        return nearer(key, self._protocol.own_id, [at.contact.id for at in found], asked)
+        Where it lies is looked at when its `place` is asked for: that takes a lookup of all these nodes.
+        """
+        if not await self._keeps(Kind.SHARE, key):
+            return
+        router, own_id = self._protocol.router, self._protocol.own_id
+        asked = witness(router.closest(key, SHARED_BY, healthy=True), self._rounds)
+        if asked is not None:
+            with suppress(NoAnswer, Refused):  # there are other rounds
+                await self._learn_deletes(Kind.SHARE, key, await self._caller.locate(asked))
+        if not place or not await self._keeps(Kind.SHARE, key):
+            return
+        neighbours = [contact.id for contact in router.closest(own_id, NEIGHBOURS, healthy=True)]
+        if nearer(key, own_id, neighbours) > SHARED_BY / 2:
+            found = await self._protocol.lookup(key, SHARED_BY)
+            mine = distance(own_id, key)
+            if sum(distance(at.contact.id, key) < mine for at in found) >= SHARED_BY:
+                await self._hand_share_on(key, set())
 
     async def _welcome(self, kind: int, key: bytes, newcomers: dict[bytes, Contact]) -> None:
         if kind == Kind.SHARE:
@@ -201,6 +230,12 @@ class Moving:
                 await self._give(kind, key, at)
             except (NoAnswer, Refused) as error:
                 log.info("a copy wasn't looked after: %s", error)
+
+    async def _keeps(self, kind: int, key: bytes) -> bool:
+        """Whether there is more here under the key than deletes and what was acknowledged."""
+        if kind == INBOX:
+            return bool(await self._holdings.waiting(key, 0, 1))
+        return bool(await self._holdings.variants(kind, key))
 
     async def _give(self, kind: int, key: bytes, at: Located) -> None:
         if kind == INBOX:

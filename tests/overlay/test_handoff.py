@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.contact import Contact
-from overlay.handoff import GIVERS, heirs, nearer, successor
+from overlay.handoff import GIVERS, NEIGHBOURS, SHARED_BY, heirs, nearer, successor, witness
 from overlay.ids import distance
 
 KEY = bytes(20)
@@ -43,17 +43,22 @@ def test_who_leaves_hands_on_to_the_one_that_comes_among_the_k_closest(keys: lis
     assert ([heir] if heir else []) == come
 
 
-@given(ids, st.integers(1, 30), st.integers(0, 29))
-def test_nearer_nodes_are_counted_as_far_as_they_were_looked_up(keys: list[bytes], asked: int, at: int) -> None:
-    nodes = ring(keys)
+@given(ids, st.integers(0, 29))
+def test_in_a_small_network_the_nearer_nodes_are_counted(keys: list[bytes], at: int) -> None:
+    nodes = ring(keys[:NEIGHBOURS])
     own = nodes[at % len(nodes)]
-    others = [node.id for node in nodes if node != own]
-    rank = nodes.index(own)
-    reckoned = nearer(KEY, own.id, others[:asked], asked)
-    assert reckoned == rank if rank < asked or len(others) < asked else reckoned >= asked
+    assert nearer(KEY, own.id, [node.id for node in nodes if node != own]) == nodes.index(own)
 
 
-def test_nodes_beyond_those_that_were_looked_up_are_taken_to_lie_as_densely() -> None:
+def test_in_a_large_one_they_are_taken_to_lie_as_densely_as_around_this_node() -> None:
     own, step = (60 << 150).to_bytes(20, "big"), 1 << 150
-    found = [(number * step).to_bytes(20, "big") for number in range(1, 17)]
-    assert nearer(KEY, own, found, 16) == 60
+    around = sorted(((60 + number) * step for number in range(1, 17)), key=lambda node: node ^ 60 * step)
+    neighbours = [node.to_bytes(20, "big") for node in around]
+    assert nearer(KEY, own, neighbours) == 16 * 60 / (around[-1] ^ 60 * step) * step
+
+
+@given(ids)
+def test_every_node_of_the_nearer_half_is_asked_for_deletes_in_its_turn(keys: list[bytes]) -> None:
+    near = ring(keys)
+    assert {witness(near, turn) for turn in range(SHARED_BY)} == set(near[: SHARED_BY // 2])
+    assert witness([], 1) is None

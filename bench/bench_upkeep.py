@@ -1,0 +1,71 @@
+"""What a network spends on keeping up one mail of 10 MB that waits, and on remembering that it was collected.
+
+The nodes are real, their network is simulated and loses nothing. Counted are datagrams, both ways, of the hourly
+rounds of all nodes in a day, less those that as many idle seconds have. Copies: as many as the network's k.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from bench.figure import Figure
+from overlay.ids import Kind, deleter_hash
+from overlay.overlay import Overlay
+from tests.simulation.siege import ALICE, Siege
+
+NODES = 200
+SEGMENTS = 10
+SHARES = 60
+DAY = 24
+"""Rounds."""
+SALT = bytes(16)
+TTL = 30 * 86400.0
+
+
+def measure() -> list[Figure]:
+    """Datagrams an hour, of a mail in shares beside one in copies."""
+    spent: dict[Kind, tuple[float, float]] = {}
+    for kind in (Kind.SHARE, Kind.BODY):
+        with tempfile.TemporaryDirectory(prefix="p2pmail-bench-") as folder:
+            spent[kind] = _spent(kind, Siege(1, Path(folder), NODES, 0.0))
+    name = f"simulated: {NODES} nodes, a mail of {SEGMENTS} segments"
+    return [
+        Figure(f"{name}, {state}, in {SHARES} shares: datagrams an hour", shares, "", None, "lower", {"copies": bodies})
+        for state, shares, bodies in zip(
+            ("waiting", "collected"), spent[Kind.SHARE], spent[Kind.BODY], strict=True
+        )
+    ]  # fmt: skip
+
+
+def _spent(kind: Kind, siege: Siege) -> tuple[float, float]:
+    keys = [siege.world.chance.randbytes(20) for _ in range(SEGMENTS)]
+    spent: list[float] = []
+
+    async def day() -> float:
+        begun, before = siege.world.time(), siege.world.sent
+        for _ in range(DAY):
+            for node in siege.nodes:
+                assert node.moving is not None
+                await node.moving.look_round()
+        took, after = siege.world.time() - begun, siege.world.sent
+        await asyncio.sleep(took)
+        return (2 * after - before - siege.world.sent) / DAY
+
+    async def story(overlay: Overlay) -> None:
+        await asyncio.sleep(600)
+        for key in keys:
+            deleters = [deleter_hash(key, SALT, ALICE.certificate)]
+            if kind == Kind.SHARE:
+                pieces = [siege.world.chance.randbytes(100) for _ in range(SHARES)]
+                await overlay.spread(kind, key, pieces, deleters=deleters, ttl=TTL)
+            else:
+                await overlay.store(kind, key, siege.world.chance.randbytes(100), deleters=deleters, ttl=TTL)
+        spent.append(await day())
+        for key in keys:
+            await overlay.delete(kind, key, SALT, ALICE, max_ops=SHARES if kind == Kind.SHARE else None)
+        spent.append(await day())
+
+    siege.play(story)
+    return spent[0], spent[1]

@@ -1,0 +1,92 @@
+"""What nodes do for what they keep, round by round: as much as is needed, and not more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from pathlib import Path
+
+from overlay.handoff import SELDOM, SHARED_BY
+from overlay.ids import Kind, deleter_hash, distance
+from overlay.overlay import Overlay
+from tests.simulation.nodes import SimNode
+from tests.simulation.siege import ALICE, Siege
+
+KEY = sha256(b"a segment").digest()[:20]
+SALT = bytes(16)
+DELETER = deleter_hash(KEY, SALT, ALICE.certificate)
+SHARE = b"one of many"
+DAY = 86400.0
+
+
+def play(folder: Path, nodes: int, story: Callable[[Siege, Overlay, list[SimNode]], Awaitable[None]]) -> None:
+    """A story among so many nodes, the nearest to KEY first."""
+    siege = Siege(1, folder, nodes, 0.0, k=3)
+
+    async def begin(overlay: Overlay) -> None:
+        await asyncio.sleep(300)
+        await story(siege, overlay, sorted(siege.nodes, key=lambda node: distance(node.id, KEY)))
+
+    siege.play(begin)
+
+
+async def look(node: SimNode, rounds: int) -> None:
+    assert node.moving is not None
+    for _ in range(rounds):
+        await node.moving.look_round()
+
+
+async def holders(nodes: list[SimNode]) -> list[SimNode]:
+    """Those that keep a share of KEY."""
+    return [node for node in nodes if node.store is not None and await node.store.variants(Kind.SHARE, KEY)]
+
+
+async def put(node: SimNode) -> None:
+    assert node.store is not None
+    digest = sha256(SHARE).digest()
+    await node.store.store(
+        Kind.SHARE, KEY, digest, SHARE, deleters=[DELETER], ttl=DAY, sequence=None, responsible=lambda _: True
+    )
+
+
+def test_a_share_that_has_come_to_lie_too_far_out_is_handed_on_once_and_within_a_day(tmp_path: Path) -> None:
+    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+        far = nodes[-1]
+        await put(far)
+        await look(far, SELDOM)
+        assert await holders(nodes) == [nodes[0], far]
+        await look(far, SELDOM)
+        assert await holders(nodes) == [nodes[0], far]
+
+    play(tmp_path, SHARED_BY + 8, story)
+
+
+def test_a_share_that_lies_well_costs_two_questions_an_hour(tmp_path: Path) -> None:
+    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+        holder = nodes[8]
+        await put(holder)
+        before, begun = siege.world.sent, siege.world.time()
+        await look(holder, SELDOM)
+        took, spent = siege.world.time() - begun, siege.world.sent - before
+        before = siege.world.sent
+        await asyncio.sleep(took)
+        assert spent - (siege.world.sent - before) <= 1.2 * 4 * SELDOM
+
+    play(tmp_path, 24, story)
+
+
+def test_deletes_alone_are_looked_after_once_a_day(tmp_path: Path) -> None:
+    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+        await overlay.store(Kind.BODY, KEY, b"sealed", deleters=[DELETER], ttl=DAY)
+        await overlay.delete(Kind.BODY, KEY, SALT, ALICE)
+        one, other = nodes[0], nodes[1]
+        assert one.moving is not None and other.store is not None and other.moving is not None
+        looked: list[bytes] = []
+        other.moving.looked = lambda kind, key: looked.append(key)  # type: ignore[method-assign]
+        await look(one, SELDOM)
+        assert looked == [KEY]
+        await look(one, SELDOM)
+        assert looked == [KEY, KEY]
+
+    play(tmp_path, 8, story)
