@@ -1,25 +1,30 @@
-"""What a network spends on keeping up one mail of 10 MB that waits, and on remembering that it was collected.
+"""What a network spends on keeping up one mail of 10 MB that waits, and on remembering that it was collected; and what
+it costs to be online.
 
 The nodes are real, their network is simulated and loses nothing. Counted are datagrams, both ways, of the hourly
-rounds of all nodes in a day, less those that as many idle seconds have. Copies: as many as the network's k.
+rounds of all nodes in a day, less those that as many idle seconds have. Copies: as many as the network's k. A reader is
+a client that reads its inbox every minute.
 """
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 
 from bench.figure import Figure
-from overlay.ids import Kind, deleter_hash
+from overlay.ids import Kind, deleter_hash, inbox_key
 from overlay.overlay import Overlay
-from tests.simulation.siege import ALICE, Siege
+from tests.simulation.siege import ADDRESS, ALICE, Siege
+from tests.simulation.world import Address
 
 NODES = 200
 SEGMENTS = 10
 SHARES = 60
 DAY = 24
 """Rounds."""
+HOUR = 3600.0
 SALT = bytes(16)
 TTL = 30 * 86400.0
 
@@ -31,12 +36,19 @@ def measure() -> list[Figure]:
         with tempfile.TemporaryDirectory(prefix="p2pmail-bench-") as folder:
             spent[kind] = _spent(kind, Siege(1, Path(folder), NODES, 0.0))
     name = f"simulated: {NODES} nodes, a mail of {SEGMENTS} segments"
-    return [
+    states = zip(("waiting", "collected"), spent[Kind.SHARE], spent[Kind.BODY], strict=True)
+    figures = [
         Figure(f"{name}, {state}, in {SHARES} shares: datagrams an hour", shares, "", None, "lower", {"copies": bodies})
-        for state, shares, bodies in zip(
-            ("waiting", "collected"), spent[Kind.SHARE], spent[Kind.BODY], strict=True
-        )
-    ]  # fmt: skip
+        for state, shares, bodies in states
+    ]
+    with tempfile.TemporaryDirectory(prefix="p2pmail-bench-") as folder:
+        reader, node = _online(Siege(1, Path(folder), NODES, 0.0))
+    name = f"simulated: {NODES} nodes, nothing to do"
+    return [
+        *figures,
+        Figure(f"{name}: a reader's datagrams, in and out", reader, "MB/h", None, "lower"),
+        Figure(f"{name}: a node's datagrams, in and out", node, "MB/h", None, "lower"),
+    ]
 
 
 def _spent(kind: Kind, siege: Siege) -> tuple[float, float]:
@@ -69,3 +81,29 @@ def _spent(kind: Kind, siege: Siege) -> tuple[float, float]:
 
     siege.play(story)
     return spent[0], spent[1]
+
+
+def _online(siege: Siege) -> tuple[float, float]:
+    """Megabytes of datagrams an hour, without the headers of UDP and IP: of a client that reads, of a node."""
+    carried: dict[str, int] = defaultdict(int)
+    spent: dict[str, int] = {}
+    places: list[str] = []
+
+    def count(source: Address, target: Address, data: bytes) -> bool:
+        for host, _ in (source, target):
+            carried[host] += len(data)
+        return True
+
+    async def story(overlay: Overlay) -> None:
+        places.extend((siege.client.place_ip, siege.nodes[NODES // 2].place_ip))
+        await asyncio.sleep(600)
+        siege.world.watch = count
+        end = siege.world.time() + HOUR
+        while siege.world.time() < end:
+            await overlay.read_inbox(inbox_key(ADDRESS), ALICE)
+            await asyncio.sleep(60)
+        spent.update(carried)
+
+    siege.play(story)
+    reader, node = (spent[place] / 1e6 for place in places)
+    return reader, node

@@ -34,6 +34,9 @@ BEYOND = 3
 """Nodes beyond k whose inboxes are read too, because newcomers may stand between them and the key."""
 MAX_WIDTH = 64
 """The closest nodes that one call looks up at the most."""
+KNOWN_FOR = 300.0
+"""Seconds for which an inbox is read again without another lookup, unless a node fails to answer or lies: tokens are
+good for as long, and whoever comes nearer meanwhile is given what the others have."""
 WIDER = 4
 """How many k closest a fetch goes through before it gives up: after a partition copies may lie far out."""
 
@@ -63,6 +66,7 @@ class Overlay:
         self.node = node
         self._k = k or (lambda: node.network.k)
         self._caller = Caller(node.protocol, node.service, node.bulk_client, node.now)
+        self._inboxes: dict[tuple[bytes, int], tuple[float, list[Located]]] = {}
 
     @property
     def network(self) -> Network:
@@ -96,6 +100,7 @@ class Overlay:
 
     def _blame(self, at: Located, weight: float) -> None:
         self.node.protocol.standing.note(at.contact.key, weight)
+        self._inboxes.clear()
         if not self._trusts(at):
             self.node.protocol.router.drop(at.contact.id)
 
@@ -292,10 +297,19 @@ class Overlay:
     ) -> list[Reading]:
         """What the k replicas and a few beyond hold; the UA forms the superset (paper, 3.2). Raises Unreachable."""
         most = min(max_connections or self.k + BEYOND, MAX_WIDTH)
-        nodes = await self.closest(key, most, disjoint=True)
+        now = asyncio.get_running_loop().time()
+        until, nodes = self._inboxes.get((key, most), (0.0, []))
+        known = now < until
+        if not known:
+            nodes = await self.closest(key, most, disjoint=True)
+            self._inboxes = {(key, most): (now + KNOWN_FOR, nodes)}
         results = await replicate(
             nodes, lambda at: self._caller.read_inbox(at, key, owner), min(max_ops or most, most), most
         )
+        if results.refused:
+            self._inboxes.clear()
+        if known and not results.done:
+            return await self.read_inbox(key, owner, max_ops=max_ops, max_connections=max_connections)
         if not results.done:
             raise Unreachable("None of the nodes that keep this inbox answered: " + "; ".join(_reasons(results)))
         readings = [Reading(at, tuple(waiting), more) for at, (waiting, more) in results.done]

@@ -26,7 +26,8 @@ from tests.simulation.nodes import Hub, SimNode
 from tests.simulation.world import Weather, World
 
 ISSUER = Issuer(1)
-PERSON = ISSUER.person("alice@siege.example", 100)
+ADDRESS = "alice@siege.example"
+PERSON = ISSUER.person(ADDRESS, 100)
 ALICE = Owner(PERSON.certificate, PERSON.sign)
 
 
@@ -95,7 +96,7 @@ def besiege(seed: int, folder: Path, nodes: int, share: float, trials: int, k: i
 
     async def story(overlay: Overlay) -> None:
         await asyncio.sleep(60)
-        inbox = inbox_key("alice@siege.example")
+        inbox = inbox_key(ADDRESS)
         for number in range(trials):
             key = siege.world.chance.randbytes(20)
             found = await overlay.closest(key, k, disjoint=True)
@@ -109,7 +110,7 @@ def besiege(seed: int, folder: Path, nodes: int, share: float, trials: int, k: i
             sent = {f"{number} {one}".encode() for one in range(3)}
             for notification in sent:
                 await overlay.append_inbox(inbox, notification, ttl=3600.0)
-            readings = await overlay.read_inbox(inbox, ALICE)
+            readings = await Overlay(siege.client).read_inbox(inbox, ALICE)  # one that looks up the nodes anew
             superset = {notification for reading in readings for notification in reading.notifications}
             counts["complete"] += sent <= superset
             hashes = [sha256(notification).digest() for notification in superset]

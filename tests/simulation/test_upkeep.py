@@ -1,4 +1,4 @@
-"""What nodes do for what they keep, round by round: as much as is needed, and not more."""
+"""What is done again and again, for what is kept and to hear of what came: as much as is needed, and not more."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from hashlib import sha256
 from pathlib import Path
 
 from overlay.handoff import SELDOM, SHARED_BY
-from overlay.ids import Kind, deleter_hash, distance
+from overlay.ids import Kind, deleter_hash, distance, inbox_key
+from overlay.lookup import Located
 from overlay.overlay import Overlay
 from tests.simulation.nodes import SimNode
-from tests.simulation.siege import ALICE, Siege
+from tests.simulation.siege import ADDRESS, ALICE, Siege
 
 KEY = sha256(b"a segment").digest()[:20]
+INBOX = inbox_key(ADDRESS)
 SALT = bytes(16)
 DELETER = deleter_hash(KEY, SALT, ALICE.certificate)
 SHARE = b"one of many"
@@ -90,3 +92,51 @@ def test_deletes_alone_are_looked_after_once_a_day(tmp_path: Path) -> None:
         assert looked == [KEY, KEY]
 
     play(tmp_path, 8, story)
+
+
+def test_an_inbox_that_is_read_every_minute_is_looked_up_every_five(tmp_path: Path) -> None:
+    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+        lookups = await read_every_minute(overlay, 20)
+        assert lookups == [0, 5, 10, 15]
+
+    play(tmp_path, 12, story)
+
+
+def test_an_inbox_is_looked_up_again_when_one_of_its_nodes_is_gone(tmp_path: Path) -> None:
+    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+        await overlay.read_inbox(INBOX, ALICE)
+        nearest = min(nodes, key=lambda node: distance(node.id, INBOX))
+        siege.nodes.remove(nearest)
+        await nearest.crash()
+        assert await read_every_minute(overlay, 3) == [1]
+
+    play(tmp_path, 12, story)
+
+
+def test_an_inbox_is_looked_up_again_at_once_when_none_of_its_nodes_answers(tmp_path: Path) -> None:
+    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+        await overlay.read_inbox(INBOX, ALICE)
+        by_distance = sorted(nodes, key=lambda node: distance(node.id, INBOX))
+        for node in by_distance[:6]:
+            siege.nodes.remove(node)
+            await node.crash()
+        answered = {reading.node.contact.id for reading in await overlay.read_inbox(INBOX, ALICE)}
+        assert answered == {node.id for node in by_distance[6:]}
+
+    play(tmp_path, 12, story)
+
+
+async def read_every_minute(overlay: Overlay, minutes: int) -> list[int]:
+    """Read the inbox so often; the minutes in which its nodes were looked up."""
+    looked: list[int] = []
+    lookup = overlay.node.closest
+
+    async def closest(key: bytes, count: int, *, disjoint: bool = False) -> list[Located]:
+        looked.append(minute)
+        return await lookup(key, count, disjoint=disjoint)
+
+    overlay.node.closest = closest  # type: ignore[method-assign]
+    for minute in range(minutes):  # noqa: B007 - `closest` reads it
+        await overlay.read_inbox(INBOX, ALICE)
+        await asyncio.sleep(60)
+    return looked
