@@ -18,6 +18,9 @@ from storage.outbox import Entry, State
 AFTER = 6
 """Attempts before the first look; questions for proofs are a quarter of an hour apart by then, and an hour later."""
 
+CODED_EVERY = 6
+"""Attempts from one look at a coded body to the next: that takes a question to every holder, of whom half may go."""
+
 
 @dataclass(frozen=True, slots=True)
 class Copies:
@@ -33,8 +36,10 @@ class Copies:
 
 def due(entry: Entry) -> bool:
     """Whether it is time to look: copies are out, uncollected, and have been for a while."""
+    if entry.secrets is None or not entry.secrets.segments or entry.attempts < AFTER:
+        return False
     stored = any(recipient.state is State.STORED for recipient in entry.recipients)
-    return stored and entry.attempts >= AFTER and entry.secrets is not None and bool(entry.secrets.segments)
+    return stored and (not entry.secrets.coding or entry.attempts % CODED_EVERY == 0)
 
 
 async def count_copies(overlay: Overlay, entry: Entry) -> Copies:

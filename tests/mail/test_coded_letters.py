@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mail.coding import Code
-from mail.recheck import AFTER
+from mail.recheck import AFTER, CODED_EVERY
 from mail.sending import Sending
 from overlay.ids import Kind
 from storage.outbox import State
@@ -159,6 +159,17 @@ async def test_shares_that_are_lost_are_made_again_and_the_others_stay(wide: Wor
     assert {data for _, data in shares(wide)} == before
     assert alice.copy(bob).bodies == (9, 9)
     assert await bob.collect() == 1
+
+
+async def test_its_many_holders_are_asked_less_often_than_those_of_copies(wide: World) -> None:
+    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    write(alice, bob)
+    for _ in range(AFTER):
+        await alice.send()
+    wide.overlay.calls.clear()
+    for _ in range(2 * CODED_EVERY):
+        await alice.send()
+    assert wide.overlay.calls.count("spread_held") == 2
 
 
 async def test_every_share_is_deleted_and_the_sender_has_the_proof(wide: World) -> None:
