@@ -22,6 +22,7 @@ from overlay.lookup import Located
 from overlay.network import Network
 from overlay.node import Node
 from overlay.ownership import Owner
+from overlay.remembered import Remembered
 from overlay.replicas import Results, one_after_another, replicate
 from overlay.spread import Wanted, gather, spread
 from overlay.standing import WITHHELD, WRONG_BYTES
@@ -34,9 +35,6 @@ BEYOND = 3
 """Nodes beyond k whose inboxes are read too, because newcomers may stand between them and the key."""
 MAX_WIDTH = 64
 """The closest nodes that one call looks up at the most."""
-KNOWN_FOR = 300.0
-"""Seconds for which an inbox is read again without another lookup, unless a node fails to answer or lies: tokens are
-good for as long, and whoever comes nearer meanwhile is given what the others have."""
 WIDER = 4
 """How many k closest a fetch goes through before it gives up: after a partition copies may lie far out."""
 
@@ -66,7 +64,7 @@ class Overlay:
         self.node = node
         self._k = k or (lambda: node.network.k)
         self._caller = Caller(node.protocol, node.service, node.bulk_client, node.now)
-        self._inboxes: dict[tuple[bytes, int], tuple[float, list[Located]]] = {}
+        self._inbox = Remembered()
 
     @property
     def network(self) -> Network:
@@ -100,7 +98,7 @@ class Overlay:
 
     def _blame(self, at: Located, weight: float) -> None:
         self.node.protocol.standing.note(at.contact.key, weight)
-        self._inboxes.clear()
+        self._inbox.forget()
         if not self._trusts(at):
             self.node.protocol.router.drop(at.contact.id)
 
@@ -297,17 +295,16 @@ class Overlay:
     ) -> list[Reading]:
         """What the k replicas and a few beyond hold; the UA forms the superset (paper, 3.2). Raises Unreachable."""
         most = min(max_connections or self.k + BEYOND, MAX_WIDTH)
-        now = asyncio.get_running_loop().time()
-        until, nodes = self._inboxes.get((key, most), (0.0, []))
-        known = now < until
+        time, table = asyncio.get_running_loop().time, self.node.protocol.router.closest(key, most, healthy=True)
+        known = self._inbox.nodes(key, most, table, time())
+        nodes = known or await self.closest(key, most, disjoint=True)
         if not known:
-            nodes = await self.closest(key, most, disjoint=True)
-            self._inboxes = {(key, most): (now + KNOWN_FOR, nodes)}
+            self._inbox.keep(key, nodes, time())
         results = await replicate(
             nodes, lambda at: self._caller.read_inbox(at, key, owner), min(max_ops or most, most), most
         )
         if results.refused:
-            self._inboxes.clear()
+            self._inbox.forget()
         if known and not results.done:
             return await self.read_inbox(key, owner, max_ops=max_ops, max_connections=max_connections)
         if not results.done:

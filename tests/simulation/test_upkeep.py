@@ -126,6 +126,30 @@ def test_an_inbox_is_looked_up_again_at_once_when_none_of_its_nodes_answers(tmp_
     play(tmp_path, 12, story)
 
 
+def test_an_inbox_is_looked_up_again_when_too_few_nodes_were_there_the_last_time(tmp_path: Path) -> None:
+    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+        await overlay.node.protocol.ping(nodes[0].located().contact)
+        siege.world.part([siege.client.place_ip, nodes[0].place_ip])
+        assert len(await overlay.read_inbox(INBOX, ALICE)) == 1
+        siege.world.part()
+        assert len(await overlay.read_inbox(INBOX, ALICE)) > 1
+
+    play(tmp_path, 12, story)
+
+
+def test_an_inbox_is_looked_up_again_when_a_nearer_node_is_heard_of(tmp_path: Path) -> None:
+    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+        by_distance = sorted(nodes, key=lambda node: distance(node.id, INBOX))
+        siege.world.part([node.place_ip for node in by_distance[:3]])
+        await overlay.read_inbox(INBOX, ALICE)
+        siege.world.part()
+        await overlay.node.protocol.ping(by_distance[0].located().contact)
+        answered = {reading.node.contact.id for reading in await overlay.read_inbox(INBOX, ALICE)}
+        assert answered == {node.id for node in by_distance[:6]}
+
+    play(tmp_path, 12, story)
+
+
 async def read_every_minute(overlay: Overlay, minutes: int) -> list[int]:
     """Read the inbox so often; the minutes in which its nodes were looked up."""
     looked: list[int] = []
