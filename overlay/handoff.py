@@ -19,8 +19,11 @@ MOVING = frozenset({INBOX, Kind.BODY, Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.E
 """What is looked after. Never probes: they measure how many of the nodes that took a copy are still there."""
 
 SELDOM = 24
-"""Every so many rounds: a look at a key of which there are only deletes (newcomers are given them, and who kept a copy
-asks), and at where a share lies (a network doesn't grow threefold in a day, and half of the shares may be lacking)."""
+"""Every so many rounds: a look at a key of which there are only old deletes (newcomers are given them, and who kept a
+copy asks), and at where a share lies (a network doesn't grow threefold in a day, and half of them may be lacking)."""
+
+LATELY = 6 * 3600.0
+"""Seconds for which a delete is taken to the k closest every round: of a letter to many each has heard of some."""
 
 SHARED_BY = 64
 """The closest nodes among which the shares of one key lie, each at one of them (overlay/spread.py). A share is handed

@@ -20,6 +20,7 @@ from overlay.errors import Malformed, NoAnswer, Refused
 from overlay.handoff import (
     GIVERS,
     INBOX,
+    LATELY,
     MOVING,
     NEIGHBOURS,
     SELDOM,
@@ -63,6 +64,10 @@ class Holdings(Protocol):
     async def variants(self, kind: int, key: bytes) -> list[Variant]: ...
 
     async def deleters(self, kind: int, key: bytes) -> list[bytes]: ...
+
+    async def since_delete(self, kind: int, key: bytes) -> float:
+        """Seconds since the last delete under the key, infinite when there was none."""
+        ...
 
     async def waiting(self, key: bytes, after: int, limit: int) -> list[Waiting]: ...
 
@@ -124,7 +129,7 @@ class Moving:
                 await self._look_after_share(key, place=seldom)
             elif self._looked.pop((key, kind), False):
                 self._looked[key, kind] = False  # whatever is said until then, the next one takes place
-            elif seldom or await self._keeps(kind, key):
+            elif seldom or await self._keeps(kind, key) or await self._holdings.since_delete(kind, key) < LATELY:
                 await self._look_after(kind, key)
 
         await self._all(look)

@@ -6,13 +6,14 @@ With overlay/node.py the only file of the overlay that knows storage/.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from overlay.contact import Contact, address_range, routable
 from overlay.errors import Refused
 from overlay.handoff import Variant, Waiting
-from overlay.messages import Code
+from overlay.messages import RETENTION, Code
 from overlay.service import Kept, Stone
 from storage.inboxes import InboxFull
 from storage.node_store import NodeStore
@@ -103,6 +104,11 @@ class StoreRoom:
     async def deleters(self, kind: int, key: bytes) -> list[bytes]:
         with _refusing():
             return await self._store.deleters(kind, key)
+
+    async def since_delete(self, kind: int, key: bytes) -> float:
+        with _refusing():
+            expires = await self._store.last_delete(kind, key)
+        return math.inf if expires is None else RETENTION - (expires - self._now())
 
     async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]:
         with _refusing():

@@ -40,6 +40,13 @@ def keys(connection: sqlite3.Connection, after: tuple[bytes, int], limit: int, n
     ]
 
 
+def last_delete(connection: sqlite3.Connection, kind: int, key: bytes, now: float) -> float | None:
+    """When the newest delete of the key expires."""
+    sql = "SELECT max(expires) FROM tombstones WHERE key = ? AND kind = ? AND expires > ?"
+    found: float | None = connection.execute(sql, (key, kind, now)).fetchone()[0]
+    return found
+
+
 def tombstones(
     connection: sqlite3.Connection, kind: int, key: bytes, after: bytes, limit: int, now: float
 ) -> list[Tombstone]:

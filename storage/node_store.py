@@ -264,6 +264,10 @@ class NodeStore:
         action = partial(holdings.tombstones, kind=kind, key=key, after=after, limit=limit, now=self._now())
         return await self._read(action)
 
+    async def last_delete(self, kind: int, key: bytes) -> float | None:
+        """When the newest delete of the key expires, or None when there is none."""
+        return await self._read(partial(holdings.last_delete, kind=kind, key=key, now=self._now()))
+
     async def deleters(self, kind: int, key: bytes) -> list[bytes]:
         """Who has deleted under the key, in ascending order."""
         return await self._read(partial(holdings.deleters, kind=kind, key=key, now=self._now()))

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
 
-from overlay.handoff import SELDOM, SHARED_BY
+from overlay.handoff import LATELY, SELDOM, SHARED_BY
 from overlay.ids import Kind, deleter_hash, distance, inbox_key
 from overlay.lookup import Located
 from overlay.overlay import Overlay
@@ -78,7 +78,7 @@ def test_a_share_that_lies_well_costs_two_questions_an_hour(tmp_path: Path) -> N
     play(tmp_path, 24, story)
 
 
-def test_deletes_alone_are_looked_after_once_a_day(tmp_path: Path) -> None:
+def test_deletes_alone_are_taken_around_for_some_hours_and_then_looked_after_once_a_day(tmp_path: Path) -> None:
     async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
         await overlay.store(Kind.BODY, KEY, b"sealed", deleters=[DELETER], ttl=DAY)
         await overlay.delete(Kind.BODY, KEY, SALT, ALICE)
@@ -86,10 +86,12 @@ def test_deletes_alone_are_looked_after_once_a_day(tmp_path: Path) -> None:
         assert one.moving is not None and other.store is not None and other.moving is not None
         looked: list[bytes] = []
         other.moving.looked = lambda kind, key: looked.append(key)  # type: ignore[method-assign]
-        await look(one, SELDOM)
-        assert looked == [KEY]
-        await look(one, SELDOM)
-        assert looked == [KEY, KEY]
+        await look(one, 3)
+        assert looked == 3 * [KEY]
+        later = siege.world.wall() + LATELY
+        siege.world.wall = lambda: later  # type: ignore[method-assign]
+        await look(one, 2 * SELDOM)
+        assert looked == 5 * [KEY]
 
     play(tmp_path, 8, story)
 
