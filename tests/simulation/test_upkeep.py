@@ -96,6 +96,18 @@ def test_deletes_alone_are_taken_around_for_some_hours_and_then_looked_after_onc
     play(tmp_path, 8, story)
 
 
+def test_a_delete_that_only_nodes_farther_out_heard_of_reaches_the_copies_within_the_hour(tmp_path: Path) -> None:
+    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+        await overlay.store(Kind.BODY, KEY, b"sealed", deleters=[DELETER], ttl=DAY)
+        for at in (await overlay.closest(KEY, 6))[3:]:
+            await overlay._caller.delete(at, Kind.BODY, KEY, SALT, ALICE)
+        for node in nodes:
+            await look(node, 1)
+        assert not [node for node in nodes if node.store is not None and await node.store.variants(Kind.BODY, KEY)]
+
+    play(tmp_path, 8, story)
+
+
 def test_an_inbox_that_is_read_every_minute_is_looked_up_every_five(tmp_path: Path) -> None:
     async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
         lookups = await read_every_minute(overlay, 20)
