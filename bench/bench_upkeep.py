@@ -24,6 +24,7 @@ SEGMENTS = 10
 SHARES = 60
 DAY = 24
 """Rounds."""
+SETTLING = 600.0
 HOUR = 3600.0
 SALT = bytes(16)
 TTL = 30 * 86400.0
@@ -66,7 +67,7 @@ def _spent(kind: Kind, siege: Siege) -> tuple[float, float, float]:
         return (2 * after - before - siege.world.sent) / DAY
 
     async def story(overlay: Overlay) -> None:
-        await asyncio.sleep(600)
+        await asyncio.sleep(SETTLING)
         for key in keys:
             deleters = [deleter_hash(key, SALT, ALICE.certificate)]
             if kind == Kind.SHARE:
@@ -78,8 +79,9 @@ def _spent(kind: Kind, siege: Siege) -> tuple[float, float, float]:
         for key in keys:
             await overlay.delete(kind, key, SALT, ALICE, max_ops=SHARES if kind == Kind.SHARE else None)
         spent.append(await day())
-        later = siege.world.wall() + DAY * HOUR
-        siege.world.wall = lambda: later  # type: ignore[method-assign]
+        wall = siege.world.wall
+        siege.world.wall = lambda: wall() + DAY * HOUR  # type: ignore[method-assign]
+        await asyncio.sleep(SETTLING)  # a clock that jumps is a computer that slept
         spent.append(await day())
 
     siege.play(story)
@@ -100,7 +102,7 @@ def _online(siege: Siege) -> tuple[float, float]:
 
     async def story(overlay: Overlay) -> None:
         places.extend((siege.client.place_ip, siege.nodes[NODES // 2].place_ip))
-        await asyncio.sleep(600)
+        await asyncio.sleep(SETTLING)
         siege.world.watch = count
         end = siege.world.time() + HOUR
         while siege.world.time() < end:
