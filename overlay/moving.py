@@ -179,6 +179,8 @@ class Moving:
     async def _hand_share_on(self, key: bytes, silent: set[bytes]) -> None:
         """Give our share of a key to the nearest of its nodes that has none, unless a nearer one got it before."""
         ours = {variant.digest for variant in await self._holdings.variants(Kind.SHARE, key)}
+        if not ours:  # deletes alone, which all of them have heard
+            return None
         for contact in self._protocol.router.closest(key, SHARED_BY, healthy=True):
             if contact.id in silent:
                 continue

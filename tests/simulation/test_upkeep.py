@@ -78,6 +78,19 @@ def test_a_share_that_lies_well_costs_two_questions_an_hour(tmp_path: Path) -> N
     play(tmp_path, 24, story)
 
 
+def test_who_stops_spends_no_time_on_the_deletes_of_shares(tmp_path: Path) -> None:
+    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+        await put(nodes[0])
+        await overlay.delete(Kind.SHARE, KEY, SALT, ALICE, max_ops=SHARED_BY)
+        assert not await holders(nodes)
+        before = siege.world.sent
+        assert nodes[0].moving is not None
+        await nodes[0].moving.leave()
+        assert siege.world.sent == before
+
+    play(tmp_path, 8, story)
+
+
 def test_deletes_alone_are_taken_around_for_some_hours_and_then_looked_after_once_a_day(tmp_path: Path) -> None:
     async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
         await overlay.store(Kind.BODY, KEY, b"sealed", deleters=[DELETER], ttl=DAY)
