@@ -78,6 +78,24 @@ def test_a_share_that_lies_well_costs_two_questions_an_hour(tmp_path: Path) -> N
     play(tmp_path, 24, story)
 
 
+def test_a_share_hears_of_its_delete_though_one_witness_hasnt_heard_and_one_is_gone(tmp_path: Path) -> None:
+    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+        holder, unaware, gone = nodes[8], nodes[1], nodes[2]
+        await put(holder)
+        for at in await overlay.closest(KEY, 8):
+            if at.contact.id != unaware.id:
+                await overlay._caller.delete(at, Kind.SHARE, KEY, SALT, ALICE)
+        siege.nodes.remove(gone)
+        nodes.remove(gone)
+        await gone.crash()
+        await look(holder, 2)
+        assert await holders(nodes) == [holder]
+        await look(holder, 1)
+        assert not await holders(nodes)
+
+    play(tmp_path, 24, story)
+
+
 def test_who_stops_spends_no_time_on_the_deletes_of_shares(tmp_path: Path) -> None:
     async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
         await put(nodes[0])
