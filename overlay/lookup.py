@@ -19,6 +19,7 @@ from overlay.contact import Contact, WireContact
 from overlay.errors import Malformed
 
 ALPHA = 3
+"""Requests under way at once."""
 DEADLINE = 10.0
 """Seconds for a whole lookup; what has answered by then is the result."""
 WIDTH = 2
@@ -112,11 +113,18 @@ class Pool:
 class Lookup:
     """One search for the k nodes closest to `key`, from `seeds`, never asking `own_id`. Use once.
 
-    With a `pool` it is one path of several that share it.
+    With a `pool` it is one path of several that share it. `alpha` requests are under way at once.
     """
 
     def __init__(
-        self, asker: Asker, key: bytes, k: int, seeds: Iterable[Contact], own_id: bytes, pool: Pool | None = None
+        self,
+        asker: Asker,
+        key: bytes,
+        k: int,
+        seeds: Iterable[Contact],
+        own_id: bytes,
+        pool: Pool | None = None,
+        alpha: int = ALPHA,
     ) -> None:
         self._pool = pool or Pool()
         self._asker = asker
@@ -125,6 +133,7 @@ class Lookup:
         self._k = k
         self._width = min(WIDTH * k, messages.MAX_K)
         self._own_id = own_id
+        self._alpha = alpha
         self._candidates: list[_Candidate] = []
         self._known: set[Contact] = set()
         self._known_wires: set[WireContact] = set()
@@ -175,7 +184,7 @@ class Lookup:
                 waiting = waiting or candidate.state is not _State.SUSPECT
                 continue
             suspected = self._asker.suspected(candidate.contact)
-            if not suspected and self._in_flight >= ALPHA:
+            if not suspected and self._in_flight >= self._alpha:
                 waiting = True
                 break
             if not self._pool.claim(candidate.contact):

@@ -50,7 +50,7 @@ def test_paths_are_disjoint_and_find_the_same_nodes_as_one() -> None:
             located, count = await disjoint_lookup(asker.protocol, key, 10, seeds, asker.protocol.own_id)
             asker.protocol.ask_find = real  # type: ignore[method-assign]
             assert [at.contact for at in located] == closest(peers[1:], key, 10), number
-            assert len(asked) == len(set(asked)) == count <= 60
+            assert len(asked) == len(set(asked)) == count <= 20  # the 10, and whom else each path meets
 
     world.play(story())
 
