@@ -145,8 +145,9 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
             if len(found) >= count:
                 break
             entries = bucket.entries.values()
-            far = {e.contact.long_id ^ target: e.contact for e in entries if not (healthy and e.failures)}
-            found += [far[each] for each in sorted(far)]
+            contacts = [e.contact for e in entries if not (healthy and e.failures)]
+            contacts.sort(key=lambda contact: contact.long_id ^ target)
+            found += contacts
         return found[:count]
 
     def _by_distance(self, key: bytes) -> list[Bucket]:
