@@ -84,6 +84,7 @@ class Moving:
         self._newcomers: dict[bytes, Contact] = {}
         self._hints: OrderedDict[tuple[bytes, int], None] = OrderedDict()
         self._looked: OrderedDict[tuple[bytes, int], bool] = OrderedDict()
+        self._over: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
         self._rounds = 0
 
     @property
@@ -129,7 +130,7 @@ class Moving:
                 await self._look_after_share(key, place=seldom)
             elif self._looked.pop((key, kind), False):
                 self._looked[key, kind] = False  # whatever is said until then, the next one takes place
-            elif seldom or await self._keeps(kind, key) or await self._holdings.since_delete(kind, key) < LATELY:
+            elif seldom or await self._keeps(kind, key) or await self._spreading(kind, key):
                 await self._look_after(kind, key)
 
         await self._all(look)
@@ -180,7 +181,7 @@ class Moving:
         """Give our share of a key to the nearest of its nodes that has none, unless a nearer one got it before."""
         ours = {variant.digest for variant in await self._holdings.variants(Kind.SHARE, key)}
         if not ours:  # deletes alone, which all of them have heard
-            return None
+            return
         for contact in self._protocol.router.closest(key, SHARED_BY, healthy=True):
             if contact.id in silent:
                 continue
@@ -188,12 +189,12 @@ class Moving:
                 at = await self._caller.locate(contact)
                 there = await self._caller.digests(at, Kind.SHARE, key)
                 if not there:
-                    return await self._exchange(Kind.SHARE, key, at)
+                    await self._exchange(Kind.SHARE, key, at)
+                    return
                 if ours.issubset(there):
-                    return None
+                    return
             except NoAnswer:
                 silent.add(contact.id)
-        return None
 
     async def _look_after_share(self, key: bytes, *, place: bool = True) -> None:
         """Learn what was deleted meanwhile; hand the share on when it has come to lie outside of its nodes.
@@ -224,19 +225,32 @@ class Moving:
             await self._give(kind, key, await self._caller.locate(heir))
 
     async def _look_after(self, kind: int, key: bytes) -> None:
-        """Exchange with the others of the k closest."""
+        """Exchange with the others of the k closest; note when all have just the same deletes, and nothing else."""
         if kind == Kind.SHARE:
             await self._look_after_share(key)
             return
+        deletes = deleters_digest(await self._holdings.deleters(kind, key))
         found = await self._protocol.lookup(key, self._k)
         mine = distance(self._protocol.own_id, key)
         closer = sum(distance(at.contact.id, key) < mine for at in found)
         others = found[: self._k - 1] if closer < self._k else found[: self._k]
+        over = len(others) >= self._k - 1
         for at in others:
             try:
-                await self._give(kind, key, at)
+                over = await self._give(kind, key, at) and over
             except (NoAnswer, Refused) as error:
                 log.info("a copy wasn't looked after: %s", error)
+                over = False
+        if over:
+            self._over[key, kind] = deletes
+            if len(self._over) > LOOKED:
+                self._over.popitem(last=False)
+
+    async def _spreading(self, kind: int, key: bytes) -> bool:
+        """Whether there was a delete lately that not all of the k closest were found to have."""
+        if await self._holdings.since_delete(kind, key) >= LATELY:
+            return False
+        return self._over.get((key, kind)) != deleters_digest(await self._holdings.deleters(kind, key))
 
     async def _keeps(self, kind: int, key: bytes) -> bool:
         """Whether there is more here under the key than deletes and what was acknowledged."""
@@ -244,25 +258,27 @@ class Moving:
             return bool(await self._holdings.waiting(key, 0, 1))
         return bool(await self._holdings.variants(kind, key))
 
-    async def _give(self, kind: int, key: bytes, at: Located) -> None:
+    async def _give(self, kind: int, key: bytes, at: Located) -> bool:
+        """Whether it had no copy, and just the deletes that we have."""
         if kind == INBOX:
             await self._give_notifications(key, at)
-        else:
-            await self._exchange(kind, key, at)
+            return False
+        return await self._exchange(kind, key, at)
 
-    async def _exchange(self, kind: int, key: bytes, at: Located) -> None:
+    async def _exchange(self, kind: int, key: bytes, at: Located) -> bool:
         held, theirs = await self._learn_deletes(kind, key, at)
         for variant in await self._holdings.variants(kind, key):  # what is left, now that their deletes are known
             if variant.digest not in held:
                 await self._copy(kind, key, variant, at)
         if theirs is None:
-            return
+            return not held
         after = b""
         while ours := await self._service.stones(kind, key, after):
             for stone in ours:
                 if stone.deleter not in theirs:
                     await self._caller.hand_tombstone(at, kind, key, stone.proof, stone.ttl)
             after = ours[-1].deleter
+        return False
 
     async def _learn_deletes(self, kind: int, key: bytes, at: Located) -> tuple[Sequence[bytes], set[bytes] | None]:
         """Take over the other's deletes, each of which proves itself.

@@ -10,7 +10,9 @@ from pathlib import Path
 from overlay.handoff import LATELY, SELDOM, SHARED_BY
 from overlay.ids import Kind, deleter_hash, distance, inbox_key
 from overlay.lookup import Located
+from overlay.messages import Code
 from overlay.overlay import Overlay
+from overlay.service import refusal
 from tests.simulation.nodes import SimNode
 from tests.simulation.siege import ADDRESS, ALICE, Siege
 
@@ -50,6 +52,14 @@ async def put(node: SimNode) -> None:
     await node.store.store(
         Kind.SHARE, KEY, digest, SHARE, deleters=[DELETER], ttl=DAY, sequence=None, responsible=lambda _: True
     )
+
+
+def looks_heard_by(node: SimNode) -> list[bytes]:
+    """The keys after which others look, as it hears of it from now on."""
+    looked: list[bytes] = []
+    assert node.moving is not None
+    node.moving.looked = lambda kind, key: looked.append(key)  # type: ignore[method-assign]
+    return looked
 
 
 def test_a_share_that_has_come_to_lie_too_far_out_is_handed_on_once_and_within_a_day(tmp_path: Path) -> None:
@@ -109,14 +119,38 @@ def test_who_stops_spends_no_time_on_the_deletes_of_shares(tmp_path: Path) -> No
     play(tmp_path, 8, story)
 
 
-def test_deletes_alone_are_taken_around_for_some_hours_and_then_looked_after_once_a_day(tmp_path: Path) -> None:
+def test_deletes_that_all_have_rest_until_another_one_comes(tmp_path: Path) -> None:
     async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
         await overlay.store(Kind.BODY, KEY, b"sealed", deleters=[DELETER], ttl=DAY)
         await overlay.delete(Kind.BODY, KEY, SALT, ALICE)
-        one, other = nodes[0], nodes[1]
-        assert one.moving is not None and other.store is not None and other.moving is not None
-        looked: list[bytes] = []
-        other.moving.looked = lambda kind, key: looked.append(key)  # type: ignore[method-assign]
+        one = nodes[0]
+        looked = looks_heard_by(nodes[1])
+        await look(one, 2)
+        assert looked == [KEY], "all were found to have it"
+        await overlay._caller.delete(one.located(), Kind.BODY, KEY, bytes([1]) * 16, ALICE)
+        await look(one, 3)
+        assert looked == 3 * [KEY], "once to tell them, once to see that they have it"
+
+    play(tmp_path, 8, story)
+
+
+def test_deletes_that_not_all_take_are_taken_around_for_some_hours_and_then_looked_after_once_a_day(
+    tmp_path: Path,
+) -> None:
+    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+        await overlay.store(Kind.BODY, KEY, b"sealed", deleters=[DELETER], ttl=DAY)
+        full = nodes[2]
+
+        async def refuse(kind: int, key: bytes, proof: bytes, ttl: float) -> int:
+            raise refusal(Code.NO_SPACE)
+
+        assert full.service is not None
+        full.service.hand_tombstone = refuse  # type: ignore[method-assign]
+        for at in await overlay.closest(KEY, 6):
+            if at.contact.id != full.id:
+                await overlay._caller.delete(at, Kind.BODY, KEY, SALT, ALICE)
+        one = nodes[0]
+        looked = looks_heard_by(nodes[1])
         await look(one, 3)
         assert looked == 3 * [KEY]
         later = siege.world.wall() + LATELY
