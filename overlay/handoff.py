@@ -23,8 +23,8 @@ SELDOM = 24
 copy asks), and at where a share lies (a network doesn't grow threefold in a day, and half of them may be lacking)."""
 
 LATELY = 6 * 3600.0
-"""Seconds for which a delete is taken to the k closest every round, unless all were found to have it before: of a letter
-to many each has heard of some."""
+"""Seconds for which a delete is taken to the k closest every round, unless all were found to have it before: of a
+letter to many each has heard of some."""
 
 SHARED_BY = 64
 """The closest nodes among which the shares of one key lie, each at one of them (overlay/spread.py). A share is handed
