@@ -85,6 +85,7 @@ class Moving:
         self._hints: OrderedDict[tuple[bytes, int], None] = OrderedDict()
         self._looked: OrderedDict[tuple[bytes, int], bool] = OrderedDict()
         self._over: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
+        """Of keys whose deletes all of the k closest were found to have, and no copy: deleters_digest of these."""
         self._rounds = 0
 
     @property
