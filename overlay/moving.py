@@ -260,7 +260,7 @@ class Moving:
         return bool(await self._holdings.variants(kind, key))
 
     async def _give(self, kind: int, key: bytes, at: Located) -> bool:
-        """Whether it had no copy, and just the deletes that we have."""
+        """Whether neither has a copy, and both have just the same deletes."""
         if kind == INBOX:
             await self._give_notifications(key, at)
             return False
@@ -268,11 +268,12 @@ class Moving:
 
     async def _exchange(self, kind: int, key: bytes, at: Located) -> bool:
         held, theirs = await self._learn_deletes(kind, key, at)
-        for variant in await self._holdings.variants(kind, key):  # what is left, now that their deletes are known
+        left = await self._holdings.variants(kind, key)  # now that their deletes are known
+        for variant in left:
             if variant.digest not in held:
                 await self._copy(kind, key, variant, at)
         if theirs is None:
-            return not held
+            return not held and not left
         after = b""
         while ours := await self._service.stones(kind, key, after):
             for stone in ours:
