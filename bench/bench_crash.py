@@ -3,7 +3,7 @@
 For kill -9 a process of its own (bench/crashing.py) works on a store and says on a pipe what has been acknowledged; it
 is killed at a random moment, and the store is opened again and held against what it said, round after round the same
 store. The power cuts are those of tests/simulation/power_cuts.py: the disk keeps what was synced, and of the rest
-what it likes.
+what it likes. Those of tests/simulation/desk_cuts.py take a user's computer, at each write there is.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from bench.crashing import inbox_of
 from bench.figure import Figure
 from storage.node_store import NodeStore, open_node_store
+from tests.simulation import desk_cuts
 from tests.simulation.power_cuts import broken_promises, play
 
 ROUNDS = 500
@@ -33,10 +34,12 @@ def measure() -> list[Figure]:
     """Acknowledged things that are lost, and databases that didn't open; the bar is none."""
     killed, checked, damaged = asyncio.run(_kill())
     broken, cuts = _cut()
+    lost, moments = _cut_at_desks()
     return [
         Figure(f"{ROUNDS} rounds of kill -9: acknowledged objects lost", killed, "", 0, "lower", {"checked": checked}),
         Figure(f"{ROUNDS} rounds of kill -9: databases that didn't open", damaged, "", 0, "lower"),
         Figure(f"{cuts} power cuts at a random write: promises broken", broken, "", 0, "lower"),
+        Figure(f"{moments} power cuts at a desk, at each write: letters lost or doubled", lost, "", 0, "lower"),
     ]
 
 
@@ -90,3 +93,14 @@ def _cut() -> tuple[int, int]:
                 broken += len(broken_promises(cut))
             seed += 1
     return broken, cuts
+
+
+def _cut_at_desks() -> tuple[int, int]:
+    lost = moments = 0
+    whose: tuple[desk_cuts.Who, ...] = ("alice", "bob")
+    with tempfile.TemporaryDirectory(prefix="p2pmail-bench-") as folder:
+        for who in whose:
+            for moment in desk_cuts.moments(Path(folder), who):
+                moments += 1
+                lost += len(desk_cuts.play(Path(folder), who, moment).broken)
+    return lost, moments

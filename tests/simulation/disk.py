@@ -48,11 +48,13 @@ class _Methods(ctypes.Structure):
 
 
 class Disk:
-    """Watches what is synced below `root`. `on_write` is called before each write of SQLite's."""
+    """Watches what is synced below `root`. `on_write` is called before each write of SQLite's, `on_sync` before each
+    os.fsync; both of whatever file."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.on_write: Callable[[], None] = lambda: None
+        self.on_sync: Callable[[], None] = lambda: None
         self._contents: dict[int, bytes] = {}
         self._names: dict[Path, dict[str, int]] = {}
         self._held: dict[int, int] = {}
@@ -133,6 +135,7 @@ def watched(disk: Disk) -> Iterator[None]:
     real = os.fsync
 
     def fsync(handle: Any) -> None:
+        disk.on_sync()
         real(handle)
         number = handle if isinstance(handle, int) else handle.fileno()
         disk.synced(Path(f"/proc/self/fd/{number}").readlink())

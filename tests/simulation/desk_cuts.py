@@ -1,0 +1,96 @@
+"""A power cut at a desk, at any write or sync while mail is sent or collected: each promised letter arrives, and once.
+
+Used by tests/mail/test_power_cut.py for some moments and by bench/bench_crash.py for every one that there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from overlay.errors import OverlayError
+from tests.mail.desks import World, letter, noise
+from tests.simulation.disk import Disk, watched
+
+LETTERS = {
+    f"{number}@example.org": letter("alice@example.org", ["bob@example.org"], f"{number}@example.org", text)
+    for number, text in enumerate((b"Hello.\n", noise(100_000), b"Bye.\n"))
+}
+Who: TypeAlias = Literal["alice", "bob"]
+"""Whose power fails: Alice's while she sends, or Bob's while he collects."""
+
+
+@dataclass(frozen=True)
+class Fate:
+    """The writes and syncs that were seen, and what became wrong."""
+
+    moments: int
+    broken: list[str]
+
+
+def play(folder: Path, who: Who, moment: int = 0) -> Fate:
+    """Cut the power at the so many-th write or sync, 0 for never; go on with what the disk kept. Leaves nothing."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        return asyncio.run(_play(Path(place), who, moment))
+
+
+def moments(folder: Path, who: Who) -> Iterator[int]:
+    """Each moment at which the power can fail."""
+    return iter(range(1, play(folder, who).moments + 1))
+
+
+async def _play(folder: Path, who: Who, moment: int) -> Fate:
+    world = World(folder)
+    disk, seen = Disk(folder / who), 0
+    promised, promised_then = set[str](), set[str]()
+
+    def on_write() -> None:
+        nonlocal seen, promised_then
+        seen += 1
+        if seen == moment:
+            for node in world.nodes:  # nothing gets out of this computer any more
+                node.down = True
+            promised_then = set(promised)
+            disk.cut(folder / "left", random.Random(moment))
+
+    with watched(disk):
+        alice, bob = await world.desk("alice"), await world.desk("bob")
+        disk.on_write = disk.on_sync = on_write if who == "alice" else _nothing
+        for message_id, message in LETTERS.items():
+            alice.write(bob, message_id=message_id, message=message)
+            promised.add(message_id)
+        with suppress(OverlayError):
+            await alice.send()
+        disk.on_write = disk.on_sync = on_write if who == "bob" else _nothing
+        with suppress(OverlayError):
+            await bob.collect()
+        disk.on_write = disk.on_sync = _nothing
+        world.close()
+        disk.close()
+    if moment:
+        shutil.rmtree(folder / who)
+        (folder / "left").rename(folder / who)
+    world.set_down(down=False)
+    alice.restart()
+    bob.restart()
+    for _ in range(2):
+        await alice.send()
+        await bob.collect()
+    found = bob.everywhere()
+    world.close()
+    times = {message_id: found.count(message) for message_id, message in LETTERS.items()}
+    due = promised_then if moment else promised
+    broken = [f"{message_id} is lost" for message_id in due if not times[message_id]]
+    broken += [f"{message_id} is there {count} times" for message_id, count in times.items() if count > 1]
+    return Fate(seen, [f"{words} after a power cut at write {moment}" for words in broken])
+
+
+def _nothing() -> None:
+    """For writes that nobody watches."""
