@@ -9,6 +9,7 @@ import asyncio
 import random
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -51,14 +52,17 @@ async def _play(folder: Path, who: Who, moment: int) -> Fate:
     disk, seen = Disk(folder / who), 0
     promised, promised_then = set[str](), set[str]()
 
+    one_at_a_time = threading.Lock()
+
     def on_write() -> None:
         nonlocal seen, promised_then
-        seen += 1
-        if seen == moment:
-            for node in world.nodes:  # nothing gets out of this computer any more
-                node.down = True
-            promised_then = set(promised)
-            disk.cut(folder / "left", random.Random(moment))
+        with one_at_a_time:  # other threads write on when the copy is made, or it would be of no one moment
+            seen += 1
+            if seen == moment:
+                for node in world.nodes:  # nothing gets out of this computer any more
+                    node.down = True
+                promised_then = set(promised)
+                disk.cut(folder / "left", random.Random(moment))
 
     with watched(disk):
         alice, bob = await world.desk("alice"), await world.desk("bob")
