@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import islice
 from pathlib import Path
 
 from bench.crashing import inbox_of
@@ -101,7 +100,7 @@ def _cut_at_desks() -> tuple[int, int]:
     whose: tuple[desk_cuts.Who, ...] = ("alice", "bob")
     with tempfile.TemporaryDirectory(prefix="p2pmail-bench-") as folder:
         for who in whose:
-            for moment in islice(desk_cuts.moments(Path(folder), who), ROUNDS):
+            for moment in desk_cuts.moments(Path(folder), who)[:ROUNDS]:
                 moments += 1
                 lost += len(desk_cuts.play(Path(folder), who, moment).broken)
     return lost, moments

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 def broken(folder: Path, who: Who, first: int, every: int = EVERY) -> Iterator[str]:
     """What is wrong after power cuts at some moments."""
-    for moment in islice(moments(folder, who), first, None, every):
+    for moment in moments(folder, who)[first::every]:
         yield from play(folder, who, moment).broken
 
 

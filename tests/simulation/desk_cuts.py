@@ -10,7 +10,6 @@ import random
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,21 +41,21 @@ def play(folder: Path, who: Who, moment: int = 0) -> Fate:
         return asyncio.run(_play(Path(place), who, moment))
 
 
-def moments(folder: Path, who: Who) -> Iterator[int]:
+def moments(folder: Path, who: Who) -> range:
     """Each moment at which the power can fail."""
-    return iter(range(1, play(folder, who).moments + 1))
+    return range(1, play(folder, who).moments + 1)
 
 
 async def _play(folder: Path, who: Who, moment: int) -> Fate:
     world = World(folder)
     disk, seen = Disk(folder / who), 0
-    promised, promised_then = set[str](), set[str]()
-
+    promised = set[str]()
+    promised_then: set[str] | None = None
     one_at_a_time = threading.Lock()
 
     def on_write() -> None:
         nonlocal seen, promised_then
-        with one_at_a_time:  # other threads write on when the copy is made, or it would be of no one moment
+        with one_at_a_time:  # no other thread writes while the copy is made: it is of one moment
             seen += 1
             if seen == moment:
                 for node in world.nodes:  # nothing gets out of this computer any more
@@ -78,7 +77,9 @@ async def _play(folder: Path, who: Who, moment: int) -> Fate:
         disk.on_write = disk.on_sync = _nothing
         world.close()
         disk.close()
-    if moment:
+    if promised_then is None:  # threads don't write equally often each time: perhaps there were fewer moments
+        promised_then = promised
+    else:
         shutil.rmtree(folder / who)
         (folder / "left").rename(folder / who)
     world.set_down(down=False)
@@ -90,8 +91,7 @@ async def _play(folder: Path, who: Who, moment: int) -> Fate:
     found = bob.everywhere()
     world.close()
     times = {message_id: found.count(message) for message_id, message in LETTERS.items()}
-    due = promised_then if moment else promised
-    broken = [f"{message_id} is lost" for message_id in due if not times[message_id]]
+    broken = [f"{message_id} is lost" for message_id in promised_then if not times[message_id]]
     broken += [f"{message_id} is there {count} times" for message_id, count in times.items() if count > 1]
     return Fate(seen, [f"{words} after a power cut at write {moment}" for words in broken])
 
