@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
@@ -156,11 +157,11 @@ class Relay:
 
     def knows(self, ip: str, port: int) -> bool:
         """Whether a node has answered from there within the last minutes."""
-        return self._proven.get((ip, port), 0.0) > self._now()
+        return self._proven.get((ip, port), -math.inf) > self._now()
 
     def knew(self, ip: str, port: int) -> bool:
         """The same, for as long again: whoever got a token of it by datagram may use it up over HTTP."""
-        return self._proven.get((ip, port), 0.0) + PROVEN_FOR > self._now()
+        return self._proven.get((ip, port), -math.inf) + PROVEN_FOR > self._now()
 
     def is_home(self, contact: Contact) -> bool:
         """Whether it is this node, whatever address it is known at."""
