@@ -276,11 +276,11 @@ class Mailbox(OpenFiles):
             place.unlink(missing_ok=True)
 
     def answered(self, message_id: str, flag: str) -> None:
-        """Note that a message was replied to ("R") or passed on ("P"): not worth undoing."""
+        """Note that a message was replied to ("R") or passed on ("P"), and so was read: not worth undoing."""
         with self._changing:
             row = self.find(message_id)
             if row is not None and row.folder != QUARANTINE:
-                entry = self._files.change_flags(row.folder, row.unique, flag, "", row.flags)
+                entry = self._files.change_flags(row.folder, row.unique, flag + SEEN, "", row.flags)
                 self._placed(row, row.folder, entry)
 
     # -- Quarantine
