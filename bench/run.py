@@ -23,8 +23,6 @@ from storage import durable
 
 FOLDER = Path(__file__).parent
 LATEST = FOLDER / "latest.json"
-SOAKED = "soak.json"
-"""What `make soak` has left: it takes hours, and is taken over as it is."""
 PATIENCE = 3600
 """Seconds for one module; the slowest (200 nodes under siege) needs a quarter of an hour on a free core."""
 
@@ -59,9 +57,6 @@ def run(names: list[str]) -> int:
             continue
         figures += [dataclasses.replace(figure, machine=machine) for figure in measured]
         print(table(measured), flush=True)
-    soaked = FOLDER / SOAKED
-    if soaked.exists():
-        figures += msgspec.json.decode(soaked.read_bytes(), type=list[Figure])
     durable.write(LATEST, msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n", mode=0o644)
     missed = [figure.name for figure in figures if figure.reached is False]
     print(f"\n{len(figures)} figures in {LATEST.relative_to(FOLDER.parent)}, {len(missed)} below their bar.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bench import (
@@ -19,6 +20,7 @@ from bench import (
     bench_letter,
     bench_lookup,
     bench_scale,
+    bench_soak,
     peer_kademlia,
 )
 from bench.figure import Figure
@@ -105,6 +107,18 @@ def test_lookups_in_large_networks_are_counted(monkeypatch: pytest.MonkeyPatch) 
     figures = bench_scale.measure()
     assert all(figure.value == 1 for figure in figures if "recall" in figure.name)
     check(figures)
+
+
+def test_what_was_played_at_length_is_added_up_each_seed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bench_soak, "LINES", tmp_path / "soak.jsonl")
+    assert [figure.value for figure in bench_soak.measure()] == [0, 0, 0, 0]
+    played = [
+        bench_soak.Line(1, 2, 30, 400, ["letter 7 is lost"]),
+        bench_soak.Line(2, 2, 31, 400, ["letter 8 is lost", "letter 9 came back", "memory grew"]),
+        bench_soak.Line(1, 2, 30, 400, []),
+    ]
+    bench_soak.LINES.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in played))
+    assert [figure.value for figure in bench_soak.measure()] == [61, 1, 1, 1]
 
 
 def check(figures: list[Figure]) -> None:

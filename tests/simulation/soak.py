@@ -3,8 +3,7 @@
     python -m tests.simulation.soak [--seconds N] [--workers N] [--first SEED] [--seed SEED] [--small]
 
 With --seed that one alone. What came of each large story is a line of bench/soak.jsonl, and another run plays the
-seeds that have none yet: a million messages take longer than a night. The totals of all lines go to bench/soak.json in
-the form of the benches' figures.
+seeds that have none yet: a million messages take longer than a night. bench/bench_soak.py adds them up.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from pathlib import Path
 
 import msgspec
 
-from bench.figure import Figure
-from storage import durable
+from bench import bench_soak
+from bench.run import table
 from tests.simulation.story import Outcome, Scale, Story
 
 SMALL = Scale(
@@ -57,8 +56,6 @@ LARGE = Scale(
 )
 """200 nodes for twenty minutes, of which 30% go in an hour; 10% of datagrams are lost."""
 FIRST = 1000
-TOTALS = Path(__file__).parents[2] / "bench" / "soak.json"
-LINES = TOTALS.with_suffix(".jsonl")
 MEMORY = Path("/dev/shm")
 
 
@@ -68,16 +65,6 @@ def small_folder(otherwise: Path | None = None) -> Iterator[Path]:
     place = MEMORY if os.access(MEMORY, os.W_OK) else otherwise
     with tempfile.TemporaryDirectory(prefix="p2pmail-sim-", dir=place) as folder:
         yield Path(folder) / "world"
-
-
-class Line(msgspec.Struct, frozen=True):
-    """What came of one story. `letters` as they were written, `messages` as they were to arrive: one a recipient."""
-
-    seed: int
-    letters: int
-    messages: int
-    datagrams: int
-    broken: list[str]
 
 
 def play(seed: int, scale: Scale) -> Outcome:
@@ -102,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"seed {options.seed}: {outcome.letters} letters, {outcome.copies} copies, trace {outcome.trace[:16]}")
         print("\n".join(outcome.broken) or "nothing broken")
         return bool(outcome.broken)
-    played = set[int]() if options.small else {line.seed for line in _lines()}
+    played = set[int]() if options.small else {line.seed for line in bench_soak.lines()}
     seeds = (seed for seed in count(options.first) if seed not in played)
     return _at_length(options.seconds, options.workers, seeds, scale, small=options.small)
 
@@ -125,36 +112,12 @@ def _at_length(seconds: float, workers: int, seeds: Iterator[int], scale: Scale,
                     option = " --small" if small else ""
                     print(f"  to see it again: python -m tests.simulation.soak{option} --seed {seed}", flush=True)
                 if not small:
-                    line = Line(seed, outcome.letters, outcome.copies, outcome.datagrams, outcome.broken)
-                    with LINES.open("ab") as file:
+                    line = bench_soak.Line(seed, outcome.letters, outcome.copies, outcome.datagrams, outcome.broken)
+                    with bench_soak.LINES.open("ab") as file:
                         file.write(msgspec.json.encode(line) + b"\n")
     if not small:
-        _add_up(scale)
+        print(table(bench_soak.measure()))
     return bool(broken)
-
-
-def _lines() -> list[Line]:
-    try:
-        return msgspec.json.Decoder(Line).decode_lines(LINES.read_bytes())
-    except FileNotFoundError:
-        return []
-
-
-def _add_up(scale: Scale) -> None:
-    """Totals of all stories that were ever played so, each seed's once."""
-    lines = {line.seed: line for line in _lines()}.values()
-    broken = [words for line in lines for words in line.broken]
-    lost = sum("is lost" in words for words in broken)
-    risen = sum("came back" in words or "still there" in words for words in broken)
-    messages = sum(line.messages for line in lines)
-    name = f"simulated: {scale.nodes} nodes, {len(lines)} seeds, {messages:,} messages"
-    figures = [
-        Figure(f"{name}: lost", lost, "", 0, "lower"),
-        Figure(f"{name}: resurrected", risen, "", 0, "lower"),
-        Figure(f"{name}: silent, or another promise broken", len(broken) - lost - risen, "", 0, "lower"),
-    ]
-    durable.write(TOTALS, msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n", mode=0o644)
-    print("\n".join(f"{figure.name}: {figure.value:g}" for figure in figures))
 
 
 if __name__ == "__main__":
