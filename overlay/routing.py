@@ -87,11 +87,12 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         return self.bucket_of(identifier).entries.get(identifier)
 
     def wants(self, contact: Contact) -> bool:
-        """Whether it would be worth a ping to learn that `contact` answers: it is new and there is a place."""
+        """Whether it would be worth a ping to learn that `contact` answers: it is new, and has or may get a place."""
         bucket = self.bucket_of(contact.id)
         if contact.id == self.own_id or contact.id in bucket.entries:
             return False
-        full = len(bucket.entries) >= BUCKET and not bucket.failing
+        hopeless = not bucket.failing or bucket.waiting.get(contact.id) == contact  # it is asked when a place is free
+        full = len(bucket.entries) >= BUCKET and hopeless
         return not full and self._fits(contact, bucket)
 
     def answered(self, contact: Contact) -> bool:

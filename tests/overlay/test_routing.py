@@ -179,6 +179,20 @@ def test_who_waits_takes_the_place_of_one_that_failed_three_times() -> None:
     assert len(of) == BUCKET
 
 
+def test_who_waits_for_a_place_isnt_asked_again_before_there_is_one() -> None:
+    of = table()
+    *first, waiting, other = in_bucket(of, 0, BUCKET + 2)
+    fill(of, first)
+    assert not of.wants(waiting)
+    of.failed(first[3])
+    assert of.wants(waiting)
+    assert not of.answered(waiting)
+    assert not of.wants(waiting)
+    assert of.wants(other)
+    of.drop(first[0].id)
+    assert of.wants(waiting)
+
+
 def test_a_healthy_contact_doesnt_give_way() -> None:
     of = table()
     *first, waiting = in_bucket(of, 0, BUCKET + 1)
