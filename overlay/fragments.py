@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
+import msgspec
+
 from overlay.datagram import MAX_PAYLOAD
 from overlay.errors import Malformed
 
@@ -33,8 +35,7 @@ PARTIAL_IN_ALL = 1024
 PARTIAL_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
+class Fragment(msgspec.Struct, frozen=True, gc=False):
     """One datagram's part of a message."""
 
     flags: int

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
+from operator import attrgetter
 from typing import Protocol
 
 from overlay import messages
@@ -81,10 +82,11 @@ class _Candidate:
     far: int
     state: _State = _State.NEW
     located: Located | None = None
-    cancel: Callable[[], None] = field(default=lambda: None)
+    cancel: Callable[[], None] | None = None
+    """What gives its request up, while there is one: it leads back here, and is let go so that no garbage is left."""
 
-    def __lt__(self, other: _Candidate) -> bool:
-        return self.far < other.far
+
+_FAR = attrgetter("far")
 
 
 class Pool:
@@ -154,18 +156,20 @@ class Lookup:
             if not self._done.done():
                 self._done.cancel()
             for candidate in self._candidates:
-                if candidate.state in (_State.ASKED, _State.SLOW):
-                    candidate.cancel()
+                cancel, candidate.cancel = candidate.cancel, None
+                if cancel is not None and candidate.state in (_State.ASKED, _State.SLOW):
+                    cancel()
         return [candidate.located for candidate in self._candidates if candidate.located is not None][: self._k]
 
     def _consider(self, contact: Contact) -> None:
         if contact.id == self._own_id or contact in self._known or len(self._known) >= CANDIDATES:
             return
-        if self._places.get(contact.id, 0) >= ADDRESSES:
+        places = self._places.get(contact.id, 0)
+        if places >= ADDRESSES:
             return
-        self._places[contact.id] = self._places.get(contact.id, 0) + 1
+        self._places[contact.id] = places + 1
         self._known.add(contact)
-        insort(self._candidates, _Candidate(contact, contact.long_id ^ self._target))
+        insort(self._candidates, _Candidate(contact, contact.long_id ^ self._target), key=_FAR)
 
     def _go_on(self) -> None:
         """Ask the next nearest while there is room in the window, or see that nothing nearer can be found."""
@@ -213,6 +217,7 @@ class Lookup:
             self._go_on()
 
         def on_done(found: messages.Found | None) -> None:
+            candidate.cancel = None
             if candidate.state is _State.ASKED:
                 self._in_flight -= 1
             candidate.state = _State.FAILED

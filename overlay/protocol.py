@@ -107,7 +107,8 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         """The k closest contacts known here, as many as fit into three times the request, and a token."""
         count = min(request.k, messages.affordable(sender.received))
         closest = self.router.closest(request.key, count + 1, healthy=True)
-        contacts = [c.wire for c in closest if c.id != sender.contact.id][:count]
+        asker = sender.contact.id
+        contacts = [contact.wire for contact in closest if contact.id != asker][:count]
         token = self.tokens.issue(sender.contact.key, sender.contact.ip)
         return messages.Found(contacts, token, self.bulk_port, self.fingerprint)
 

@@ -43,7 +43,7 @@ class Entry:
 class Bucket:
     """Contacts whose ids share one length of prefix with ours; the one that answered last is last."""
 
-    entries: OrderedDict[bytes, Entry] = field(default_factory=OrderedDict)
+    entries: dict[bytes, Entry] = field(default_factory=dict)
     waiting: OrderedDict[bytes, Contact] = field(default_factory=OrderedDict)
     refreshed: float = 0.0
     failing: int = 0
@@ -106,7 +106,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
                 return False
             bucket.failing -= entry.failures > 0
             entry.seen, entry.failures = self._now(), 0
-            bucket.entries.move_to_end(contact.id)
+            bucket.entries[contact.id] = bucket.entries.pop(contact.id)  # it comes last now
             return False
         if not self._fits(contact, bucket):
             return False
@@ -145,8 +145,10 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         for bucket in self._by_distance(key):
             if len(found) >= count:
                 break
-            entries = bucket.entries.values()
-            contacts = [e.contact for e in entries if not (healthy and e.failures)]
+            if healthy and bucket.failing:
+                contacts = [entry.contact for entry in bucket.entries.values() if not entry.failures]
+            else:
+                contacts = [entry.contact for entry in bucket.entries.values()]
             contacts.sort(key=lambda contact: contact.long_id ^ target)
             found += contacts
         return found[:count]

@@ -10,10 +10,10 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
+import msgspec
 from rpcudp.protocol import RPCProtocol
 
 from overlay import datagram, fragments, messages
@@ -47,8 +47,7 @@ Way = Callable[[bytes, str, int, bytes], None]
 """Takes a datagram for the node with this key at this address."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(msgspec.Struct, frozen=True, gc=False):
     """Who sent a request (its key is proven, its address is what the datagram says), and how many bytes."""
 
     contact: Contact
