@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -419,3 +421,25 @@ def test_a_call_that_was_never_answered_is_no_error_of_a_lookup() -> None:
         assert await one.protocol.lookup(bytes(20), K, [Contact(b"f" * 32, "10.7.0.1", 4000)]) == []
 
     play(story)
+
+
+@pytest.mark.parametrize("dead", [0, 10])
+def test_a_lookup_leaves_nothing_for_the_garbage_collector(dead: int) -> None:
+    async def story(world: World) -> None:
+        peers = await grow(world, 40)
+        for peer in peers[:dead]:
+            peer.transport.close()
+        asking = peers[-1].protocol
+        one = Lookup(asking, bytes(20), K, asking.router.closest(bytes(20), 20), asking.own_id)
+        assert len(await one.run()) == K
+        gone = weakref.ref(one)
+        del one
+        await asyncio.sleep(60)  # until the last late answer would have been taken
+        assert gone() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        play(story)
+    finally:
+        gc.enable()
