@@ -145,10 +145,8 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         for bucket in self._by_distance(key):
             if len(found) >= count:
                 break
-            if healthy and bucket.failing:
-                contacts = [entry.contact for entry in bucket.entries.values() if not entry.failures]
-            else:
-                contacts = [entry.contact for entry in bucket.entries.values()]
+            entries = bucket.entries.values()
+            contacts = [entry.contact for entry in entries if not (healthy and entry.failures)]
             contacts.sort(key=lambda contact: contact.long_id ^ target)
             found += contacts
         return found[:count]
