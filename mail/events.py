@@ -41,6 +41,8 @@ class Trouble:
     """Something went wrong that the user should know: what happened, what was kept, what to do."""
 
     text: str
+    lasting: bool = False
+    """Whether it must stay before the user until it is seen: mail was lost or refused, a certificate is about to end."""
 
 
 Event = NewMail | OutboxChanged | Progress | Trouble

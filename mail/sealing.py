@@ -174,15 +174,19 @@ class Opener:
                 data = self._inflate.decompress(content, room)
             except zlib.error:
                 raise BodyDamaged("The body can't be decompressed.") from None
-            self._compressed += len(content) - len(self._inflate.unconsumed_tail) - len(self._inflate.unused_data)
-            content = self._inflate.unconsumed_tail
+            # At the end of the stream zlib may leave the same bytes in both.
+            left = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
+            self._compressed += len(content) - len(left)
+            content = left
             self._written += len(data)
             if self._written > self._size:
                 raise BodyTooLong(f"The message is longer than the {self._size:,} bytes that were announced.")
             if data:
                 self._target.write(data)
-            if self._inflate.eof or not (data or content):
-                return self._inflate.unused_data
+            if self._inflate.eof:
+                return content
+            if not (data or content):
+                return b""
 
 
 def _digest(source: BinaryIO) -> bytes:
