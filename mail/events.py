@@ -42,7 +42,7 @@ class Trouble:
 
     text: str
     lasting: bool = False
-    """Whether it must stay before the user until it is seen: mail was lost or refused, a certificate is about to end."""
+    """Whether it stays before the user until it is seen: mail was lost or refused, a certificate is about to end."""
 
 
 Event = NewMail | OutboxChanged | Progress | Trouble
