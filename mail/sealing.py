@@ -165,17 +165,15 @@ class Opener:
 
     def _unpack(self, content: bytes) -> bytes:
         """Inflate and write; returns what comes after the end of the compressed message."""
-        if self._inflate.eof:
-            return content
-        while True:
+        while not self._inflate.eof:
             # One byte more than is left: what is longer shows itself, and is never unpacked.
             room = min(_CHUNK, self._size - self._written + 1)
             try:
                 data = self._inflate.decompress(content, room)
             except zlib.error:
                 raise BodyDamaged("The body can't be decompressed.") from None
-            # At the end of the stream zlib may leave the same bytes in both.
-            left = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
+            # What is left is in `unconsumed_tail`; after the stream's end in `unused_data`, and perhaps in both.
+            left = self._inflate.unused_data or self._inflate.unconsumed_tail
             self._compressed += len(content) - len(left)
             content = left
             self._written += len(data)
@@ -183,10 +181,9 @@ class Opener:
                 raise BodyTooLong(f"The message is longer than the {self._size:,} bytes that were announced.")
             if data:
                 self._target.write(data)
-            if self._inflate.eof:
-                return content
-            if not (data or content):
-                return b""
+            elif not content:
+                break
+        return content
 
 
 def _digest(source: BinaryIO) -> bytes:
