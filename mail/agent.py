@@ -21,6 +21,7 @@ from mail.directory import Directory
 from mail.events import Event, NodeStatus, Trouble
 from mail.filing import Filing
 from mail.identity import Identity
+from mail.notices import Keeper
 from mail.peer import open_client, open_system_node, read_network_file, write_admission
 from mail.probes import Probes
 from mail.receiving import Reader, Receiving
@@ -62,7 +63,6 @@ class Agent:
         self.profile = profile
         self.identity = identity
         self.node = node
-        self._tell = tell
         self._now = now
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -77,6 +77,7 @@ class Agent:
             opened.callback(self._index.close)
             checks = standard_pipeline(self.state, profile.config.known_spammers, profile.config.clamd)
             self._opened = opened.pop_all()
+        tell = self._tell = Keeper(self.state, tell, now)
         assert node.trust is not None
         self._trust: TrustStore = node.trust
         self._revocations_learnt = float("-inf")
@@ -161,6 +162,7 @@ class Agent:
             await self.node.leave(LEAVING)
             await self.node.stop()
         finally:
+            self._tell.keep()
             await asyncio.to_thread(self._opened.close)
             self._locks.close()
 

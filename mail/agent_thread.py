@@ -26,6 +26,7 @@ from mail.enrolling import resume
 from mail.events import Event, NodeStatus, Progress, Trouble
 from mail.first_member import AUTHORITY
 from mail.identity import Identity
+from mail.notices import keep
 from mail.peer import NoNetwork, read_network_file
 from overlay.errors import OverlayError
 from overlay.network import DEFAULT_K
@@ -228,7 +229,7 @@ class AgentThread:
                     join=tuple(self._options.join),
                     listen=self._options.listen or _listen(self.profile),
                     if_reached=self._options.listen is None and self.profile.config.mode == "auto",
-                    tell=self._tell,
+                    tell=self._pass_on,
                 )
                 break
             except asyncio.CancelledError:
@@ -275,6 +276,11 @@ class AgentThread:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _tell(self, event: Event) -> None:
+        """Tell what doesn't come from the agent, which keeps its own lasting troubles."""
+        keep(self.profile, event, time.time())
+        self._pass_on(event)
+
+    def _pass_on(self, event: Event) -> None:
         for callback in tuple(self._callbacks):
             callback(event)
 

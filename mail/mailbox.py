@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mail.headers import Address
     from mail.message import Message
     from storage.index_update import Changes
+    from storage.notices import Notice
     from storage.outbox import Entry as Letter
     from storage.outbox import Recipient
 
@@ -326,6 +327,21 @@ class Mailbox(OpenFiles):
         outbox = self._outbox
         if outbox is not None:
             outbox.forget(message_id)
+
+    # -- what the user must know, whichever process found it out
+
+    def notices(self, *, seen: bool = False) -> list[Notice]:
+        """The notices that the user hasn't seen, newest first; `seen`: those that she has, too."""
+        state = self._state
+        if state is None:
+            return []
+        return state.notices.all() if seen else state.notices.unseen()
+
+    def see_notices(self, newest: int) -> None:
+        """The user has seen the notices up to the one with this id."""
+        state = self._state
+        if state is not None:
+            state.notices.see(newest, self._now())
 
     # -- inside
 

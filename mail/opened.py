@@ -1,4 +1,4 @@
-"""What a mailbox has open: the folders, the index and the outbox of a profile, each opened when it is first needed.
+"""What a mailbox has open: folders, index, outbox and state of a profile, each opened when it is first needed.
 
 Where a message lies at this moment is found out here, whatever other programs do meanwhile. What may be done with it
 is mail/mailbox.py's.
@@ -18,6 +18,7 @@ from storage.profile import Profile
 
 if TYPE_CHECKING:
     from storage.outbox import Outbox
+    from storage.state import UserState
 
 T = TypeVar("T")
 
@@ -36,6 +37,7 @@ class OpenFiles:
         self._opening = threading.Lock()
         self._opened_index: Index | None = None
         self._opened_outbox: Outbox | None = None
+        self._opened_state: UserState | None = None
 
     def close(self) -> None:
         """Let go of the files; the next call opens them again."""
@@ -44,7 +46,9 @@ class OpenFiles:
                 self._opened_index.close()
             if self._opened_outbox is not None:
                 self._opened_outbox.close()
-            self._opened_index = self._opened_outbox = None
+            if self._opened_state is not None:
+                self._opened_state.close()
+            self._opened_index = self._opened_outbox = self._opened_state = None
 
     def path(self, row: Row) -> Path:
         """Where the message lies at this moment. Raises MailboxError when it is gone."""
@@ -70,6 +74,15 @@ class OpenFiles:
             if self._opened_outbox is None and self.profile.outbox_file.exists():
                 self._opened_outbox = Outbox(self.profile.outbox_file, now=self._now)
             return self._opened_outbox
+
+    @property
+    def _state(self) -> UserState | None:
+        from storage.state import UserState
+
+        with self._opening:
+            if self._opened_state is None and self.profile.state_file.exists():
+                self._opened_state = UserState(self.profile.state_file, now=self._now)
+            return self._opened_state
 
     def _reading(self, row: Row, read: Callable[[Path], T]) -> T:
         """Read the file though another program may rename it meanwhile."""

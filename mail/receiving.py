@@ -270,7 +270,7 @@ class Receiving:
         words = f"{what}: {_words(error)} Ask for it to be sent again."
         await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, words)
         self._late.discard(taken.hash)
-        self._tell(Trouble(words))
+        self._tell(Trouble(words, lasting=True))
 
     async def _unopened(self, taken: Taken, error: Exception) -> None:
         """Set aside what can't be opened now, some of it, as long as its message can be there."""
@@ -280,7 +280,7 @@ class Receiving:
             words = f"A notification couldn't be opened for 30 days and is given up: {error}"
             await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, words)
             self._aside.discard(taken.hash)
-            self._tell(Trouble(words))
+            self._tell(Trouble(words, lasting=True))
         else:
             log.info("a notification is set aside: %s", error)
             self._aside.add(taken.hash)

@@ -136,7 +136,7 @@ class Sending:
         for recipient in entry.recipients:
             if recipient.state in (State.FAILED, State.EXPIRED) and before.get(recipient.address) != recipient.state:
                 what = f'"{entry.subject or "(no subject)"}" to {recipient.address} {recipient.state}'
-                self._tell(Trouble(f"{what}: {recipient.reason} Your copy is in Sent."))
+                self._tell(Trouble(f"{what}: {recipient.reason} Your copy is in Sent.", lasting=True))
 
     async def _send(self, entry: Entry, wanting: Collection[str]) -> None:
         """Bring body and notifications to those who want them (addresses), as far as nodes lack them."""

@@ -1,4 +1,5 @@
-"""What the user agent must not forget: notifications taken over, messages had already, deletes owed, words learned.
+"""What the user agent must not forget: notifications taken over, messages had already, deletes owed, words learned,
+notices that the user hasn't seen.
 
 Facts on disk and nothing else. What follows from them is decided in mail/receiving.py and mail/checks/.
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from storage import notices
 from storage.ledger import Ledger
 
 DAY = 86400.0
@@ -27,7 +29,8 @@ AT_ONCE = 1000
 """Notifications or deletes handed out at once: what a flood left is worked off in bounded memory."""
 
 _PARAMETERS = 500
-_SCHEMA = """
+_SCHEMA = f"""
+{notices.SCHEMA};
 CREATE TABLE IF NOT EXISTS taken (
     hash BLOB PRIMARY KEY, content BLOB NOT NULL, taken REAL NOT NULL, attempts INTEGER NOT NULL,
     next_attempt REAL NOT NULL, reason TEXT NOT NULL, folder TEXT, file TEXT);
@@ -45,7 +48,7 @@ CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
 
 
-_UPGRADES = {1: "ALTER TABLE owed ADD COLUMN kind INTEGER NOT NULL DEFAULT 1"}
+_UPGRADES = {1: "ALTER TABLE owed ADD COLUMN kind INTEGER NOT NULL DEFAULT 1", 2: notices.SCHEMA}
 
 
 class Fate(StrEnum):
@@ -91,7 +94,9 @@ class UserState:
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._ledger = Ledger(path, _SCHEMA, version=2, upgrades=_UPGRADES, checked=False)
+        self._ledger = Ledger(path, _SCHEMA, version=3, upgrades=_UPGRADES, checked=False)
+        self.notices = notices.Notices(self._ledger)
+        """What the user must know, until she has seen it."""
 
     def close(self) -> None:
         """Close the file."""

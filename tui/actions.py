@@ -110,6 +110,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("sync", ("dollar_sign", "ctrl+l"), "Send and collect", "Send what waits and collect what has come, now", _M),
     Action("outbox", ("o",), "Outbox", "How far each sent message has come", _M, "outbox"),
+    Action("notices", ("w",), "Notices", "Read what you must know: what failed, what was lost, what ends soon", _M),
     Action("node", ("i",), "Node and overlay", "This node and what it sees of the overlay", _M),
     Action("layout", ("vertical_line",), "Change layout", "Reader below, beside, or over the list", _M),
     Action("join", (), "Join a network", "Paste an invite, or found a network of your own", _M),

@@ -208,6 +208,8 @@ class MailApp(App[None]):
                 for screen in screens:
                     screen.show_progress(what, done, total)
             case Trouble(text):
+                for screen in screens:
+                    screen.load_notices()
                 self.notify(text, severity="warning", timeout=10, markup=False)
         for other in self.screen_stack:
             if not isinstance(other, MailScreen):

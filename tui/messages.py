@@ -15,6 +15,7 @@ from tui.reading import LaidOut
 
 if TYPE_CHECKING:
     from mail.message import Message as Mail
+    from storage.notices import Notice
 
 
 @dataclass
@@ -44,6 +45,13 @@ class CountsLoaded(Message, bubble=False):
     folders: Mapping[str, Counts]
     waiting: int
     delivery: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class NoticesLoaded(Message, bubble=False):
+    """What the user must know and hasn't seen, newest first."""
+
+    notices: Sequence[Notice]
 
 
 @dataclass

@@ -1,19 +1,23 @@
-"""Commands that look at what is on this disk: list, show, search, unread-count, outbox. No key, no network."""
+"""Commands that look at what is on this disk: list, show, search, unread-count, outbox, notices. No key, no network."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from mail import plain
 from mail.cli.codes import CONFIGURATION, DATA, OK, PERMISSION, CommandError
 from mail.mailbox import QUARANTINE, Mailbox
 from storage.index import Row
+from storage.notices import Notice
 from storage.outbox import Entry, Outbox
 from storage.profile import Profile
+from storage.state import UserState
 
 FLAGS = {"S": "seen", "R": "replied", "F": "flagged", "P": "forwarded", "D": "draft", "T": "trashed"}
 """Maildir's flags by their names."""
@@ -110,6 +114,36 @@ def outbox(args: argparse.Namespace, profile: Profile) -> int:
             copies = f"bodies {r.bodies[0]}/{r.bodies[1]}, notifications {r.notifications[0]}/{r.notifications[1]}"
             print(f"    {r.state:<10} {r.address}  {copies}{'  ' + plain.line(r.reason) if r.reason else ''}")
     return OK
+
+
+def notices(args: argparse.Namespace, profile: Profile) -> int:
+    """`p2pmail notices [--all] [--json] [--seen]`."""
+    existing(profile)
+    with profile_state(profile) as state:
+        found = state.notices.all() if args.all else state.notices.unseen()
+        if args.json:
+            print(json.dumps([_notice(notice) for notice in found], indent=2, ensure_ascii=False))
+        else:
+            for notice in found:
+                print(f"{' ' if notice.seen else 'N'} {_day(notice.at)}  {plain.line(notice.text)}")
+        sys.stdout.flush()
+        if args.seen and found:
+            state.notices.see(found[0].id, time.time())
+    return OK
+
+
+@contextmanager
+def profile_state(profile: Profile) -> Iterator[UserState]:
+    """The profile's state, open for a moment. Raises DatabaseError."""
+    state = UserState(profile.state_file)
+    try:
+        yield state
+    finally:
+        state.close()
+
+
+def _notice(notice: Notice) -> dict[str, object]:
+    return {"id": notice.id, "at": _date(notice.at), "text": notice.text, "seen": notice.seen is not None}
 
 
 def _rows(mailbox: Mailbox, ids: Sequence[int]) -> Iterable[Row]:

@@ -65,6 +65,10 @@ def parser() -> Parser:
     search.add_argument("--json", action="store_true")
     command("unread-count", "local:unread_count", "how many messages of the Inbox are unread")
     command("outbox", "local:outbox", "the state of sent mail").add_argument("--json", action="store_true")
+    notices = command("notices", "local:notices", "what you must know and haven't seen yet")
+    notices.add_argument("--all", action="store_true", help="those that you have seen, too")
+    notices.add_argument("--json", action="store_true")
+    notices.add_argument("--seen", action="store_true", help="you have seen what this prints")
     command("status", "user:status", "this node and what it sees").add_argument("--json", action="store_true")
 
     analyse = command("analyse", "analyse:analyse", "the paper's analysis, beside its figures and a simulation")

@@ -16,7 +16,7 @@ from mail import plain
 from mail.accepting import accept
 from mail.agent import Agent, program_version, status_document
 from mail.cli.errors import CONFIGURATION, DATA, OK, TEMPORARY, UNAVAILABLE, USAGE, CommandError, words
-from mail.cli.local import existing
+from mail.cli.local import existing, profile_state
 from mail.cli.passphrase import existing_passphrase, new_passphrase
 from mail.cli.running import run_loop, stop_requested
 from mail.control import NotRunning, ask
@@ -76,10 +76,13 @@ def send(args: argparse.Namespace, profile: Profile) -> int:
             _accept(profile, outbox, taken, identity)
         finally:
             spool.unlink(missing_ok=True)
+        # From here on it is accepted: a caller who heard otherwise would hand it in again.
         try:
-            run_loop(_try_to_send(profile, identity))
+            watch = NoticeWatch(profile)
+            run_loop(_try_to_send(profile, identity, watch))
             _report(outbox, taken.message_id)
-        except Exception as error:  # it is accepted: a caller who heard otherwise would hand it in again
+            watch.finish()
+        except Exception as error:
             log.debug("not sent yet", exc_info=True)
             _say(f"not sent yet: {words(error)} It is in the outbox and will be tried again.")
     finally:
@@ -142,10 +145,10 @@ def _identity(args: argparse.Namespace, profile: Profile) -> Identity:
     return identity
 
 
-async def _try_to_send(profile: Profile, identity: Identity) -> None:
+async def _try_to_send(profile: Profile, identity: Identity, watch: NoticeWatch) -> None:
     """One attempt, by the running agent where there is one. What fails stays in the outbox, which is durable."""
     try:
-        agent = await Agent.open(profile, identity, tell=_tell)
+        agent = await Agent.open(profile, identity, tell=watch.tell)
     except ProfileBusy:
         with suppress(NotRunning):
             await ask(profile.control_socket, "sync")
@@ -166,24 +169,31 @@ def _report(outbox: Outbox, message_id: str) -> None:
 
 
 async def _sync(profile: Profile, identity: Identity) -> int:
-    ended = _ended(profile)
+    watch = NoticeWatch(profile)
     try:
-        agent = await Agent.open(profile, identity, tell=_tell)
+        waiting = _waiting(profile, await _sync_once(profile, identity, watch))
+    except Exception:
+        watch.finish()
+        raise
+    return UNAVAILABLE if watch.finish() else waiting
+
+
+async def _sync_once(profile: Profile, identity: Identity, watch: NoticeWatch) -> int:
+    """Publish, send, collect; the messages that couldn't be collected yet."""
+    try:
+        agent = await Agent.open(profile, identity, tell=watch.tell)
     except ProfileBusy:
-        late = await _ask_for_sync(profile)
-    else:
-        try:
-            results = await asyncio.gather(agent.publish_card(), agent.sync(), return_exceptions=True)
-            late = agent.late
-        finally:
-            await agent.close()
-        # Both were tried, whatever came of the other; what is wrong with us comes before what is with the network.
-        for error in sorted(results, key=lambda result: isinstance(result, Unreachable)):
-            if isinstance(error, BaseException):
-                raise error
-    if _ended(profile) - ended:
-        return UNAVAILABLE  # the words were said as it happened
-    return _waiting(profile, late)
+        return await _ask_for_sync(profile)
+    try:
+        results = await asyncio.gather(agent.publish_card(), agent.sync(), return_exceptions=True)
+        late = agent.late
+    finally:
+        await agent.close()
+    # Both were tried, whatever came of the other; what is wrong with us comes before what is with the network.
+    for error in sorted(results, key=lambda result: isinstance(result, Unreachable)):
+        if isinstance(error, BaseException):
+            raise error
+    return late
 
 
 async def _ask_for_sync(profile: Profile) -> int:
@@ -199,23 +209,47 @@ async def _ask_for_sync(profile: Profile) -> int:
 
 
 async def _watch(profile: Profile, identity: Identity) -> int:
-    agent = await Agent.open(profile, identity, tell=_tell)
+    watch = NoticeWatch(profile)
+    agent = await Agent.open(profile, identity, tell=watch.tell)
     agent.start()
     try:
         await stop_requested()
     finally:
         await agent.close()
-    return OK
+    return UNAVAILABLE if watch.finish() else OK
 
 
-def _ended(profile: Profile) -> set[tuple[str, str]]:
-    """Message-ID and recipient of what has failed or expired."""
-    outbox = Outbox(profile.outbox_file)
-    try:
-        over = (State.FAILED, State.EXPIRED)
-        return {(e.message_id, r.address) for e in outbox.entries() for r in e.recipients if r.state in over}
-    finally:
-        outbox.close()
+class NoticeWatch:
+    """Prints what a command's agent tells, and knows in the end which lasting notices arose meanwhile.
+
+    Of notices that another process made it learns from the disk.
+    """
+
+    def __init__(self, profile: Profile) -> None:
+        """Raises DatabaseError."""
+        self._profile = profile
+        self._printed: set[str] = set()
+        with profile_state(profile) as state:
+            self._before = state.notices.newest()
+
+    def tell(self, event: Event) -> None:
+        """Print a trouble as it happens."""
+        if isinstance(event, Trouble):
+            _say(event.text)
+            self._printed.add(event.text)
+
+    def finish(self) -> bool:
+        """Say what wasn't said yet; whether a notice arose that the user hasn't seen. Raises DatabaseError."""
+        with profile_state(self._profile) as state:
+            unseen = state.notices.unseen()
+        fresh = [notice for notice in unseen if notice.id > self._before]
+        for notice in reversed(fresh):
+            if notice.text not in self._printed:
+                _say(notice.text)
+        if earlier := len(unseen) - len(fresh):
+            notices = "notice that you haven't seen is" if earlier == 1 else "notices that you haven't seen are"
+            _say(f"{earlier} earlier {notices} kept: p2pmail notices")
+        return bool(fresh)
 
 
 def _waiting(profile: Profile, late: int) -> int:
@@ -250,11 +284,6 @@ def _status_on_disk(profile: Profile) -> dict[str, object]:
             version=program_version(),
         )
     )
-
-
-def _tell(event: Event) -> None:
-    if isinstance(event, Trouble):
-        _say(event.text)
 
 
 def _say(words: str) -> None:

@@ -9,16 +9,19 @@ from textual.widgets import Input, Static
 from mail.events import NewMail, OutboxChanged, Progress, Trouble
 from storage.outbox import Outbox, Recipient
 from storage.profile import Profile
+from storage.state import UserState
 from tests.screen.world import NOW, FakeAgent, app_on, mail_screen, press, running, settled, type_ahead, until
 from tui.actions import ACTIONS, Context
 from tui.app import MailApp
 from tui.screens.help import Help
 from tui.screens.mail import MailScreen
 from tui.screens.node import NodeScreen
+from tui.screens.notices import NoticesScreen
 from tui.screens.outbox import Letters, OutboxScreen
 from tui.screens.passphrase import Passphrase
 from tui.screens.setup import Setup
 from tui.screens.starting import Starting
+from tui.widgets.notice_line import NoticeLine
 from tui.widgets.title_line import TitleLine
 
 
@@ -145,6 +148,63 @@ async def test_trouble_is_told_once(root: Path) -> None:
         agent.tell(Trouble("Nobody answers."))
         await settled(pilot)
         assert notes(app).count("Nobody answers.") == 1
+
+
+def keep(root: Path, *texts: str) -> None:
+    """Have another process find out what the user must know."""
+    state = UserState(Profile(root).state_file)
+    for text in texts:
+        state.notices.add(text, NOW)
+    state.close()
+
+
+def notice_line(app: MailApp) -> str:
+    """The line that stays, "" while there is none."""
+    line = mail_screen(app).query_one(NoticeLine)
+    return line.render().plain if line.display else ""
+
+
+async def test_a_lasting_notice_stays_over_a_restart_until_it_is_read(root: Path) -> None:
+    agent = FakeAgent()
+    app = app_on(root, agent)
+    async with running(app) as pilot:
+        assert notice_line(app) == ""
+        keep(root, "A message is lost.")
+        agent.tell(Trouble("A message is lost.", lasting=True))
+        await settled(pilot)
+        assert notice_line(app).startswith("A message is lost.")
+        await press(pilot, "o", "escape", "j")
+        assert notice_line(app).rstrip().endswith("w reads it")
+    app = app_on(root)
+    async with running(app) as pilot:
+        assert notice_line(app).startswith("A message is lost.")
+        await press(pilot, "w")
+        assert isinstance(app.screen, NoticesScreen)
+        assert "A message is lost." in str(app.screen.query_one(Static).content)
+        await press(pilot, "escape")
+        assert notice_line(app) == ""
+        await press(pilot, "w")
+        assert "A message is lost." in str(app.screen.query_one(Static).content)
+    app = app_on(root)
+    async with running(app) as pilot:
+        assert notice_line(app) == ""
+
+
+async def test_what_another_process_found_out_is_seen_at_the_next_look_the_newest_first(root: Path) -> None:
+    app = app_on(root)
+    async with running(app, (60, 24)) as pilot:
+        keep(root, "The first.", "A second one, which is much longer than the line has room for.")
+        mail_screen(app)._watch()
+        await settled(pilot)
+        assert notice_line(app).startswith("A second one, which")
+        assert notice_line(app).endswith("and 1 more  w reads them")
+        await pilot.click(NoticeLine)
+        await settled(pilot)
+        text = str(app.screen.query_one(Static).content)
+        assert text.index("A second one") < text.index("The first.")
+        keep(root, "A third.")
+        await press(pilot, "escape")
+        assert notice_line(app).startswith("A third.")
 
 
 def sent(root: Path) -> Outbox:

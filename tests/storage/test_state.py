@@ -169,3 +169,17 @@ def test_a_file_of_the_first_version_is_opened_with_the_deletes_it_owes(tmp_path
     again = UserState(path)
     assert again.owed(NOW) == [Owed(1, b"key", b"salt", 0)]
     again.close()
+
+
+def test_a_file_of_the_second_version_is_opened_and_keeps_notices(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    with closing(sqlite3.connect(path)) as old:
+        old.execute("CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL)")
+        old.execute("INSERT INTO fact VALUES ('name', 'value')")
+        old.execute("PRAGMA user_version=2")
+        old.commit()
+    state = UserState(path)
+    assert state.notices.newest() == 0
+    assert state.notices.add("A message is lost.", NOW)
+    state.close()
+    assert [notice.text for notice in UserState(path).notices.unseen()] == ["A message is lost."]

@@ -20,13 +20,23 @@ from mail.mailbox import DRAFTS, INBOX, QUARANTINE, Row, Suspect
 from tui.actions import Context, bindings
 from tui.background import Failed, Latest
 from tui.delivery import summary
-from tui.messages import Changed, CountsLoaded, ListLoaded, MailOpened, Refreshed, RowsLoaded, SourceLoaded
+from tui.messages import (
+    Changed,
+    CountsLoaded,
+    ListLoaded,
+    MailOpened,
+    NoticesLoaded,
+    Refreshed,
+    RowsLoaded,
+    SourceLoaded,
+)
 from tui.pauses import after
 from tui.reading import LaidOut, lay_out, lay_out_source, lay_out_suspect
 from tui.screens.mail_actions import MailActions
 from tui.widgets.folder_list import OUTBOX, FolderList
 from tui.widgets.hint_line import HintLine
 from tui.widgets.message_list import MessageList
+from tui.widgets.notice_line import NoticeLine
 from tui.widgets.query_bar import QueryBar
 from tui.widgets.reader import Reader
 from tui.widgets.title_line import TitleLine
@@ -56,6 +66,7 @@ class MailScreen(MailActions):
         self._source = False
         self._list_work, self._rows_work, self._open_work = Latest(), Latest(), Latest()
         self._counts_work, self._watch_work, self._refresh_work = Latest(), Latest(), Latest(every=True)
+        self._notices_work = Latest()
         self._sent: tuple[tuple[object, ...], int, Mapping[str, str]] | None = None
         """The outbox's stamp, letters on their way, and how far each has come: read again only when it has changed."""
         self._settling: Timer | None = None
@@ -64,8 +75,9 @@ class MailScreen(MailActions):
         self._stamps: tuple[object, ...] = ()
 
     def compose(self) -> ComposeResult:
-        """Title, folders, list above or beside the reader, hints."""
+        """Title, notice, folders, list above or beside the reader, hints."""
         yield TitleLine(id="title")
+        yield NoticeLine(id="notice")
         with Horizontal(id="panes"):
             yield FolderList(id="folders")
             with Vertical(id="mail"):
@@ -86,6 +98,7 @@ class MailScreen(MailActions):
         self.reader.ask = self._reader_asked
         self.load()
         self.load_counts()
+        self.load_notices()
 
     def begin_watching(self) -> None:
         """After the first paint: bring the index up to date, and see what other programs change."""
@@ -162,6 +175,16 @@ class MailScreen(MailActions):
             return None
 
         self._watch_work.run(self, "look at the folders", work)
+        self.load_notices()
+
+    def load_notices(self) -> None:
+        """Say what the user must know, until she has seen it; another process may have found it out."""
+        mailbox = self.session.mailbox
+        self._notices_work.run(self, "read the notices", lambda: NoticesLoaded(mailbox.notices()))
+
+    @on(NoticesLoaded)
+    def _notices_loaded(self, event: NoticesLoaded) -> None:
+        self.query_one(NoticeLine).show([notice.text for notice in event.notices])
 
     @on(ListLoaded)
     def _list_loaded(self, event: ListLoaded) -> None:

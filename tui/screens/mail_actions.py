@@ -375,6 +375,22 @@ class MailActions(Screen[None]):
 
         self.app.push_screen(OutboxScreen(self.session, self.mail_app.now))
 
+    def action_notices(self) -> None:
+        """What the user must know; what was shown there was seen."""
+        from tui.messages import NoticesLoaded
+        from tui.screens.notices import NoticesScreen
+
+        mailbox = self.session.mailbox
+
+        def closed(newest: int | None) -> None:
+            def work() -> Message:
+                mailbox.see_notices(newest or 0)
+                return NoticesLoaded(mailbox.notices())
+
+            self.session.changes.put(self, "note that the notices were seen", work)
+
+        self.app.push_screen(NoticesScreen(self.session, self.mail_app.now()), closed)
+
     def action_node(self) -> None:
         """The node."""
         from tui.screens.node import NodeScreen

@@ -1,0 +1,102 @@
+"""What the user must know: what failed, what was lost, what ends soon. What is shown here was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.message import Message
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from mail import plain
+from tui.background import Failed, in_background
+from tui.columns import when
+from tui.session import Session
+
+if TYPE_CHECKING:
+    from storage.notices import Notice
+
+SHOWN = 100
+"""Notices that are shown; `p2pmail notices --all` has the others."""
+
+
+class NoticesScreen(ModalScreen[int]):
+    """Scrolls; those that weren't seen before come first and are bold. Ends with the id of the newest one shown."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,w", "close", "close", key_display="Esc"),
+        Binding("j,down", "down", show=False),
+        Binding("k,up", "up", show=False),
+        Binding("space,pagedown", "page", show=False),
+    ]
+
+    class Loaded(Message):
+        """The notices were read."""
+
+        def __init__(self, notices: Sequence[Notice]) -> None:
+            super().__init__()
+            self.notices = notices
+
+    def __init__(self, session: Session, now: float) -> None:
+        super().__init__()
+        self._session, self._now = session, now
+        self._newest = 0
+
+    def compose(self) -> ComposeResult:
+        """One text."""
+        with Vertical(classes="dialog wide") as box:
+            box.border_title = "Notices"
+            box.border_subtitle = "Esc closes"
+            with VerticalScroll(id="notices"):
+                yield Static("reading ...", markup=False)
+
+    def on_mount(self) -> None:
+        """Read them."""
+        mailbox = self._session.mailbox
+
+        def work() -> Message:
+            unseen = mailbox.notices()
+            shown = unseen + [notice for notice in mailbox.notices(seen=True) if notice.seen is not None]
+            return NoticesScreen.Loaded(shown[: max(SHOWN, len(unseen))])
+
+        in_background(self, "read the notices", work)
+
+    @on(Loaded)
+    def _loaded(self, event: Loaded) -> None:
+        self.query_one(Static).update(notices_text(event.notices, self._now))
+        self._newest = max((notice.id for notice in event.notices), default=0)
+
+    @on(Failed)
+    def _failed(self, event: Failed) -> None:
+        self.query_one(Static).update(event.text)
+
+    def action_close(self) -> None:
+        """What stood here was seen."""
+        self.dismiss(self._newest)
+
+    def action_down(self) -> None:
+        """A line."""
+        self.query_one("#notices").scroll_down(animate=False)
+
+    def action_up(self) -> None:
+        """A line."""
+        self.query_one("#notices").scroll_up(animate=False)
+
+    def action_page(self) -> None:
+        """A page."""
+        self.query_one("#notices").scroll_page_down(animate=False)
+
+
+def notices_text(notices: Sequence[Notice], now: float) -> Text:
+    """Each with its date; those that weren't seen are bold."""
+    text = Text()
+    for notice in notices:
+        text.append(f"{when(notice.at, now, 12)}\n", "dim")
+        text.append(f"{plain.line(notice.text)}\n\n", "" if notice.seen else "bold")
+    return text if notices else Text("There is nothing that you must know.")
