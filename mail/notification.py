@@ -20,13 +20,14 @@ from cryptography.exceptions import InvalidSignature
 
 from mail.excerpt import clean, cut, fit, is_identifier, most_recent
 from mail.keys import SEAL_OVERHEAD, KeyPair, NotOpened, open_sealed, seal
-from mail.sealing import ORIGINAL_LIMIT, SALT_SIZE, SEALED_LIMIT, SESSION_KEY_SIZE
+from mail.sealing import ORIGINAL_LIMIT, SALT_SIZE, SEALED_LIMIT
 from mail.segments import DIGEST_SIZE, MAX_SEGMENTS, Segment, segment_count, segment_size
 from mail.shares import KEY_SIZE, Coding
 from overlay.address import AddressError, normalise_address
 from overlay.card import KEY_ID_SIZE, Signer, key_id_of
 from overlay.certificates import CERTIFICATE_LIMIT, Certificate, CertificateError, TrustStore
 from overlay.ids import SALT_BYTES
+from storage.letter import SESSION_KEY_SIZE
 
 NOTIFICATION_LIMIT = 1 << 16
 """Bytes of the largest notification; an ordinary one has 3 or 4 KiB, and goes by UDP."""

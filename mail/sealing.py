@@ -24,8 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from mail.padding import padded_length
 from mail.segments import MAX_SEGMENTS, SEGMENT_SIZE, Segment, describe
-
-SESSION_KEY_SIZE = 32
+from storage.letter import SESSION_KEY_SIZE
 
 SALT_SIZE = 32
 TAG_SIZE = 16

@@ -34,7 +34,7 @@ from mail.keys import KeyMaterialError
 from mail.message import read_message
 from mail.notification import NotificationError, seal_notification
 from mail.recheck import count_copies, due
-from mail.sealing import SESSION_KEY_SIZE, SealingError, TooLarge
+from mail.sealing import SealingError, TooLarge
 from mail.shares import SEED_SIZE, Plan
 from mail.storing import Changed, Stored, store_body
 from mail.together import Locks, all_of
@@ -145,9 +145,8 @@ class Sending:
             return
         entry = await self._reload(entry)
         headers = await asyncio.to_thread(_headers, entry)
-        secrets = entry.secrets or Secrets(self._random(SESSION_KEY_SIZE), [])
-        if entry.secrets is None:
-            await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, secrets)
+        secrets = entry.secrets
+        assert secrets is not None  # only what everybody has collected has none
         stored = await self._store_body(entry, secrets, cards, headers.size)
         for recipient in entry.recipients:
             if recipient.address in cards:

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+SESSION_KEY_SIZE = 32
+"""Bytes of the key that a body is sealed under (mail/sealing.py)."""
+
 
 class State(StrEnum):
     """What is true of one recipient's copy."""
@@ -75,8 +78,9 @@ def state_of(facts: Recipient) -> State:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What a retry needs to make the same body: its key, what the segments were the first time (size, SHA-256), and how
-    they are coded (mail/storing.py; empty: in whole copies, or not decided yet)."""
+    """What a retry needs to make the same body: its key (drawn when the message was accepted), what the segments were
+    the first time (size, SHA-256), and how they are coded (mail/storing.py; empty: in whole copies, or not decided
+    yet)."""
 
     session_key: bytes = field(repr=False)
     segments: Sequence[tuple[int, bytes]] = ()

@@ -8,6 +8,7 @@ sending is mail/sending.py's work.
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import shutil
 import sqlite3
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from storage import durable
 from storage.ledger import Ledger
-from storage.letter import Entry, Recipient, Secrets, State, state_of
+from storage.letter import SESSION_KEY_SIZE, Entry, Recipient, Secrets, State, state_of
 from storage.outbox_rows import SCHEMA, UPGRADES, VERSION, load, recipients_of
 
 __all__ = [
@@ -58,12 +59,16 @@ class StillOnItsWay(OutboxError):
 class Outbox:
     """The outbox at `path`; messages lie beside it. For worker threads, from several processes too."""
 
-    def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, *, now: Callable[[], float] = time.time, random: Callable[[int], bytes] = os.urandom
+    ) -> None:
         """Open or create it. Raises database.DatabaseError (the message files are not touched then)."""
         self._folder = path.parent
         self._now = now
+        self._random = random
         self._ledger = Ledger(path, SCHEMA, VERSION, upgrades=UPGRADES)
         self._settle_all()
+        self._draw_missing_keys()
         self.sweep()
 
     def close(self) -> None:
@@ -85,9 +90,10 @@ class Outbox:
     ) -> Entry:
         """Take responsibility for a message: it and its recipients are on disk when this returns.
 
-        A Path is copied. The same message for the same recipients again is the entry that is there already; another
-        one with its Message-ID is refused (AlreadySent). Nothing is tried before `not_before`. Raises OSError,
-        DatabaseError, OutboxError; then nothing was accepted.
+        A Path is copied. The session key is drawn here: whatever copy of the outbox the message is sent from, a
+        restored backup too, it is sealed to the same bytes. The same message for the same recipients again is the
+        entry that is there already; another one with its Message-ID is refused (AlreadySent). Nothing is tried before
+        `not_before`. Raises OSError, DatabaseError, OutboxError; then nothing was accepted.
         """
         addresses = list(dict.fromkeys(recipients))
         if not addresses:
@@ -95,10 +101,11 @@ class Outbox:
         file = self._folder / f"{secrets.token_hex(16)}.eml"
         try:
             size, digest = _copy(message, file)
+            key = self._random(SESSION_KEY_SIZE)
             kept = self._ledger.write(
                 lambda connection: _insert(
                     connection,
-                    (message_id, subject, sender, created, size, digest, file.name, not_before or created),
+                    (message_id, subject, sender, created, size, digest, file.name, key, not_before or created),
                     addresses,
                 )
             )
@@ -172,9 +179,10 @@ class Outbox:
     # -- learning
 
     def keep_secrets(self, message_id: str, kept: Secrets) -> None:
-        """Keep the session key, then how the body is coded and what the segments are.
+        """Keep how the body is coded, then what its segments are.
 
-        None of it changes any more (OutboxError): it would be another body under the same Message-ID.
+        None of it changes any more, nor the session key (OutboxError): it would be another body under the same
+        Message-ID.
         """
 
         def keep(connection: sqlite3.Connection) -> None:
@@ -183,15 +191,12 @@ class Outbox:
                 return
             before = entry.secrets
             if before is not None and before.session_key != kept.session_key:
-                raise OutboxError(f"{message_id} has a session key already; it was not changed.")
+                raise OutboxError(f"{message_id} has another session key; it was not changed.")
             if before is not None and before.coding and before.coding != kept.coding:
                 raise OutboxError(f"{message_id} was coded in another way before; what was kept was not changed.")
             if before is not None and before.segments and list(before.segments) != list(kept.segments):
                 raise OutboxError(f"{message_id} was sealed to other bytes before; what was kept was not changed.")
-            connection.execute(
-                "UPDATE letter SET session_key = ?, coding = ? WHERE message_id = ?",
-                (kept.session_key, kept.coding or None, message_id),
-            )
+            connection.execute("UPDATE letter SET coding = ? WHERE message_id = ?", (kept.coding or None, message_id))
             connection.executemany(
                 "INSERT OR IGNORE INTO segment VALUES(?, ?, ?, ?)",
                 [(message_id, number, size, digest) for number, (size, digest) in enumerate(kept.segments)],
@@ -302,6 +307,18 @@ class Outbox:
         if settled:
             self._ledger.write(lambda connection: [self._settle(connection, name) for name in settled])
 
+    def _draw_missing_keys(self) -> None:
+        """Draw session keys for messages that an earlier version accepted without, and hasn't tried to send yet."""
+        sql = (
+            "SELECT message_id FROM letter WHERE session_key IS NULL"
+            " AND EXISTS (SELECT 1 FROM recipient WHERE message_id = letter.message_id AND proof IS NULL)"
+        )
+        update = "UPDATE letter SET session_key = ? WHERE message_id = ? AND session_key IS NULL"
+        without = self._ledger.read(lambda connection: connection.execute(sql).fetchall())
+        if without:
+            keys = [(self._random(SESSION_KEY_SIZE), message_id) for (message_id,) in without]
+            self._ledger.write(lambda connection: connection.executemany(update, keys) and None)
+
     def _drop(self, message_id: str, may: Callable[[Entry], bool], refusal: str) -> None:
         def drop(connection: sqlite3.Connection) -> Entry | None:
             entry = self._one(connection, message_id)
@@ -338,8 +355,9 @@ def _insert(connection: sqlite3.Connection, letter: tuple[object, ...], addresse
             " Send it with a Message-ID of its own."
         )
     connection.execute(
-        "INSERT INTO letter(message_id, subject, sender, created, size, digest, file, attempts, next_attempt)"
-        " VALUES(?, ?, ?, ?, ?, ?, ?, 0, ?)",
+        "INSERT INTO letter"
+        "(message_id, subject, sender, created, size, digest, file, session_key, attempts, next_attempt)"
+        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
         letter,
     )
     connection.executemany(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 import msgspec
@@ -192,3 +193,23 @@ def test_pauses_between_attempts_grow_and_stop_growing() -> None:
     assert pauses == sorted(pauses)
     assert pauses[0] == pauses[1] == BACK_OFF[0]
     assert pauses[-1] == BACK_OFF[-1]
+
+
+async def test_a_restored_backup_of_the_outbox_sends_the_same_message_again(
+    world: World, alice: Desk, bob: Desk, carol: Desk
+) -> None:
+    original = alice.write(bob, carol).file.read_bytes()
+    backup = alice.profile.root.with_name("backup")
+    shutil.copytree(alice.profile.root, backup)
+    await alice.send()
+    assert await bob.collect() == 1
+    alice.close()
+    shutil.rmtree(alice.profile.root)
+    backup.rename(alice.profile.root)
+    alice.restart()
+    assert alice.copy(bob).state is State.QUEUED, "the backup knows of nothing"
+    await alice.send()
+    assert (await bob.collect(), await carol.collect()) == (0, 1)
+    assert bob.folder("Inbox") == carol.folder("Inbox") == [original]
+    await alice.send()
+    assert [r.state for r in alice.entry().recipients] == [State.COLLECTED, State.COLLECTED]

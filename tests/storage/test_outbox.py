@@ -28,11 +28,13 @@ from storage.outbox import (
 )
 
 NOW = 1_700_000_000.0
+KEY = b"k" * 32
+"""The session key of every message that the fixture's outbox accepts."""
 
 
 @pytest.fixture
 def outbox(tmp_path: Path) -> Outbox:
-    return Outbox(tmp_path / "outbox" / "outbox.sqlite", now=lambda: NOW)
+    return Outbox(tmp_path / "outbox" / "outbox.sqlite", now=lambda: NOW, random=lambda size: b"k" * size)
 
 
 def accept(outbox: Outbox, number: int = 1, *recipients: str, message: bytes | Path = b"raw \xff\r\n") -> Entry:
@@ -40,7 +42,7 @@ def accept(outbox: Outbox, number: int = 1, *recipients: str, message: bytes | P
 
 
 def reopened(outbox: Outbox) -> Outbox:
-    return Outbox(outbox._ledger.path, now=lambda: NOW)
+    return Outbox(outbox._ledger.path, now=lambda: NOW, random=lambda size: b"n" * size)
 
 
 def files(outbox: Outbox) -> set[str]:
@@ -127,20 +129,40 @@ def test_an_outbox_of_a_newer_version_is_left_alone(outbox: Outbox) -> None:
 
 def test_an_outbox_of_the_first_version_is_opened_with_its_letters(outbox: Outbox) -> None:
     accept(outbox)
-    outbox.keep_secrets("1@x", Secrets(b"k" * 32, [(5, b"d" * 32)]))
+    outbox.keep_secrets("1@x", Secrets(KEY, [(5, b"d" * 32)]))
     outbox._ledger._connection.executescript("ALTER TABLE letter DROP COLUMN coding; PRAGMA user_version=1;")
     again = reopened(outbox)
     entry = again.entry("1@x")
-    assert entry is not None and entry.secrets == Secrets(b"k" * 32, [(5, b"d" * 32)], b"")
-    again.keep_secrets("1@x", Secrets(b"k" * 32, [(5, b"d" * 32)]))
+    assert entry is not None and entry.secrets == Secrets(KEY, [(5, b"d" * 32)], b"")
+    again.keep_secrets("1@x", Secrets(KEY, [(5, b"d" * 32)]))
     assert len(reopened(again).entries()) == 1
+
+
+def test_a_session_key_is_drawn_when_a_message_is_accepted_and_never_again(outbox: Outbox) -> None:
+    assert accept(outbox).secrets == Secrets(KEY, [])
+    for box in (outbox, reopened(outbox)):
+        entry = box.entry("1@x")
+        assert entry is not None and entry.secrets == Secrets(KEY, [])
+
+
+def test_a_message_that_an_earlier_version_accepted_without_a_session_key_gets_one_once(outbox: Outbox) -> None:
+    accept(outbox, 1)
+    accept(outbox, 2, "a@x")
+    outbox.learn("2@x", Recipient("a@x", (1, 1), (1, 1), proof=b"signed"))
+    outbox._ledger.write(lambda connection: connection.execute("UPDATE letter SET session_key = NULL") and None)
+    again = reopened(outbox)
+    drawn, collected = again.entry("1@x"), again.entry("2@x")
+    assert drawn is not None and drawn.secrets == Secrets(b"n" * 32, [])
+    assert collected is not None and collected.secrets is None, "nobody will need it"
+    for box in (outbox, Outbox(outbox._ledger.path, random=lambda size: b"z" * size)):
+        assert box.entry("1@x") == drawn
 
 
 def test_how_a_body_is_coded_never_changes(outbox: Outbox) -> None:
     accept(outbox)
-    outbox.keep_secrets("1@x", Secrets(b"k" * 32, [], b"\x02\x03" + bytes(32)))
+    outbox.keep_secrets("1@x", Secrets(KEY, [], b"\x02\x03" + bytes(32)))
     with pytest.raises(OutboxError, match="coded in another way"):
-        outbox.keep_secrets("1@x", Secrets(b"k" * 32, [], b"\x03\x05" + bytes(32)))
+        outbox.keep_secrets("1@x", Secrets(KEY, [], b"\x03\x05" + bytes(32)))
     entry = reopened(outbox).entry("1@x")
     assert entry is not None and entry.secrets is not None and entry.secrets.coding == b"\x02\x03" + bytes(32)
 
@@ -158,7 +180,7 @@ def test_what_is_learnt_is_there_for_the_next_attempt(outbox: Outbox) -> None:
     entry = accept(outbox)
     facts = Recipient("b@x", (9, 10), (8, 10), b"s" * 16, b"cert", b"sealed", None, reason="two nodes refused")
     assert outbox.learn(entry.message_id, facts) == facts
-    secrets = Secrets(b"k" * 32, [(5, b"d" * 32), (6, b"e" * 32)])
+    secrets = Secrets(KEY, [(5, b"d" * 32), (6, b"e" * 32)])
     outbox.keep_secrets(entry.message_id, secrets)
     kept = reopened(outbox).entry(entry.message_id)
     assert kept is not None
@@ -167,15 +189,15 @@ def test_what_is_learnt_is_there_for_the_next_attempt(outbox: Outbox) -> None:
 
 
 def test_a_session_key_and_segments_that_were_used_do_not_change(outbox: Outbox) -> None:
-    outbox.keep_secrets(accept(outbox).message_id, Secrets(b"k", []))
-    outbox.keep_secrets("1@x", Secrets(b"k", [(5, b"d")]))
-    outbox.keep_secrets("1@x", Secrets(b"k", [(5, b"d")]))
-    for other in (Secrets(b"other", [(5, b"d")]), Secrets(b"k", [(5, b"e")]), Secrets(b"k", [])):
+    outbox.keep_secrets(accept(outbox).message_id, Secrets(KEY, []))
+    outbox.keep_secrets("1@x", Secrets(KEY, [(5, b"d")]))
+    outbox.keep_secrets("1@x", Secrets(KEY, [(5, b"d")]))
+    for other in (Secrets(b"other", [(5, b"d")]), Secrets(KEY, [(5, b"e")]), Secrets(KEY, [])):
         with pytest.raises(OutboxError):
             outbox.keep_secrets("1@x", other)
     entry = outbox.entry("1@x")
     assert entry is not None
-    assert entry.secrets == Secrets(b"k", [(5, b"d")])
+    assert entry.secrets == Secrets(KEY, [(5, b"d")])
 
 
 def test_the_stamp_is_another_one_when_this_or_another_process_changed_something(outbox: Outbox) -> None:
@@ -198,7 +220,7 @@ def test_a_proof_is_never_unlearnt(outbox: Outbox) -> None:
 
 def test_what_is_learnt_of_a_letter_that_is_gone_is_no_error(outbox: Outbox) -> None:
     assert outbox.learn("gone@x", Recipient("a@x", (1, 1))) == Recipient("a@x", (1, 1))
-    outbox.keep_secrets("gone@x", Secrets(b"k"))
+    outbox.keep_secrets("gone@x", Secrets(KEY))
     outbox.attempted("gone@x", NOW)
     assert outbox.entry("gone@x") is None
 
@@ -228,7 +250,7 @@ def test_a_settled_letter_whose_facts_get_worse_is_due_again(outbox: Outbox) -> 
 
 def test_of_a_letter_that_everybody_has_collected_only_the_proofs_are_kept(outbox: Outbox) -> None:
     entry = accept(outbox)
-    outbox.keep_secrets("1@x", Secrets(b"the session key", [(5, b"d")], b"coding"))
+    outbox.keep_secrets("1@x", Secrets(KEY, [(5, b"d")], b"coding"))
     for address in ("a@x", "b@x"):
         assert entry.file.exists()
         facts = Recipient(address, (3, 3), (3, 3), b"salt", b"certificate", b"sealed", b"signed by " + address.encode())
@@ -256,7 +278,7 @@ def test_what_can_be_tried_again_keeps_its_file(outbox: Outbox) -> None:
 
 def test_letters_that_an_earlier_version_saw_collected_rest(outbox: Outbox) -> None:
     entry = accept(outbox)
-    outbox.keep_secrets("1@x", Secrets(b"the session key", [(5, b"d")]))
+    outbox.keep_secrets("1@x", Secrets(KEY, [(5, b"d")]))
     outbox._ledger._connection.executescript(
         "UPDATE recipient SET proof = x'00', salt = x'00'; DROP INDEX letter_due; PRAGMA user_version=2;"
     )
@@ -332,7 +354,7 @@ def test_no_state_is_better_than_the_facts(facts: Recipient) -> None:
 
 def test_secrets_do_not_show_in_a_traceback(outbox: Outbox) -> None:
     entry = accept(outbox)
-    outbox.keep_secrets("1@x", Secrets(b"the session key"))
+    outbox.keep_secrets("1@x", Secrets(KEY))
     kept = outbox.learn("1@x", replace(entry.recipients[0], salt=b"the salt"))
     assert "session key" not in repr(outbox.entry("1@x"))
     assert "the salt" not in repr(kept)
