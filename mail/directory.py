@@ -41,7 +41,7 @@ class Directory:
     async def card(self, address: str) -> Card:
         """The newest valid card of a normalised address. Raises UnknownAddress, Unreachable."""
         kept = self._cards.get(address)
-        if kept is not None and kept[0] > self._now():
+        if kept is not None and 0 <= self._now() - kept[0] < FRESH:  # not when the clock was put back since
             return kept[1]
         try:
             found = await self._overlay.fetch_variants(Kind.CERTIFICATE, certificate_key(address), max_ops=ASKED)
@@ -80,7 +80,7 @@ class Directory:
         return card if card.certificate.address == address else None
 
     def _remember(self, address: str, card: Card) -> None:
-        self._cards[address] = (self._now() + FRESH, card)
+        self._cards[address] = (self._now(), card)
         self._cards.move_to_end(address)
         if len(self._cards) > CARDS:
             self._cards.popitem(last=False)

@@ -19,7 +19,7 @@ from overlay.contact import PUBLIC_KEY_BYTES, WireContact, pack_ip
 from overlay.errors import Malformed
 from overlay.ids import CARD_SALT, DIGEST_BYTES, KEY_BYTES, SALT_BYTES, Kind
 from overlay.lookup import Located
-from overlay.messages import MAX_DELETERS, MAX_K, RETENTION, TOKEN_BYTES, Code
+from overlay.messages import MAX_DELETERS, MAX_K, RETENTION, TOKEN_BYTES, Code, bounded
 from overlay.network import DEFAULT_K
 from overlay.ownership import MAX_PROOF
 from overlay.stamps import STAMP_BYTES
@@ -79,6 +79,7 @@ STATUS: dict[int, int] = {
     Code.BUSY: 503,
     Code.FULL: 507,
     Code.UNKNOWN_KIND: 400,
+    Code.BAD_TTL: 400,
 }
 """The HTTP status of a refusal; the header P2pmail-Refusal has the code itself."""
 
@@ -289,7 +290,7 @@ def kind_header(kind: int) -> tuple[str, str]:
 
 def ttl_header(ttl: float) -> tuple[str, str]:
     """P2pmail-TTL; `ttl` in seconds, kept to milliseconds."""
-    return TTL, f"{min(max(ttl, 0.0), RETENTION):.3f}"
+    return TTL, f"{bounded(ttl):.3f}"
 
 
 def proof_headers(certificate: bytes, signature: bytes) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from overlay.dialling import ANSWERED_WITHIN
 from overlay.errors import Malformed, NoAnswer, Refused
 from overlay.fragments import MAX_MESSAGE
 from overlay.lookup import Located
-from overlay.messages import Code
+from overlay.messages import Code, bounded
 from overlay.minting import Mint
 from overlay.ownership import ACKNOWLEDGE_INBOX, DELETE, READ_INBOX, Owner, statement
 from overlay.protocol import OverlayProtocol
@@ -65,7 +65,7 @@ class Caller:
             return await service.store(kind, key, digest or sha256(data).digest(), data, deleters, ttl)
 
         async def over_udp(at: Located) -> None:
-            await self._call(at, messages.Store(at.token, kind, key, data, list(deleters), ttl))
+            await self._call(at, messages.Store(at.token, kind, key, data, list(deleters), bounded(ttl)))
 
         async def over_http(at: Located) -> None:
             known = digest or sha256(data).digest()
@@ -117,7 +117,7 @@ class Caller:
                 if self._bulk.via and await self.have_notifications(at, key, [digest]) != [True]:
                     raise NoAnswer("the relay says that it was appended, the node doesn't")
             else:
-                await self._call(at, messages.AppendInbox(at.token, key, notification, ttl, stamp))
+                await self._call(at, messages.AppendInbox(at.token, key, notification, bounded(ttl), stamp))
 
         try:
             return await self._renewing(at, append)
@@ -200,7 +200,7 @@ class Caller:
         """Hand on a signed delete. Raises NoAnswer, Refused."""
 
         async def hand(at: Located) -> None:
-            await self._call(at, messages.HandTombstone(at.token, kind, key, proof, ttl))
+            await self._call(at, messages.HandTombstone(at.token, kind, key, proof, bounded(ttl)))
 
         await self._renewing(at, hand)
 

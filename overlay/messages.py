@@ -26,6 +26,12 @@ TOKEN_BYTES = 16
 RETENTION = 30 * 86400.0
 """Seconds that a node keeps anything at the most."""
 
+
+def bounded(ttl: float) -> float:
+    """A time to live as a node may be asked for it: at most RETENTION, whatever the clocks made of it."""
+    return min(max(ttl, 0.0), RETENTION)
+
+
 Key = Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
 Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
 OptionalDigest = Annotated[bytes, msgspec.Meta(max_length=DIGEST_BYTES)]
@@ -33,7 +39,8 @@ Salt = Annotated[bytes, msgspec.Meta(min_length=SALT_BYTES, max_length=SALT_BYTE
 Token = Annotated[bytes, msgspec.Meta(min_length=TOKEN_BYTES, max_length=TOKEN_BYTES)]
 Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 CertificateBytes = Annotated[bytes, msgspec.Meta(max_length=MAX_PROOF)]
-Seconds = Annotated[float, msgspec.Meta(ge=0, le=RETENTION)]
+Seconds = float
+"""A time to live. What it may be is checked in overlay/service.py, so that whoever asks for too much hears of it."""
 KindNumber = Annotated[int, msgspec.Meta(ge=1, le=255)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 
@@ -322,6 +329,7 @@ class Code:
     BUSY = 9
     FULL = 10
     UNKNOWN_KIND = 11
+    BAD_TTL = 12
 
 
 WORDS: dict[int, str] = {
@@ -336,6 +344,7 @@ WORDS: dict[int, str] = {
     Code.BUSY: "the node is too busy",
     Code.FULL: "full: no more are kept under this key",
     Code.UNKNOWN_KIND: "an unknown kind of object",
+    Code.BAD_TTL: "its time is over, or is no time",
 }
 
 _encoder = msgspec.msgpack.Encoder()

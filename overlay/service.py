@@ -8,6 +8,7 @@ disk, or raises Refused.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -69,6 +70,16 @@ LEASE = 60.0
 def refusal(code: int) -> Refused:
     """The error for a refusal's code."""
     return Refused(code, WORDS[code])
+
+
+def _lasting(ttl: float) -> float:
+    """The seconds that something is kept for when `ttl` is asked: RETENTION at the most.
+
+    The asker's clock may be wrong, so that asking for more is no reason to keep nothing. Raises Refused.
+    """
+    if not 0 < ttl < math.inf:  # also not-a-number
+        raise refusal(Code.BAD_TTL)
+    return messages.bounded(ttl)
 
 
 def _fitting(notifications: Sequence[bytes]) -> int:
@@ -266,8 +277,9 @@ class Service:
             raise refusal(Code.UNKNOWN_KIND)
         elif key in self._roots:
             raise refusal(Code.NOT_PERMITTED)
+        lasting = _lasting(ttl)
         await self.store_room.store(
-            kind, key, digest, content, deleters=deleters, ttl=ttl, sequence=sequence, asker=asker
+            kind, key, digest, content, deleters=deleters, ttl=lasting, sequence=sequence, asker=asker
         )
 
     def admit(self, kind: int, size: int) -> None:
@@ -322,9 +334,9 @@ class Service:
             verified = self._known_trust().verify(signed.certificate, self._now())
         except (Malformed, CertificateError) as error:
             raise refusal(Code.NOT_PERMITTED) from error
-        if not proves_delete(signed, verified.public_key) or not ttl > 0:
+        if not proves_delete(signed, verified.public_key):
             raise refusal(Code.NOT_PERMITTED)
-        return await self.store_room.delete(kind, key, deleter, proof, min(ttl, messages.RETENTION))
+        return await self.store_room.delete(kind, key, deleter, proof, _lasting(ttl))
 
     async def contents(self, kind: int, key: bytes, digest: bytes | None) -> bytes:
         """The bytes of an object that is kept here."""
@@ -342,9 +354,10 @@ class Service:
         """Put a notification into an inbox; False when it is there already. One that fills up asks for a stamp."""
         if not notification or len(notification) > MAX_NOTIFICATION:
             raise refusal(Code.TOO_LARGE)
+        lasting = _lasting(ttl)
         if asker is not None:
             await self._ask_for_stamp(key, sha256(notification).digest(), stamp)
-        return await self.store_room.append(key, notification, ttl, asker)
+        return await self.store_room.append(key, notification, lasting, asker)
 
     async def _ask_for_stamp(self, key: bytes, digest: bytes, stamp: bytes) -> None:
         asked = bits_asked(await self.store_room.fullness(key))

@@ -13,7 +13,7 @@ from pathlib import Path
 from overlay.contact import Contact, address_range, routable
 from overlay.errors import Refused
 from overlay.handoff import Variant, Waiting
-from overlay.messages import RETENTION, Code
+from overlay.messages import RETENTION, Code, bounded
 from overlay.service import Kept, Stone
 from storage.inboxes import InboxFull
 from storage.node_store import NodeStore
@@ -99,7 +99,7 @@ class StoreRoom:
         now = self._now()
         with _refusing():
             found = await self._store.tombstones(kind, key, after, limit)
-        return [Stone(stone.deleter, stone.proof, stone.expires - now) for stone in found]
+        return [Stone(stone.deleter, stone.proof, bounded(stone.expires - now)) for stone in found]
 
     async def deleters(self, kind: int, key: bytes) -> list[bytes]:
         with _refusing():

@@ -49,7 +49,12 @@ class Notification:
 @dataclass(slots=True)
 class _Lease:
     reader: bytes
+    since: float
     until: float
+
+    def holds(self, now: float) -> bool:
+        """Not on a clock that was put back since: it would last for as long as that takes to catch up."""
+        return self.since <= now < self.until
 
 
 @dataclass(slots=True)
@@ -61,18 +66,18 @@ class Leases:
     def hidden_from(self, key: bytes, reader: bytes, now: float) -> set[int]:
         """Ids in the inbox that somebody else holds."""
         held = self._held.get(key, {})
-        return {number for number, lease in held.items() if lease.until > now and lease.reader != reader}
+        return {number for number, lease in held.items() if lease.holds(now) and lease.reader != reader}
 
-    def give(self, key: bytes, numbers: Iterable[int], reader: bytes, until: float) -> None:
+    def give(self, key: bytes, numbers: Iterable[int], reader: bytes, now: float, until: float) -> None:
         """Hold these for `reader`."""
         held = self._held.setdefault(key, {})
         for number in numbers:
-            held[number] = _Lease(reader, until)
+            held[number] = _Lease(reader, now, until)
 
     def expire(self, now: float) -> None:
         """Forget the leases that have ended."""
         for key, held in list(self._held.items()):
-            left = {number: lease for number, lease in held.items() if lease.until > now}
+            left = {number: lease for number, lease in held.items() if lease.holds(now)}
             if left:
                 self._held[key] = left
             else:
@@ -154,7 +159,7 @@ def read(
         connection.execute("SELECT data FROM notifications WHERE id = ?", (number,)).fetchone()[0] for number in chosen
     ]
     if chosen:
-        leases.give(key, chosen, reader, until)
+        leases.give(key, chosen, reader, now, until)
     return handed, len(waiting) > len(chosen)
 
 

@@ -79,6 +79,18 @@ async def test_a_card_is_asked_for_again_when_it_is_no_longer_fresh(world: World
     assert (await alice.directory.card(bob.address)).key_id == bob.pair.key_id
 
 
+async def test_a_card_that_was_fetched_under_a_clock_that_was_ahead_is_asked_for_again(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    world.clock.time += 60 * 86400.0
+    await alice.directory.card(bob.address)
+    world.clock.time -= 60 * 86400.0
+    bob.new_key()
+    world.clock.time += 1
+    await bob.publish()
+    assert (await alice.directory.card(bob.address)).key_id == bob.pair.key_id
+
+
 async def test_our_own_card_is_checked_before_it_is_published(world: World, alice: Desk) -> None:
     with pytest.raises(CertificateError):
         await alice.directory.publish(b"nonsense")

@@ -36,6 +36,8 @@ class MemoryStore:
     inboxes: dict[bytes, dict[bytes, bytes]] = field(default_factory=dict)
     full: bool = False
     full_inboxes: float = 0.0
+    ttls: list[float] = field(default_factory=list)
+    """Of every store."""
     calls: int = 0
 
     async def store(
@@ -51,6 +53,7 @@ class MemoryStore:
         asker: Contact | None,
     ) -> None:
         self.calls += 1
+        self.ttls.append(ttl)
         await asyncio.sleep(0.01)
         if self.full:
             raise refusal(Code.NO_SPACE)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 import tracemalloc
 from typing import Any
 
@@ -183,12 +182,17 @@ def test_more_contacts_than_were_ever_asked_for_are_refused() -> None:
     refused([102, [contact] * (m.MAX_K + 1), TOKEN, 4000, DIGEST], answer=True)
 
 
-@pytest.mark.parametrize("ttl", [-1.0, m.RETENTION + 1, math.nan, math.inf, "1", None])
+@pytest.mark.parametrize("ttl", ["1", None, b""])
 def test_a_time_to_live_that_cant_be_is_refused(ttl: object) -> None:
     for message in (REQUESTS[2], REQUESTS[6]):
         array = raw(message)
         array[array.index(3600.0)] = ttl
         refused(array)
+
+
+@pytest.mark.parametrize(("asked", "sent"), [(-1.0, 0.0), (0.0, 0.0), (5.0, 5.0), (2_592_000.1, 2_592_000.0)])
+def test_whoever_asks_never_asks_for_more_than_30_days(asked: float, sent: float) -> None:
+    assert m.bounded(asked) == sent
 
 
 @pytest.mark.parametrize("length", [1, 20, 31, 33])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
 
 import pytest
+from msgspec.structs import replace
 
 from overlay import messages
 from overlay.card import ENCRYPTION_KEY_SIZE, make_card
@@ -23,7 +25,7 @@ from overlay.ids import (
     revocations_key,
     root_key,
 )
-from overlay.messages import Code
+from overlay.messages import RETENTION, Code
 from overlay.ownership import (
     ACKNOWLEDGE_INBOX,
     DELETE,
@@ -128,6 +130,26 @@ def test_what_is_stored_is_fetched_by_its_digest() -> None:
             assert answer == messages.Object(DATA, len(DATA))
         assert await refusal_of(scene, messages.Fetch(scene.token, Kind.BODY, KEY, bytes(32))) == Code.NOT_FOUND
         assert await refusal_of(scene, messages.Fetch(scene.token, Kind.BODY, bytes(20))) == Code.NOT_FOUND
+
+    play(story)
+
+
+def test_a_time_to_live_above_30_days_is_kept_for_30_days() -> None:
+    """The asker's clock may have been put back since she wrote: that is no reason to keep nothing, in silence."""
+
+    async def story(scene: Scene) -> None:
+        for ttl in (RETENTION + 1, 400 * 86400.0):
+            await scene.call(replace(scene.put(), ttl=ttl))
+        assert scene.store.ttls == [2_592_000.0, 2_592_000.0]
+
+    play(story)
+
+
+@pytest.mark.parametrize("ttl", [0.0, -1.0, math.nan, math.inf, -math.inf])
+def test_a_time_to_live_that_is_none_is_refused_and_the_asker_hears_of_it(ttl: float) -> None:
+    async def story(scene: Scene) -> None:
+        assert await scene.refused(replace(scene.put(), ttl=ttl)) == Code.BAD_TTL
+        assert await scene.refused(replace(scene.append(b"n"), ttl=ttl)) == Code.BAD_TTL
 
     play(story)
 

@@ -122,6 +122,13 @@ def test_reading_again_renews_the_lease(box: Inboxes) -> None:
     assert box.read(PHONE) == ([], False)
 
 
+def test_a_lease_ends_when_the_clock_is_put_back_behind_its_beginning(box: Inboxes) -> None:
+    box.append(b"a")
+    box.read(DESK)
+    box.now -= 5
+    assert box.read(PHONE) == ([b"a"], False)
+
+
 def test_leases_that_have_ended_are_forgotten(box: Inboxes) -> None:
     box.append(b"a")
     box.append(b"b")
