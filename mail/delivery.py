@@ -5,19 +5,21 @@ mail/sending.py carries them there; storage/outbox.py remembers how far it came.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hmac
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from mail.notification import Notification
+from mail.notification import GROUP_SIZE, Notification
 from mail.segments import Segment, segment_identifier
 from mail.shares import Coding
-from overlay.card import Card
 from overlay.certificates import CertificateError, parse_certificate
 from overlay.errors import Malformed
 from overlay.ids import Kind, body_key, deleter_hash
+from overlay.messages import MAX_DELETERS
 from overlay.ownership import decode_delete_proof, proves_delete
+from storage.letter import Entry, Recipient
 
 MINUTE, HOUR = 60.0, 3600.0
 
@@ -58,9 +60,30 @@ class Headers:
     size: int
 
 
-def segment_key(message_id: str, index: int, many: bool) -> bytes:
-    """Key of one object of a body that has one or `many` of them."""
-    return body_key(segment_identifier(message_id, index, many))
+def segment_key(message_id: str, index: int, many: bool, group: bytes = b"") -> bytes:
+    """Key of one object of a body that has one or `many` of them, stored for this group of recipients."""
+    return body_key(segment_identifier(message_id, index, many, group))
+
+
+def groups_of(secret: bytes, addresses: Sequence[str]) -> dict[str, bytes]:
+    """The group of each recipient, for each of which the body is stored once: a node takes MAX_DELETERS deleters.
+
+    Always the same for the same recipients. One group has no name. Several have names (16 bytes) that only their
+    members are told, and who is in which doesn't depend on the order of the recipients: a member learns that there
+    are more than MAX_DELETERS of them, and nothing of those in Bcc.
+    """
+    count = -(-len(addresses) // MAX_DELETERS)
+    if count <= 1:
+        return dict.fromkeys(addresses, b"")
+    names = [hmac.digest(secret, b"group\0%d" % number, "sha256")[:GROUP_SIZE] for number in range(count)]
+    shuffled = sorted(addresses, key=lambda address: hmac.digest(secret, b"member\0" + address.encode(), "sha256"))
+    return {address: names[place % count] for place, address in enumerate(shuffled)}
+
+
+def groups_of_entry(entry: Entry) -> dict[str, bytes]:
+    """The group of each recipient of a message in the outbox, by address."""
+    secret = entry.secrets.group_secret if entry.secrets is not None else b""
+    return groups_of(secret, [recipient.address for recipient in entry.recipients])
 
 
 def kind_of(coding: object) -> Kind:
@@ -68,9 +91,16 @@ def kind_of(coding: object) -> Kind:
     return Kind.SHARE if coding else Kind.BODY
 
 
-def deleters_of(key: bytes, cards: Mapping[str, Card], salts: Mapping[str, bytes]) -> list[bytes]:
-    """The certificate set of one object (paper, section 2.2): one hash a recipient, none telling whose."""
-    return [deleter_hash(key, salts[address], card.certificate.der) for address, card in sorted(cards.items())]
+def deleters_of(key: bytes, recipients: Iterable[Recipient]) -> list[bytes]:
+    """The certificate set of one object (paper, section 2.2): one hash a recipient, none telling whose.
+
+    Of those who have a salt and haven't collected the message yet.
+    """
+    return sorted(
+        deleter_hash(key, recipient.salt, recipient.certificate)
+        for recipient in recipients
+        if recipient.salt is not None and recipient.certificate is not None and recipient.proof is None
+    )
 
 
 def notification_for(
@@ -80,6 +110,7 @@ def notification_for(
     segments: Sequence[Segment],
     salt: bytes,
     coding: Coding | None,
+    group: bytes,
 ) -> Notification:
     """What one recipient is told (paper, section 3.1, step 5)."""
     return Notification(
@@ -98,6 +129,7 @@ def notification_for(
         references=headers.references,
         deleter_salt=salt,
         coding=coding,
+        group=group,
     )
 
 

@@ -49,6 +49,9 @@ DATE_LIMIT = 253_402_128_000.0
 
 LEFT_OUT_LIMIT = 1_000_000
 
+GROUP_SIZE = 16
+"""Bytes of the name of a group of recipients."""
+
 _VERSION = 1
 _PURPOSE = b"p2pmail notification 1\0"
 _LENGTH_BYTES = 4
@@ -91,6 +94,7 @@ class Notification:
     references     Message-IDs that this one answers, oldest first, the last ones if they are many
     deleter_salt   this recipient's own (overlay.ids.deleter_hash), 16 bytes, for every segment
     coding         how the segments lie at the nodes: as shares, or None: as whole copies
+    group          of several groups of recipients hers, for which the body is stored by itself; 16 bytes or none
     """
 
     session_key: bytes
@@ -108,6 +112,7 @@ class Notification:
     references: tuple[str, ...]
     deleter_salt: bytes
     coding: Coding | None = None
+    group: bytes = b""
 
 
 _Text = Annotated[str, msgspec.Meta(max_length=SUBJECT_LIMIT)]
@@ -134,6 +139,8 @@ class _Payload(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froz
     date: float
     references: Annotated[tuple[_Id, ...], _Few]
     coding: Annotated[bytes, msgspec.Meta(max_length=2 + KEY_SIZE)] = b""
+    group: Annotated[bytes, msgspec.Meta(max_length=GROUP_SIZE)] = b""
+    """Only written when it isn't empty: readers of the first version don't know it."""
 
 
 class _Signed(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
@@ -236,10 +243,12 @@ def _encode(notification: Notification, certificate: bytes) -> bytes:
         date=notification.date,
         references=notification.references,
         coding=b"" if (c := notification.coding) is None else bytes((c.m, c.n)) + c.public_key,
+        group=notification.group,
     )
     # What we would not read we don't write: the same checks, on the way out.
     try:
-        data = msgspec.msgpack.encode(payload)
+        elements = payload if payload.group else msgspec.structs.astuple(payload)[:-1]
+        data = msgspec.msgpack.encode(elements)
         read = _value(_payload_decoder.decode(data))
     except (Malformed, msgspec.DecodeError, UnicodeEncodeError, OverflowError) as error:
         raise NotificationError(f"The message can't be announced: {error}") from error
@@ -272,6 +281,8 @@ def _value(payload: _Payload) -> Notification:
         raise Malformed("The notification's references are none.")
     if not (math.isfinite(payload.date) and 0 <= payload.date <= DATE_LIMIT):
         raise Malformed("The notification's date is none.")
+    if len(payload.group) not in (0, GROUP_SIZE):
+        raise Malformed("The notification's group is none.")
     return Notification(
         session_key=payload.session_key,
         message_id=payload.message_id,
@@ -295,6 +306,7 @@ def _value(payload: _Payload) -> Notification:
         references=payload.references,
         deleter_salt=payload.deleter_salt,
         coding=_coding(payload.coding),
+        group=payload.group,
     )
 
 

@@ -202,7 +202,7 @@ class Receiving:
         # Else it is deleted in a moment, and its copies needn't be mended.
 
         async def fetch(segment: Segment) -> bytes:
-            key = segment_key(notification.message_id, segment.index, many)
+            key = segment_key(notification.message_id, segment.index, many, notification.group)
             if notification.coding is not None:
                 return await self._gather(notification.coding, key, segment)
             return await self._overlay.fetch(Kind.BODY, key, digest=segment.digest, repair=others)
@@ -244,7 +244,7 @@ class Receiving:
 
     async def _filed(self, taken: Taken, notification: Notification) -> None:
         many = len(notification.segments) > 1
-        keys = [segment_key(notification.message_id, s.index, many) for s in notification.segments]
+        keys = [segment_key(notification.message_id, s.index, many, notification.group) for s in notification.segments]
         kind = kind_of(notification.coding)
         deletes = [(kind, key, notification.deleter_salt) for key in keys]
         await uninterrupted(

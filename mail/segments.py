@@ -41,9 +41,12 @@ def segment_size(index: int, sealed_size: int) -> int:
     return min(SEGMENT_SIZE, sealed_size - index * SEGMENT_SIZE)
 
 
-def segment_identifier(message_id: str, index: int, many: bool) -> str:
+def segment_identifier(message_id: str, index: int, many: bool, group: bytes = b"") -> str:
     """The identifier of one object (overlay.ids.body_key makes its key).
 
     A body of one segment lies under the Message-ID itself (paper, Table 1), segment i of several under MESSAGE-ID#i.
+    One that is stored several times, each for a `group` of its recipients, lies under MESSAGE-ID+GROUP (hexadecimal)
+    instead.
     """
-    return f"{message_id}#{index}" if many else message_id
+    name = f"{message_id}+{group.hex()}" if group else message_id
+    return f"{name}#{index}" if many else name

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -23,6 +23,7 @@ from mail.delivery import (
     UNKNOWN_FOR,
     Headers,
     back_off,
+    groups_of_entry,
     kind_of,
     notification_for,
     proves_collected,
@@ -31,13 +32,14 @@ from mail.delivery import (
 from mail.directory import Directory, UnknownAddress
 from mail.events import Event, OutboxChanged, Progress, Trouble
 from mail.keys import KeyMaterialError
+from mail.learning import Learning
 from mail.message import read_message
 from mail.notification import NotificationError, seal_notification
 from mail.recheck import count_copies, due
 from mail.sealing import SealingError, TooLarge
 from mail.shares import SEED_SIZE, Plan
 from mail.storing import Changed, Stored, store_body
-from mail.together import Locks, all_of
+from mail.together import Locks, Steps, all_of
 from overlay.card import KEY_ID_SIZE, Card
 from overlay.errors import OverlayError, Unreachable
 from overlay.ids import SALT_BYTES, deleter_hash, inbox_key
@@ -50,7 +52,9 @@ from storage.outbox import Entry, Outbox, OutboxError, Recipient, Secrets, State
 log = logging.getLogger(__name__)
 
 LETTERS_AT_ONCE = 4
-RECIPIENTS_AT_ONCE = 16
+RECIPIENTS_AT_ONCE = 32
+NAMED = 5
+"""Addresses that a text for the user names; of more it says how many."""
 
 
 class FileGone(SealingError):
@@ -85,6 +89,7 @@ class Sending:
         self._now = now
         self._random = random
         self._code = code
+        self._learning = Learning(outbox)
         self._letters = Locks()  # one attempt a letter: two at once would be two notifications
 
     async def run(self, *, everything: bool = False) -> None:
@@ -133,10 +138,10 @@ class Sending:
         pause = min(pause, AWAY) if away else pause
         await asyncio.to_thread(self._outbox.attempted, entry.message_id, self._now() + pause)
         self._tell(OutboxChanged(entry.message_id))
-        for recipient in entry.recipients:
-            if recipient.state in (State.FAILED, State.EXPIRED) and before.get(recipient.address) != recipient.state:
-                what = f'"{entry.subject or "(no subject)"}" to {recipient.address} {recipient.state}'
-                self._tell(Trouble(f"{what}: {recipient.reason} Your copy is in Sent.", lasting=True))
+        ended = [r for r in entry.recipients if r.state in (State.FAILED, State.EXPIRED)]
+        news = [recipient for recipient in ended if before.get(recipient.address) != recipient.state]
+        for words in _endings(entry.subject, news):
+            self._tell(Trouble(words, lasting=True))
 
     async def _send(self, entry: Entry, wanting: Collection[str]) -> None:
         """Bring body and notifications to those who want them (addresses), as far as nodes lack them."""
@@ -147,20 +152,32 @@ class Sending:
         headers = await asyncio.to_thread(_headers, entry)
         secrets = entry.secrets
         assert secrets is not None  # only what everybody has collected has none
-        stored = await self._store_body(entry, secrets, cards, headers.size)
+        group_of = groups_of_entry(entry)
+        groups: dict[bytes, list[Recipient]] = {group_of[address]: [] for address in cards}
         for recipient in entry.recipients:
-            if recipient.address in cards:
-                reason = recipient.reason if stored.have else _refused(stored.refusals)
-                await self._learn(entry, replace(recipient, bodies=(stored.have, stored.want), reason=reason))
-        entry = await self._reload(entry)
-        if stored.have:
-            gate = asyncio.Semaphore(RECIPIENTS_AT_ONCE)
+            if group_of[recipient.address] in groups:
+                groups[group_of[recipient.address]].append(recipient)
+        stored = await self._store_body(entry, secrets, groups, headers.size)
 
-            async def notify(recipient: Recipient) -> None:
-                async with gate:
-                    await self._notify(entry, recipient, cards[recipient.address], headers, secrets, stored)
+        def with_body(recipient: Recipient) -> Recipient:
+            of = stored.outcomes[group_of[recipient.address]]
+            return replace(
+                recipient, bodies=(of.have, of.want), reason=recipient.reason if of.have else _refused(of.refusals)
+            )
 
-            await all_of(notify(recipient) for recipient in entry.recipients if recipient.address in cards)
+        found = [with_body(recipient) for recipient in entry.recipients if recipient.address in cards]
+        learnt = await self._learning.learn(entry.message_id, found)
+        to_notify = [recipient for recipient in learnt if recipient.bodies[0]]
+        steps = self._steps(f"notifying {len(to_notify)} recipients of", entry, len(to_notify))
+        gate = asyncio.Semaphore(RECIPIENTS_AT_ONCE)
+
+        async def notify(recipient: Recipient) -> None:
+            async with gate:
+                group = group_of[recipient.address]
+                await self._notify(entry, recipient, cards[recipient.address], headers, secrets, stored, group)
+            steps.another()
+
+        await all_of(notify(recipient) for recipient in to_notify)
 
     async def _cards(self, entry: Entry, wanting: Collection[str]) -> dict[str, Card]:
         """The cards of those who still need something, each with a salt of their own from here on (step 1).
@@ -168,12 +185,14 @@ class Sending:
         Raises Unreachable when nobody answers.
         """
         cards: dict[str, Card] = {}
+        steps = self._steps(f"looking up {len(wanting)} recipients of", entry, len(wanting))
         gate = asyncio.Semaphore(RECIPIENTS_AT_ONCE)
 
         async def find(recipient: Recipient) -> None:
             try:
                 async with gate:
                     card = await self._directory.card(recipient.address)
+                    steps.another()
             except UnknownAddress as error:
                 # Twice in a row at least: one may have missed the right nodes while the network was coming up.
                 # And for a while: those that have her card may be away just now.
@@ -192,7 +211,9 @@ class Sending:
         await all_of(find(recipient) for recipient in entry.recipients if recipient.address in wanting)
         return cards
 
-    async def _store_body(self, entry: Entry, secrets: Secrets, cards: Mapping[str, Card], size: int) -> Stored:
+    async def _store_body(
+        self, entry: Entry, secrets: Secrets, groups: Mapping[bytes, Sequence[Recipient]], size: int
+    ) -> Stored:
         """The body at its nodes, and what its segments are in the outbox (steps 2 to 4)."""
         what = f"sending {entry.subject or entry.message_id}"
 
@@ -209,13 +230,12 @@ class Sending:
                 await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, replace(secrets, coding=coding))
             return made
 
-        salts = {r.address: r.salt for r in entry.recipients if r.salt is not None}
         stored = await store_body(
-            self._overlay, entry.file, entry.message_id, secrets, cards, salts, progress, self._left(entry), plan
+            self._overlay, entry.file, entry.message_id, secrets, groups, progress, self._left(entry), plan
         )
         if not secrets.segments:
             digests = [(segment.size, segment.digest) for segment in stored.segments]
-            known = Secrets(secrets.session_key, digests, coding)
+            known = replace(secrets, segments=digests, coding=coding)
             await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, known)
         if stored.many:
             self._tell(Progress(what, size, size))
@@ -229,7 +249,14 @@ class Sending:
         return None if code.m == 1 else Plan(code.m, code.n, self._random(SEED_SIZE))
 
     async def _notify(
-        self, entry: Entry, recipient: Recipient, card: Card, headers: Headers, secrets: Secrets, stored: Stored
+        self,
+        entry: Entry,
+        recipient: Recipient,
+        card: Card,
+        headers: Headers,
+        secrets: Secrets,
+        stored: Stored,
+        group: bytes,
     ) -> None:
         """Append the notification to the k replicas of one inbox (step 5). What goes wrong concerns her alone."""
         try:
@@ -238,7 +265,13 @@ class Sending:
             if sealed is None or (not recipient.notifications[0] and sealed[:KEY_ID_SIZE] != card.key_id):
                 assert recipient.salt is not None
                 told = notification_for(
-                    recipient.address, headers, secrets.session_key, stored.segments, recipient.salt, stored.coding
+                    recipient.address,
+                    headers,
+                    secrets.session_key,
+                    stored.segments,
+                    recipient.salt,
+                    stored.coding,
+                    group,
                 )
                 sealed = await asyncio.to_thread(seal_notification, told, self._owner, card.encryption_key)
                 recipient = await self._learn(entry, replace(recipient, notification=sealed))
@@ -260,25 +293,35 @@ class Sending:
         secrets = entry.secrets
         if secrets is None or not secrets.segments:
             return
-        key = segment_key(entry.message_id, 0, len(secrets.segments) > 1)
-        waiting = {
-            deleter_hash(key, recipient.salt, recipient.certificate): recipient
-            for recipient in entry.recipients
-            if not recipient.settled and recipient.salt is not None and recipient.certificate is not None
+        group_of = groups_of_entry(entry)
+        waiting = [r for r in entry.recipients if not r.settled and r.salt is not None and r.certificate is not None]
+        over = self._over(entry)
+        for group in dict.fromkeys(group_of[recipient.address] for recipient in waiting):
+            members = [recipient for recipient in waiting if group_of[recipient.address] == group]
+            proofs = await self._proofs_of(entry, secrets, group, members)
+            learnt = [replace(r, proof=proofs[r.address], reason="") for r in members if r.address in proofs]
+            if over:
+                reason = "It was not collected in time, and the nodes have let it go."
+                late = [r for r in members if r.address not in proofs and r.state is State.STORED]
+                learnt += [replace(recipient, expired=True, reason=reason) for recipient in late]
+            await self._learning.learn(entry.message_id, learnt)
+
+    async def _proofs_of(
+        self, entry: Entry, secrets: Secrets, group: bytes, members: Sequence[Recipient]
+    ) -> dict[str, bytes]:
+        """The signed deletes of those members of a group who have deleted the body, by address. Raises Unreachable."""
+        key = segment_key(entry.message_id, 0, len(secrets.segments) > 1, group)
+        hashes = {
+            deleter_hash(key, recipient.salt, recipient.certificate): recipient.address
+            for recipient in members
+            if recipient.salt is not None and recipient.certificate is not None
         }
-        if not waiting:
-            return
         checks = {
-            deleter: partial(proves_collected, key=key, deleter=deleter, recipient=recipient.address)
-            for deleter, recipient in waiting.items()
+            deleter: partial(proves_collected, key=key, deleter=deleter, recipient=address)
+            for deleter, address in hashes.items()
         }
         proofs = await self._overlay.tombstones(kind_of(secrets.coding), key, checks)
-        for deleter, recipient in waiting.items():
-            if deleter in proofs:
-                await self._learn(entry, replace(recipient, proof=proofs[deleter], reason=""))
-            elif recipient.state is State.STORED and self._over(entry):
-                reason = "It was not collected in time, and the nodes have let it go."
-                await self._learn(entry, replace(recipient, expired=True, reason=reason))
+        return {hashes[deleter]: proof for deleter, proof in proofs.items()}
 
     async def _recheck(self, entry: Entry) -> set[str]:
         """See whether the copies are still there; the addresses of those whose mail lacks some. Raises Unreachable."""
@@ -286,21 +329,27 @@ class Sending:
             return set()
         copies = await count_copies(self._overlay, entry)
         lacking = {address for address in copies.notifications if copies.lacking(address)}
-        for recipient in entry.recipients:
-            if recipient.address in lacking:  # the state says what is true now, though it was better before
-                left = copies.notifications[recipient.address].have
-                bodies, notifications = (copies.body.have, recipient.bodies[1]), (left, recipient.notifications[1])
-                await self._learn(entry, replace(recipient, bodies=bodies, notifications=notifications))
+
+        def with_what_is_left(recipient: Recipient) -> Recipient:
+            bodies = copies.bodies[recipient.address].have, recipient.bodies[1]
+            notifications = copies.notifications[recipient.address].have, recipient.notifications[1]
+            return replace(recipient, bodies=bodies, notifications=notifications)
+
+        # The state says what is true now, though it was better before.
+        worse = [with_what_is_left(recipient) for recipient in entry.recipients if recipient.address in lacking]
+        await self._learning.learn(entry.message_id, worse)
         return lacking
 
     async def _give_up(self, entry: Entry) -> None:
         """What couldn't be sent for as long as nodes keep anything won't be, and the sender must be told."""
         if not self._over(entry):
             return
-        for recipient in entry.recipients:
-            if recipient.state is State.QUEUED:
-                reason = f"It couldn't be sent for 30 days. {recipient.reason}".rstrip()
-                await self._learn(entry, replace(recipient, failed=True, reason=reason))
+        given_up = [
+            replace(r, failed=True, reason=f"It couldn't be sent for 30 days. {r.reason}".rstrip())
+            for r in entry.recipients
+            if r.state is State.QUEUED
+        ]
+        await self._learning.learn(entry.message_id, given_up)
 
     def _left(self, entry: Entry) -> float:
         """Seconds that copies of it have, whenever they are made."""
@@ -317,12 +366,16 @@ class Sending:
         return recipient.state is State.QUEUED or (short and entry.attempts < UNKNOWN_AFTER)
 
     async def _explain(self, entry: Entry, reason: str, *, failed: bool = False) -> None:
-        for recipient in (await self._reload(entry)).recipients:
-            if recipient.state is State.QUEUED:
-                await self._learn(entry, replace(recipient, reason=reason, failed=failed))
+        recipients = (await self._reload(entry)).recipients
+        waiting = [replace(r, reason=reason, failed=failed) for r in recipients if r.state is State.QUEUED]
+        await self._learning.learn(entry.message_id, waiting)
 
     async def _learn(self, entry: Entry, recipient: Recipient) -> Recipient:
-        return await asyncio.to_thread(self._outbox.learn, entry.message_id, recipient)
+        (noted,) = await self._learning.learn(entry.message_id, [recipient])
+        return noted
+
+    def _steps(self, what: str, entry: Entry, total: int) -> Steps:
+        return Steps(self._tell, f"{what} {entry.subject or entry.message_id}", total)
 
     async def _reload(self, entry: Entry) -> Entry:
         return await asyncio.to_thread(self._outbox.entry, entry.message_id) or entry
@@ -330,6 +383,24 @@ class Sending:
 
 def _refused(refusals: tuple[str, ...]) -> str:
     return "; ".join(refusals) or "None of the nodes that should keep it answered."
+
+
+def _endings(subject: str, recipients: Sequence[Recipient]) -> list[str]:
+    """What the user is told of those for whom a message has failed or expired: one text for each way it ended."""
+    together: dict[tuple[State, str], list[Recipient]] = {}
+    for recipient in recipients:
+        alike = recipient.state, recipient.reason.replace(recipient.address, "the address")
+        together.setdefault(alike, []).append(recipient)
+    return [
+        f'"{subject or "(no subject)"}" to {_some([r.address for r in those])} {state}:'
+        f" {those[0].reason if len(those) == 1 else reason} Your copy is in Sent."
+        for (state, reason), those in together.items()
+    ]
+
+
+def _some(addresses: Sequence[str]) -> str:
+    named = ", ".join(addresses[:NAMED])
+    return named if len(addresses) <= NAMED else f"{named} and {len(addresses) - NAMED} more"
 
 
 def _words(error: BaseException) -> str:

@@ -8,7 +8,7 @@ Holds a few segments whatever the size of the message. Who is told of the body, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -18,10 +18,9 @@ from mail.delivery import deleters_of, segment_key
 from mail.sealing import SealingError, seal_body
 from mail.segments import Segment
 from mail.shares import Coding, Plan, make_shares
-from overlay.card import Card
 from overlay.ids import Kind
 from overlay.overlay import Outcome, Overlay
-from storage.outbox import Secrets
+from storage.outbox import Recipient, Secrets
 
 AT_ONCE = 3
 """Segments on their way at the same time: 3 MiB held, whatever the size of the message."""
@@ -33,16 +32,15 @@ class Changed(SealingError):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A body's segments, how they are coded, the copies (or shares) of the rarest one, what nodes said that took none.
+    """A body's segments, how they are coded, and of each group of recipients what became of what was stored for it.
 
-    `have` is 0 while there are fewer shares than make the segment: nobody could read it.
+    An outcome counts copies (or shares) of the rarest segment, and has what nodes said that took none. `have` is 0
+    while there are fewer shares than make the segment: nobody could read it.
     """
 
     segments: tuple[Segment, ...]
     coding: Coding | None
-    have: int
-    want: int
-    refusals: tuple[str, ...]
+    outcomes: Mapping[bytes, Outcome]
 
     @property
     def many(self) -> bool:
@@ -55,37 +53,37 @@ async def store_body(
     file: Path,
     message_id: str,
     secrets: Secrets,
-    cards: Mapping[str, Card],
-    salts: Mapping[str, bytes],
+    groups: Mapping[bytes, Sequence[Recipient]],
     progress: Callable[[int], None],
     ttl: float,
     plan: Callable[[bytes], Awaitable[Plan | None]],
 ) -> Stored:
-    """Seal the message in `file` and store it for `ttl` seconds, to be deleted by those with `cards` and `salts`.
+    """Seal the message in `file` and store it for `ttl` seconds for each of `groups`, to be deleted by its members.
 
     `plan` is asked, with its first object's key, how a large body is to be coded, unless `secrets` say it. `progress`
-    hears the sealed bytes that are stored, for a body of several segments. Raises Changed when it isn't what `secrets`
-    says it was before, TooLarge, SealingError, Unreachable, OSError; then no upload is left running.
+    hears, for a body of several segments, how many of its sealed bytes are stored (for the average group). Raises
+    Changed when it isn't what `secrets` says it was before, TooLarge, SealingError, Unreachable, OSError; then no
+    upload is left running.
     """
     segments: list[Segment] = []
-    outcomes: list[Outcome] = []
+    outcomes: dict[bytes, list[Outcome]] = {group: [] for group in groups}
     running: set[asyncio.Task[None]] = set()
     sent = 0
 
-    async def store(segment: Segment, data: bytes, coded: Plan | None, *, many: bool) -> None:
+    async def store(segment: Segment, data: bytes, coded: Plan | None, *, many: bool, group: bytes) -> None:
         nonlocal sent
-        key = segment_key(message_id, segment.index, many)
-        deleters = deleters_of(key, cards, salts)
+        key = segment_key(message_id, segment.index, many, group)
+        deleters = deleters_of(key, groups[group])
         if coded is None:
-            outcomes.append(await overlay.store(Kind.BODY, key, data, deleters=deleters, ttl=ttl))
+            outcomes[group].append(await overlay.store(Kind.BODY, key, data, deleters=deleters, ttl=ttl))
         else:
             shares = await asyncio.to_thread(make_shares, data, key, coded)
             again = bool(secrets.segments)
             spread = await overlay.spread(Kind.SHARE, key, shares, deleters=deleters, ttl=ttl, again=again)
-            outcomes.append(spread if spread.have >= coded.m else replace(spread, have=0))
+            outcomes[group].append(spread if spread.have >= coded.m else replace(spread, have=0))
         sent += len(data)
         if many:
-            progress(sent)
+            progress(sent // len(groups))
 
     source = await asyncio.to_thread(file.open, "rb")
     try:
@@ -95,14 +93,15 @@ async def store_body(
         many = len(buffered) > 1
         coded = Plan.decode(secrets.coding) if secrets.coding else None
         if coded is None and not secrets.segments and (many or buffered[0][0].size > CODED_FROM):
-            coded = await plan(segment_key(message_id, 0, many))
+            coded = await plan(segment_key(message_id, 0, many, min(groups)))
         while buffered:
             segment, data = buffered.pop(0)
             _check(segment, secrets)
             segments.append(segment)
-            running.add(asyncio.create_task(store(segment, data, coded, many=many)))
-            if len(running) >= AT_ONCE:
-                running = await _some_done(running)
+            for group in groups:
+                running.add(asyncio.create_task(store(segment, data, coded, many=many, group=group)))
+                if len(running) >= AT_ONCE:
+                    running = await _some_done(running)
             if not buffered:
                 buffered = await asyncio.to_thread(_take, parts, 1)
         while running:
@@ -114,9 +113,14 @@ async def store_body(
         source.close()
     if secrets.segments and len(segments) != len(secrets.segments):
         raise _changed()
+    together = {group: _together(of_segments) for group, of_segments in outcomes.items()}
+    return Stored(tuple(segments), coded.coding if coded else None, together)
+
+
+def _together(outcomes: Sequence[Outcome]) -> Outcome:
+    """That of the rarest segment, with what was said of any."""
     refusals = tuple(dict.fromkeys(reason for outcome in outcomes for reason in outcome.refusals))
-    have, want = min(o.have for o in outcomes), max(o.want for o in outcomes)
-    return Stored(tuple(segments), coded.coding if coded else None, have, want, refusals)
+    return Outcome(max(o.want for o in outcomes), min(o.have for o in outcomes), refusals)
 
 
 async def _some_done(running: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:

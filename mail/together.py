@@ -11,8 +11,13 @@ from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
+from mail.events import Event, Progress
+
 T = TypeVar("T")
 P = ParamSpec("P")
+
+STEPS_TOLD_EVERY = 0.5
+"""Seconds between two tellings of how far work is."""
 
 
 async def all_of(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -37,6 +42,24 @@ async def uninterrupted(function: Callable[P, T], *args: P.args, **kwargs: P.kwa
         if not running.cancelled():
             running.exception()  # looked at, so that asyncio doesn't complain that nobody did
         raise
+
+
+class Steps:
+    """Tells how far work of many like steps is, at most every STEPS_TOLD_EVERY; short work tells nothing."""
+
+    def __init__(self, tell: Callable[[Event], None], what: str, total: int) -> None:
+        self._tell, self._what, self._total, self._done = tell, what, total, 0
+        self._now = asyncio.get_running_loop().time
+        self._told = self._now()
+        self._silent = True
+
+    def another(self) -> None:
+        """One more step is done."""
+        self._done += 1
+        ended = self._done == self._total and not self._silent
+        if ended or self._now() - self._told >= STEPS_TOLD_EVERY:
+            self._told, self._silent = self._now(), False
+            self._tell(Progress(self._what, self._done, self._total))
 
 
 class Locks:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+GROUP_SECRET_SIZE = 32
 SESSION_KEY_SIZE = 32
 """Bytes of the key that a body is sealed under (mail/sealing.py)."""
 
@@ -85,6 +86,8 @@ class Secrets:
     session_key: bytes = field(repr=False)
     segments: Sequence[tuple[int, bytes]] = ()
     coding: bytes = field(default=b"", repr=False)
+    group_secret: bytes = field(default=b"", repr=False)
+    """What decides who is in which group, when there are too many recipients for one object (mail/delivery.py)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from storage import durable
 from storage.ledger import Ledger
-from storage.letter import SESSION_KEY_SIZE, Entry, Recipient, Secrets, State, state_of
+from storage.letter import GROUP_SECRET_SIZE, SESSION_KEY_SIZE, Entry, Recipient, Secrets, State, state_of
 from storage.outbox_rows import SCHEMA, UPGRADES, VERSION, load, recipients_of
 
 __all__ = [
@@ -68,7 +68,7 @@ class Outbox:
         self._random = random
         self._ledger = Ledger(path, SCHEMA, VERSION, upgrades=UPGRADES)
         self._settle_all()
-        self._draw_missing_keys()
+        self._draw_missing()
         self.sweep()
 
     def close(self) -> None:
@@ -90,10 +90,10 @@ class Outbox:
     ) -> Entry:
         """Take responsibility for a message: it and its recipients are on disk when this returns.
 
-        A Path is copied. The session key is drawn here: whatever copy of the outbox the message is sent from, a
-        restored backup too, it is sealed to the same bytes. The same message for the same recipients again is the
-        entry that is there already; another one with its Message-ID is refused (AlreadySent). Nothing is tried before
-        `not_before`. Raises OSError, DatabaseError, OutboxError; then nothing was accepted.
+        A Path is copied. Its secrets are drawn here: whatever copy of the outbox the message is sent from, a restored
+        backup too, it is sealed to the same bytes. The same message for the same recipients again is the entry that is
+        there already; another one with its Message-ID is refused (AlreadySent). Nothing is tried before `not_before`.
+        Raises OSError, DatabaseError, OutboxError; then nothing was accepted.
         """
         addresses = list(dict.fromkeys(recipients))
         if not addresses:
@@ -101,11 +101,11 @@ class Outbox:
         file = self._folder / f"{secrets.token_hex(16)}.eml"
         try:
             size, digest = _copy(message, file)
-            key = self._random(SESSION_KEY_SIZE)
+            drawn = (self._random(SESSION_KEY_SIZE), self._random(GROUP_SECRET_SIZE))
             kept = self._ledger.write(
                 lambda connection: _insert(
                     connection,
-                    (message_id, subject, sender, created, size, digest, file.name, key, not_before or created),
+                    (message_id, subject, sender, created, size, digest, file.name, *drawn, not_before or created),
                     addresses,
                 )
             )
@@ -204,45 +204,25 @@ class Outbox:
 
         self._ledger.write(keep)
 
-    def learn(self, message_id: str, facts: Recipient) -> Recipient:
-        """Note what is known of one recipient's copy now, and return what is noted. A proof is never unlearnt.
+    def learn_all(self, facts: Sequence[tuple[str, Recipient]]) -> list[Recipient]:
+        """Note what is known of recipients' copies now (each with the Message-ID), all of it in one commit.
 
-        A letter that is settled by it rests.
+        Returns what is noted. A proof is never unlearnt. A message that is settled by it rests.
         """
 
-        def note(connection: sqlite3.Connection) -> tuple[Recipient, Path | None]:
-            connection.execute(
-                "UPDATE recipient SET bodies_have = ?, bodies_want = ?, notifications_have = ?, notifications_want = ?,"
-                " salt = ?, certificate = ?, notification = ?, proof = coalesce(?, proof), failed = ?, expired = ?,"
-                " reason = ? WHERE message_id = ? AND address = ?",
-                (
-                    *facts.bodies,
-                    *facts.notifications,
-                    facts.salt,
-                    facts.certificate,
-                    facts.notification,
-                    facts.proof,
-                    facts.failed,
-                    facts.expired,
-                    facts.reason,
-                    message_id,
-                    facts.address,
-                ),
-            )
-            where = "WHERE message_id = ? AND address = ?"
-            known = next((r for _, r in recipients_of(connection, where, message_id, facts.address)), None)
-            if known is None:
-                return facts, None
-            if known.settled:
-                return known, self._settle(connection, message_id)
-            wake = "UPDATE letter SET next_attempt = ? WHERE message_id = ? AND next_attempt = ?"
-            connection.execute(wake, (self._now(), message_id, RESTS))
-            return known, None
+        def note(connection: sqlite3.Connection) -> tuple[list[Recipient], list[Path]]:
+            noted = [_note(connection, message_id, known) for message_id, known in facts]
+            needless = []
+            for message_id in dict.fromkeys(message_id for message_id, _ in facts):
+                file = self._settle(connection, message_id)
+                if file is not None:
+                    needless.append(file)
+            return noted, needless
 
         noted, needless = self._ledger.write(note)
-        if needless is not None:
+        for file in needless:
             with suppress(OSError):  # swept later
-                needless.unlink()
+                file.unlink()
         return noted
 
     def attempted(self, message_id: str, next_attempt: float) -> None:
@@ -282,24 +262,28 @@ class Outbox:
         return next(iter(load(connection, self._folder, "WHERE message_id = ?", message_id)), None)
 
     def _settle(self, connection: sqlite3.Connection, message_id: str) -> Path | None:
-        """Let a letter rest when it has come to its end for everybody; its file, when nobody will need that again.
+        """Let a letter rest when it has come to its end for everybody, or wake it; its file, when nobody will need that
+        again.
 
         Of one that everybody has collected the means to send it again, its session key among them, are forgotten too.
         """
         without = False
         for _, recipient in recipients_of(connection, "WHERE message_id = ? AND proof IS NULL", message_id):
             if not recipient.settled:  # most often the first: a list of 1,000 isn't read for each who collects
+                wake = "UPDATE letter SET next_attempt = ? WHERE message_id = ? AND next_attempt = ?"
+                connection.execute(wake, (self._now(), message_id, RESTS))
                 return None
             without = True
         connection.execute("UPDATE letter SET next_attempt = ? WHERE message_id = ?", (RESTS, message_id))
         if without:
             return None  # it can be tried again for them
-        connection.execute("UPDATE letter SET session_key = NULL, coding = NULL WHERE message_id = ?", (message_id,))
+        sql = "UPDATE letter SET session_key = NULL, group_secret = NULL, coding = NULL WHERE message_id = ?"
+        connection.execute(sql, (message_id,))
         connection.execute("DELETE FROM segment WHERE message_id = ?", (message_id,))
         sql = "UPDATE recipient SET salt = NULL, certificate = NULL, notification = NULL WHERE message_id = ?"
         connection.execute(sql, (message_id,))
-        (file,) = connection.execute("SELECT file FROM letter WHERE message_id = ?", (message_id,)).fetchone()
-        return self._folder / str(file)
+        found = connection.execute("SELECT file FROM letter WHERE message_id = ?", (message_id,)).fetchone()
+        return None if found is None else self._folder / str(found[0])
 
     def _settle_all(self) -> None:
         """Let those rest that an earlier version had no rest for."""
@@ -307,17 +291,20 @@ class Outbox:
         if settled:
             self._ledger.write(lambda connection: [self._settle(connection, name) for name in settled])
 
-    def _draw_missing_keys(self) -> None:
-        """Draw session keys for messages that an earlier version accepted without, and hasn't tried to send yet."""
+    def _draw_missing(self) -> None:
+        """Draw the secrets of messages that an earlier version accepted without them."""
         sql = (
-            "SELECT message_id FROM letter WHERE session_key IS NULL"
+            "SELECT message_id FROM letter WHERE (session_key IS NULL OR group_secret IS NULL)"
             " AND EXISTS (SELECT 1 FROM recipient WHERE message_id = letter.message_id AND proof IS NULL)"
         )
-        update = "UPDATE letter SET session_key = ? WHERE message_id = ? AND session_key IS NULL"
+        update = (
+            "UPDATE letter SET session_key = coalesce(session_key, ?), group_secret = coalesce(group_secret, ?)"
+            " WHERE message_id = ?"
+        )
         without = self._ledger.read(lambda connection: connection.execute(sql).fetchall())
         if without:
-            keys = [(self._random(SESSION_KEY_SIZE), message_id) for (message_id,) in without]
-            self._ledger.write(lambda connection: connection.executemany(update, keys) and None)
+            drawn = [(self._random(SESSION_KEY_SIZE), self._random(GROUP_SECRET_SIZE), name) for (name,) in without]
+            self._ledger.write(lambda connection: connection.executemany(update, drawn) and None)
 
     def _drop(self, message_id: str, may: Callable[[Entry], bool], refusal: str) -> None:
         def drop(connection: sqlite3.Connection) -> Entry | None:
@@ -356,8 +343,8 @@ def _insert(connection: sqlite3.Connection, letter: tuple[object, ...], addresse
         )
     connection.execute(
         "INSERT INTO letter"
-        "(message_id, subject, sender, created, size, digest, file, session_key, attempts, next_attempt)"
-        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
+        "(message_id, subject, sender, created, size, digest, file, session_key, group_secret, attempts, next_attempt)"
+        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
         letter,
     )
     connection.executemany(
@@ -365,6 +352,30 @@ def _insert(connection: sqlite3.Connection, letter: tuple[object, ...], addresse
         [(message_id, number, address) for number, address in enumerate(addresses)],
     )
     return True
+
+
+def _note(connection: sqlite3.Connection, message_id: str, facts: Recipient) -> Recipient:
+    """Note facts of one recipient, but keep a proof; what is noted now."""
+    connection.execute(
+        "UPDATE recipient SET bodies_have = ?, bodies_want = ?, notifications_have = ?, notifications_want = ?,"
+        " salt = ?, certificate = ?, notification = ?, proof = coalesce(?, proof), failed = ?, expired = ?,"
+        " reason = ? WHERE message_id = ? AND address = ?",
+        (
+            *facts.bodies,
+            *facts.notifications,
+            facts.salt,
+            facts.certificate,
+            facts.notification,
+            facts.proof,
+            facts.failed,
+            facts.expired,
+            facts.reason,
+            message_id,
+            facts.address,
+        ),
+    )
+    where = "WHERE message_id = ? AND address = ?"
+    return next((known for _, known in recipients_of(connection, where, message_id, facts.address)), facts)
 
 
 def _copy(message: bytes | Path, target: Path) -> tuple[int, bytes]:

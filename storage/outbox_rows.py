@@ -9,12 +9,12 @@ from pathlib import Path
 
 from storage.letter import Entry, Recipient, Secrets
 
-VERSION = 3
+VERSION = 4
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS letter (
     message_id TEXT PRIMARY KEY, subject TEXT NOT NULL, sender TEXT NOT NULL, created REAL NOT NULL,
     size INTEGER NOT NULL, digest BLOB NOT NULL, file TEXT NOT NULL,
-    session_key BLOB, attempts INTEGER NOT NULL, next_attempt REAL NOT NULL, coding BLOB);
+    session_key BLOB, attempts INTEGER NOT NULL, next_attempt REAL NOT NULL, coding BLOB, group_secret BLOB);
 CREATE TABLE IF NOT EXISTS segment (
     message_id TEXT NOT NULL REFERENCES letter(message_id) ON DELETE CASCADE,
     number INTEGER NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (message_id, number));
@@ -30,12 +30,13 @@ CREATE INDEX IF NOT EXISTS letter_due ON letter(next_attempt);
 UPGRADES = {
     1: "ALTER TABLE letter ADD COLUMN coding BLOB",
     2: "CREATE INDEX IF NOT EXISTS letter_due ON letter(next_attempt)",
+    3: "ALTER TABLE letter ADD COLUMN group_secret BLOB",
 }
 
 
 def load(connection: sqlite3.Connection, folder: Path, which: str, *parameters: object) -> list[Entry]:
     """Letters whose rows `which` (SQL, from WHERE on) selects; their files are in `folder`."""
-    sql = f"SELECT message_id, subject, sender, created, size, file, attempts, next_attempt, session_key, coding FROM letter {which}"  # noqa: S608, E501
+    sql = f"SELECT message_id, subject, sender, created, size, file, attempts, next_attempt, session_key, coding, group_secret FROM letter {which}"  # noqa: S608, E501
     letters = connection.execute(sql, parameters).fetchall()
     those = f"WHERE message_id IN (SELECT message_id FROM letter {which}) ORDER BY message_id, number"  # noqa: S608
     segments: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
@@ -55,10 +56,10 @@ def load(connection: sqlite3.Connection, folder: Path, which: str, *parameters: 
             folder / file,
             attempts,
             next_attempt,
-            None if session_key is None else Secrets(session_key, segments[message_id], coding or b""),
+            None if key is None else Secrets(key, segments[message_id], coding or b"", secret or b""),
             tuple(recipients[message_id]),
         )
-        for message_id, subject, sender, created, size, file, attempts, next_attempt, session_key, coding in letters
+        for message_id, subject, sender, created, size, file, attempts, next_attempt, key, coding, secret in letters
     ]
 
 

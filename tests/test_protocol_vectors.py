@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
-from mail.delivery import proves_collected
+from mail.delivery import proves_collected, segment_key
 from mail.invite import read_invite
 from mail.keys import pair_from_secret
 from mail.notification import open_notification
@@ -153,6 +153,7 @@ def test_keys() -> None:
         "certificate": ids.certificate_key(ALICE).hex(),
         "body": ids.body_key(MESSAGE_ID).hex(),
         "segment 3": ids.body_key(MESSAGE_ID + "#3").hex(),
+        "segment 3 of a group": segment_key(MESSAGE_ID, 3, True, bytes(range(16))).hex(),
         "root": ids.root_key(fingerprint).hex(),
         "revocations": ids.revocations_key(fingerprint).hex(),
         "probe": ids.probe_key(name, h(random)).hex(),

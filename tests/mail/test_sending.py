@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mail import sealing
-from mail.delivery import UNKNOWN_FOR
-from mail.events import OutboxChanged, Progress
+from mail import delivery, sealing
+from mail.delivery import UNKNOWN_FOR, Headers, groups_of, groups_of_entry, notification_for, segment_key
+from mail.events import OutboxChanged, Progress, Trouble
+from mail.keys import generate_pair
+from mail.notification import NotificationError, open_notification, seal_notification
+from mail.recheck import count_copies
+from mail.segments import Segment
 from mail.submission import read_submission
+from overlay.certificates import TrustStore
 from overlay.ids import CARD_SALT, Kind, deleter_hash
 from overlay.overlay import Outcome
+from overlay.ownership import Owner
 from storage.database import DatabaseError
 from storage.outbox import Entry, State
 from tests.mail.desks import Desk, World, body_at, letter, noise
 from tests.mail.fakes import FailAt, nothing
+from tests.overlay.issuing import NOW, Issuer
 
 DAY = 86400.0
 MEGABYTE = 1 << 20
@@ -367,3 +376,106 @@ async def test_an_address_whose_card_is_away_for_some_minutes_isnt_given_up(
         node.down = False
     await alice.send()
     assert alice.copy(bob).state is State.STORED
+
+
+async def test_a_body_is_stored_for_each_group_of_recipients_and_collected_by_all(
+    world: World, alice: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "MAX_DELETERS", 2)
+    readers = [await world.desk(f"reader{number}") for number in range(5)]
+    entry = alice.write(*readers)
+    original, groups = entry.file.read_bytes(), groups_of_entry(entry)
+    await alice.send()
+    assert [r.state for r in alice.entry().recipients] == 5 * [State.STORED]
+    assert Counter(Counter(groups.values()).values()) == {2: 2, 1: 1}
+    assert world.overlay.bodies(Kind.BODY, body_at()) == []
+    for group in set(groups.values()):
+        members = [reader for reader in readers if groups[reader.address] == group]
+        key = segment_key(entry.message_id, 0, False, group)
+        assert [len(deleters) for deleters in world.overlay.bodies(Kind.BODY, key)] == 3 * [len(members)]
+        assert {reader.told().group for reader in members} == {group}
+    for reader in readers:
+        assert await reader.collect() == 1
+        assert reader.folder("Inbox") == [original]
+    await alice.send()
+    assert [r.state for r in alice.entry().recipients] == 5 * [State.COLLECTED]
+    assert not any(objects for node in world.nodes for (kind, _), objects in node.objects.items() if kind == Kind.BODY)
+
+
+async def test_a_send_to_groups_that_is_cut_off_goes_on_with_the_same_bytes_for_the_same_groups(
+    world: World, alice: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "MAX_DELETERS", 2)
+    readers = [await world.desk(f"reader{number}") for number in range(5)]
+    alice.write(*readers)
+    world.overlay.before = FailAt("append_inbox", after=2)
+    await alice.send()
+    assert Counter(r.state for r in alice.entry().recipients) == {State.STORED: 2, State.QUEUED: 3}
+    world.overlay.before = nothing
+    alice.restart()
+    await alice.send()
+    assert [r.state for r in alice.entry().recipients] == 5 * [State.STORED]
+    assert [await reader.collect() for reader in readers] == 5 * [1]
+    stored = [objects for node in world.nodes for (kind, _), objects in node.objects.items() if kind == Kind.BODY]
+    assert stored == 3 * 3 * [{}], "each of three groups has one object at each of three nodes, and all are deleted"
+
+
+async def test_copies_are_counted_for_each_group(world: World, alice: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "MAX_DELETERS", 1)
+    readers = [await world.desk(f"reader{number}") for number in range(2)]
+    entry = alice.write(*readers)
+    await alice.send()
+    lost = segment_key(entry.message_id, 0, False, groups_of_entry(entry)[readers[1].address])
+    for node in world.nodes:
+        node.objects.pop((Kind.BODY, lost), None)
+    copies = await count_copies(world.overlay, alice.entry())
+    assert [copies.bodies[reader.address].have for reader in readers] == [3, 0]
+    assert [copies.lacking(reader.address) for reader in readers] == [False, True]
+
+
+async def test_many_for_whom_a_message_failed_for_the_same_reason_are_one_lasting_trouble(
+    world: World, alice: Desk
+) -> None:
+    alice.write(*[f"ghost{number}@example.org" for number in range(7)])
+    for _ in range(3):
+        await alice.send()
+        world.clock.time += UNKNOWN_FOR
+    (trouble,) = [event for event in alice.events if isinstance(event, Trouble)]
+    assert trouble == Trouble(
+        '"Hello" to ghost0@example.org, ghost1@example.org, ghost2@example.org, ghost3@example.org, ghost4@example.org'
+        " and 2 more failed: the address isn't known in this network. Your copy is in Sent.",
+        lasting=True,
+    )
+
+
+def test_up_to_1000_recipients_are_one_group_without_a_name() -> None:
+    people = [f"reader{number}@example.org" for number in range(1001)]
+    assert set(groups_of(b"secret", people[:1000]).values()) == {b""}
+    assert sorted(Counter(groups_of(b"secret", people).values()).values()) == [500, 501]
+
+
+def test_who_is_in_which_group_depends_on_the_secret_and_not_on_the_order() -> None:
+    people = [f"reader{number}@example.org" for number in range(5000)]
+    groups = groups_of(b"secret", people)
+    assert groups == groups_of(b"secret", people[::-1])
+    assert list(Counter(groups.values()).values()) == 5 * [1000]
+    assert all(len(group) == 16 for group in groups.values())
+    assert not set(groups.values()) & set(groups_of(b"other", people).values())
+    assert len({groups[person] for person in people[:100]}) == 5, "those who stand together aren't in one group"
+
+
+def test_a_notification_with_a_group_is_read_back_and_one_without_is_what_it_was() -> None:
+    recipient, sender = generate_pair(0.0), Issuer()
+    person = sender.person("alice@example.org", 1, serial=1)
+    owner = Owner(person.certificate, person.sign)
+    headers = Headers("1@example.org", "alice@example.org", "", (), (), "Hello", 0.0, (), 10)
+    segments = [Segment(0, 1100, bytes(32))]
+    for group in (b"", b"g" * 16):
+        told = notification_for("bob@example.org", headers, b"k" * 32, segments, b"s" * 16, None, group)
+        sealed = seal_notification(told, owner, recipient.public)
+        opened, _ = open_notification(
+            sealed, {recipient.key_id: recipient}, "bob@example.org", TrustStore([sender.der]), NOW
+        )
+        assert opened.group == group
+    with pytest.raises(NotificationError):
+        seal_notification(replace(told, group=b"g" * 15), owner, recipient.public)

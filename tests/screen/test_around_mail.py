@@ -230,7 +230,7 @@ async def test_the_outbox_tells_each_recipients_state_and_follows_it(root: Path)
             )
 
         assert lines().count("queued") == 2
-        box.learn("letter6@village.example", Recipient("bob@village.example", (10, 10), (9, 10)))
+        box.learn_all([("letter6@village.example", Recipient("bob@village.example", (10, 10), (9, 10)))])
         agent.tell(OutboxChanged("letter6@village.example"))
         await settled(pilot)
         assert "stored" in lines() and "bodies 10/10  notices 9/10" in lines()
@@ -239,7 +239,7 @@ async def test_the_outbox_tells_each_recipients_state_and_follows_it(root: Path)
 
 async def test_sent_mail_says_how_far_it_has_come(root: Path) -> None:
     box = sent(root)
-    box.learn("letter6@village.example", Recipient("bob@village.example", (10, 10), (9, 10), proof=b"signed"))
+    box.learn_all([("letter6@village.example", Recipient("bob@village.example", (10, 10), (9, 10), proof=b"signed"))])
     app = app_on(root)
     async with running(app) as pilot:
         mail_screen(app).show_folder("Sent")
@@ -254,8 +254,10 @@ async def test_the_outbox_shows_what_was_not_delivered_first_and_what_was_collec
     for number, subject in enumerate(("Failed", "Collected"), 7):
         name = f"letter{number}@village.example"
         box.accept(b"Subject: x\n\n", name, subject, "alice@village.example", ["bob@village.example"], NOW + number)
-    box.learn("letter7@village.example", Recipient("bob@village.example", failed=True, reason="No such address."))
-    box.learn("letter8@village.example", Recipient("bob@village.example", proof=b"signed"))
+    box.learn_all(
+        [("letter7@village.example", Recipient("bob@village.example", failed=True, reason="No such address."))]
+    )
+    box.learn_all([("letter8@village.example", Recipient("bob@village.example", proof=b"signed"))])
     box.close()
     app = app_on(root)
     async with running(app, (120, 34)) as pilot:

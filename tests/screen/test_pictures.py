@@ -85,9 +85,9 @@ def test_the_outbox(size: tuple[int, int], root: Path, snap_compare: Compare) ->
     box = Outbox(Profile(root).outbox_file, now=lambda: NOW)
     people = ["bob@village.example", "carol@village.example", "nobody@village.example"]
     box.accept(b"Subject: Minutes\n\n", "letter6@village.example", "Minutes", "alice@village.example", people, NOW)
-    box.learn("letter6@village.example", Recipient(people[0], (10, 10), (10, 10), proof=b"signed"))
-    box.learn("letter6@village.example", Recipient(people[1], (10, 10), (9, 10)))
-    box.learn("letter6@village.example", Recipient(people[2], failed=True, reason="Nobody has this address."))
+    box.learn_all([("letter6@village.example", Recipient(people[0], (10, 10), (10, 10), proof=b"signed"))])
+    box.learn_all([("letter6@village.example", Recipient(people[1], (10, 10), (9, 10)))])
+    box.learn_all([("letter6@village.example", Recipient(people[2], failed=True, reason="Nobody has this address."))])
     box.close()
     assert snap_compare(app_on(root), terminal_size=size, run_before=keys("o"))
 

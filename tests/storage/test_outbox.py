@@ -41,6 +41,11 @@ def accept(outbox: Outbox, number: int = 1, *recipients: str, message: bytes | P
     return outbox.accept(message, f"{number}@x", "Plan", "eve@x", recipients or ("a@x", "b@x"), NOW + number)
 
 
+def learn(outbox: Outbox, message_id: str, facts: Recipient) -> Recipient:
+    (noted,) = outbox.learn_all([(message_id, facts)])
+    return noted
+
+
 def reopened(outbox: Outbox) -> Outbox:
     return Outbox(outbox._ledger.path, now=lambda: NOW, random=lambda size: b"n" * size)
 
@@ -130,29 +135,33 @@ def test_an_outbox_of_a_newer_version_is_left_alone(outbox: Outbox) -> None:
 def test_an_outbox_of_the_first_version_is_opened_with_its_letters(outbox: Outbox) -> None:
     accept(outbox)
     outbox.keep_secrets("1@x", Secrets(KEY, [(5, b"d" * 32)]))
-    outbox._ledger._connection.executescript("ALTER TABLE letter DROP COLUMN coding; PRAGMA user_version=1;")
+    outbox._ledger._connection.executescript(
+        "ALTER TABLE letter DROP COLUMN coding; ALTER TABLE letter DROP COLUMN group_secret; PRAGMA user_version=1;"
+    )
     again = reopened(outbox)
     entry = again.entry("1@x")
-    assert entry is not None and entry.secrets == Secrets(KEY, [(5, b"d" * 32)], b"")
+    assert entry is not None and entry.secrets == Secrets(KEY, [(5, b"d" * 32)], b"", b"n" * 32)
     again.keep_secrets("1@x", Secrets(KEY, [(5, b"d" * 32)]))
     assert len(reopened(again).entries()) == 1
 
 
 def test_a_session_key_is_drawn_when_a_message_is_accepted_and_never_again(outbox: Outbox) -> None:
-    assert accept(outbox).secrets == Secrets(KEY, [])
+    assert accept(outbox).secrets == Secrets(KEY, [], b"", KEY)
     for box in (outbox, reopened(outbox)):
         entry = box.entry("1@x")
-        assert entry is not None and entry.secrets == Secrets(KEY, [])
+        assert entry is not None and entry.secrets == Secrets(KEY, [], b"", KEY)
 
 
 def test_a_message_that_an_earlier_version_accepted_without_a_session_key_gets_one_once(outbox: Outbox) -> None:
     accept(outbox, 1)
     accept(outbox, 2, "a@x")
-    outbox.learn("2@x", Recipient("a@x", (1, 1), (1, 1), proof=b"signed"))
-    outbox._ledger.write(lambda connection: connection.execute("UPDATE letter SET session_key = NULL") and None)
+    learn(outbox, "2@x", Recipient("a@x", (1, 1), (1, 1), proof=b"signed"))
+    outbox._ledger.write(
+        lambda connection: connection.execute("UPDATE letter SET session_key = NULL, group_secret = NULL") and None
+    )
     again = reopened(outbox)
     drawn, collected = again.entry("1@x"), again.entry("2@x")
-    assert drawn is not None and drawn.secrets == Secrets(b"n" * 32, [])
+    assert drawn is not None and drawn.secrets == Secrets(b"n" * 32, [], b"", b"n" * 32)
     assert collected is not None and collected.secrets is None, "nobody will need it"
     for box in (outbox, Outbox(outbox._ledger.path, random=lambda size: b"z" * size)):
         assert box.entry("1@x") == drawn
@@ -179,8 +188,8 @@ def test_only_old_files_without_a_letter_are_swept(outbox: Outbox) -> None:
 def test_what_is_learnt_is_there_for_the_next_attempt(outbox: Outbox) -> None:
     entry = accept(outbox)
     facts = Recipient("b@x", (9, 10), (8, 10), b"s" * 16, b"cert", b"sealed", None, reason="two nodes refused")
-    assert outbox.learn(entry.message_id, facts) == facts
-    secrets = Secrets(KEY, [(5, b"d" * 32), (6, b"e" * 32)])
+    assert learn(outbox, entry.message_id, facts) == facts
+    secrets = Secrets(KEY, [(5, b"d" * 32), (6, b"e" * 32)], b"", KEY)
     outbox.keep_secrets(entry.message_id, secrets)
     kept = reopened(outbox).entry(entry.message_id)
     assert kept is not None
@@ -197,7 +206,7 @@ def test_a_session_key_and_segments_that_were_used_do_not_change(outbox: Outbox)
             outbox.keep_secrets("1@x", other)
     entry = outbox.entry("1@x")
     assert entry is not None
-    assert entry.secrets == Secrets(KEY, [(5, b"d")])
+    assert entry.secrets == Secrets(KEY, [(5, b"d")], b"", KEY)
 
 
 def test_the_stamp_is_another_one_when_this_or_another_process_changed_something(outbox: Outbox) -> None:
@@ -214,12 +223,12 @@ def test_the_stamp_is_another_one_when_this_or_another_process_changed_something
 def test_a_proof_is_never_unlearnt(outbox: Outbox) -> None:
     message_id = accept(outbox, 1, "a@x").message_id
     stale = Recipient("a@x", (3, 3), (3, 3))
-    outbox.learn(message_id, replace(stale, proof=b"signed"))
-    assert outbox.learn(message_id, stale).state is State.COLLECTED
+    learn(outbox, message_id, replace(stale, proof=b"signed"))
+    assert learn(outbox, message_id, stale).state is State.COLLECTED
 
 
 def test_what_is_learnt_of_a_letter_that_is_gone_is_no_error(outbox: Outbox) -> None:
-    assert outbox.learn("gone@x", Recipient("a@x", (1, 1))) == Recipient("a@x", (1, 1))
+    assert learn(outbox, "gone@x", Recipient("a@x", (1, 1))) == Recipient("a@x", (1, 1))
     outbox.keep_secrets("gone@x", Secrets(KEY))
     outbox.attempted("gone@x", NOW)
     assert outbox.entry("gone@x") is None
@@ -231,7 +240,7 @@ def test_letters_are_due_when_their_time_has_come_until_they_are_settled(outbox:
     outbox.attempted("1@x", NOW + 100)
     assert [entry.message_id for entry in outbox.due(NOW + 50)] == ["2@x"]
     assert [entry.message_id for entry in outbox.due(NOW + 50, everything=True)] == ["1@x", "2@x"]
-    outbox.learn("1@x", Recipient("a@x", proof=b"signed"))
+    learn(outbox, "1@x", Recipient("a@x", proof=b"signed"))
     assert [entry.message_id for entry in outbox.due(NOW + 500)] == ["2@x"]
     entry = outbox.entry("1@x")
     assert entry is not None
@@ -242,9 +251,9 @@ def test_letters_are_due_when_their_time_has_come_until_they_are_settled(outbox:
 
 def test_a_settled_letter_whose_facts_get_worse_is_due_again(outbox: Outbox) -> None:
     accept(outbox, 1, "a@x")
-    outbox.learn("1@x", Recipient("a@x", failed=True, reason="unknown"))
+    learn(outbox, "1@x", Recipient("a@x", failed=True, reason="unknown"))
     assert outbox.next_due() is None
-    outbox.learn("1@x", Recipient("a@x", (1, 3), (1, 3)))
+    learn(outbox, "1@x", Recipient("a@x", (1, 3), (1, 3)))
     assert outbox.next_due() == NOW
 
 
@@ -254,7 +263,7 @@ def test_of_a_letter_that_everybody_has_collected_only_the_proofs_are_kept(outbo
     for address in ("a@x", "b@x"):
         assert entry.file.exists()
         facts = Recipient(address, (3, 3), (3, 3), b"salt", b"certificate", b"sealed", b"signed by " + address.encode())
-        outbox.learn("1@x", facts)
+        learn(outbox, "1@x", facts)
     kept = reopened(outbox).entry("1@x")
     assert kept is not None
     assert kept.secrets is None
@@ -268,8 +277,8 @@ def test_of_a_letter_that_everybody_has_collected_only_the_proofs_are_kept(outbo
 
 def test_what_can_be_tried_again_keeps_its_file(outbox: Outbox) -> None:
     entry = accept(outbox)
-    outbox.learn("1@x", Recipient("a@x", proof=b"signed"))
-    outbox.learn("1@x", Recipient("b@x", failed=True, reason="unknown"))
+    learn(outbox, "1@x", Recipient("a@x", proof=b"signed"))
+    learn(outbox, "1@x", Recipient("b@x", failed=True, reason="unknown"))
     os.utime(entry.file, (NOW - 90_000, NOW - 90_000))
     assert reopened(outbox).retry("1@x", NOW)
     assert outbox.next_due() == NOW
@@ -280,7 +289,8 @@ def test_letters_that_an_earlier_version_saw_collected_rest(outbox: Outbox) -> N
     entry = accept(outbox)
     outbox.keep_secrets("1@x", Secrets(KEY, [(5, b"d")]))
     outbox._ledger._connection.executescript(
-        "UPDATE recipient SET proof = x'00', salt = x'00'; DROP INDEX letter_due; PRAGMA user_version=2;"
+        "UPDATE recipient SET proof = x'00', salt = x'00'; DROP INDEX letter_due;"
+        " ALTER TABLE letter DROP COLUMN group_secret; PRAGMA user_version=2;"
     )
     os.utime(entry.file, (NOW - 90_000, NOW - 90_000))
     again = reopened(outbox)
@@ -299,10 +309,10 @@ def test_a_message_can_wait_for_its_hour(outbox: Outbox) -> None:
 
 def test_only_a_settled_letter_is_forgotten(outbox: Outbox) -> None:
     entry = accept(outbox)
-    outbox.learn("1@x", Recipient("a@x", proof=b"signed"))
+    learn(outbox, "1@x", Recipient("a@x", proof=b"signed"))
     with pytest.raises(StillOnItsWay):
         outbox.forget("1@x")
-    outbox.learn("1@x", Recipient("b@x", failed=True, reason="nobody knows this address"))
+    learn(outbox, "1@x", Recipient("b@x", failed=True, reason="nobody knows this address"))
     outbox.forget("1@x")
     outbox.forget("1@x")
     assert outbox.entries() == []
@@ -312,9 +322,9 @@ def test_only_a_settled_letter_is_forgotten(outbox: Outbox) -> None:
 def test_a_letter_is_called_back_only_before_anybody_was_told(outbox: Outbox) -> None:
     accept(outbox, 1, "a@x")
     accept(outbox, 2, "a@x")
-    outbox.learn("1@x", Recipient("a@x", bodies=(3, 3)))
+    learn(outbox, "1@x", Recipient("a@x", bodies=(3, 3)))
     outbox.withdraw("1@x")
-    outbox.learn("2@x", Recipient("a@x", notification=b"sealed"))  # a node may have it, whatever it answered
+    learn(outbox, "2@x", Recipient("a@x", notification=b"sealed"))  # a node may have it, whatever it answered
     with pytest.raises(StillOnItsWay):
         outbox.withdraw("2@x")
     assert [entry.message_id for entry in outbox.entries()] == ["2@x"]
@@ -355,7 +365,7 @@ def test_no_state_is_better_than_the_facts(facts: Recipient) -> None:
 def test_secrets_do_not_show_in_a_traceback(outbox: Outbox) -> None:
     entry = accept(outbox)
     outbox.keep_secrets("1@x", Secrets(KEY))
-    kept = outbox.learn("1@x", replace(entry.recipients[0], salt=b"the salt"))
+    kept = learn(outbox, "1@x", replace(entry.recipients[0], salt=b"the salt"))
     assert "session key" not in repr(outbox.entry("1@x"))
     assert "the salt" not in repr(kept)
 
@@ -367,15 +377,15 @@ def test_the_next_attempt_is_that_of_the_earliest_letter_that_is_not_settled(out
     outbox.attempted("1@x", NOW + 50)
     outbox.attempted("2@x", NOW + 100)
     assert outbox.next_due() == NOW + 50
-    outbox.learn("1@x", Recipient("a@x", proof=b"signed"))
+    learn(outbox, "1@x", Recipient("a@x", proof=b"signed"))
     assert outbox.next_due() == NOW + 100
 
 
 def test_a_letter_that_failed_or_expired_is_tried_again_from_nothing(outbox: Outbox) -> None:
     accept(outbox, 1, "failed@x", "expired@x", "collected@x")
-    collected = outbox.learn("1@x", Recipient("collected@x", (3, 3), (3, 3), proof=b"signed"))
-    outbox.learn("1@x", Recipient("failed@x", failed=True, reason="unknown"))
-    outbox.learn("1@x", Recipient("expired@x", (3, 3), (3, 3), salt=b"s", notification=b"sealed", expired=True))
+    collected = learn(outbox, "1@x", Recipient("collected@x", (3, 3), (3, 3), proof=b"signed"))
+    learn(outbox, "1@x", Recipient("failed@x", failed=True, reason="unknown"))
+    learn(outbox, "1@x", Recipient("expired@x", (3, 3), (3, 3), salt=b"s", notification=b"sealed", expired=True))
     outbox.attempted("1@x", NOW + 9999)
     assert outbox.retry("1@x", NOW + 500)
     entry = outbox.entry("1@x")
