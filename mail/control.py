@@ -13,6 +13,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
+from overlay.errors import OverlayError
+from storage.database import DatabaseError
+from storage.keyring import KeyringError
+
 log = logging.getLogger(__name__)
 
 LINE = 64 * 1024
@@ -60,6 +64,8 @@ class ControlServer:
             await writer.drain()
         except ConnectionError:
             pass
+        except asyncio.CancelledError:  # by `close`. Python 3.11's streams log a task that ends as cancelled
+            pass
         finally:
             self._answering.discard(task)
             await _closed(writer)
@@ -73,6 +79,9 @@ class ControlServer:
             return {"error": f"not a request: {error}"}
         except ConnectionError:
             raise
+        except (OverlayError, DatabaseError, KeyringError, OSError) as error:  # said in words, to the asker too
+            log.info("a control request failed: %s", error)
+            return {"error": str(error)}
         except Exception as error:  # the asker hears of it; the node goes on
             log.exception("a control request failed")
             return {"error": str(error) or type(error).__name__}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mail.control import LINE, ControlServer, NotRunning, ask
+from overlay.errors import Unreachable
 
 
 async def answer(request: str) -> dict[str, object]:
@@ -106,3 +107,37 @@ async def test_closing_gives_up_what_is_being_answered(tmp_path: Path) -> None:
     await server.close()
     with pytest.raises(NotRunning):
         await asking
+
+
+async def test_what_is_given_up_at_the_end_leaves_no_word_behind(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    asked = asyncio.Event()
+    unhandled: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+
+    async def never(_: str) -> dict[str, object]:
+        asked.set()
+        await asyncio.Event().wait()
+        return {}
+
+    server = ControlServer(path, never)
+    await server.start()
+    asking = asyncio.create_task(ask(path, "sync"))
+    await asked.wait()
+    await server.close()
+    with pytest.raises(NotRunning):
+        await asking
+    assert unhandled == []
+
+
+async def test_a_network_that_does_not_answer_is_told_to_the_asker_without_a_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def away(_: str) -> dict[str, object]:
+        raise Unreachable("No node of the network answers.")
+
+    server = ControlServer(tmp_path / "control.sock", away)
+    await server.start()
+    assert await ask(tmp_path / "control.sock", "sync") == {"error": "No node of the network answers."}
+    await server.close()
+    assert not any(record.exc_info for record in caplog.records)
