@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 WORKERS ?= 2
 SECONDS ?= 600
+LETTERS ?= 2000
 
 export PYTHON
 
@@ -17,7 +18,8 @@ help:
 	@echo "make lint     ruff, mypy, the direction of imports, the length of files"
 	@echo "make format   let ruff put the source in order"
 	@echo "make bench    the figures, side by side with peers (ARGS=screen for one)"
-	@echo "make soak     the simulated community (ARGS='--seconds 600'), then the fuzzers (SECONDS=60 each), at length"
+	@echo "make soak     at length: the simulated community (ARGS='--seconds 600'), real processes (LETTERS=2000), then"
+	@echo "              the fuzzers (SECONDS=60 each)"
 	@echo "make fuzz     the fuzzers alone (ARGS='request card' SECONDS=60)"
 	@echo "make setup    only make .venv, with everything a developer needs"
 	@echo "make clean    remove .venv and what the tools left behind"
@@ -61,9 +63,10 @@ $(VENV)/installed-soak: $(VENV)/installed-dev
 	@touch $@
 
 # At length: the simulated community on both cores, for an hour unless ARGS says otherwise (--seconds, --seed, --small),
-# then each decoder's fuzzer for SECONDS.
+# then LETTERS letters by real processes, a new seed each time, then each decoder's fuzzer for SECONDS.
 soak: $(VENV)/installed-soak
 	$(BIN)/python -m tests.simulation.soak $(ARGS)
+	$(BIN)/python -m tests.real.journey.soak --letters $(LETTERS)
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
 
 # Some decoders: ARGS='request card'.

@@ -1,0 +1,376 @@
+"""A story of the workload, played by real processes: an authority, nodes, members, and what befalls them.
+
+Each member's steps are played in their order, the members beside each other; nodes are killed meanwhile. Which letters
+and events there are follows from the seed; when each happens doesn't, as with real processes. What must be true at the
+end doesn't depend on it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from tests.real.journey.claims import Answered, Claims, Found, Wrong
+from tests.real.journey.desk import Desk
+from tests.real.journey.neighbours import Clock, Mbsync, Neomutt, libfaketime, program
+from tests.real.village import Node, Village
+from tests.workload import Event, Happening, Letter, Step, draw_story
+
+NAMES = ("anna", "ben", "chen", "dora", "emil", "fatima", "goro", "hana", "igor", "jana")
+EVENTS = (
+    *(Event.KILL,) * 5, Event.RESTART, Event.BACKUP, Event.RESTORE, Event.SECOND_PROGRAM, *(Event.CLOCK,) * 2,
+    *(Event.FULL_DISK,) * 2, *(Event.FLAGS,) * 2, Event.MOVE, Event.DELETE, Event.OFFLINE,
+)  # fmt: skip
+"""Each as often as it stands here."""
+LETTERS_A_NODE_LIVES = 12
+"""Letters after which one of the nodes is killed, on average."""
+AT_ONCE = 6
+"""Letters of a burst that are handed in at the same moment."""
+SMALL_DISK = 1 << 30
+AWAY = 4.0
+"""Seconds that all nodes are away at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much of a story."""
+
+    letters: int
+    users: int = 6
+    nodes: int = 6
+    k: int = 4
+    largest: int = 2_000_000
+    happenings: float = 0.3
+    events: tuple[Event, ...] = EVENTS
+    patience: float = 420.0
+    """Seconds without a change after which what hasn't settled is taken for what it will be."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of it."""
+
+    seed: int
+    letters: int
+    copies: int
+    bytes: int
+    counts: Counter[str]
+    left_out: list[str]
+    """What couldn't be played here, with the reason."""
+    wrong: list[Wrong]
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """In words."""
+        counts = ", ".join(f"{name} {number}" for name, number in sorted(self.counts.items()))
+        found = Counter(str(wrong.found) for wrong in self.wrong)
+        totals = ", ".join(f"{found[kind]} {kind}" for kind in Found)
+        return [
+            f"seed {self.seed}: {self.letters} letters, {self.copies} copies, {self.bytes} bytes, {self.seconds:.0f} s",
+            f"  {counts}",
+            *(f"  left out: {reason}" for reason in self.left_out),
+            *(f"  {wrong}" for wrong in self.wrong),
+            f"  {totals}",
+        ]
+
+
+@dataclass(slots=True)
+class Story:
+    """One story in one folder. `play` it once."""
+
+    seed: int
+    folder: Path
+    scale: Scale
+    claims: Claims = field(default_factory=Claims)
+    left_out: list[str] = field(default_factory=list)
+    _counts: Counter[str] = field(default_factory=Counter)
+    _mounted: list[Path] = field(default_factory=list)
+    _handed_in: count[int] = field(default_factory=count)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _progress: int = 0
+    _nodes_change: threading.Lock = field(default_factory=threading.Lock)
+
+    def play(self) -> Outcome:
+        """From founding the network to the judgement."""
+        begun = time.monotonic()
+        rng = random.Random(self.seed)
+        scale = self.scale
+        steps = draw_story(
+            rng, letters=scale.letters, users=scale.users, largest=scale.largest, most_recipients=scale.users - 1,
+            events=scale.events, happenings=scale.happenings,
+        )  # fmt: skip
+        self.folder.mkdir(parents=True)
+        village = Village(self.folder, k=scale.k)
+        desks: list[Desk] = []
+        try:
+            village.start(scale.nodes)
+            desks += self._members(village, rng)
+            print(f"founded after {time.monotonic() - begun:.0f} s", flush=True)
+            self._story(village, desks, steps, rng)
+            print(f"played after {time.monotonic() - begun:.0f} s", flush=True)
+            wrong = self._end(desks)
+        finally:
+            self._over.set()
+            for desk in desks:
+                desk.end()
+            village.stop()
+            for place in self._mounted:  # what lay there is kept with the rest
+                subprocess.run(["cp", "-a", place, place.with_name(f"{place.name}-kept")], check=False)
+                subprocess.run(["umount", place], check=False)
+        counts = self._counts + sum((desk.counts for desk in desks), Counter[str]())
+        return outcome(self.seed, self.claims, counts, self.left_out, wrong, time.monotonic() - begun)
+
+    # -- who takes part
+
+    def _members(self, village: Village, rng: random.Random) -> list[Desk]:
+        """Let them join. What is special about each: mbsync and neomutt; backups; a clock; a small disk; neomutt; no
+        agent."""
+        names = NAMES[: self.scale.users]
+        desks = []
+        for name in names:
+            aside = self.folder / f"{name}-aside"
+            aside.mkdir()
+            address = f"{name}@{village.name}.example"
+            profile = self.folder / name
+            desks.append(Desk(address, profile, aside, self.claims, random.Random(rng.getrandbits(64))))
+        self._small_disk(desks[3 % len(desks)])
+        with ThreadPoolExecutor(len(names)) as pool:
+            list(pool.map(village.member, names))
+        self._clock(desks[2 % len(desks)])
+        self._neighbours(desks[0], mbsync=True)
+        if len(desks) > 4:
+            self._neighbours(desks[4], mbsync=False)
+        if len(desks) > 5:
+            desks[5].watches = False
+        with ThreadPoolExecutor(len(names)) as pool:
+            list(pool.map(Desk.begin, desks))
+        return desks
+
+    def _small_disk(self, desk: Desk) -> None:
+        if os.geteuid():
+            self.left_out.append("a full disk: only root can mount a small one")
+            return
+        desk.profile.mkdir(mode=0o700)
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK},mode=700", "none", str(desk.profile)]
+        ended = subprocess.run(mount, capture_output=True, text=True, check=False)
+        if ended.returncode:
+            self.left_out.append(f"a full disk: {ended.stderr.strip()}")
+            return
+        self._mounted.append(desk.profile)
+        desk.small_disk = True
+
+    def _clock(self, desk: Desk) -> None:
+        library = libfaketime()
+        if library is None:
+            self.left_out.append("clocks that jump: libfaketime is not installed")
+        else:
+            desk.clock = Clock(desk.aside / "clock", library)
+
+    def _neighbours(self, desk: Desk, *, mbsync: bool) -> None:
+        mail = desk.profile / "mail"
+        for name in ("neomutt", "mbsync") if mbsync else ("neomutt",):
+            path = program(name)
+            if path is None:
+                self.left_out.append(f"{name} on the folders: it is not installed")
+            elif name == "neomutt":
+                desk.neomutt = Neomutt(path, mail, desk.address, desk.aside / "neomutt")
+            else:
+                desk.mbsync = Mbsync(path, mail, desk.aside / "mbsync")
+
+    # -- what happens
+
+    def _story(self, village: Village, desks: Sequence[Desk], steps: Sequence[Step], rng: random.Random) -> None:
+        """All steps, and nodes that are killed meanwhile."""
+        own: list[list[Step]] = [[] for _ in desks]
+        for step in steps:
+            own[step.sender if isinstance(step, Letter) else self._whose(step, desks)].append(step)
+        fates = threading.Thread(target=self._kill_nodes, args=(village, random.Random(rng.getrandbits(64))))
+        fates.start()
+        try:
+            with ThreadPoolExecutor(len(desks)) as pool:
+                list(pool.map(lambda desk, mine: self._act(village, desks, desk, mine), desks, own))
+        finally:
+            self._over.set()
+            fates.join()
+
+    def _whose(self, step: Happening, desks: Sequence[Desk]) -> int:
+        """The member that it can happen to."""
+        match step.event:
+            case Event.CLOCK:
+                able = [desk.clock is not None for desk in desks]
+            case Event.FULL_DISK:
+                able = [desk.small_disk for desk in desks]
+            case Event.FLAGS | Event.MOVE | Event.DELETE:
+                able = [desk.neomutt is not None or desk.mbsync is not None for desk in desks]
+            case Event.BACKUP | Event.RESTORE:
+                # Elsewhere a backup would undo the jump of a clock, or what mbsync knows of the folders.
+                able = [desk.clock is None and desk.mbsync is None and not desk.small_disk for desk in desks]
+            case _:
+                able = [True] * len(desks)
+        places = [place for place, can in enumerate(able) if can] or [step.user]
+        return places[step.user % len(places)]
+
+    def _act(self, village: Village, desks: Sequence[Desk], desk: Desk, steps: Sequence[Step]) -> None:
+        """One member's steps."""
+        doomed = ""
+        burst: list[Letter] = []
+        for place, step in enumerate(steps):
+            if isinstance(step, Happening):
+                if step.event is Event.KILL:
+                    doomed = desk.rng.choice(("command", "agent"))
+                else:
+                    self._happen(village, desk, step)
+                continue
+            burst.append(step)
+            following = steps[place + 1] if place + 1 < len(steps) else None
+            if isinstance(following, Letter) and following.burst and len(burst) < AT_ONCE:
+                continue
+            self._write(desks, desk, burst, doomed)
+            burst, doomed = [], ""
+        if desk.clock is not None:
+            desk.clock.set(0)
+        desk.make_room()
+
+    def _write(self, desks: Sequence[Desk], desk: Desk, letters: Sequence[Letter], doomed: str) -> None:
+        written = []
+        for letter in letters:
+            path = desk.aside / f"letter{letter.number}.eml"
+            recipients = [desks[user].address for user in letter.recipients]
+            message_id = f"{letter.number}.{letter.shape.message_id()}"
+            with path.open("wb") as file:
+                letter.shape.write(file, desk.address, recipients, message_id=message_id, date=time.time())
+            written.append((self.claims.hand_in(message_id, desk.address, recipients, path), path))
+        desk.send(written, doomed=doomed)
+        for _ in written:
+            self._progress = next(self._handed_in) + 1
+
+    def _happen(self, village: Village, desk: Desk, step: Happening) -> None:
+        match step.event:
+            case Event.RESTART:
+                desk.restart()
+            case Event.BACKUP:
+                desk.back_up()
+            case Event.RESTORE:
+                desk.restore()
+            case Event.SECOND_PROGRAM:
+                desk.second_program()
+            case Event.CLOCK if desk.clock is not None:
+                desk.set_clock(step.seconds)
+            case Event.FULL_DISK if desk.small_disk:
+                if desk.is_full:
+                    desk.make_room()
+                else:
+                    desk.fill()
+            case Event.FLAGS | Event.MOVE | Event.DELETE:
+                desk.beside(step.event.value)
+            case Event.OFFLINE:
+                self._away(village, min(step.seconds, AWAY))
+            case _:
+                pass
+
+    def _away(self, village: Village, seconds: float) -> None:
+        """No node answers for some seconds."""
+        with self._nodes_change:
+            for number in (signal.SIGSTOP, signal.SIGCONT):
+                for node in village.nodes:
+                    os.kill(node.process.pid, number)
+                if number == signal.SIGSTOP:
+                    self._over.wait(seconds)
+        self._counts["all nodes away"] += 1
+
+    def _kill_nodes(self, village: Village, rng: random.Random) -> None:
+        """kill -9 for one or two nodes every few letters; they come back after some seconds."""
+        due = 0.0
+        while not self._over.wait(0.2):
+            if self._progress < due:
+                continue
+            due = self._progress + rng.expovariate(1 / LETTERS_A_NODE_LIVES)
+            self._over.wait(rng.uniform(0, 1))
+            with self._nodes_change:
+                struck: list[Node] = rng.sample(village.nodes, rng.choice((1, 1, 2)))
+                for node in struck:
+                    node.process.kill()
+                self._over.wait(rng.choice((0, 0, 1, 5)))
+                for node in struck:
+                    node.start()
+                for node in struck:
+                    node.ready()
+            self._counts["nodes killed"] += len(struck)
+
+    # -- the end
+
+    def _end(self, desks: Sequence[Desk]) -> list[Wrong]:
+        """Let everything settle, without agents, and judge."""
+        for desk in desks:
+            desk.stop_watching()
+            desk.make_room()
+        settle(self.claims, desks, self.scale.patience)
+        for desk in desks:
+            if desk.mbsync is not None:
+                desk.beside("the end")
+        return judge(self.claims, desks) + _mirrors(desks)
+
+
+def outcome(
+    seed: int, claims: Claims, counts: Counter[str], left_out: list[str], wrong: list[Wrong], seconds: float
+) -> Outcome:
+    """The sums."""
+    accepted = [claim for claim in claims.all if claim.answered is Answered.YES]
+    copies = sum(len(claim.recipients) for claim in accepted)
+    size = sum(claim.size * len(claim.recipients) for claim in accepted)
+    return Outcome(seed, len(claims.all), copies, size, counts, left_out, wrong, seconds)
+
+
+def settle(claims: Claims, desks: Sequence[Desk], patience: float) -> None:
+    """`sync` at every desk until all has arrived and is told, or nothing changes for a long time."""
+    left: object = None
+    since = time.monotonic()
+    while time.monotonic() - since < patience:
+        with ThreadPoolExecutor(len(desks)) as pool:
+            list(pool.map(lambda desk: desk.run("sync"), desks))
+        missing = claims.missing([desk.where for desk in desks])
+        unsettled = {
+            (entry["id"], recipient["address"], recipient["state"])
+            for desk in desks
+            for entry in desk.outbox()
+            for recipient in entry["recipients"]
+            if recipient["state"] != "collected"
+        }
+        if not missing and not unsettled:
+            return
+        if left != (missing, unsettled):
+            left, since = (missing, unsettled), time.monotonic()
+            print(f"settling: {len(missing)} missing, {len(unsettled)} not collected", flush=True)
+        time.sleep(1)
+
+
+def judge(claims: Claims, desks: Sequence[Desk]) -> list[Wrong]:
+    """Everything that is wrong, by what the program says now."""
+    outboxes = {desk.address: desk.outbox() for desk in desks}
+    lists = {desk.address: desk.listed() for desk in desks}
+    return claims.judge([desk.where for desk in desks], outboxes, lists)
+
+
+def _mirrors(desks: Sequence[Desk]) -> list[Wrong]:
+    """mbsync's mirror has what the profile has."""
+    wrong = []
+    for desk in desks:
+        if desk.mbsync is None:
+            continue
+        for folder in ("Inbox", "Archive"):
+            near = sorted(copy.message_id for copy in desk.where.now() if copy.folder == folder)
+            far = sorted(copy.message_id for copy in desk.mirrored() if copy.folder == folder)
+            if near != far:
+                words = f"{desk.address}: {folder} has {len(near)} letters here and {len(far)} in mbsync's mirror"
+                wrong.append(Wrong(Found.UNTRUE, words))
+    return wrong
