@@ -10,7 +10,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -158,9 +158,13 @@ class Mailbox(OpenFiles):
             for row in self._index.rows(ids):
                 if not set(add) - set(row.flags) and not set(remove) & set(row.flags):
                     continue
-                entry = self._files.change_flags(row.folder, row.unique, add, remove, row.flags)
-                if self._placed(row, row.folder, entry) and entry is not None:
-                    steps.append(Step(row.id, row.folder, row.flags, row.folder, entry.unique))
+                before, entry = self._files.reflag(row.folder, row.unique, add, remove, row.place) or (None, None)
+                if self._placed(row, row.folder, entry) and entry is not None and before is not None:
+                    added, removed = (
+                        "".join(sorted({*one} - {*other}))
+                        for one, other in ((entry.flags, before.flags), (before.flags, entry.flags))
+                    )
+                    steps.append(Step(row.id, row.folder, row.folder, entry.unique, added, removed))
             self._history.remember(Change(_said(what, len(steps)), tuple(steps)))
             return len(steps)
 
@@ -170,7 +174,7 @@ class Mailbox(OpenFiles):
             current = self._index.row(row.id)
             if current is None or not current.unread:
                 return False
-            entry = self._files.change_flags(current.folder, current.unique, SEEN, "", current.flags)
+            entry = self._files.change_flags(current.folder, current.unique, SEEN, "", current.place)
             return self._placed(current, current.folder, entry)
 
     def move(self, ids: Sequence[int], target: str, what: str = "") -> int:
@@ -198,7 +202,7 @@ class Mailbox(OpenFiles):
         """Delete for good; can't be undone. How many were there."""
         with self._changing:
             rows = self._index.rows(ids)
-            gone = sum(self._files.remove(row.folder, row.unique, row.flags) for row in rows)
+            gone = sum(self._files.remove(row.folder, row.unique, row.place) for row in rows)
             self._index.drop([row.id for row in rows])
             return gone
 
@@ -211,17 +215,27 @@ class Mailbox(OpenFiles):
         return self._judge(ids, INBOX, spam=False, what="marked as not spam")
 
     def undo(self) -> str | None:
-        """Take the last change back; what it was, or None when there is nothing to undo."""
+        """Take the last change back; what it was, or None when there is nothing to undo.
+
+        A message that another program moved or deleted meanwhile stays as it is, and the answer says so. After an
+        error the rest of the change can be undone again. Raises OSError, IndexUnavailable.
+        """
         with self._changing:
             change = self._history.take()
             if change is None:
                 return None
-            done = 0
-            for step in change.steps:
-                done += self._take_back(step, taught=change.taught)
-            if done == len(change.steps):
+            elsewhere, left = 0, list(change.steps)
+            try:
+                while left:
+                    elsewhere += not self._take_back(left[0], taught=change.taught)
+                    del left[0]
+            except BaseException:
+                self._history.remember(replace(change, steps=tuple(left)))
+                raise
+            if not elsewhere:
                 return change.what
-            return f"{change.what} ({len(change.steps) - done} of them are gone or were changed by another program)"
+            were, stay = ("was", "stays as it is") if elsewhere == 1 else ("were", "stay as they are")
+            return f"{change.what}; {_messages(elsewhere)} {were} changed elsewhere and {stay}"
 
     # -- keeping up
 
@@ -281,7 +295,7 @@ class Mailbox(OpenFiles):
         with self._changing:
             row = self.find(message_id)
             if row is not None and row.folder != QUARANTINE:
-                entry = self._files.change_flags(row.folder, row.unique, flag + SEEN, "", row.flags)
+                entry = self._files.change_flags(row.folder, row.unique, flag + SEEN, "", row.place)
                 self._placed(row, row.folder, entry)
 
     # -- Quarantine
@@ -352,10 +366,10 @@ class Mailbox(OpenFiles):
             for row in rows:
                 if row.folder == target:
                     continue
-                entry = self._files.move(row.folder, row.unique, target, row.flags)
+                entry = self._files.move(row.folder, row.unique, target, row.place)
                 if self._placed(row, target, entry) and entry is not None:
                     judged = marks.get(row.id) if marks else None
-                    steps.append(Step(row.id, row.folder, row.flags, target, entry.unique, judged))
+                    steps.append(Step(row.id, row.folder, target, entry.unique, judged=judged))
         finally:
             self._history.remember(Change(_said(what, len(steps)), tuple(steps), marks is not None))
         return len(steps)
@@ -385,15 +399,11 @@ class Mailbox(OpenFiles):
             return False
         if taught:
             self._teach(row, step.judged)
-        unique, known = row.unique, row.flags
         if row.folder != step.folder:
-            entry = self._files.move(row.folder, unique, step.folder, known)
-            if not self._placed(row, step.folder, entry) or entry is None:
-                return False
-            unique, known = entry.unique, entry.flags
-        if known != step.flags:
-            return self._placed(row, step.folder, self._files.set_flags(step.folder, unique, step.flags, known))
-        return True
+            entry = self._files.move(row.folder, row.unique, step.folder, row.place)
+        else:
+            entry = self._files.change_flags(row.folder, row.unique, step.removed, step.added, row.place)
+        return self._placed(row, step.folder, entry)
 
     def _find(self, folder: str, unique: str) -> Row | None:
         return next((row for row in self._all(folder) if row.unique == unique), None)
@@ -407,10 +417,14 @@ class Mailbox(OpenFiles):
         if unique is None:
             return
         row = self._find(DRAFTS, unique)
-        self._files.remove(DRAFTS, unique, row.flags if row else "")
+        self._files.remove(DRAFTS, unique, row.place if row else "")
         if row is not None:
             self._index.drop([row.id])
 
 
 def _said(what: str, count: int) -> str:
-    return f"{what} {count} message{'' if count == 1 else 's'}"
+    return f"{what} {_messages(count)}"
+
+
+def _messages(count: int) -> str:
+    return f"{count} message{'' if count == 1 else 's'}"

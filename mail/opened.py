@@ -52,7 +52,7 @@ class OpenFiles:
 
     def path(self, row: Row) -> Path:
         """Where the message lies at this moment. Raises MailboxError when it is gone."""
-        path = self._files.path(row.folder, row.unique, row.flags)
+        path = self._files.path(row.folder, row.unique, row.place)
         if path is None:
             raise MailboxError("This message is gone: another program moved or deleted it.")
         return path

@@ -1,4 +1,4 @@
-"""What can be undone: for each change, where its messages were and which flags they had.
+"""What can be undone: for each change, where its messages were and which flags it added and took away.
 
 Only facts and their order live here; carrying them out is mail/mailbox.py's.
 """
@@ -14,13 +14,17 @@ DEPTH = 100
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One message as it was before (`folder`, `flags`), and where the change put it (`now_folder`, `now_unique`)."""
+    """One message: where it was (`folder`), where the change put it, and which flags the change added and removed.
+
+    Taking it back concerns these flags alone: what other programs set meanwhile stays.
+    """
 
     row: int
     folder: str
-    flags: str
     now_folder: str
     now_unique: str
+    added: str = ""
+    removed: str = ""
     judged: bool | None = None
     """What the user had said of it before: spam, not spam, or nothing."""
 

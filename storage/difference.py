@@ -5,6 +5,7 @@ Pure functions. Reading the folder is done in storage/folders.py, changing the i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -29,18 +30,23 @@ def difference(known: Mapping[str, int], found: set[str]) -> Difference:
     """Compare the places that the index knows (place -> row) with those found in the folder.
 
     Two places with one unique name are the same message before and after a rename, seen twice by one scan, or
-    two messages of a program that numbers its files; each name beyond the first counts as a message of its own,
-    so that none is hidden, and the next look drops what was only a shadow.
+    two messages (copies, or a program that numbers its files). A row follows a rename only where there is one such
+    row and one such place; else each place counts as a message of its own, so that none is hidden or taken for
+    another, and the next look drops what was only a shadow.
     """
     result = Difference()
     missing = {place: row for place, row in known.items() if place not in found}
-    rows = {entry_of(place).unique: (row, place) for place, row in missing.items()}
-    for place in found.difference(known):
-        row, _ = rows.pop(entry_of(place).unique, (None, ""))
-        if row is None:
-            result.added.append(place)
+    rows: dict[str, list[int]] = {}
+    for place, row in missing.items():
+        rows.setdefault(entry_of(place).unique, []).append(row)
+    fresh = [(place, entry_of(place).unique) for place in found.difference(known)]
+    names = Counter(unique for _, unique in fresh)
+    for place, unique in fresh:
+        candidates = rows.get(unique, [])
+        if len(candidates) == names[unique] == 1:
+            result.renamed.append((candidates[0], place))
         else:
-            result.renamed.append((row, place))
+            result.added.append(place)
     renamed = {row for row, _ in result.renamed}
     result.removed = {row: place for place, row in missing.items() if row not in renamed}
     return result

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -36,6 +37,8 @@ _TICK = 0.012
 _COPY_CHUNK = 1024 * 1024
 _TRIES = 4
 """How often a rename is tried again when another program was quicker; each of its renames costs us one try."""
+_ADDITIONS = re.compile(r"(?:,[A-Za-z][A-Za-z0-9]*=[^,]*)+$")
+"""What programs append to a name: mbsync its UID (",U=7"), Dovecot and Courier sizes (",S=1200,W=1234")."""
 
 _counter = itertools.count()
 
@@ -45,13 +48,22 @@ class FolderError(Exception):
 
 
 class Entry(NamedTuple):
-    """A message in a folder: its lasting name, its flags (letters, sorted) and where it lies ("new" or "cur")."""
+    """A message in a folder: its lasting name, its flags (letters, sorted) and where it lies ("new" or "cur").
+
+    The lasting name is what the message keeps when programs rename it: without the flags, and without what mbsync or
+    Dovecot append (",U=7", ",S=1200").
+    """
 
     unique: str
     flags: str
     subdir: str
     place: str
-    """The path inside the folder, as in "cur/1700000000.M1P1.host:2,S"; true until the next rename."""
+    """The path inside the folder, as in "cur/1700000000.M1P1.host,U=7:2,S"; true until the next rename."""
+
+    @property
+    def base(self) -> str:
+        """The name without its flags, with what other programs appended: it is kept within the folder."""
+        return self.place.partition("/")[2].partition(":")[0]
 
 
 class Stamp(NamedTuple):
@@ -70,10 +82,11 @@ class Counts:
 
 
 def entry_of(place: str) -> Entry:
-    """Take a path such as "cur/NAME:2,FS" apart."""
+    """Take a path such as "cur/NAME,U=7:2,FS" apart."""
     subdir, _, name = place.partition("/")
-    unique, _, info = name.partition(":")
+    base, _, info = name.partition(":")
     flags = info[2:] if info.startswith("2,") else ""
+    unique = (_ADDITIONS.sub("", base) or base) if "," in base else base
     return Entry(unique, "".join(sorted(set(flags))), subdir, place)
 
 
@@ -148,24 +161,34 @@ class Folders:
         return found
 
     def scan(self, name: str) -> Iterator[Entry]:
-        """Every message of the folder once, in no order; a message that is renamed meanwhile may be missed."""
-        return iter({entry.unique: entry for entry in map(entry_of, self.places(name))}.values())
+        """Every message of the folder, in no order; a message that is renamed meanwhile may be missed."""
+        return map(entry_of, self.places(name))
 
     def counts(self, name: str) -> Counts:
         """How many messages, and how many unread, counted in the folder itself (the index is quicker)."""
         entries = list(self.scan(name))
         return Counts(len(entries), sum("S" not in entry.flags for entry in entries))
 
-    def find(self, name: str, unique: str, flags: str = "") -> Entry | None:
-        """The message, whatever its flags are now. `flags` as last known spare the search through the folder."""
+    def find(self, name: str, unique: str, known: str = "") -> Entry | None:
+        """The message, whatever its flags are now and whatever a program appended to its name.
+
+        `known`: its place as last seen. It spares the search through the folder, and tells which message is meant
+        where several have one unique name (copies, programs that number files). None when the message is gone, or
+        when it isn't at `known` any more and several could be it.
+        """
         folder = self.folder(name)
-        for place in (f"cur/{unique}:2,{flags}", f"new/{unique}", f"cur/{unique}:2,S", f"cur/{unique}"):
+        for place in (known,) if known else (f"cur/{unique}:2,S", f"new/{unique}", f"cur/{unique}:2,"):
             if (folder / place).exists():
                 return entry_of(place)
         for _ in range(2):  # a rename during the first look can hide the name from it
-            for place in self.places(name):
-                if place.startswith(unique, len("cur/")) and entry_of(place).unique == unique:
-                    return entry_of(place)
+            candidates = [place for place in self.places(name) if place.startswith(unique, len("cur/"))]
+            found = [entry for entry in map(entry_of, candidates) if entry.unique == unique]
+            if len(found) > 1 and known:
+                base = entry_of(known).base
+                alike = [entry for entry in found if entry.base == base]
+                found = alike if len(alike) == 1 else []
+            if found:
+                return found[0]
         return None
 
     def find_anywhere(self, unique: str) -> tuple[str, Entry] | None:
@@ -176,15 +199,15 @@ class Folders:
                 return name, entry
         return None
 
-    def path(self, name: str, unique: str, flags: str = "") -> Path | None:
+    def path(self, name: str, unique: str, known: str = "") -> Path | None:
         """Where the message lies now; None when it is gone. It may be renamed before you open it: see `open`."""
-        entry = self.find(name, unique, flags)
+        entry = self.find(name, unique, known)
         return None if entry is None else self.folder(name) / entry.place
 
-    def open(self, name: str, unique: str, flags: str = "") -> BinaryIO | None:
+    def open(self, name: str, unique: str, known: str = "") -> BinaryIO | None:
         """The message, open for reading; None when it is gone. Raises OSError when it can't be read."""
         for _ in range(_TRIES):
-            path = self.path(name, unique, flags)
+            path = self.path(name, unique, known)
             if path is None:
                 return None
             with suppress(FileNotFoundError):
@@ -242,22 +265,44 @@ class Folders:
             source.unlink(missing_ok=True)
         return unique
 
-    def set_flags(self, name: str, unique: str, flags: str, known: str = "") -> Entry | None:
-        """Give the message exactly these flags. `known`: its flags as last seen. None when it is gone."""
-        return self._rename(name, unique, known, lambda _: check_flags(flags))
-
     def change_flags(self, name: str, unique: str, add: str = "", remove: str = "", known: str = "") -> Entry | None:
         """Add and remove flags, keeping what other programs set meanwhile. None when the message is gone."""
+        changed = self.reflag(name, unique, add, remove, known)
+        return None if changed is None else changed[1]
+
+    def reflag(
+        self, name: str, unique: str, add: str = "", remove: str = "", known: str = ""
+    ) -> tuple[Entry, Entry] | None:
+        """As `change_flags`; returns the message as it was found and as it is now. `known`: see `find`.
+
+        Renames within the folder, taking up what another program did meanwhile. Flags aren't synced to disk.
+        """
         check_flags(remove)
-        return self._rename(name, unique, known, lambda now: check_flags("".join({*now, *add} - {*remove})))
+        for _ in range(_TRIES):
+            entry = self.find(name, unique, known)
+            if entry is None:
+                return None
+            wanted = check_flags("".join({*entry.flags, *add} - {*remove}))
+            if wanted == entry.flags and (entry.subdir == "cur" or not wanted):
+                return entry, entry
+            renamed = self._free(name, entry.base, wanted, "cur")
+            with suppress(FileNotFoundError):
+                (self.folder(name) / entry.place).rename(self.folder(name) / renamed.place)
+                return entry, renamed
+        return None
 
     def move(self, name: str, unique: str, target: str, known: str = "") -> Entry | None:
-        """Move the message to another folder, durably, flags kept. None when it is gone."""
+        """Move the message to another folder, durably, flags kept. None when it is gone.
+
+        What another program appended to the name stays behind: mbsync's UID means something in its folder only. A
+        name that is a mere number, as programs give that count, is replaced by a unique one.
+        """
         for _ in range(_TRIES):
             entry = self.find(name, unique, known)
             if entry is None or name == target:
                 return entry
-            moved = self._free(target, entry.unique, entry.flags, entry.subdir)
+            lasting = entry.unique if "." in entry.unique else self.new_unique()
+            moved = self._free(target, lasting, entry.flags, entry.subdir)
             with suppress(FileNotFoundError):
                 durable.move(self.folder(name) / entry.place, self._existing(target) / moved.place)
                 return moved
@@ -288,27 +333,12 @@ class Folders:
 
     # -- inside
 
-    def _rename(self, name: str, unique: str, known: str, flags: Callable[[str], str]) -> Entry | None:
-        """Rename within the folder, taking up what another program did meanwhile. Flags aren't synced to disk."""
-        for _ in range(_TRIES):
-            entry = self.find(name, unique, known)
-            if entry is None:
-                return None
-            wanted = flags(entry.flags)
-            if wanted == entry.flags and (entry.subdir == "cur" or not wanted):
-                return entry
-            renamed = self._free(name, unique, wanted, "cur")
-            with suppress(FileNotFoundError):
-                (self.folder(name) / entry.place).rename(self.folder(name) / renamed.place)
-                return renamed
-        return None
-
-    def _free(self, name: str, unique: str, flags: str, subdir: str) -> Entry:
+    def _free(self, name: str, base: str, flags: str, subdir: str) -> Entry:
         """A place in the folder that no file has: a rename would silently replace the other message.
 
         Programs that number their files ("1", "2") give the same unique name to messages of different folders.
         """
-        place = place_of(unique, flags, subdir)
+        place = place_of(base, flags, subdir)
         if os.path.lexists(self.folder(name) / place):
             place = place_of(self.new_unique(), flags, subdir)
         return entry_of(place)

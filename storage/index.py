@@ -52,6 +52,8 @@ class Row:
     attachments: bool
     in_reply_to: str
     references: tuple[str, ...]
+    place: str = ""
+    """Where it lay in its folder when the index looked; what `Folders` takes as `known`."""
 
     @property
     def unread(self) -> bool:
@@ -269,10 +271,11 @@ def _row(
     in_reply_to: str,
     references: str,
 ) -> Row:
+    name = os.fsdecode(place)
     return Row(
         number,
         folder,
-        entry_of(os.fsdecode(place)).unique,
+        entry_of(name).unique,
         message_id,
         sender,
         tuple(recipients.split("\n")) if recipients else (),
@@ -283,4 +286,5 @@ def _row(
         bool(attachments),
         in_reply_to,
         tuple(references.split("\n")) if references else (),
+        name,
     )

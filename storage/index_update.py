@@ -299,19 +299,26 @@ class Update:
 
     def _put_one(self, connection: sqlite3.Connection, reading: Reading) -> bool:
         """Insert a message, or relocate the row it has under a name that was gone by now."""
-        begin, folder = os.fsencode(f"cur/{reading.entry.unique}"), folder_id(connection, reading.folder)
-        fresh = os.fsencode(f"new/{reading.entry.unique}")
-        # Two questions in one, because an OR of them would go through the whole folder.
-        rows = connection.execute(
-            "SELECT id, place FROM message WHERE folder = ? AND place IN (?, ?)"
-            " UNION ALL SELECT id, place FROM message WHERE folder = ? AND place > ? AND place < ?",
-            (folder, fresh, begin, folder, begin + b":", begin + b";"),
-        ).fetchall()
-        for row, place in rows:
-            if not os.path.lexists(os.fsencode(self._folders.folder(reading.folder)) + b"/" + place):
+        folder, here = folder_id(connection, reading.folder), os.fsencode(self._folders.folder(reading.folder))
+        for row, place in _namesakes(connection, folder, reading):
+            if not os.path.lexists(here + b"/" + place):
                 relocate(connection, row, reading.folder, reading.entry)
                 return False
         return insert(connection, reading) is not None
+
+
+def _namesakes(connection: sqlite3.Connection, folder: int, reading: Reading) -> list[tuple[int, bytes]]:
+    """Rows of the folder that have the message's unique name, size and time: id and place."""
+    parameters: list[int | bytes] = []
+    for subdir in ("new", "cur"):
+        begin = os.fsencode(f"{subdir}/{reading.entry.unique}")
+        # The bare name, with flags behind it (":2,S"), with additions (",U=7:2,S").
+        for low, high in ((begin, begin), (begin + b":", begin + b";"), (begin + b",", begin + b"-")):
+            parameters += [folder, low, high, reading.summary.size, reading.changed]
+    # Several questions in one, because an OR of them would go through the whole folder.
+    one = "SELECT id, place FROM message WHERE folder = ? AND place BETWEEN ? AND ? AND size = ? AND changed = ?"
+    rows = connection.execute(" UNION ALL ".join([one] * 6), parameters).fetchall()
+    return [(row, place) for row, place in rows if entry_of(os.fsdecode(place)).unique == reading.entry.unique]
 
 
 def _recorded(connection: sqlite3.Connection) -> dict[str, Stamp]:

@@ -155,7 +155,7 @@ async def test_what_neomutt_did_meanwhile_is_shown(root: Path) -> None:
         other = Mailbox(Profile(root))
         folders = Profile(root).folders()
         row = other.rows(other.ids("Inbox"))[0]
-        folders.change_flags("Inbox", row.unique, "FS", "", row.flags)
+        folders.change_flags("Inbox", row.unique, "FS", "", row.place)
         mail_screen(app)._watch()
         await settled(pilot)
         now = mail_screen(app).messages.selected

@@ -169,7 +169,7 @@ def test_what_is_gone_is_none_and_no_exception(folders: Folders) -> None:
     (folders.folder("Inbox") / "new" / unique).unlink()
     assert folders.path("Inbox", unique) is None
     assert folders.open("Inbox", unique) is None
-    assert folders.set_flags("Inbox", unique, "S") is None
+    assert folders.change_flags("Inbox", unique, "S") is None
     assert folders.move("Inbox", unique, "Trash") is None
     assert folders.remove("Inbox", unique) is False
     assert list(folders.scan("No such folder")) == []
@@ -179,15 +179,15 @@ def test_what_is_gone_is_none_and_no_exception(folders: Folders) -> None:
 def test_flags_are_set_added_and_removed(folders: Folders) -> None:
     unique = folders.add("Inbox", b"x")
     for step in (
-        folders.set_flags("Inbox", unique, "SF"),
-        folders.change_flags("Inbox", unique, add="S", known="FS"),
+        folders.change_flags("Inbox", unique, "SF"),
+        folders.change_flags("Inbox", unique, add="S"),
     ):
         assert step is not None
         assert step.flags == "FS"
-    cleared = folders.change_flags("Inbox", unique, remove="FS", known="FS")
+    cleared = folders.change_flags("Inbox", unique, remove="FS")
     assert cleared == Entry(unique, "", "cur", f"cur/{unique}:2,")
     with pytest.raises(FolderError):
-        folders.set_flags("Inbox", unique, "../x")
+        folders.change_flags("Inbox", unique, "../x")
     with pytest.raises(FolderError):
         folders.change_flags("Inbox", unique, add="2")
 
@@ -212,8 +212,59 @@ def test_flagging_never_replaces_another_message_of_the_same_name(folders: Folde
     cur = folders.folder("Inbox") / "cur"
     (cur / "1:2,").write_bytes(b"one")
     (cur / "1:2,S").write_bytes(b"two")
-    folders.set_flags("Inbox", "1", "S", known="")
+    folders.change_flags("Inbox", "1", "S", known="cur/1:2,")
     assert sorted(path.read_bytes() for path in cur.iterdir()) == [b"one", b"two"]
+
+
+ADDED = ["cur/1700000000.a.h,U=7:2,FS", "new/1700000000.a.h,U=7", "cur/1700000000.a.h,S=12,W=14,U=7:2,S"]
+
+
+@pytest.mark.parametrize("place", ADDED)
+def test_a_message_is_found_by_its_unique_name_whatever_a_program_appended(folders: Folders, place: str) -> None:
+    (folders.folder("Inbox") / place).write_bytes(b"x")
+    entry = folders.find("Inbox", "1700000000.a.h", "cur/1700000000.a.h:2,S")
+    assert entry == Entry("1700000000.a.h", entry_of(place).flags, place.partition("/")[0], place)
+    assert folders.find_anywhere("1700000000.a.h") == ("Inbox", entry)
+    assert content(folders, "Inbox", "1700000000.a.h") == b"x"
+
+
+@pytest.mark.parametrize("name", ["plain", "a,b", "x,y=", ",U=7", "1.a.host,U=7x"])
+def test_a_name_never_becomes_empty(name: str) -> None:
+    assert entry_of(f"cur/{name}:2,S").unique
+    assert entry_of("cur/a,b:2,").unique == "a,b"
+
+
+def test_flags_change_around_what_a_program_appended_and_a_move_leaves_it_behind(folders: Folders) -> None:
+    (folders.folder("Inbox") / "cur/1700000000.a.h,U=7:2,").write_bytes(b"x")
+    changed = folders.change_flags("Inbox", "1700000000.a.h", add="S")
+    assert changed is not None and changed.place == "cur/1700000000.a.h,U=7:2,S"
+    moved = folders.move("Inbox", "1700000000.a.h", "Archive")
+    assert moved is not None and moved.place == "cur/1700000000.a.h:2,S"
+
+
+def test_of_two_with_one_unique_name_the_one_that_was_meant_is_changed(folders: Folders) -> None:
+    cur = folders.folder("Inbox") / "cur"
+    (cur / "1.a.h:2,S").write_bytes(b"one")
+    (cur / "1.a.h,U=2:2,S").write_bytes(b"two")
+    assert folders.remove("Inbox", "1.a.h", "cur/1.a.h,U=2:2,S")
+    assert [path.read_bytes() for path in cur.iterdir()] == [b"one"]
+
+
+def test_nothing_is_removed_when_several_could_be_the_message(folders: Folders) -> None:
+    cur = folders.folder("Inbox") / "cur"
+    (cur / "1.a.h,U=1:2,S").write_bytes(b"one")
+    (cur / "1.a.h,U=2:2,S").write_bytes(b"two")
+    assert not folders.remove("Inbox", "1.a.h", "cur/1.a.h:2,S")
+    assert folders.find("Inbox", "1.a.h", "cur/1.a.h,U=2:2,") == entry_of("cur/1.a.h,U=2:2,S")
+    assert len(list(cur.iterdir())) == 2
+
+
+def test_a_move_gives_a_mere_number_a_unique_name(folders: Folders) -> None:
+    (folders.folder("Inbox") / "cur/1:2,S").write_bytes(b"one")
+    (folders.folder("Archive") / "cur/1:2,RS").write_bytes(b"two")
+    moved = folders.move("Inbox", "1", "Archive")
+    assert moved is not None and moved.unique != "1"
+    assert content(folders, "Archive", "1") == b"two"
 
 
 def test_a_message_can_be_moved_to_a_folder_that_is_new(folders: Folders) -> None:

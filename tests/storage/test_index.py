@@ -87,7 +87,7 @@ def test_a_folder_lists_newest_first_with_everything_a_list_shows(index: Index, 
     assert (row.unique, row.flags, row.unread) == (unique, "S", False)
     assert (row.sender, row.recipients, row.attachments) == ("Eve <e@x>", ("a@x", "b@x"), True)
     assert (row.message_id, row.in_reply_to, row.references) == ("<1@x>", "<0@x>", ("<a@x>", "<0@x>"))
-    path = folders.path(row.folder, row.unique, row.flags)
+    path = folders.path(row.folder, row.unique, row.place)
     assert path is not None
     assert row.size == path.stat().st_size
 
@@ -131,7 +131,7 @@ def test_what_another_reader_flags_moves_and_deletes_is_followed(index: Index, f
     flagged, moved, deleted = (put(folders, "Inbox", number) for number in (1, 2, 3))
     index.update(folders, summarise)
     before = {row.subject: row.id for row in index.rows(index.ids("Inbox"))}
-    folders.set_flags("Inbox", flagged, "FS")
+    folders.change_flags("Inbox", flagged, "FS")
     folders.move("Inbox", moved, "Archive")
     folders.remove("Inbox", deleted)
     changes = index.update(folders, lambda path: pytest.fail(f"{path} was read again"))
@@ -165,15 +165,15 @@ def test_a_listing_that_misses_a_renamed_message_does_not_drop_it(
 
     def listing(name: str) -> set[str]:
         if name == "Inbox" and next(misses, False):
-            folders.set_flags(name, unique, "S")
+            folders.change_flags(name, unique, "S")
             return set()  # the directory was read while the name moved from its end to its begin
         return places(name)
 
-    folders.set_flags("Inbox", unique, "F")
+    folders.change_flags("Inbox", unique, "F")
     monkeypatch.setattr(folders, "places", listing)
     index.update(folders, summarise)
     assert list(index.ids("Inbox")) == [row]
-    assert index.rows([row])[0].flags == "S"
+    assert index.rows([row])[0].flags == "FS"
 
 
 def test_a_message_listed_under_both_of_its_names_is_shown_once(
@@ -181,7 +181,7 @@ def test_a_message_listed_under_both_of_its_names_is_shown_once(
 ) -> None:
     unique = put(folders, "Inbox", 1)
     index.update(folders, summarise)
-    folders.set_flags("Inbox", unique, "S")
+    folders.change_flags("Inbox", unique, "S")
     both = {f"new/{unique}", f"cur/{unique}:2,S"}
     monkeypatch.setattr(folders, "places", lambda name: both if name == "Inbox" else set())
     index.update(folders, summarise)
@@ -245,7 +245,7 @@ def test_a_name_that_is_no_text_is_followed_too(index: Index, folders: Folders) 
         file.write(b"Subject: odd")
     index.update(folders, summarise)
     row = index.rows(index.ids("Inbox"))[0]
-    assert folders.path("Inbox", row.unique, row.flags) is not None
+    assert folders.path("Inbox", row.unique, row.place) is not None
     assert not index.update(folders, summarise, everything=True)
 
 
@@ -275,7 +275,7 @@ def test_a_change_that_we_made_is_shown_at_once_and_an_update_finds_nothing_more
     uniques = [put(folders, "Inbox", number) for number in (1, 2, 3)]
     index.update(folders, summarise)
     third, second, first = index.ids("Inbox")
-    flagged, moved = folders.set_flags("Inbox", uniques[0], "S"), folders.move("Inbox", uniques[1], "Trash")
+    flagged, moved = folders.change_flags("Inbox", uniques[0], "S"), folders.move("Inbox", uniques[1], "Trash")
     assert flagged is not None
     assert moved is not None
     index.relocate(first, "Inbox", flagged)
@@ -469,3 +469,31 @@ def test_a_header_of_a_million_characters_is_cut() -> None:
 
 def test_an_undecodable_character_can_be_stored() -> None:
     assert bounded(Summary(subject="a\udcffb\nc")).subject == "a?b c"
+
+
+def test_a_row_follows_a_message_to_which_a_program_appended_its_number(index: Index, folders: Folders) -> None:
+    unique = put(folders, "Inbox", 1)
+    index.update(folders, summarise)
+    row = index.ids("Inbox")[0]
+    path = folders.path("Inbox", unique)
+    assert path is not None
+    path.rename(path.parent.with_name("cur") / f"{unique},U=7:2,S")
+    assert index.update(folders, summarise).added == 0
+    (found,) = index.rows([row])
+    assert (found.unique, found.place) == (unique, f"cur/{unique},U=7:2,S")
+
+
+def test_two_messages_with_one_unique_name_are_two_rows_and_neither_is_taken_for_the_other(
+    index: Index, folders: Folders
+) -> None:
+    cur = folders.folder("Inbox") / "cur"
+    (cur / "1:2,S").write_bytes(b"Subject: one\r\n\r\n")
+    (cur / "1:2,RS").write_bytes(b"Subject: two\r\n\r\n")
+    index.update(folders, summarise)
+    (cur / "1:2,S").rename(cur / "1:2,FS")
+    (cur / "1:2,RS").rename(cur / "1,U=1:2,RS")
+    index.update(folders, summarise)
+    assert {row.place: row.subject for row in index.rows(index.ids("Inbox"))} == {
+        "cur/1:2,FS": "one",
+        "cur/1,U=1:2,RS": "two",
+    }
