@@ -50,7 +50,7 @@ def test_a_message_handed_in_again_after_a_kill_has_one_copy_in_sent(sender: Sen
 def test_a_copy_that_was_moved_and_flagged_meanwhile_is_not_made_again(sender: Sender) -> None:
     sender.hands_it_in(now=1000.0)
     (entry,) = sender.folders.scan("Sent")
-    sender.folders.set_flags("Sent", entry.unique, "FS")
+    sender.folders.change_flags("Sent", entry.unique, "FS")
     sender.folders.move("Sent", entry.unique, "Archive")
     sender.hands_it_in(now=1007.5)
     assert sender.sent() == []
