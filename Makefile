@@ -10,7 +10,7 @@ LETTERS ?= 2000
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench soak fuzz clean
+.PHONY: help setup demo test lint format bench soak fuzz mutants clean
 
 help:
 	@echo "make demo     the mail reader on a private overlay of 12 nodes; nothing is kept"
@@ -21,6 +21,7 @@ help:
 	@echo "make soak     at length: the simulated community (ARGS='--seconds 600'), real processes (LETTERS=2000), then"
 	@echo "              the fuzzers (SECONDS=60 each)"
 	@echo "make fuzz     the fuzzers alone (ARGS='request card' SECONDS=60)"
+	@echo "make mutants  would the tests notice a small change of what holds the promise? (ARGS=mail.sealing for one module)"
 	@echo "make setup    only make .venv, with everything a developer needs"
 	@echo "make clean    remove .venv and what the tools left behind"
 
@@ -72,6 +73,10 @@ soak: $(VENV)/installed-soak
 # Some decoders: ARGS='request card'.
 fuzz: $(VENV)/installed-soak
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)
+
+# Each small change to the modules that hold the promise must make a test fail: an hour or two on one core.
+mutants: $(VENV)/installed-dev
+	$(BIN)/python -m tests.mutants.run $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .fuzz

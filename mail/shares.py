@@ -24,12 +24,8 @@ import zfec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from mail.segments import SEGMENT_SIZE
-
 SEED_SIZE = KEY_SIZE = 32
 HEADER = 72
-LIMIT = HEADER + SEGMENT_SIZE
-"""Bytes of the largest share."""
 _FORMAT = struct.Struct(">BBBBI")
 _VERSION = 1
 _PURPOSE = b"p2pmail share 1\0"

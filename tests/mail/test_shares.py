@@ -6,9 +6,11 @@ from dataclasses import replace
 from random import Random
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mail import shares as format_of_shares
 from mail.shares import HEADER, Coding, Gathered, Plan, make_shares
 
 KEY = bytes(range(20))
@@ -82,3 +84,27 @@ def test_a_plan_comes_back_from_the_outbox() -> None:
 def test_what_is_no_coding_is_refused(m: int, n: int, key: bytes) -> None:
     with pytest.raises(ValueError, match="no coding"):
         Coding(m, n, key)
+
+
+def test_a_share_says_its_version_its_number_and_its_coding() -> None:
+    assert [share[:8] for share in SHARES[:2]] == [
+        b"\x01\x00\x03\x07\x00\x00\x27\x11",
+        b"\x01\x01\x03\x07\x00\x00\x27\x11",
+    ]
+
+
+def test_a_share_with_a_number_past_the_last_is_none_though_its_sender_signed_it() -> None:
+    more = make_shares(SEGMENT, KEY, replace(PLAN, n=8))[7]
+    head = bytes((1, 7, 3, 7)) + more[4:8]
+    signature = Ed25519PrivateKey.from_private_bytes(PLAN.seed).sign(format_of_shares._signed(KEY, head, more[HEADER:]))
+    assert not gathered().take(head + signature + more[HEADER:])
+
+
+def test_the_largest_coding_has_255_shares_and_the_smallest_two() -> None:
+    assert Coding(255, 255, bytes(32)).n == 255
+    assert Coding(2, 2, bytes(32)).m == 2
+
+
+def test_neither_seed_nor_key_is_shown_when_a_plan_is_printed() -> None:
+    secret = bytes(range(100, 132))
+    assert repr(secret) not in repr(Plan(2, 3, secret)) + repr(Coding(2, 3, secret))

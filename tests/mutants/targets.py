@@ -1,0 +1,19 @@
+"""The modules that hold the promise, and which tests answer for each, as pytest takes them."""
+
+from __future__ import annotations
+
+TARGETS: dict[str, tuple[str, ...]] = {
+    "mail.padding": ("tests/mail/test_sealing.py",),
+    "mail.segments": ("tests/mail/test_sealing.py", "tests/mail/test_delivery.py", "tests/mail/test_notification.py"),
+    "mail.sealing": ("tests/mail/test_sealing.py",),
+    "mail.shares": ("tests/mail/test_shares.py", "tests/mail/test_coded_letters.py"),
+    "mail.receiving": (
+        "tests/mail/test_receiving.py",
+        "tests/mail/test_bad_notifications.py",
+        "tests/mail/test_coded_letters.py",
+    ),
+    "mail.sending": ("tests/mail/test_sending.py", "tests/mail/test_recheck.py", "tests/mail/test_coded_letters.py"),
+    "mail.accepting": ("tests/mail/test_agent.py", "tests/mail/test_cli.py"),
+    "storage.keyring": ("tests/storage/test_keyring.py", "tests/mail/test_identity.py"),
+    "storage.outbox": ("tests/storage/test_outbox.py",),
+}
