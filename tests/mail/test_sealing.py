@@ -334,3 +334,53 @@ def test_text_that_inflates_in_several_steps_opens_whatever_its_length(lines: in
     text = log_lines(lines)
     bodies = [data for _, data in seal_body(io.BytesIO(text), KEY)]
     assert open_(bodies, len(text)) == text
+
+
+def test_the_numbers_of_the_format_are_those_of_the_protocol() -> None:
+    """docs/protocol.md; another level of compression would change what a message is sealed to."""
+    assert (sealing.SALT_SIZE, sealing.TAG_SIZE, sealing.FRAME_SIZE, sealing.LEVEL) == (32, 16, 65_536, 6)
+    assert (SEGMENT_SIZE, MAX_SEGMENTS, MINIMUM) == (1_048_576, 1_024, 1_024)
+    assert (sealing.ORIGINAL_LIMIT, sealing.SEALED_LIMIT) == (1_006_632_960, 1_073_741_824)
+
+
+def test_the_largest_size_is_taken_and_one_byte_more_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    Opener(KEY, 1_006_632_960, io.BytesIO())
+    with pytest.raises(SealingError):
+        Opener(KEY, 1_006_632_961, io.BytesIO())
+    monkeypatch.setattr(sealing, "ORIGINAL_LIMIT", 1_000)
+    assert open_(seal(bytes(1_000)), 1_000) == bytes(1_000)
+    with pytest.raises(sealing.TooLarge):
+        seal(bytes(1_001))
+
+
+def test_a_compressed_message_of_just_a_padded_length_gets_no_padding() -> None:
+    sizes = [
+        size for size in range(1_500, 20_000) if (length := len(zlib.compress(noise(size)))) == padded_length(length)
+    ]
+    assert len(sizes) > 50
+    for size in sizes[:50]:
+        assert open_(seal(noise(size)), size) == noise(size)
+
+
+def test_a_stream_that_was_never_ended_is_damaged_though_all_its_bytes_are_there() -> None:
+    """zlib's checksum stands at the end of the stream: without it nothing was checked."""
+    deflate = zlib.compressobj(0)
+    flushed = len(deflate.compress(b"") + deflate.flush(zlib.Z_SYNC_FLUSH))
+    for size in range(1_024 - flushed - 20, 1_024 - flushed):
+        deflate = zlib.compressobj(0)
+        stream = deflate.compress(noise(size)) + deflate.flush(zlib.Z_SYNC_FLUSH)
+        if len(stream) == 1_024:
+            break
+    assert len(stream) == 1_024
+    with pytest.raises(BodyDamaged):
+        open_([handmade([stream])], size)
+
+
+def test_a_file_is_compressed_in_the_same_pieces_however_it_reads() -> None:
+    class Dribble(io.BytesIO):
+        """A file that never gives more than 1,000 bytes."""
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(min(size or 0, 1_000))
+
+    assert [len(piece) for piece in sealing._chunks(Dribble(noise(150_000)))] == [65_536, 65_536, 18_928]

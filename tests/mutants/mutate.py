@@ -43,9 +43,10 @@ LOGGERS = frozenset({"log", "logging"})
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One change: `line` (from 1) is where, `before` and `after` the text that differs, `source` the whole module."""
+    """One change: `line` (from 1) and its `text` are where, `before` and `after` differ, `source` is the whole module."""
 
     line: int
+    text: str
     before: str
     after: str
     source: str
@@ -53,7 +54,8 @@ class Mutant:
     @property
     def name(self) -> str:
         """What it is called in lists: the same for the same text, wherever it stands in the module."""
-        return f"{_one_line(self.before)}  ->  {_one_line(self.after)}"
+        change = f"{_one_line(self.before)}  ->  {_one_line(self.after)}"
+        return change if _one_line(self.before) == self.text else f"{change}  in  {self.text}"
 
 
 def mutants_of(source: str) -> list[Mutant]:
@@ -184,7 +186,7 @@ def _replaced(source: str, lines: list[bytes], node: ast.stmt | ast.expr, change
             return None
     except SyntaxError:
         return None
-    return Mutant(node.lineno, before, text, mutated)
+    return Mutant(node.lineno, _one_line(lines[node.lineno - 1].decode()), before, text, mutated)
 
 
 def _one_line(text: str) -> str:

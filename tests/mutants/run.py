@@ -214,7 +214,7 @@ def main(arguments: list[str] | None = None) -> int:
     for module in options.modules or TARGETS:
         tests = measure(module, TARGETS[module])
         source = (ROOT / (module.replace(".", "/") + ".py")).read_text("utf-8")
-        if not survives(module, Mutant(1, "", "", source), tests):
+        if not survives(module, Mutant(1, "", "", "", source), tests):
             raise SystemExit(f"{module} as it is fails where its mutants are tried: nothing could be learnt from them.")
         mutants = mutants_of(source)[:: options.every]
         with ThreadPoolExecutor(options.workers) as pool:

@@ -12,7 +12,7 @@ from tests.mutants.targets import TARGETS
 
 
 def names(source: str) -> set[str]:
-    return {mutant.name for mutant in mutants_of(source)}
+    return {mutant.name.partition("  in  ")[0] for mutant in mutants_of(source)}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_every_mutant_is_a_module_and_no_two_are_the_same() -> None:
 def test_what_is_explained_is_a_mutant_that_exists() -> None:
     for module, reasons in explained().items():
         assert module in TARGETS
-        made = names((ROOT / (module.replace(".", "/") + ".py")).read_text("utf-8"))
+        made = {mutant.name for mutant in mutants_of((ROOT / (module.replace(".", "/") + ".py")).read_text("utf-8"))}
         assert set(reasons) <= made, f"{module}: {set(reasons) - made}"
 
 
