@@ -43,7 +43,7 @@ LOGGERS = frozenset({"log", "logging"})
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One change: `line` (from 1) and its `text` are where, `before` and `after` differ, `source` is the whole module."""
+    """One change: `line` (from 1) and its `text` are where, `before` and `after` differ, `source` is the module."""
 
     line: int
     text: str
