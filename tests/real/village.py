@@ -6,9 +6,11 @@ The tests' hand on it: who is started, killed, asked. What is true of the mail i
 from __future__ import annotations
 
 import json
+import random
+import socket
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,9 +79,15 @@ class Village:
     """Everything in one folder, founded when made. `stop` ends all that runs."""
 
     def __init__(
-        self, folder: Path, *, k: int | None = None, name: str = "village", listen: str = "127.0.0.1:0"
+        self,
+        folder: Path,
+        *,
+        k: int | None = None,
+        name: str = "village",
+        listen: str | Callable[[], str] = "127.0.0.1:0",
     ) -> None:
-        """`k`: copies of each object; None: the network's own default. `listen`: where each node listens."""
+        """`k`: copies of each object; None: the network's own default. `listen`: where each node listens, or what says
+        so for the next one."""
         self.folder = folder
         self._listen = listen
         self.name = name
@@ -111,7 +119,8 @@ class Village:
 
     def add_node(self) -> Node:
         """One more node, not started yet."""
-        node = Node(self.folder / f"node{len(self.nodes)}", self.network_file, self._listen)
+        listen = self._listen if isinstance(self._listen, str) else self._listen()
+        node = Node(self.folder / f"node{len(self.nodes)}", self.network_file, listen)
         self.nodes.append(node)
         return node
 
@@ -143,6 +152,17 @@ class Village:
             self._serving.end()
         for node in self.nodes:
             node.end()
+
+
+def own_port() -> str:
+    """A place to listen that is still free when a killed node comes back: the kernel gives its port to nobody."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(lowest // 2, lowest)
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp, suppress(OSError):
+            tcp.bind(("127.0.0.1", port))
+            udp.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{port}"
 
 
 def p2pmail(profile: Path, *arguments: str | Path, stdin: bytes = b"", within: float = 120) -> Answer:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     scale = Scale(options.letters, users=options.users, nodes=options.nodes, largest=options.largest)
     seed = options.seed or 1 + max((line.seed for line in bench_journeys.lines()), default=0)
     folder = Path(tempfile.mkdtemp(prefix="journey-"))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # in good order: nothing goes on or stays mounted
     net = folder / "net"
     outcome = send_files(net, options.files) if options.files else Story(seed, net, scale).play()
     print("\n".join(outcome.lines()), flush=True)

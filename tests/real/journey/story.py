@@ -23,7 +23,7 @@ from pathlib import Path
 from tests.real.journey.claims import Answered, Claims, Found, Wrong
 from tests.real.journey.desk import Desk
 from tests.real.journey.neighbours import Clock, Mbsync, Neomutt, libfaketime, program
-from tests.real.village import Node, Village
+from tests.real.village import Node, Village, own_port
 from tests.workload import Event, Happening, Letter, Step, draw_story
 
 NAMES = ("anna", "ben", "chen", "dora", "emil", "fatima", "goro", "hana", "igor", "jana")
@@ -110,7 +110,7 @@ class Story:
             events=scale.events, happenings=scale.happenings,
         )  # fmt: skip
         self.folder.mkdir(parents=True)
-        village = Village(self.folder, k=scale.k)
+        village = Village(self.folder, k=scale.k, listen=own_port)
         desks: list[Desk] = []
         try:
             village.start(scale.nodes)
@@ -194,14 +194,13 @@ class Story:
         own: list[list[Step]] = [[] for _ in desks]
         for step in steps:
             own[step.sender if isinstance(step, Letter) else self._whose(step, desks)].append(step)
-        fates = threading.Thread(target=self._kill_nodes, args=(village, random.Random(rng.getrandbits(64))))
-        fates.start()
-        try:
-            with ThreadPoolExecutor(len(desks)) as pool:
+        with ThreadPoolExecutor(len(desks) + 1) as pool:
+            fates = pool.submit(self._kill_nodes, village, random.Random(rng.getrandbits(64)))
+            try:
                 list(pool.map(lambda desk, mine: self._act(village, desks, desk, mine), desks, own))
-        finally:
-            self._over.set()
-            fates.join()
+            finally:
+                self._over.set()
+            fates.result()
 
     def _whose(self, step: Happening, desks: Sequence[Desk]) -> int:
         """The member that it can happen to."""
@@ -225,6 +224,8 @@ class Story:
         doomed = ""
         burst: list[Letter] = []
         for place, step in enumerate(steps):
+            if self._over.is_set():  # interrupted
+                return
             if isinstance(step, Happening):
                 if step.event is Event.KILL:
                     doomed = desk.rng.choice(("command", "agent"))
