@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mail.keys import KeyPair, due, generate_pair, pair_from_secret, retire_after
+from mail.keys import KeyPair, generate_pair, pair_from_secret
+from mail.rotation import in_use, rotated
 from overlay.card import make_card
 from overlay.certificates import CertificateError, parse_certificate
 from overlay.ownership import Owner
@@ -43,57 +44,66 @@ class Identity:
     def address(self) -> str:
         """The user's address, normalised; also while the authority's answer hasn't come. Raises NotJoined."""
         pending = self.keyring.pending
-        return pending.address if self.keyring.identity is None and pending is not None else self._certified.address
+        return pending.address if self.keyring.identity is None and pending is not None else self.certified.address
 
     @property
     def owner(self) -> Owner:
-        """What proves that the address is hers. Raises NotJoined."""
-        who = self._certified
-        return Owner(who.certificate, Ed25519PrivateKey.from_private_bytes(who.private_key).sign)
+        """What proves that the address is hers, with the newest certificate. Raises NotJoined."""
+        return _owner(self.certified)
+
+    @property
+    def certified(self) -> keys.Identity:
+        """Her address, key and newest certificate. Raises NotJoined."""
+        return _certified(self.keyring.contents)
 
     def earlier(self, now: float) -> list[Owner]:
         """The same with each renewed certificate that hasn't ended yet: letters that were written to it name it."""
-        return [replace(self.owner, certificate=der) for der in self.keyring.contents.earlier if _good(der, now)]
+        contents = self.keyring.contents
+        owner = _owner(_certified(contents))
+        return [replace(owner, certificate=der) for der in contents.earlier if _good(der, now)]
 
     def pairs(self) -> dict[bytes, KeyPair]:
         """Her encryption keys by key id, the retired ones too: mail to an older card still opens."""
-        kept = {key.key_id: key for key in self.keyring.encryption_keys}
+        known = self._pairs
         self._pairs = {
-            key_id: self._pairs.get(key_id) or pair_from_secret(key.secret, key.created) for key_id, key in kept.items()
+            key.key_id: known.get(key.key_id) or pair_from_secret(key.secret, key.created)
+            for key in self.keyring.encryption_keys
         }
         return self._pairs
 
     def rotate(self, now: float) -> bool:
         """Make a new encryption key when one is due, and destroy those past their time; whether there is a new one.
 
-        The new key is on disk before this returns: a card never offers a key that a crash could lose.
+        The new key is on disk before this returns: a card never offers a key that a crash could lose. Raises
+        KeyringError, OSError.
         """
-        self.keyring.destroy_retired(now)
-        current = self._current()
-        if current is not None and not due(current.created, now):
-            return False
-        pair = generate_pair(now)
-        self.keyring.add_encryption_key(
-            keys.EncryptionKey(pair.key_id, pair.secret, now), retire_others_after=retire_after(now)
-        )
-        return True
+        made: list[KeyPair] = []
+
+        def make() -> KeyPair:
+            made.append(generate_pair(now))
+            return made[-1]
+
+        self.keyring.change(lambda before: rotated(before, now, make))
+        return bool(made)
 
     def card(self, now: float) -> bytes:
         """Her card with the encryption key in use. Raises NotJoined."""
-        current = self._current()
+        contents = self.keyring.contents
+        current = in_use(contents)
         if current is None:
             raise NotJoined("The keyring has no encryption key in use.")
-        return make_card(self.owner, self.pairs()[current.key_id].public, int(now * 1000))
+        public = pair_from_secret(current.secret, current.created).public
+        return make_card(_owner(_certified(contents)), public, int(now * 1000))
 
-    def _current(self) -> keys.EncryptionKey | None:
-        in_use = [key for key in self.keyring.encryption_keys if key.retire_after is None]
-        return max(in_use, key=lambda key: key.created, default=None)
 
-    @property
-    def _certified(self) -> keys.Identity:
-        if self.keyring.identity is None:
-            raise NotJoined("This profile has no address yet: paste an invite with `p2pmail join`.")
-        return self.keyring.identity
+def _certified(contents: keys.Contents) -> keys.Identity:
+    if contents.identity is None:
+        raise NotJoined("This profile has no address yet: paste an invite with `p2pmail join`.")
+    return contents.identity
+
+
+def _owner(who: keys.Identity) -> Owner:
+    return Owner(who.certificate, Ed25519PrivateKey.from_private_bytes(who.private_key).sign)
 
 
 def _good(der: bytes, now: float) -> bool:

@@ -1,15 +1,21 @@
 """The user's keys on disk, under a passphrase: Argon2id (RFC 9106), then AES-256-GCM over one document.
 
-What a key is for, and when it is due, is known to mail/; here are bytes that must be neither lost nor read by others.
+Several processes may have it open. Each change reads the file again under a lock before it is applied, and each look
+takes over what another process wrote. What a key is for, and when it is due, is known to mail/; here are bytes that
+must be neither lost nor read by others. What two versions of the file amount to is storage/keyring_contents.py's.
 """
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 import threading
+import time
 import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +25,34 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from storage import durable
+from storage.keyring_contents import (
+    Contents,
+    EncryptionKey,
+    Identity,
+    PendingJoin,
+    united,
+    with_identity,
+    with_key,
+)
+
+__all__ = [
+    "Contents",
+    "EncryptionKey",
+    "Identity",
+    "Keyring",
+    "KeyringBusy",
+    "KeyringDamaged",
+    "KeyringError",
+    "KeyringExists",
+    "KeyringReplaced",
+    "NoKeyring",
+    "PassphraseChanged",
+    "PassphraseNeeded",
+    "PendingJoin",
+    "WrongPassphrase",
+]
+
+log = logging.getLogger(__name__)
 
 MEMORY = 64 * 1024
 """KiB that one guess at the passphrase costs: RFC 9106's second recommendation (64 MiB, 3 passes, 4 lanes)."""
@@ -30,6 +64,9 @@ MOST_MEMORY = 1024 * 1024
 
 SIZE_LIMIT = 16 * 1024 * 1024
 """Bytes of a keyring file; a real one has a few thousand."""
+
+LOCK_WAIT = 10.0
+"""Seconds to wait for another process's change, which takes some milliseconds."""
 
 _FORMAT = "p2pmail keyring 1"
 _KEY, _CHECK, _SALT, _NONCE = 32, 16, 16, 12
@@ -59,53 +96,16 @@ class KeyringDamaged(KeyringError):
     """The file isn't a keyring, or was changed. It was left as it is."""
 
 
-EARLIER = 4
-"""Renewed certificates that are kept: one is given out for a year, and good for two months beside the next."""
+class PassphraseChanged(KeyringError):
+    """Another process has changed the passphrase since this one opened the keyring."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who the user is: her normalised address, her Ed25519 private key (32 bytes) and its certificate (DER)."""
-
-    address: str
-    private_key: bytes = field(repr=False)
-    certificate: bytes = field(repr=False)
+class KeyringReplaced(KeyringError):
+    """Somebody else's keyring lies in the place of the one that was opened."""
 
 
-@dataclass(frozen=True, slots=True)
-class EncryptionKey:
-    """One encryption key. `secret`: its private seeds; times in seconds since the epoch."""
-
-    key_id: bytes
-    secret: bytes = field(repr=False)
-    created: float
-    retire_after: float | None = None
-    """When the private half is to be destroyed; None while it is in use."""
-
-
-@dataclass(frozen=True, slots=True)
-class PendingJoin:
-    """A join that was asked for and not answered yet: what to ask again with, and the key that will be certified."""
-
-    address: str
-    private_key: bytes = field(repr=False)
-    invite: str = field(repr=False)
-    request: bytes = field(repr=False)
-    """The request as it was sealed, so that it is the same when it is sent again."""
-    created: float
-    encryption_keys: tuple[EncryptionKey, ...] = ()
-    """Those that the request names; they become the user's when it is answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """All that a keyring holds."""
-
-    identity: Identity | None = None
-    encryption_keys: tuple[EncryptionKey, ...] = ()
-    pending: PendingJoin | None = None
-    earlier: tuple[bytes, ...] = ()
-    """Certificates (DER) of the same key that were renewed, the latest last: mail to them may be on its way."""
+class KeyringBusy(KeyringError):
+    """Another process is changing it, and doesn't come to an end."""
 
 
 class _Protection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,25 +124,41 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     content: bytes
 
 
-class Keyring:
-    """The keyring at `path`, opened. Every change is on disk when its call returns, or not made at all."""
+_Stamp = tuple[int, ...]
+"""What changes when the file is written: each writing makes a new one."""
 
-    def __init__(self, path: Path, contents: Contents, protection: _Protection | None, key: bytes | None) -> None:
+
+class Keyring:
+    """The keyring at `path`, opened. Every change is on disk when its call returns, or not made at all.
+
+    What another process has written since is taken over at each look. When the file can't be opened any more (its
+    passphrase was changed, it is damaged) what is known stays in use, `tell` hears of it once, and changes are refused.
+    """
+
+    def __init__(
+        self, path: Path, contents: Contents, protection: _Protection | None, key: bytes | None, stamp: _Stamp | None
+    ) -> None:
         """Use `create` or `open`."""
         self.path = path
+        self.tell: Callable[[str], None] = log.warning
+        """Hears what the user must know: the file was restored from a backup, or can't be opened any more."""
         self._contents = contents
         self._protection = protection
         self._key = key
-        self._lock = threading.Lock()  # one change at a time: none is written over by an older one
+        self._stamp = stamp
+        self._told: _Stamp | None = None  # the older copy that the user has heard of
+        self._unsaved = False  # whether something is known here that the file lacks
+        self._lock = threading.RLock()  # one look or change at a time in this process
 
     @classmethod
     def create(cls, path: Path, passphrase: str | None, random: Callable[[int], bytes] = os.urandom) -> Keyring:
-        """Make an empty keyring, unprotected with `passphrase` None. Raises KeyringExists, OSError."""
-        if path.exists():
-            raise KeyringExists(f"There is a keyring at {path} already; it was left as it is.")
-        keyring = cls(path, Contents(), *_protect(passphrase, random))
+        """Make an empty keyring, unprotected with `passphrase` None. Raises KeyringExists, KeyringBusy, OSError."""
+        keyring = cls(path, Contents(), *_protect(passphrase, random), None)
         durable.make_folder(path.parent)
-        keyring._write(Contents())
+        with keyring._exclusive():
+            if path.exists():
+                raise KeyringExists(f"There is a keyring at {path} already; it was left as it is.")
+            keyring._write(Contents())
         return keyring
 
     @classmethod
@@ -151,23 +167,16 @@ class Keyring:
 
         Raises NoKeyring, PassphraseNeeded, WrongPassphrase, KeyringDamaged, KeyringError.
         """
+        stamp = _stamp(path)
         file = _read(path)
         key = None
-        data = file.content
         if file.protection is not None:
             if passphrase is None:
                 raise PassphraseNeeded(f"The keyring {path} is protected; its passphrase is needed.")
             key, check = _derive(passphrase, file.protection)
             if check != file.protection.check:
                 raise WrongPassphrase("This is not the passphrase of the keyring. Nothing was changed.")
-            try:
-                data = AESGCM(key).decrypt(file.nonce, data, _bound(file.protection))
-            except (InvalidTag, ValueError) as error:
-                raise _damaged(path, "it was changed") from error
-        try:
-            return cls(path, msgspec.msgpack.decode(data, type=Contents), file.protection, key)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise _damaged(path, "its contents can't be read") from error
+        return cls(path, _opened(path, file, key), file.protection, key, stamp)
 
     @staticmethod
     def is_protected(path: Path) -> bool:
@@ -182,100 +191,161 @@ class Keyring:
     @property
     def identity(self) -> Identity | None:
         """Who the user is, once the authority has said so."""
-        return self._contents.identity
+        return self.contents.identity
 
     @property
     def encryption_keys(self) -> tuple[EncryptionKey, ...]:
         """The encryption keys, those in use and those kept for mail on its way."""
-        return self._contents.encryption_keys
+        return self.contents.encryption_keys
 
     @property
     def pending(self) -> PendingJoin | None:
         """A join that waits for its answer."""
-        return self._contents.pending
+        return self.contents.pending
 
     @property
     def contents(self) -> Contents:
-        """All of it at one moment."""
-        return self._contents
+        """All of it at one moment, with what other processes have written."""
+        with self._lock:
+            stamp = _stamp(self.path)
+            if stamp is not None and stamp != self._stamp:
+                self._stamp = stamp
+                try:
+                    self._take_over()
+                    if self._unsaved:
+                        self.change(lambda contents: contents)
+                except KeyringError as error:
+                    self.tell(str(error))
+                except OSError as error:  # another try is made at the next change
+                    log.warning("what the keyring's file lacks isn't saved yet: %s", error)
+            return self._contents
 
     def change(self, how: Callable[[Contents], Contents]) -> Contents:
-        """Replace the contents by `how(contents)`, durably and in one step. Raises OSError; then nothing changed."""
-        with self._lock:
+        """Replace the contents, as they are on disk now, by `how(contents)`, durably and in one step.
+
+        Raises OSError, KeyringBusy, PassphraseChanged, KeyringDamaged, KeyringReplaced; then nothing changed.
+        """
+        with self._lock, self._exclusive():
+            with suppress(NoKeyring):
+                self._take_over()
             changed = how(self._contents)
-            if changed != self._contents:
+            if changed != self._contents or self._unsaved or not self.path.exists():
                 self._write(changed)
-                self._contents = changed
-            return changed
+            return self._contents
 
     def set_identity(self, identity: Identity) -> None:
         """Keep who the user is; the pending join is over, and its encryption keys are hers."""
-
-        def settle(before: Contents) -> Contents:
-            keys = before.encryption_keys
-            if before.pending is not None:
-                known = {key.key_id for key in keys}
-                keys += tuple(key for key in before.pending.encryption_keys if key.key_id not in known)
-            earlier = before.earlier
-            if before.identity is not None and before.identity.certificate != identity.certificate:
-                same = before.identity.private_key == identity.private_key
-                earlier = (*earlier, before.identity.certificate)[-EARLIER:] if same else ()
-            return Contents(identity, keys, None, earlier)
-
-        self.change(settle)
+        self.change(lambda before: with_identity(before, identity))
 
     def set_pending(self, pending: PendingJoin | None) -> None:
         """Keep what a join needs to be asked for again; None gives it up."""
         self.change(lambda before: replace(before, pending=pending))
 
     def add_encryption_key(self, key: EncryptionKey, *, retire_others_after: float | None = None) -> None:
-        """Add a key; with `retire_others_after` (epoch seconds) those in use so far retire then."""
-
-        def add(before: Contents) -> Contents:
-            others = (old for old in before.encryption_keys if old.key_id != key.key_id)
-            retired = tuple(
-                replace(old, retire_after=retire_others_after) if old.retire_after is None else old for old in others
-            )
-            return replace(before, encryption_keys=(*retired, key))
-
-        self.change(add)
-
-    def destroy_retired(self, now: float) -> int:
-        """Drop the keys whose time is over (epoch seconds); returns how many. The file is written anew without them."""
-        count = len(self.encryption_keys)
-        keep = self.change(
-            lambda before: replace(
-                before,
-                encryption_keys=tuple(
-                    key for key in before.encryption_keys if key.retire_after is None or key.retire_after > now
-                ),
-            )
-        )
-        return count - len(keep.encryption_keys)
+        """Add a key; with `retire_others_after` (epoch seconds) those in use so far are replaced by it."""
+        self.change(lambda before: with_key(before, key, retire_others_after))
 
     def change_passphrase(self, passphrase: str | None, random: Callable[[int], bytes] = os.urandom) -> None:
-        """Protect it by another passphrase, or with None not at all. Raises OSError; then nothing changed."""
-        with self._lock:
+        """Protect it by another passphrase, or with None not at all. Raises as `change`; then nothing changed."""
+        protection, key = _protect(passphrase, random)
+        with self._lock, self._exclusive():
+            self._take_over()
             before = self._protection, self._key
-            self._protection, self._key = _protect(passphrase, random)
+            self._protection, self._key = protection, key
             try:
                 self._write(self._contents)
             except BaseException:
                 self._protection, self._key = before
                 raise
 
-    def save(self) -> None:
-        """Write it again as it is, under a new nonce. (Every change is saved already.) Raises OSError."""
-        with self._lock:
-            self._write(self._contents)
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Be the only process that changes the file; the kernel lets go when it dies. Raises KeyringBusy, OSError."""
+        path = self.path.with_name(f"{self.path.name}.lock")
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            deadline = time.monotonic() + LOCK_WAIT
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() > deadline:
+                        raise KeyringBusy(
+                            f"Another p2pmail has been changing the keyring {self.path} for {LOCK_WAIT:.0f} seconds;"
+                            " nothing was changed. Stop that one, or try again."
+                        ) from error
+                    time.sleep(0.01)
+            yield
+        finally:
+            os.close(handle)
+
+    def _take_over(self) -> None:
+        """Unite what is known with what the file has now. Raises KeyringError; then what is known stays."""
+        stamp = _stamp(self.path)
+        file = _read(self.path)
+        if file.protection is not None and file.protection != self._protection:
+            raise PassphraseChanged(
+                f"The passphrase of the keyring {self.path} was changed meanwhile. Nothing was lost; start p2pmail"
+                " again with the new one."
+            )
+        found = _opened(self.path, file, self._key if file.protection is not None else None)
+        known = self._contents
+        if (
+            known.identity is not None
+            and found.identity is not None
+            and known.identity.address != found.identity.address
+        ):
+            raise KeyringReplaced(
+                f"The keyring {self.path} is now that of {found.identity.address}, and was that of"
+                f" {known.identity.address} when this p2pmail started. Both were left as they are; start it again."
+            )
+        self._contents = united(known, found)
+        self._stamp = stamp
+        self._unsaved = self._contents != found or found.version < known.version
+        if file.protection is None:
+            self._protection = self._key = None
+        if found.version < known.version and stamp != self._told:
+            self._told = stamp
+            self.tell(
+                f"The keyring {self.path} was replaced by an older copy of it. What this process knows was put together"
+                " with it: no key was lost."
+            )
 
     def _write(self, contents: Contents) -> None:
+        contents = replace(contents, version=self._contents.version + 1)
         data, nonce = msgspec.msgpack.encode(contents), b""
         if self._key is not None:
             # A random nonce for each writing: 2^32 of them under one key are far from repeating (NIST SP 800-38D).
             nonce = os.urandom(_NONCE)
             data = AESGCM(self._key).encrypt(nonce, data, _bound(self._protection))
         durable.write(self.path, msgspec.msgpack.encode(_File(_FORMAT, self._protection, nonce, data)), 0o600)
+        self._contents = contents
+        self._stamp = _stamp(self.path)
+        self._unsaved = False
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    """None when there is no file, or it can't be looked at."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size
+
+
+def _opened(path: Path, file: _File, key: bytes | None) -> Contents:
+    """What the file holds. Raises KeyringDamaged."""
+    data = file.content
+    if key is not None:
+        try:
+            data = AESGCM(key).decrypt(file.nonce, data, _bound(file.protection))
+        except (InvalidTag, ValueError) as error:
+            raise _damaged(path, "it was changed") from error
+    try:
+        return msgspec.msgpack.decode(data, type=Contents)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _damaged(path, "its contents can't be read") from error
 
 
 def _read(path: Path) -> _File:

@@ -35,7 +35,7 @@ from overlay.network import NetworkFileError
 from storage.database import DatabaseError
 from storage.folders import FolderError
 from storage.index import IndexUnavailable
-from storage.keyring import KeyringDamaged, KeyringError, PassphraseNeeded, WrongPassphrase
+from storage.keyring import KeyringBusy, KeyringDamaged, KeyringError, PassphraseNeeded, WrongPassphrase
 from storage.outbox import OutboxError
 from storage.profile import ConfigError, ProfileBusy, ProfileError
 from storage.search import SearchError
@@ -63,7 +63,7 @@ _MEANINGS: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
     ((SubmissionError, ComposeError, InviteError, MailboxError, FolderError, AuthorityError), DATA),
     ((EnrolmentError, CertificateRequestError, OutboxError, AttachmentError), DATA),
     ((ConfigError, NetworkFileError, NoNetwork, NotJoined, KeyringDamaged, ClamdAddressError), CONFIGURATION),
-    ((ProfileBusy, IndexUnavailable), TEMPORARY),
+    ((ProfileBusy, KeyringBusy, IndexUnavailable), TEMPORARY),
     ((ProfileError, KeyringError), CONFIGURATION),
     ((CertificateError,), PERMISSION),
     ((OverlayError,), UNAVAILABLE),

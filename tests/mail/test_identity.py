@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mail.identity import Identity, NotJoined
-from mail.keys import MARGIN, RETENTION, ROTATION
+from mail.keys import ROTATION
 from overlay.card import open_card
 from overlay.certificates import TrustStore
 from storage.keyring import Identity as Certified
@@ -70,13 +70,76 @@ def test_a_retired_keys_private_half_is_destroyed_after_retention_and_margin(pro
     alice = Identity.open(profile, "secret")
     alice.rotate(NOW)
     (old,) = alice.pairs()
-    replaced = NOW + ROTATION
-    alice.rotate(replaced)
-    alice.rotate(replaced + RETENTION + MARGIN - 1)
+    for day in range(1, 7 + 37):
+        alice.rotate(NOW + day * DAY)
     assert old in alice.pairs()
-    alice.rotate(replaced + RETENTION + MARGIN + 1)
+    alice.rotate(NOW + (7 + 37) * DAY)
     assert old not in alice.pairs()
     assert old not in Identity.open(profile, "secret").pairs()
+
+
+def test_an_absence_of_months_counts_as_a_day_for_a_replaced_key(profile: Profile) -> None:
+    alice = Identity.open(profile, "secret")
+    alice.rotate(NOW)
+    (old,) = alice.pairs()
+    alice.rotate(NOW + 8 * DAY)
+    for months in range(1, 37):
+        alice.rotate(NOW + (8 + 30 * months) * DAY)
+    assert old in alice.pairs()
+    alice.rotate(NOW + (8 + 30 * 37) * DAY)
+    assert old not in alice.pairs()
+
+
+@pytest.mark.parametrize("jump", [60 * DAY, 400 * DAY, 3 * 3600.0, -60 * DAY, -400 * DAY])
+def test_a_clock_that_jumps_at_every_start_destroys_no_key_before_its_time(profile: Profile, jump: float) -> None:
+    alice = Identity.open(profile, "secret")
+    alice.rotate(NOW)
+    (old,) = alice.pairs()
+    replaced = NOW + 7 * DAY
+    alice.rotate(replaced)
+    for day in range(1, 30):  # retention; the margin is for what clocks do
+        alice.rotate(replaced + day * DAY + jump)
+        alice.rotate(replaced + day * DAY)
+    assert old in alice.pairs()
+
+
+def test_one_jump_ahead_costs_a_day_of_the_margin_at_most(profile: Profile) -> None:
+    alice = Identity.open(profile, "secret")
+    alice.rotate(NOW)
+    (old,) = alice.pairs()
+    replaced = NOW + 7 * DAY
+    alice.rotate(replaced)
+    alice.rotate(replaced + 60 * DAY)
+    for day in range(1, 36):
+        alice.rotate(replaced + day * DAY)
+        assert old in alice.pairs()
+
+
+def test_a_clock_that_was_in_another_century_once_does_not_keep_keys_for_ever(profile: Profile) -> None:
+    alice = Identity.open(profile, "secret")
+    alice.rotate(NOW + 36_500 * DAY)
+    (old,) = alice.pairs()
+    for day in range(39):
+        alice.rotate(NOW + day * DAY)
+    assert old not in alice.pairs()
+
+
+def test_two_processes_do_not_both_replace_a_key(profile: Profile) -> None:
+    reader, watch = Identity.open(profile, "secret"), Identity.open(profile, "secret")
+    assert reader.rotate(NOW)
+    assert not watch.rotate(NOW)
+    assert watch.rotate(NOW + ROTATION)
+    assert not reader.rotate(NOW + ROTATION)
+    assert reader.card(NOW + ROTATION) == watch.card(NOW + ROTATION)
+    assert reader.pairs().keys() == watch.pairs().keys()
+
+
+def test_counting_time_does_not_write_the_file_at_every_look(profile: Profile) -> None:
+    alice = Identity.open(profile, "secret")
+    alice.rotate(NOW)
+    before = profile.keyring_file.read_bytes()
+    alice.rotate(NOW + 3599)
+    assert profile.keyring_file.read_bytes() == before
 
 
 def test_a_clock_that_was_wrong_does_not_keep_a_key_for_ever(profile: Profile) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +18,18 @@ from storage.keyring import (
     EncryptionKey,
     Identity,
     Keyring,
+    KeyringBusy,
     KeyringDamaged,
     KeyringError,
     KeyringExists,
+    KeyringReplaced,
     NoKeyring,
+    PassphraseChanged,
     PassphraseNeeded,
     PendingJoin,
     WrongPassphrase,
 )
+from storage.keyring_contents import united, without_keys
 
 EVE = Identity("eve@example.org", b"k" * 32, b"certificate")
 KEY = EncryptionKey(b"key 1", b"seeds 1", 100.0)
@@ -183,7 +188,6 @@ def test_when_the_disk_is_full_nothing_changed(path: Path, monkeypatch: pytest.M
         with pytest.raises(OSError, match="No space"):
             made.change_passphrase("new")
     assert made.encryption_keys == ()
-    made.save()
     assert Keyring.open(path, "old").contents == Contents(EVE)
 
 
@@ -199,7 +203,7 @@ def test_a_changed_passphrase_replaces_the_old_one(path: Path) -> None:
     assert Keyring.open(path, None).contents == Contents(EVE, (KEY,))
 
 
-def test_a_key_that_is_replaced_retires_and_is_destroyed_in_its_time(path: Path) -> None:
+def test_a_key_that_is_replaced_retires_and_its_bytes_are_gone_when_it_is_destroyed(path: Path) -> None:
     made = Keyring.create(path, None)
     newer = EncryptionKey(b"key 2", b"seeds 2", 200.0)
     newest = EncryptionKey(b"key 3", b"seeds 3", 300.0)
@@ -207,8 +211,7 @@ def test_a_key_that_is_replaced_retires_and_is_destroyed_in_its_time(path: Path)
     made.add_encryption_key(newer, retire_others_after=1000.0)
     made.add_encryption_key(newest, retire_others_after=2000.0)
     assert [key.retire_after for key in made.encryption_keys] == [1000.0, 2000.0, None]
-    assert made.destroy_retired(999.0) == 0
-    assert made.destroy_retired(1000.0) == 1
+    made.change(lambda before: without_keys(before, [b"key 1"]))
     assert Keyring.open(path, None).encryption_keys == (
         EncryptionKey(b"key 2", b"seeds 2", 200.0, 2000.0),
         newest,
@@ -235,3 +238,204 @@ def test_a_join_that_waits_survives_and_its_keys_become_the_users(path: Path) ->
     opened.set_identity(EVE)
     assert opened.contents == Contents(EVE, (KEY,), None)
     opened.set_pending(None)
+
+
+# Several processes on one file
+
+
+KEY_2 = EncryptionKey(b"key 2", b"seeds 2", 200.0)
+KEY_3 = EncryptionKey(b"key 3", b"seeds 3", 300.0)
+RENEWED = replace(EVE, certificate=b"certificate of next year")
+
+
+def version(path: Path) -> int:
+    return Keyring.open(path, None).contents.version
+
+
+def test_a_change_is_applied_to_what_another_process_has_written(path: Path) -> None:
+    reader = Keyring.create(path, "correct horse")
+    reader.set_identity(EVE)
+    reader.add_encryption_key(KEY)
+    join = Keyring.open(path, "correct horse")
+    join.set_identity(RENEWED)
+    join.add_encryption_key(KEY_2, retire_others_after=99.0)
+    reader.add_encryption_key(KEY_3, retire_others_after=199.0)
+    kept = Keyring.open(path, "correct horse").contents
+    assert kept.identity == RENEWED
+    assert [(key.key_id, key.retire_after) for key in kept.encryption_keys] == [
+        (b"key 1", 99.0),
+        (b"key 2", 199.0),
+        (b"key 3", None),
+    ]
+
+
+def test_a_process_sees_at_its_next_look_what_another_has_written(path: Path) -> None:
+    reader = Keyring.create(path, None)
+    other = Keyring.open(path, None)
+    other.set_identity(EVE)
+    other.add_encryption_key(KEY)
+    assert reader.identity == EVE
+    assert reader.encryption_keys == (KEY,)
+
+
+def test_a_version_counts_the_writings_of_all_and_only_grows(path: Path) -> None:
+    first = Keyring.create(path, None)
+    second = Keyring.open(path, None)
+    versions = [version(path)]
+    for keyring_, key in ((first, KEY), (second, KEY_2), (first, KEY_3)):
+        keyring_.add_encryption_key(key)
+        versions.append(version(path))
+    assert versions == [1, 2, 3, 4]
+    first.change(lambda contents: contents)
+    assert version(path) == 4
+
+
+def test_an_older_copy_put_in_its_place_loses_no_key_and_is_told(path: Path) -> None:
+    running = Keyring.create(path, None)
+    told: list[str] = []
+    running.tell = told.append
+    running.set_identity(EVE)
+    running.add_encryption_key(KEY)
+    backup = path.read_bytes()
+    running.set_identity(RENEWED)
+    running.add_encryption_key(KEY_2, retire_others_after=99.0)
+    path.write_bytes(backup)
+    assert [key.key_id for key in running.encryption_keys] == [b"key 1", b"key 2"]
+    kept = Keyring.open(path, None).contents
+    assert kept.identity == RENEWED and kept.earlier == (EVE.certificate,)
+    assert kept.encryption_keys == (replace(KEY, retire_after=99.0), KEY_2)
+    assert kept.version == 6
+    assert len(told) == 1 and "older copy" in told[0]
+
+
+def test_an_older_copy_does_not_bring_back_a_key_whose_time_was_over(path: Path) -> None:
+    running = Keyring.create(path, None)
+    running.add_encryption_key(KEY)
+    backup = path.read_bytes()
+    running.add_encryption_key(KEY_2, retire_others_after=99.0)
+    running.change(lambda before: without_keys(before, [b"key 1"]))
+    path.write_bytes(backup)
+    assert running.encryption_keys == (KEY_2,)
+    assert Keyring.open(path, None).encryption_keys == (KEY_2,)
+
+
+def test_a_key_that_another_program_dropped_before_its_time_is_put_back(path: Path) -> None:
+    running = Keyring.create(path, None)
+    running.add_encryption_key(KEY)
+    document = msgspec.msgpack.decode(path.read_bytes())
+    careless = replace(running.contents, encryption_keys=(KEY_2,), version=99)
+    path.write_bytes(msgspec.msgpack.encode({**document, "content": msgspec.msgpack.encode(careless)}))
+    assert [key.key_id for key in running.encryption_keys] == [b"key 1", b"key 2"]
+    kept = Keyring.open(path, None).contents
+    assert [key.key_id for key in kept.encryption_keys if key.retire_after is None] == [b"key 2"]
+    assert (len(kept.encryption_keys), kept.version) == (2, 100)
+
+
+def test_a_keyring_that_vanished_is_written_again_with_the_next_change(path: Path) -> None:
+    running = Keyring.create(path, None)
+    running.set_identity(EVE)
+    path.unlink()
+    assert running.identity == EVE
+    running.add_encryption_key(KEY)
+    assert Keyring.open(path, None).contents == Contents(EVE, (KEY,))
+
+
+def test_somebody_elses_keyring_in_its_place_is_not_mixed_with_it(path: Path, tmp_path: Path) -> None:
+    running = Keyring.create(path, None)
+    running.set_identity(EVE)
+    other = Keyring.create(tmp_path / "other", None)
+    other.set_identity(replace(EVE, address="mallory@example.org"))
+    path.write_bytes((tmp_path / "other").read_bytes())
+    with pytest.raises(KeyringReplaced, match="mallory"):
+        running.add_encryption_key(KEY)
+    assert path.read_bytes() == (tmp_path / "other").read_bytes()
+
+
+def test_a_passphrase_that_another_process_changed_stops_changes_and_loses_nothing(path: Path) -> None:
+    running = Keyring.create(path, "old")
+    told: list[str] = []
+    running.tell = told.append
+    running.set_identity(EVE)
+    other = Keyring.open(path, "old")
+    other.change_passphrase("new")
+    other.add_encryption_key(KEY)
+    assert running.identity == EVE
+    assert running.identity == EVE
+    assert len(told) == 1 and "start p2pmail again" in told[0]
+    with pytest.raises(PassphraseChanged):
+        running.add_encryption_key(KEY_2)
+    assert Keyring.open(path, "new").contents == Contents(EVE, (KEY,))
+
+
+def test_a_passphrase_that_another_process_took_away_is_no_hindrance(path: Path) -> None:
+    running = Keyring.create(path, "old")
+    Keyring.open(path, "old").change_passphrase(None)
+    running.add_encryption_key(KEY)
+    assert Keyring.open(path, None).encryption_keys == (KEY,)
+
+
+def test_a_damaged_file_is_not_written_over_by_a_process_that_had_it_open(path: Path) -> None:
+    running = Keyring.create(path, None)
+    running.tell = lambda words: None
+    running.set_identity(EVE)
+    path.write_bytes(b"half of a ba")
+    assert running.identity == EVE
+    with pytest.raises(KeyringDamaged):
+        running.add_encryption_key(KEY)
+    assert path.read_bytes() == b"half of a ba"
+
+
+def test_a_change_waits_for_another_process_and_says_so_when_that_takes_too_long(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Keyring.create(path, None)
+    monkeypatch.setattr(keyring, "LOCK_WAIT", -1.0)
+    with path.with_name("keyring.lock").open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(KeyringBusy):
+            made.set_identity(EVE)
+    assert made.identity is None
+    made.set_identity(EVE)
+
+
+def test_a_file_of_before_there_were_versions_opens_and_gets_one(path: Path) -> None:
+    """As written at 5f2864b: no version, no counted time."""
+    key = {"key_id": b"key 1", "secret": b"seeds 1", "created": 100.0, "retire_after": 900.0}
+    who = {"address": EVE.address, "private_key": EVE.private_key, "certificate": EVE.certificate}
+    old = {"identity": who, "encryption_keys": [key], "pending": None, "earlier": [b"last year's"]}
+    document = {"format": "p2pmail keyring 1", "protection": None, "nonce": b"", "content": msgspec.msgpack.encode(old)}
+    path.write_bytes(msgspec.msgpack.encode(document))
+    opened = Keyring.open(path, None)
+    assert opened.contents == Contents(EVE, (replace(KEY, retire_after=900.0),), None, (b"last year's",))
+    opened.add_encryption_key(KEY_2)
+    assert version(path) == 1
+    assert Keyring.open(path, None).encryption_keys == (replace(KEY, retire_after=900.0), KEY_2)
+
+
+KEYS = [KEY, KEY_2, KEY_3]
+
+
+@st.composite
+def some_contents(draw: st.DrawFn) -> Contents:
+    keys = tuple(
+        replace(key, retire_after=draw(st.sampled_from([None, 1.0])), waited=draw(st.sampled_from([0.0, 5.0])))
+        for key in draw(st.lists(st.sampled_from(KEYS), unique=True))
+    )
+    gone = draw(
+        st.lists(st.sampled_from([b"key 4", *(k.key_id for k in KEYS if k.key_id not in {x.key_id for x in keys})]))
+    )
+    identity = draw(st.sampled_from([None, EVE, RENEWED]))
+    return Contents(identity, keys, version=draw(st.integers(0, 3)), destroyed=tuple(dict.fromkeys(gone)))
+
+
+@given(some_contents(), some_contents())
+def test_of_two_versions_together_no_key_is_missing_that_nobody_destroyed(one: Contents, two: Contents) -> None:
+    both = united(one, two)
+    destroyed = {*one.destroyed, *two.destroyed}
+    ids = {key.key_id for key in (*one.encryption_keys, *two.encryption_keys)}
+    assert {key.key_id for key in both.encryption_keys} == ids - destroyed
+    assert set(both.destroyed) == destroyed
+    assert both.version == max(one.version, two.version)
+    assert (both.identity is None) == (one.identity is None and two.identity is None)
+    again = united(both, two)
+    assert {key.key_id for key in again.encryption_keys} == {key.key_id for key in both.encryption_keys}
