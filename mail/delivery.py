@@ -32,6 +32,12 @@ PROOF_BACK_OFF = (2.0, 5.0, 15.0, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR)
 AWAY = 60.0
 """Seconds after which it is tried again when nobody answered: asking costs nothing, and the network may be back."""
 
+GIVEN_UP_AFTER = 10
+"""Attempts before a letter is given up because 30 days are over: that the clock says so alone proves nothing."""
+
+ASK_AGAIN = 24 * HOUR
+"""Seconds between questions for the proof of what the nodes have let go."""
+
 UNKNOWN_AFTER = 3
 """Attempts after which an address that nobody knows is a failure: one may just have missed the right nodes."""
 

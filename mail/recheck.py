@@ -6,17 +6,22 @@ still has the letter. What is lacking is stored again by mail/sending.py, with t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mail.delivery import groups_of_entry, segment_key
 from mail.shares import Plan
+from mail.together import all_of
 from overlay.ids import Kind, inbox_key
 from overlay.overlay import Outcome, Overlay
-from storage.outbox import Entry, State
+from storage.outbox import Entry, Recipient, State
 
 AFTER = 6
 """Attempts before the first look; questions for proofs are a quarter of an hour apart by then, and an hour later."""
+
+AT_ONCE = 16
+"""Inboxes that are asked at the same time."""
 
 CODED_EVERY = 6
 """Attempts from one look at a coded body to the next: that takes a question to every holder, of whom half may go."""
@@ -43,6 +48,29 @@ def due(entry: Entry) -> bool:
     return stored and (not entry.secrets.coding or entry.attempts % CODED_EVERY == 0)
 
 
+async def gone(overlay: Overlay, entry: Entry) -> set[str]:
+    """The addresses of those whose mail the nodes have let go: neither her notification nor the body is there.
+
+    Raises Unreachable.
+    """
+    if entry.secrets is None or not entry.secrets.segments:
+        return set()
+    group_of = groups_of_entry(entry)
+    out = [r for r in entry.recipients if r.state in (State.STORED, State.EXPIRED) and r.notification is not None]
+    groups = {group_of[recipient.address] for recipient in out}
+    empty = {group for group in groups if not (await _count(overlay, entry, 0, group)).have}
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def ask(recipient: Recipient) -> str | None:
+        assert recipient.notification is not None
+        async with gate:
+            held = await overlay.held_notification(inbox_key(recipient.address), recipient.notification)
+        return None if held.have else recipient.address
+
+    asked = [ask(recipient) for recipient in out if group_of[recipient.address] in empty]
+    return {address for address in await all_of(asked) if address is not None}
+
+
 async def count_copies(overlay: Overlay, entry: Entry) -> Copies:
     """Ask the k closest nodes for each object. Raises Unreachable."""
     waiting = [r for r in entry.recipients if r.state is State.STORED and r.notification is not None]
@@ -59,14 +87,17 @@ async def count_copies(overlay: Overlay, entry: Entry) -> Copies:
 async def _count_bodies(overlay: Overlay, entry: Entry, group: bytes) -> Outcome:
     """What is left of the rarest segment that was stored for a group."""
     segments = entry.secrets.segments if entry.secrets is not None else ()
-    coding = entry.secrets.coding if entry.secrets is not None else b""
-    bodies = []
-    for index, (_, digest) in enumerate(segments):
-        key = segment_key(entry.message_id, index, len(segments) > 1, group)
-        if coding:
-            plan = Plan.decode(coding)
-            found = await overlay.spread_held(Kind.SHARE, key, plan.n)
-            bodies.append(found if found.have >= plan.m else replace(found, have=0))
-        else:
-            bodies.append(await overlay.held(Kind.BODY, key, digest))
+    bodies = [await _count(overlay, entry, index, group) for index in range(len(segments))]
     return min(bodies, key=lambda outcome: outcome.have - outcome.want)
+
+
+async def _count(overlay: Overlay, entry: Entry, index: int, group: bytes) -> Outcome:
+    """How many copies of a segment there are, or shares: 0 when they are fewer than make it."""
+    secrets = entry.secrets
+    assert secrets is not None
+    key = segment_key(entry.message_id, index, len(secrets.segments) > 1, group)
+    if not secrets.coding:
+        return await overlay.held(Kind.BODY, key, secrets.segments[index][1])
+    plan = Plan.decode(secrets.coding)
+    found = await overlay.spread_held(Kind.SHARE, key, plan.n)
+    return found if found.have >= plan.m else replace(found, have=0)

@@ -16,7 +16,9 @@ from functools import partial
 
 from mail.coding import MOST_SHARES, Code
 from mail.delivery import (
+    ASK_AGAIN,
     AWAY,
+    GIVEN_UP_AFTER,
     MINUTE,
     PROOF_BACK_OFF,
     UNKNOWN_AFTER,
@@ -35,7 +37,7 @@ from mail.keys import KeyMaterialError
 from mail.learning import Learning
 from mail.message import read_message
 from mail.notification import NotificationError, seal_notification
-from mail.recheck import count_copies, due
+from mail.recheck import count_copies, due, gone
 from mail.sealing import SealingError, TooLarge
 from mail.shares import SEED_SIZE, Plan
 from mail.storing import Changed, Stored, store_body
@@ -55,6 +57,7 @@ LETTERS_AT_ONCE = 4
 RECIPIENTS_AT_ONCE = 32
 NAMED = 5
 """Addresses that a text for the user names; of more it says how many."""
+LET_GO = "The nodes have let it go, and no proof came that it was collected."
 
 
 class FileGone(SealingError):
@@ -103,7 +106,7 @@ class Sending:
         async def attempt(entry: Entry) -> None:
             async with self._letters.of(entry.message_id), gate:
                 current = await self._reload(entry)
-                if not current.settled and (everything or current.next_attempt <= self._now()):
+                if current.due(self._now()) or (everything and not current.settled):
                     await self._attempt(current)
 
         entries = await asyncio.to_thread(self._outbox.due, self._now(), everything)
@@ -112,9 +115,9 @@ class Sending:
     async def _attempt(self, entry: Entry) -> None:
         """Bring one letter as far as it comes today, and note how far that was."""
         before = {recipient.address: recipient.state for recipient in entry.recipients}
+        late = self._over(entry) and not _told(entry)
         away = False
         try:
-            await self._give_up(entry)
             await self._prove(await self._reload(entry))
             lacking = await self._recheck(await self._reload(entry))
             entry = await self._reload(entry)
@@ -133,9 +136,14 @@ class Sending:
             log.exception("sending %s failed", entry.message_id)
             await self._explain(entry, f"This is a fault of p2pmail ({type(error).__name__}: {error}).")
         entry = await self._reload(entry)
+        if late and _told(entry):  # it was written under a clock that was wrong, or without a network for weeks
+            await asyncio.to_thread(self._outbox.begin, entry.message_id)
+        elif not away:
+            await self._give_up(entry)
+        entry = await self._reload(entry)
         waits = any(r.state is State.QUEUED for r in entry.recipients)
         pause = back_off(entry.attempts + 1) if waits else back_off(entry.attempts + 1, PROOF_BACK_OFF)
-        pause = min(pause, AWAY) if away else pause
+        pause = ASK_AGAIN if entry.settled else min(pause, AWAY) if away else pause
         await asyncio.to_thread(self._outbox.attempted, entry.message_id, self._now() + pause)
         self._tell(OutboxChanged(entry.message_id))
         ended = [r for r in entry.recipients if r.state in (State.FAILED, State.EXPIRED)]
@@ -230,9 +238,8 @@ class Sending:
                 await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, replace(secrets, coding=coding))
             return made
 
-        stored = await store_body(
-            self._overlay, entry.file, entry.message_id, secrets, groups, progress, self._left(entry), plan
-        )
+        ttl = max(self._left(entry, recipient) for group in groups.values() for recipient in group)
+        stored = await store_body(self._overlay, entry.file, entry.message_id, secrets, groups, progress, ttl, plan)
         if not secrets.segments:
             digests = [(segment.size, segment.digest) for segment in stored.segments]
             known = replace(secrets, segments=digests, coding=coding)
@@ -275,7 +282,8 @@ class Sending:
                 )
                 sealed = await asyncio.to_thread(seal_notification, told, self._owner, card.encryption_key)
                 recipient = await self._learn(entry, replace(recipient, notification=sealed))
-            outcome = await self._overlay.append_inbox(inbox_key(recipient.address), sealed, ttl=self._left(entry))
+            left = self._left(entry, recipient)
+            outcome = await self._overlay.append_inbox(inbox_key(recipient.address), sealed, ttl=left)
         except NotificationError as error:
             await self._learn(entry, replace(recipient, failed=True, reason=str(error)))
             return
@@ -286,25 +294,32 @@ class Sending:
         await self._learn(entry, replace(recipient, notifications=(outcome.have, outcome.want), reason=reason))
 
     async def _prove(self, entry: Entry) -> None:
-        """Ask the nodes for the recipients' signed deletes: the proof that they have the message.
+        """Ask the nodes for the recipients' signed deletes: the proof that they have the message. Raises Unreachable.
 
-        Who hasn't collected it when retention is over can't any more: the nodes have nothing left. Raises Unreachable.
+        When retention is over, by the clock and by what the nodes have left, it has expired for who hasn't given one.
         """
         secrets = entry.secrets
         if secrets is None or not secrets.segments:
             return
         group_of = groups_of_entry(entry)
-        waiting = [r for r in entry.recipients if not r.settled and r.salt is not None and r.certificate is not None]
-        over = self._over(entry)
+        waiting = [r for r in entry.recipients if not r.rests and r.salt is not None and r.certificate is not None]
         for group in dict.fromkeys(group_of[recipient.address] for recipient in waiting):
             members = [recipient for recipient in waiting if group_of[recipient.address] == group]
             proofs = await self._proofs_of(entry, secrets, group, members)
             learnt = [replace(r, proof=proofs[r.address], reason="") for r in members if r.address in proofs]
-            if over:
-                reason = "It was not collected in time, and the nodes have let it go."
-                late = [r for r in members if r.address not in proofs and r.state is State.STORED]
-                learnt += [replace(recipient, expired=True, reason=reason) for recipient in late]
             await self._learning.learn(entry.message_id, learnt)
+        if waiting and self._over(entry):
+            await self._let_go(await self._reload(entry))
+
+    async def _let_go(self, entry: Entry) -> None:
+        """Note which copies the nodes have let go, and which they have after all. Raises Unreachable."""
+        left = await gone(self._overlay, entry)
+        learnt = [
+            replace(r, expired=r.expired + 1, reason=LET_GO) if r.address in left else replace(r, expired=0, reason="")
+            for r in entry.recipients
+            if r.address in left or r.state is State.EXPIRED
+        ]
+        await self._learning.learn(entry.message_id, learnt)
 
     async def _proofs_of(
         self, entry: Entry, secrets: Secrets, group: bytes, members: Sequence[Recipient]
@@ -325,7 +340,7 @@ class Sending:
 
     async def _recheck(self, entry: Entry) -> set[str]:
         """See whether the copies are still there; the addresses of those whose mail lacks some. Raises Unreachable."""
-        if not due(entry):
+        if not due(entry) or self._over(entry):
             return set()
         copies = await count_copies(self._overlay, entry)
         lacking = {address for address in copies.notifications if copies.lacking(address)}
@@ -342,7 +357,7 @@ class Sending:
 
     async def _give_up(self, entry: Entry) -> None:
         """What couldn't be sent for as long as nodes keep anything won't be, and the sender must be told."""
-        if not self._over(entry):
+        if not self._over(entry) or entry.attempts + 1 < GIVEN_UP_AFTER:
             return
         given_up = [
             replace(r, failed=True, reason=f"It couldn't be sent for 30 days. {r.reason}".rstrip())
@@ -351,11 +366,15 @@ class Sending:
         ]
         await self._learning.learn(entry.message_id, given_up)
 
-    def _left(self, entry: Entry) -> float:
-        """Seconds that copies of it have, whenever they are made."""
-        return max(entry.created + RETENTION - self._now(), MINUTE)
+    def _left(self, entry: Entry, recipient: Recipient) -> float:
+        """Seconds that her copies have, whenever they are made: all of retention when no node had one in that time."""
+        left = entry.created + RETENTION - self._now()
+        if left <= 0 and not recipient.notifications[0]:
+            return RETENTION
+        return min(max(left, MINUTE), RETENTION)
 
     def _over(self, entry: Entry) -> bool:
+        """Whether its time is over by this computer's clock, which may be wrong."""
         return self._now() - entry.created >= RETENTION
 
     def _wants_copies(self, recipient: Recipient, entry: Entry) -> bool:
@@ -379,6 +398,11 @@ class Sending:
 
     async def _reload(self, entry: Entry) -> Entry:
         return await asyncio.to_thread(self._outbox.entry, entry.message_id) or entry
+
+
+def _told(entry: Entry) -> bool:
+    """Whether nodes have anybody's notification."""
+    return any(recipient.notifications[0] for recipient in entry.recipients)
 
 
 def _refused(refusals: tuple[str, ...]) -> str:

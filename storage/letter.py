@@ -6,6 +6,7 @@ Keeping the facts is storage/outbox.py's work, finding them out is mail/sending.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,6 +15,10 @@ from pathlib import Path
 GROUP_SECRET_SIZE = 32
 SESSION_KEY_SIZE = 32
 """Bytes of the key that a body is sealed under (mail/sealing.py)."""
+
+
+ASKED_AGAIN = 30
+"""How often nodes are asked once more for the proof of a copy that they have let go, before it rests: once a day."""
 
 
 class State(StrEnum):
@@ -26,7 +31,7 @@ class State(StrEnum):
     COLLECTED = "collected"
     """She has deleted it at a node, and signed that."""
     EXPIRED = "expired"
-    """The nodes have let it go, and she hasn't collected it."""
+    """The nodes have let it go, and there is no proof that she has collected it."""
     FAILED = "failed"
     """It is given up: see the reason."""
 
@@ -48,8 +53,8 @@ class Recipient:
     """Her signed delete, checked by the caller."""
     failed: bool = False
     """Whether it is given up (unless copies are out already)."""
-    expired: bool = False
-    """Whether retention is over."""
+    expired: int = 0
+    """How often nodes have said, when its time was over, that they have let it go; 0: they haven't."""
     reason: str = ""
     """Why it isn't better than it is, in words for the user."""
 
@@ -62,6 +67,12 @@ class Recipient:
     def settled(self) -> bool:
         """Whether nothing more can become of it."""
         return self.state in (State.COLLECTED, State.EXPIRED, State.FAILED)
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is asked about it any more. Of an expired copy a proof may come late, as from nodes that
+        were away."""
+        return self.settled and (self.state is not State.EXPIRED or self.expired >= ASKED_AGAIN)
 
 
 def state_of(facts: Recipient) -> State:
@@ -104,8 +115,19 @@ class Entry:
     next_attempt: float
     secrets: Secrets | None
     recipients: tuple[Recipient, ...]
+    scheduled: float
+    """When the next attempt was put off to its time."""
+
+    def due(self, now: float) -> bool:
+        """Whether its next attempt has come, or was put off under a clock that was ahead of `now`."""
+        return self.next_attempt <= now or (self.scheduled > now and math.isfinite(self.next_attempt))
 
     @property
     def settled(self) -> bool:
         """Whether every recipient's copy has come to its end."""
         return all(recipient.settled for recipient in self.recipients)
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is asked about it any more."""
+        return all(recipient.rests for recipient in self.recipients)

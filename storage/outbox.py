@@ -85,15 +85,13 @@ class Outbox:
         sender: str,
         recipients: Sequence[str],
         created: float,
-        *,
-        not_before: float | None = None,
     ) -> Entry:
         """Take responsibility for a message: it and its recipients are on disk when this returns.
 
         A Path is copied. Its secrets are drawn here: whatever copy of the outbox the message is sent from, a restored
         backup too, it is sealed to the same bytes. The same message for the same recipients again is the entry that is
-        there already; another one with its Message-ID is refused (AlreadySent). Nothing is tried before `not_before`.
-        Raises OSError, DatabaseError, OutboxError; then nothing was accepted.
+        there already; another one with its Message-ID is refused (AlreadySent). Raises OSError, DatabaseError,
+        OutboxError; then nothing was accepted.
         """
         addresses = list(dict.fromkeys(recipients))
         if not addresses:
@@ -105,7 +103,7 @@ class Outbox:
             kept = self._ledger.write(
                 lambda connection: _insert(
                     connection,
-                    (message_id, subject, sender, created, size, digest, file.name, *drawn, not_before or created),
+                    (message_id, subject, sender, created, size, digest, file.name, *drawn, created, created),
                     addresses,
                 )
             )
@@ -165,15 +163,19 @@ class Outbox:
         return self._ledger.read(lambda connection: self._one(connection, message_id))
 
     def due(self, now: float, everything: bool = False) -> list[Entry]:
-        """Letters that aren't settled and whose next attempt has come (or all of them), oldest first."""
+        """Letters that don't rest and whose next attempt has come (or all of them), oldest first.
+
+        One that was put off under a clock that was ahead of `now` is due too (Entry.due).
+        """
         moment = sys.float_info.max if everything else now
-        where = "WHERE next_attempt <= ? ORDER BY created, rowid"
-        return self._ledger.read(lambda connection: load(connection, self._folder, where, moment))
+        where = "WHERE next_attempt <= ?1 OR (next_attempt < ?2 AND scheduled > ?1) ORDER BY created, rowid"
+        return self._ledger.read(lambda connection: load(connection, self._folder, where, moment, RESTS))
 
     def next_due(self) -> float | None:
-        """When (epoch seconds) the next attempt is due; None when every letter is settled."""
-        sql = "SELECT min(next_attempt) FROM letter WHERE next_attempt < ?"
-        (due,) = self._ledger.read(lambda connection: connection.execute(sql, (RESTS,)).fetchone())
+        """When (epoch seconds) the next attempt is due; None when every letter rests."""
+        sql = "SELECT min(iif(scheduled > ?1, ?1, next_attempt)) FROM letter WHERE next_attempt < ?2"
+        values = (self._now(), RESTS)
+        (due,) = self._ledger.read(lambda connection: connection.execute(sql, values).fetchone())
         return None if due is None else float(due)
 
     # -- learning
@@ -226,14 +228,21 @@ class Outbox:
         return noted
 
     def attempted(self, message_id: str, next_attempt: float) -> None:
-        """Note that an attempt was made, and when (epoch seconds) the next one is due, unless the letter rests."""
+        """Note that an attempt was made, and when (epoch seconds) the next one is due, unless the letter rests.
+
+        A letter that was written under a clock that was ahead is as old as this attempt.
+        """
         sql = (
-            "UPDATE letter SET attempts = attempts + 1, next_attempt = CASE next_attempt WHEN ? THEN ? ELSE ? END"
-            " WHERE message_id = ?"
+            "UPDATE letter SET attempts = attempts + 1, next_attempt = iif(next_attempt = ?1, ?1, ?2), scheduled = ?3,"
+            " created = min(created, ?3) WHERE message_id = ?4"
         )
-        self._ledger.write(
-            lambda connection: connection.execute(sql, (RESTS, RESTS, next_attempt, message_id)) and None
-        )
+        values = (RESTS, next_attempt, self._now(), message_id)
+        self._ledger.write(lambda connection: connection.execute(sql, values) and None)
+
+    def begin(self, message_id: str) -> None:
+        """Count the letter's time from now on: nodes have only now taken it."""
+        sql = "UPDATE letter SET created = ? WHERE message_id = ?"
+        self._ledger.write(lambda connection: connection.execute(sql, (self._now(), message_id)) and None)
 
     def retry(self, message_id: str, now: float) -> bool:
         """Begin again for those for whom it failed or expired; False when there are none.
@@ -250,8 +259,9 @@ class Outbox:
                 [(message_id, recipient.address) for recipient in ended],
             )
             if ended:
-                sql = "UPDATE letter SET created = ?, attempts = 0, next_attempt = ? WHERE message_id = ?"
-                connection.execute(sql, (now, now, message_id))
+                new = "created = ?1, attempts = 0, next_attempt = ?1, scheduled = ?1"
+                sql = f"UPDATE letter SET {new} WHERE message_id = ?2"  # noqa: S608 - a constant
+                connection.execute(sql, (now, message_id))
             return bool(ended)
 
         return self._ledger.write(again)
@@ -269,7 +279,7 @@ class Outbox:
         """
         without = False
         for _, recipient in recipients_of(connection, "WHERE message_id = ? AND proof IS NULL", message_id):
-            if not recipient.settled:  # most often the first: a list of 1,000 isn't read for each who collects
+            if not recipient.rests:  # most often the first: a list of 1,000 isn't read for each who collects
                 wake = "UPDATE letter SET next_attempt = ? WHERE message_id = ? AND next_attempt = ?"
                 connection.execute(wake, (self._now(), message_id, RESTS))
                 return None
@@ -287,7 +297,7 @@ class Outbox:
 
     def _settle_all(self) -> None:
         """Let those rest that an earlier version had no rest for."""
-        settled = [entry.message_id for entry in self.due(0.0, everything=True) if entry.settled]
+        settled = [entry.message_id for entry in self.due(0.0, everything=True) if entry.rests]
         if settled:
             self._ledger.write(lambda connection: [self._settle(connection, name) for name in settled])
 
@@ -343,8 +353,8 @@ def _insert(connection: sqlite3.Connection, letter: tuple[object, ...], addresse
         )
     connection.execute(
         "INSERT INTO letter"
-        "(message_id, subject, sender, created, size, digest, file, session_key, group_secret, attempts, next_attempt)"
-        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
+        "(message_id, subject, sender, created, size, digest, file, session_key, group_secret, attempts, next_attempt,"
+        " scheduled) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
         letter,
     )
     connection.executemany(

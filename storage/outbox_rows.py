@@ -9,12 +9,13 @@ from pathlib import Path
 
 from storage.letter import Entry, Recipient, Secrets
 
-VERSION = 4
+VERSION = 6
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS letter (
     message_id TEXT PRIMARY KEY, subject TEXT NOT NULL, sender TEXT NOT NULL, created REAL NOT NULL,
     size INTEGER NOT NULL, digest BLOB NOT NULL, file TEXT NOT NULL,
-    session_key BLOB, attempts INTEGER NOT NULL, next_attempt REAL NOT NULL, coding BLOB, group_secret BLOB);
+    session_key BLOB, attempts INTEGER NOT NULL, next_attempt REAL NOT NULL, coding BLOB, group_secret BLOB,
+    scheduled REAL NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS segment (
     message_id TEXT NOT NULL REFERENCES letter(message_id) ON DELETE CASCADE,
     number INTEGER NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (message_id, number));
@@ -31,12 +32,16 @@ UPGRADES = {
     1: "ALTER TABLE letter ADD COLUMN coding BLOB",
     2: "CREATE INDEX IF NOT EXISTS letter_due ON letter(next_attempt)",
     3: "ALTER TABLE letter ADD COLUMN group_secret BLOB",
+    4: "ALTER TABLE letter ADD COLUMN scheduled REAL NOT NULL DEFAULT 0",
+    # What was called expired by the clock alone is asked about again.
+    5: "UPDATE letter SET next_attempt = 0 WHERE EXISTS"
+    " (SELECT 1 FROM recipient WHERE message_id = letter.message_id AND expired AND proof IS NULL)",
 }
 
 
 def load(connection: sqlite3.Connection, folder: Path, which: str, *parameters: object) -> list[Entry]:
     """Letters whose rows `which` (SQL, from WHERE on) selects; their files are in `folder`."""
-    sql = f"SELECT message_id, subject, sender, created, size, file, attempts, next_attempt, session_key, coding, group_secret FROM letter {which}"  # noqa: S608, E501
+    sql = f"SELECT message_id, subject, sender, created, size, file, attempts, next_attempt, session_key, coding, group_secret, scheduled FROM letter {which}"  # noqa: S608, E501
     letters = connection.execute(sql, parameters).fetchall()
     those = f"WHERE message_id IN (SELECT message_id FROM letter {which}) ORDER BY message_id, number"  # noqa: S608
     segments: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
@@ -48,18 +53,19 @@ def load(connection: sqlite3.Connection, folder: Path, which: str, *parameters: 
         recipients[name].append(recipient)
     return [
         Entry(
-            message_id,
+            name,
             subject,
             sender,
             created,
             size,
             folder / file,
-            attempts,
-            next_attempt,
-            None if key is None else Secrets(key, segments[message_id], coding or b"", secret or b""),
-            tuple(recipients[message_id]),
+            tries,
+            due,
+            None if key is None else Secrets(key, segments[name], coding or b"", secret or b""),
+            tuple(recipients[name]),
+            scheduled,
         )
-        for message_id, subject, sender, created, size, file, attempts, next_attempt, key, coding, secret in letters
+        for name, subject, sender, created, size, file, tries, due, key, coding, secret, scheduled in letters
     ]
 
 
@@ -69,6 +75,6 @@ def recipients_of(connection: sqlite3.Connection, which: str, *parameters: objec
     rows = connection.execute(sql, parameters)
     for name, address, a, b, c, d, salt, certificate, notification, proof, failed, expired, reason in rows:
         facts = Recipient(
-            address, (a, b), (c, d), salt, certificate, notification, proof, bool(failed), bool(expired), reason
+            address, (a, b), (c, d), salt, certificate, notification, proof, bool(failed), expired, reason
         )
         yield name, facts

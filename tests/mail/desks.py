@@ -75,6 +75,12 @@ class World:
         for desk in self.desks:
             desk.forget_cards()
 
+    def forget_mail(self) -> None:
+        """The time of all mail is over at the nodes; cards are there."""
+        for node in self.nodes:
+            node.inboxes.clear()
+            node.objects = {place: kept for place, kept in node.objects.items() if place[0] == Kind.CERTIFICATE}
+
     def close(self) -> None:
         for desk in self.desks:
             desk.close()

@@ -14,6 +14,7 @@ from overlay.messages import RETENTION
 from overlay.ownership import DELETE, DeleteProof, Owner, encode_delete_proof, statement
 from storage.outbox import State
 from tests.mail.desks import Desk, World, body_at
+from tests.mail.fakes import FailAt, nothing
 from tests.overlay.issuing import Issuer
 
 DAY = 86400.0
@@ -32,18 +33,24 @@ async def test_a_letter_is_collected_when_its_recipient_has_deleted_it(world: Wo
     assert len(world.overlay.calls) == calls
 
 
-async def test_what_is_not_collected_in_time_is_expired_and_the_sender_is_told(
+async def test_what_is_not_collected_in_time_is_expired_when_the_nodes_have_let_it_go_and_the_sender_is_told(
     world: World, alice: Desk, bob: Desk
 ) -> None:
     alice.write(bob)
     await alice.send()
     world.clock.time += RETENTION - 1
+    world.forget_mail()
+    world.overlay.before = FailAt("held")
     await alice.send()
     assert alice.copy(bob).state is State.STORED
     world.clock.time += 1
     await alice.send()
+    assert alice.copy(bob).state is State.STORED  # nobody could be asked what is left
+    world.overlay.before = nothing
+    await alice.send()
     assert alice.copy(bob).state is State.EXPIRED
     assert "bob@example.org expired" in alice.troubles[0]
+    assert "no proof came" in alice.troubles[0]
 
 
 async def test_a_sender_who_was_away_learns_that_it_was_collected_before_it_would_have_expired(
@@ -66,13 +73,17 @@ async def test_what_could_not_be_sent_for_thirty_days_has_failed_and_the_sender_
     world: World, alice: Desk, bob: Desk
 ) -> None:
     alice.write(bob)
-    world.set_down()
-    await alice.send()
+    for node in world.nodes:
+        node.refuses = "no space"
     world.clock.time += RETENTION
+    for _ in range(9):
+        await alice.send()
+        assert alice.copy(bob).state is State.QUEUED, "the clock alone fails nothing"
     await alice.send()
     assert alice.copy(bob).state is State.FAILED
-    assert "couldn't be sent for 30 days" in alice.troubles[0]
-    world.set_down(down=False)
+    assert "couldn't be sent for 30 days. no space" in alice.troubles[0]
+    for node in world.nodes:
+        node.refuses = ""
     assert alice.outbox.retry("letter@example.org", world.clock())
     await alice.send()
     assert alice.copy(bob).state is State.STORED

@@ -136,7 +136,8 @@ def test_an_outbox_of_the_first_version_is_opened_with_its_letters(outbox: Outbo
     accept(outbox)
     outbox.keep_secrets("1@x", Secrets(KEY, [(5, b"d" * 32)]))
     outbox._ledger._connection.executescript(
-        "ALTER TABLE letter DROP COLUMN coding; ALTER TABLE letter DROP COLUMN group_secret; PRAGMA user_version=1;"
+        "ALTER TABLE letter DROP COLUMN coding; ALTER TABLE letter DROP COLUMN group_secret;"
+        " ALTER TABLE letter DROP COLUMN scheduled; PRAGMA user_version=1;"
     )
     again = reopened(outbox)
     entry = again.entry("1@x")
@@ -290,7 +291,7 @@ def test_letters_that_an_earlier_version_saw_collected_rest(outbox: Outbox) -> N
     outbox.keep_secrets("1@x", Secrets(KEY, [(5, b"d")]))
     outbox._ledger._connection.executescript(
         "UPDATE recipient SET proof = x'00', salt = x'00'; DROP INDEX letter_due;"
-        " ALTER TABLE letter DROP COLUMN group_secret; PRAGMA user_version=2;"
+        " ALTER TABLE letter DROP COLUMN group_secret; ALTER TABLE letter DROP COLUMN scheduled; PRAGMA user_version=2;"
     )
     os.utime(entry.file, (NOW - 90_000, NOW - 90_000))
     again = reopened(outbox)
@@ -301,10 +302,45 @@ def test_letters_that_an_earlier_version_saw_collected_rest(outbox: Outbox) -> N
     assert files(outbox) == set()
 
 
-def test_a_message_can_wait_for_its_hour(outbox: Outbox) -> None:
-    outbox.accept(b"x", "1@x", "", "eve@x", ["a@x"], NOW, not_before=NOW + 10)
-    assert outbox.due(NOW + 9) == []
-    assert len(outbox.due(NOW + 10)) == 1
+def test_what_an_earlier_version_called_expired_is_asked_about_again(outbox: Outbox) -> None:
+    accept(outbox, 1, "a@x")
+    learn(outbox, "1@x", Recipient("a@x", (3, 3), (3, 3), expired=1))
+    outbox._ledger._connection.executescript(
+        "UPDATE letter SET next_attempt = 9e999; ALTER TABLE letter DROP COLUMN scheduled; PRAGMA user_version=4;"
+    )
+    assert [entry.message_id for entry in reopened(outbox).due(NOW)] == ["1@x"]
+
+
+@pytest.mark.parametrize("back", [0.5, 5.0, 3 * 3600.0, 60 * 86400.0, 400 * 86400.0])
+def test_an_attempt_that_was_put_off_under_a_clock_that_was_ahead_is_due(outbox: Outbox, back: float) -> None:
+    accept(outbox, 0, "a@x")
+    outbox.attempted("0@x", NOW + 5)
+    assert (outbox.due(NOW), outbox.next_due()) == ([], NOW + 5)
+    later = Outbox(outbox._ledger.path, now=lambda: NOW - back)
+    (entry,) = later.due(NOW - back)
+    assert entry.due(NOW - back) and not entry.due(NOW)
+    assert later.next_due() == NOW - back
+    later.attempted("0@x", NOW - back + 5)
+    assert (later.due(NOW - back), later.next_due()) == ([], NOW - back + 5)
+    (entry,) = later.entries()
+    assert entry.created == NOW - back, "nothing was written after it was tried"
+
+
+def test_a_letter_that_rests_isnt_due_under_any_clock(outbox: Outbox) -> None:
+    accept(outbox, 0, "a@x")
+    learn(outbox, "0@x", Recipient("a@x", proof=b"signed"))
+    assert outbox.due(NOW - 86400.0) == outbox.due(NOW + 86400.0) == []
+    (entry,) = outbox.entries()
+    assert not entry.due(NOW - 86400.0)
+
+
+def test_an_expired_letter_rests_when_it_was_asked_about_thirty_times(outbox: Outbox) -> None:
+    accept(outbox, 0, "a@x")
+    for said in range(1, 30):
+        learn(outbox, "0@x", Recipient("a@x", (3, 3), (3, 3), expired=said))
+        assert len(outbox.due(NOW)) == 1
+    learn(outbox, "0@x", Recipient("a@x", (3, 3), (3, 3), expired=30))
+    assert outbox.due(NOW) == []
 
 
 def test_only_a_settled_letter_is_forgotten(outbox: Outbox) -> None:
@@ -338,10 +374,10 @@ def test_a_letter_is_called_back_only_before_anybody_was_told(outbox: Outbox) ->
         (Recipient("a@x", notifications=(10, 10)), State.QUEUED),
         (Recipient("a@x", bodies=(1, 10), notifications=(1, 10)), State.STORED),
         (Recipient("a@x", bodies=(1, 10), notifications=(1, 10), failed=True), State.STORED),
-        (Recipient("a@x", bodies=(1, 10), notifications=(1, 10), expired=True), State.EXPIRED),
+        (Recipient("a@x", bodies=(1, 10), notifications=(1, 10), expired=1), State.EXPIRED),
         (Recipient("a@x", failed=True), State.FAILED),
-        (Recipient("a@x", bodies=(10, 10), expired=True), State.FAILED),
-        (Recipient("a@x", failed=True, expired=True, proof=b"signed"), State.COLLECTED),
+        (Recipient("a@x", bodies=(10, 10), expired=1), State.FAILED),
+        (Recipient("a@x", failed=True, expired=1, proof=b"signed"), State.COLLECTED),
     ],
 )
 def test_a_state_is_what_the_facts_prove(facts: Recipient, state: State) -> None:
@@ -385,7 +421,7 @@ def test_a_letter_that_failed_or_expired_is_tried_again_from_nothing(outbox: Out
     accept(outbox, 1, "failed@x", "expired@x", "collected@x")
     collected = learn(outbox, "1@x", Recipient("collected@x", (3, 3), (3, 3), proof=b"signed"))
     learn(outbox, "1@x", Recipient("failed@x", failed=True, reason="unknown"))
-    learn(outbox, "1@x", Recipient("expired@x", (3, 3), (3, 3), salt=b"s", notification=b"sealed", expired=True))
+    learn(outbox, "1@x", Recipient("expired@x", (3, 3), (3, 3), salt=b"s", notification=b"sealed", expired=1))
     outbox.attempted("1@x", NOW + 9999)
     assert outbox.retry("1@x", NOW + 500)
     entry = outbox.entry("1@x")

@@ -36,7 +36,7 @@ MEANING = {
     "queued": "waits here; no node has it yet",
     "stored": "lies at the nodes until it is collected",
     "collected": "collected: the recipient's signed receipt is here",
-    "expired": "not collected in time; the nodes have let it go",
+    "expired": "the nodes have let it go; no proof came that it was collected",
     "failed": "given up",
 }
 

@@ -1,0 +1,122 @@
+"""Clocks that were put back, were ahead, or jump: mail goes on at once, and nothing ends because of a clock alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from overlay.ids import Kind
+from overlay.messages import RETENTION
+from storage.outbox import State
+from tests.mail.desks import Desk, World, body_at
+from tests.mail.fakes import FakeNode
+
+DAY = 86400.0
+WRONG = [5.0, 3 * 3600.0, 60 * DAY, 400 * DAY]
+
+
+@pytest.mark.parametrize("ahead", WRONG)
+async def test_a_letter_written_and_tried_under_a_clock_that_was_ahead_goes_when_it_is_put_right(
+    world: World, alice: Desk, bob: Desk, ahead: float
+) -> None:
+    world.clock.time += ahead
+    alice.write(bob)
+    world.set_down()
+    for _ in range(12):
+        await alice.send()
+    world.clock.time -= ahead
+    world.set_down(down=False)
+    await alice.sending.run()
+    assert (alice.copy(bob).state, alice.copy(bob).reason) == (State.STORED, "")
+    assert set(world.overlay.ttls) <= {1.0, RETENTION}
+    assert alice.entry().created == world.clock()
+    assert await bob.collect() == 1
+
+
+@pytest.mark.parametrize("behind", WRONG)
+async def test_a_letter_written_under_a_clock_that_was_behind_has_all_its_time(
+    world: World, alice: Desk, bob: Desk, behind: float
+) -> None:
+    """As after an empty battery, when a computer believes for a while that it is years ago."""
+    world.clock.time -= behind
+    alice.write(bob)
+    world.set_down()
+    for _ in range(12):
+        await alice.send()
+    world.clock.time += behind
+    world.set_down(down=False)
+    world.overlay.ttls.clear()
+    await alice.send()
+    assert alice.copy(bob).state is State.STORED
+    assert min(world.overlay.ttls) > RETENTION - DAY or behind < RETENTION
+    world.clock.time += RETENTION / 2
+    await alice.send()
+    assert (alice.copy(bob).state, alice.troubles) == (State.STORED, [])
+
+
+@pytest.mark.parametrize("ahead", [31 * DAY, 400 * DAY])
+async def test_one_sync_under_a_clock_that_is_far_ahead_ends_nothing(
+    world: World, alice: Desk, bob: Desk, carol: Desk, ahead: float
+) -> None:
+    alice.write(bob)
+    await alice.send()
+    world.nodes[0].refuses = world.nodes[1].refuses = world.nodes[2].refuses = "full"
+    for node in world.nodes[3:]:
+        node.refuses = "full"
+    alice.write(carol, message_id="queued@example.org")
+    await alice.send()
+    world.clock.time += ahead
+    await alice.send()
+    world.clock.time -= ahead
+    for node in world.nodes:
+        node.refuses = ""
+    await alice.send()
+    assert alice.copy(bob).state is alice.copy(carol, "queued@example.org").state is State.STORED
+    assert await bob.collect() == await carol.collect() == 1
+    await alice.send()
+    assert alice.copy(bob).state is alice.copy(carol, "queued@example.org").state is State.COLLECTED
+    assert alice.troubles == []
+
+
+async def expired(world: World, alice: Desk, bob: Desk) -> list[FakeNode]:
+    """A letter that is expired as far as those nodes say that can be asked; the others."""
+    alice.write(bob)
+    await alice.send()
+    had = [node for node in world.nodes if (Kind.BODY, body_at()) in node.objects]
+    for node in had:
+        node.down = True
+    world.clock.time += RETENTION
+    await alice.send()
+    assert alice.copy(bob).state is State.EXPIRED
+    return had
+
+
+async def test_expired_is_taken_back_by_a_later_proof(world: World, alice: Desk, bob: Desk) -> None:
+    had = await expired(world, alice, bob)
+    for node in had:
+        node.down = False
+    await bob.collect()
+    await alice.sending.run()
+    assert alice.copy(bob).state is State.EXPIRED  # asked once a day
+    world.clock.time += DAY
+    await alice.sending.run()
+    assert (alice.copy(bob).state, alice.copy(bob).reason) == (State.COLLECTED, "")
+
+
+async def test_expired_is_taken_back_when_nodes_have_it_after_all(world: World, alice: Desk, bob: Desk) -> None:
+    had = await expired(world, alice, bob)
+    for node in had:
+        node.down = False
+    world.clock.time += DAY
+    await alice.sending.run()
+    assert (alice.copy(bob).state, alice.copy(bob).reason) == (State.STORED, "")
+
+
+async def test_what_has_expired_is_asked_about_for_thirty_days_and_not_for_ever(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    await expired(world, alice, bob)
+    for _ in range(40):
+        world.clock.time += DAY
+        await alice.sending.run()
+    assert world.overlay.calls.count("tombstones") == 30
+    assert len(alice.troubles) == 1
