@@ -153,6 +153,8 @@ def serve(connection: socket.socket) -> Request | None:
                     continue
                 received = connection.recv(1 << 16)
                 if not received:
+                    for pid in children.values():
+                        os.kill(pid, signal.SIGKILL)
                     return None
                 *lines, waiting = (waiting + received).split(b"\n")
                 for line in lines:
