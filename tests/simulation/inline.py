@@ -26,9 +26,16 @@ _connect = database.connect
 
 
 def connect(path: Path, schema: str) -> sqlite3.Connection:
-    """As storage/database.py does, but nothing is synced, and what undoes a transaction is in memory."""
+    """As storage/database.py does, but nothing is synced."""
     connection = _connect(path, schema)
-    for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=MEMORY", "synchronous=OFF"):
+    connection.execute("PRAGMA synchronous=OFF")
+    return connection
+
+
+def connect_alone(path: Path, schema: str) -> sqlite3.Connection:
+    """The same for a node's store, which no other program opens: what undoes a transaction is in memory."""
+    connection = connect(path, schema)
+    for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=MEMORY"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     return connection
 
@@ -52,7 +59,7 @@ class InlineDatabase(Database):
 
     def __init__(self, path: Path, schema: str) -> None:
         self.path = path
-        self._connection = connect(path, schema)
+        self._connection = connect_alone(path, schema)
         self._closed = False
 
     def close(self) -> None:

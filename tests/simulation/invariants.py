@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from tests.simulation.story import Letter, Story
 
 Received: TypeAlias = Mapping[Person, Set[bytes]]
-"""SHA-256 of what is in somebody's folders, on whatever device."""
+"""SHA-256 of what was ever in somebody's folders, on whatever device."""
 
 CHECK_EVERY = 2.0
 """Virtual seconds between two looks at everything, when much happens."""
 MOST_SKEW = 3600.0
-MOST_SEGMENTS = 3
+MOST_SEGMENTS = 4
 
 
 class Invariants:
@@ -36,6 +36,11 @@ class Invariants:
         self._checked = -CHECK_EVERY
         self._waiting: dict[Device, dict[tuple[str, str], bytes]] = {}
         self._written: dict[Person, set[bytes]] = {}
+        self._ever: dict[Person, set[bytes]] = {}
+        self._forgotten: set[tuple[str, str]] = set()
+        """(Message-ID, recipient) that a restored backup has lost: such mail needn't arrive."""
+        self._unproven: set[tuple[str, str]] = set()
+        """The same, of which whoever restored a backup may owe or have lost the proof."""
         self.broken: list[str] = []
 
     def accepted(self, letter: Letter) -> None:
@@ -46,6 +51,27 @@ class Invariants:
         for person in letter.recipients:
             self._written.setdefault(person, set()).add(letter.digest)
             waiting[letter.message_id, person.address] = letter.digest
+
+    def restored(self, device: Device, taken: Set[str]) -> None:
+        """The device has its backup again. `taken`: Message-IDs that it alone was responsible for before.
+
+        What it had accepted or taken over since the backup is gone with the old disk, and no program can help it.
+        """
+        mine = self._waiting.setdefault(device, {})
+        mine.clear()
+        address = device.person.address
+        for letter in self._story.letters:
+            there = [(letter.message_id, person.address) for person in letter.recipients]
+            if device.person in letter.recipients:
+                self._unproven.add((letter.message_id, address))
+                if letter.message_id in taken:
+                    self._forgotten.add((letter.message_id, address))
+            if letter.sender is device:
+                if device.outbox.entry(letter.message_id) is None:
+                    self._forgotten.update(there)
+                    self._unproven.update(there)
+                else:
+                    mine.update(dict.fromkeys(there, letter.digest))
 
     def watch(self, node: SimNode) -> None:
         """Note what the node says yes to when it is told to delete."""
@@ -66,15 +92,17 @@ class Invariants:
         if not always and now < self._checked + CHECK_EVERY:
             return
         self._checked = now
-        shown = self._shown()
+        self._look(everywhere=False)
         self._check_nodes()
-        self._check_states(_by_person(shown))
-        self._check_eyes(shown)
+        self._check_states()
+        self._check_eyes()
 
     def check_end(self) -> None:
         """What must be true when all is mended and has come to rest."""
+        self._look(everywhere=True)
         self.check()
-        self._check_delivered(_by_person(self._shown()))
+        self._check_delivered()
+        self._check_known()
         self._check_deleted()
 
     def _say(self, words: str) -> None:
@@ -103,40 +131,52 @@ class Invariants:
             if len(protocol._tasks) > TASKS or len(protocol._answers) > 2048 or len(protocol._reassembly) > 1024:
                 self._say("a node's memory isn't bounded")
 
-    def _shown(self) -> dict[Device, Counter[bytes]]:
-        return {device: Counter(device.received()) for device in self._story.devices}
+    def _look(self, *, everywhere: bool) -> None:
+        for device in self._story.devices:
+            device.look(everywhere=everywhere)
+            self._ever.setdefault(device.person, set()).update(device.seen.values())
 
-    def _check_states(self, received: Received) -> None:
+    def _check_states(self) -> None:
         """The outbox's state is never better than the truth. What has come to its end stays so, and is asked once."""
         people = {person.address: person for person in self._story.people}
         for device, waiting in self._waiting.items():
             if device.node is None:
                 continue
             for message_id, address in sorted(waiting.keys() - _open(device)):
-                entry = device.outbox.entry(message_id)
-                state = next((one.state for one in entry.recipients if one.address == address), None) if entry else None
+                state = _state(device, message_id, address)
                 if state is State.COLLECTED:
-                    if waiting.pop((message_id, address)) not in received[people[address]]:
-                        self._say("a letter is called collected that its recipient hasn't")
+                    if waiting.pop((message_id, address)) not in self._ever[people[address]]:
+                        self._say("untrue: a letter is called collected that its recipient hasn't")
                 elif state in (State.FAILED, State.EXPIRED):
-                    self._say(f"a letter is given up: {state}")
+                    self._say(f"untrue: a letter is given up, {state}")
 
-    def _check_eyes(self, shown: Mapping[Device, Counter[bytes]]) -> None:
-        for device, letters in shown.items():
+    def _check_eyes(self) -> None:
+        for device in self._story.devices:
+            letters = Counter(device.seen.values())
             if max(letters.values(), default=0) > 1:
                 self._say("a letter is shown twice")
             if not self._written.get(device.person, set()).issuperset(letters):
-                self._say("somebody was given a letter that isn't hers")
+                self._say("somebody was given a letter that isn't hers, or another than was written")
+            for words in device.troubles:
+                if " is lost" in words or "given up" in words:
+                    self._say(f"somebody is told: {words}")
 
-    def _check_delivered(self, received: Received) -> None:
-        lost = [
-            f"{one.message_id} to {person.address} is lost"
-            for one in self._story.letters
-            for person in one.recipients
-            if one.digest not in received[person]
-        ]
-        for words in lost:
-            self._say(words)
+    def _check_delivered(self) -> None:
+        for letter in self._story.letters:
+            for person in letter.recipients:
+                arrived = letter.digest in self._ever[person]
+                if not arrived and (letter.message_id, person.address) not in self._forgotten:
+                    self._say(f"{letter.message_id} to {person.address} is lost")
+
+    def _check_known(self) -> None:
+        """Who has written a letter that arrived is shown that it was collected."""
+        for letter in self._story.letters:
+            for person in letter.recipients:
+                proven = (letter.message_id, person.address) not in self._unproven
+                if proven and letter.sender.node is not None and letter.digest in self._ever[person]:
+                    state = _state(letter.sender, letter.message_id, person.address)
+                    if state is not State.COLLECTED:
+                        self._say(f"untrue: {letter.message_id} to {person.address} arrived and is called {state}")
 
     def _check_deleted(self) -> None:
         """No node still has a body that everybody has deleted, and the senders know."""
@@ -150,11 +190,9 @@ class Invariants:
                     self._say("a body that all have deleted is still there")
 
 
-def _by_person(shown: Mapping[Device, Counter[bytes]]) -> Received:
-    found: dict[Person, set[bytes]] = {device.person: set() for device in shown}
-    for device, letters in shown.items():
-        found[device.person].update(letters)
-    return found
+def _state(device: Device, message_id: str, address: str) -> State | None:
+    entry = device.outbox.entry(message_id)
+    return next((one.state for one in entry.recipients if one.address == address), None) if entry else None
 
 
 def _objects(node: SimNode) -> list[tuple[int, bytes, set[bytes], float]]:

@@ -118,7 +118,7 @@ class SimBulk(BulkClient):
 
 
 class SimNode(Node):
-    """A node at an address of its own. With a `folder` a system node; its clock may be wrong by `skew` seconds."""
+    """A node at an address of its own. With a `folder` a system node; its clock is wrong by `skew` seconds."""
 
     def __init__(
         self,
@@ -132,9 +132,10 @@ class SimNode(Node):
         skew: float = 0.0,
     ) -> None:
         world = hub.world
+        self.skew = skew
 
         def now() -> float:
-            return world.wall() + skew
+            return world.wall() + self.skew
 
         store = None
         if folder is not None:

@@ -1,9 +1,9 @@
 """`make soak`: the simulated community at length, over many seeds; a seed that fails says how to see it again.
 
-    python -m tests.simulation.soak [--seconds N] [--workers N] [--first SEED] [--seed SEED] [--small]
+    python -m tests.simulation.soak [--seconds N] [--workers N] [--first SEED] [--seed SEED] [--scale busy|large|small]
 
-With --seed that one alone. What came of each large story is a line of bench/soak.jsonl, and another run plays the
-seeds that have none yet: a million messages take longer than a night. bench/bench_soak.py adds them up.
+With --seed that one alone. What came of each busy story is a line of bench/soak_workload.jsonl, and another run plays
+the seeds that have none yet. bench/bench_soak.py adds them up. A message is one letter to one recipient.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,14 +30,15 @@ from tests.simulation.story import Outcome, Scale, Story
 
 SMALL = Scale(
     nodes=6,
-    users=2,
+    users=3,
     seconds=150.0,
     letters=4,
     churn=24.0,
     k=3,
     partitions=1,
     joins=1,
-    large=0.15,
+    largest=300_000,
+    happenings=1.0,
     settling=240.0,
     rounds=4,
 )
@@ -50,12 +52,29 @@ LARGE = Scale(
     k=4,
     partitions=2,
     joins=7,
-    large=0.01,
     settling=200.0,
     rounds=3,
 )
-"""200 nodes for twenty minutes, of which 30% go in an hour; 10% of datagrams are lost."""
-FIRST = 1000
+"""200 nodes for twenty minutes, of which 30% go in an hour; 10% of datagrams are lost. Some 40 minutes of a core."""
+BUSY = Scale(
+    nodes=12,
+    users=24,
+    seconds=900.0,
+    letters=600,
+    churn=2.0,
+    loss=0.05,
+    k=3,
+    partitions=2,
+    joins=2,
+    happenings=0.1,
+    settling=200.0,
+    rounds=3,
+)
+"""Many messages on few nodes: lookups ask a handful instead of dozens, so that the time goes into mail. Nodes that are
+full, slow, off by half an hour, cut off, crash and come are among the twelve."""
+SCALES = {"small": SMALL, "busy": BUSY, "large": LARGE}
+FIRST = 2000
+"""Lower seeds were played before there was a workload (bench/soak.jsonl)."""
 MEMORY = Path("/dev/shm")
 
 
@@ -81,43 +100,58 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--first", type=int, default=FIRST, help="the first seed; those played before are passed over")
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--small", action="store_true", help="as the suite plays them")
+    parser.add_argument("--scale", choices=SCALES, default="busy")
     options = parser.parse_args(arguments)
-    scale = SMALL if options.small else LARGE
+    scale = SCALES[options.scale]
     if options.seed is not None:
         outcome = play(options.seed, scale)
-        print(f"seed {options.seed}: {outcome.letters} letters, {outcome.copies} copies, trace {outcome.trace[:16]}")
+        print(f"seed {options.seed}: {outcome.letters} letters, {outcome.copies} messages, trace {outcome.trace[:16]}")
         print("\n".join(outcome.broken) or "nothing broken")
         return bool(outcome.broken)
-    played = set[int]() if options.small else {line.seed for line in bench_soak.lines()}
+    kept = scale is BUSY
+    played = {line.seed for line in bench_soak.lines(bench_soak.LINES)} if kept else set[int]()
     seeds = (seed for seed in count(options.first) if seed not in played)
-    return _at_length(options.seconds, options.workers, seeds, scale, small=options.small)
+    return _at_length(options.seconds, options.workers, seeds, options.scale, kept=kept)
 
 
-def _at_length(seconds: float, workers: int, seeds: Iterator[int], scale: Scale, *, small: bool) -> int:
+def _play(seed: int, scale: Scale) -> tuple[Outcome, str]:
+    """One story, and the version that plays it: each has a process of its own, so that it is what is there now."""
+    git = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
+    version = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    return play(seed, scale), version
+
+
+def _at_length(seconds: float, workers: int, seeds: Iterator[int], name: str, *, kept: bool) -> int:
     end = time.monotonic() + seconds
     broken: list[str] = []
-    running: dict[Future[Outcome], int] = {}
+    running: dict[Future[tuple[Outcome, str]], int] = {}
     with ProcessPoolExecutor(workers, max_tasks_per_child=1, mp_context=get_context("spawn")) as pool:
         while running or time.monotonic() < end:
             while len(running) < workers and time.monotonic() < end:
                 seed = next(seeds)
-                running[pool.submit(play, seed, scale)] = seed
+                running[pool.submit(_play, seed, SCALES[name])] = seed
             for done in wait(running, return_when=FIRST_COMPLETED).done:
-                seed, outcome = running.pop(done), done.result()
+                seed, (outcome, version) = running.pop(done), done.result()
                 broken += outcome.broken
                 words = ", ".join(outcome.broken) or "all well"
                 print(f"seed {seed}: {outcome.copies} messages, {words}", flush=True)
                 if outcome.broken:
-                    option = " --small" if small else ""
-                    print(f"  to see it again: python -m tests.simulation.soak{option} --seed {seed}", flush=True)
-                if not small:
-                    line = bench_soak.Line(seed, outcome.letters, outcome.copies, outcome.datagrams, outcome.broken)
-                    with bench_soak.LINES.open("ab") as file:
-                        file.write(msgspec.json.encode(line) + b"\n")
-    if not small:
+                    print(
+                        f"  to see it again: python -m tests.simulation.soak --scale {name} --seed {seed}", flush=True
+                    )
+                if kept:
+                    _keep(seed, outcome, version)
+    if kept:
         print(table(bench_soak.measure()))
     return bool(broken)
+
+
+def _keep(seed: int, outcome: Outcome, version: str) -> None:
+    line = bench_soak.Line(
+        seed, outcome.letters, outcome.copies, outcome.datagrams, outcome.broken, outcome.written, version
+    )
+    with bench_soak.LINES.open("ab") as file:
+        file.write(msgspec.json.encode(line) + b"\n")
 
 
 if __name__ == "__main__":

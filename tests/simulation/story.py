@@ -1,16 +1,19 @@
-"""A community for some virtual minutes, as nasty as users and networks are: the workload of the simulation.
+"""A community for some virtual minutes, as nasty as users and networks are.
 
-Everything is drawn from one seed: who writes to whom and how much, which nodes crash, stop, come and are full, when
-the network is cut. tests/simulation/invariants.py is asked all the while. In the end all is mended and left to settle,
-and then every letter must be where it belongs.
+Everything is drawn from one seed: who writes what to whom and what happens to profiles (tests/workload), which nodes
+crash, stop, come and are full, when the network is cut. tests/simulation/invariants.py is asked all the while. In the
+end all is mended and left to settle, and then every letter must be where it belongs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -22,25 +25,32 @@ from overlay.errors import OverlayError
 from overlay.moving import Moving
 from overlay.network import Network
 from overlay.ownership import Owner
-from tests.mail.desks import letter
+from storage.outbox import Outbox
 from tests.overlay.issuing import Issuer
 from tests.simulation.inline import databases
 from tests.simulation.invariants import Invariants
 from tests.simulation.nodes import Hub, SimNode
 from tests.simulation.users import Device, Person
 from tests.simulation.world import Weather, World
+from tests.workload import Event, Happening, draw_story
+from tests.workload import Letter as Written
 
 ISSUER = Issuer(1)
 SMALL_DISK = 150_000
 """Bytes: full after a letter or two with a large body."""
 IMPATIENT = 0.2
 """How often somebody doesn't wait for the next attempt."""
+EVENTS = tuple(event for event in Event if event is not Event.FULL_DISK)
+"""What happens to profiles here. (Users' disks fill up in tests/real; nodes' disks do here.)"""
 KEY_PAIRS = [generate_pair(0.0) for _ in range(32)]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a story is. Times in virtual seconds; `churn` is the share of nodes that go in an hour."""
+    """How large a story is. Times in virtual seconds; `churn` is the share of nodes that go in an hour.
+
+    `letters` to one or more each, of at most `largest` bytes; `happenings` to profiles, for each of them on average.
+    """
 
     nodes: int = 10
     users: int = 3
@@ -51,7 +61,8 @@ class Scale:
     k: int = 4
     partitions: int = 1
     joins: int = 2
-    large: float = 0.1
+    largest: int = 2_000_000
+    happenings: float = 0.3
     settling: float = 900.0
     rounds: int = 6
 
@@ -61,7 +72,9 @@ class Letter:
     """What was written, and to whom."""
 
     message_id: str
+    size: int
     digest: bytes
+    """Bytes of the message, and their SHA-256."""
     sender: Device
     recipients: list[Person]
 
@@ -72,6 +85,9 @@ class Outcome:
 
     letters: int = 0
     copies: int = 0
+    """One letter to one recipient each."""
+    written: int = 0
+    """Bytes of all letters."""
     broken: list[str] = field(default_factory=list)
     trace: str = ""
     datagrams: int = 0
@@ -84,6 +100,7 @@ class Story:
         self.scale = scale
         self.folder = folder
         self.chance = random.Random(f"story {seed}")
+        self._steps = random.Random(f"steps {seed}")
         self.world = World(seed, Weather(delay=(0.005, 0.12), loss=scale.loss, duplication=0.02))
         self.world.trace_bytes = False
         self.hub = Hub(self.world)
@@ -96,6 +113,8 @@ class Story:
         self.outcome = Outcome()
         self.invariants = Invariants(self)
         self._clients = 0
+        self._beside: set[int] = set()
+        """People whose next letter is accepted by another program than the one that sends it."""
 
     def play(self) -> Outcome:
         """Play it to its end."""
@@ -104,6 +123,7 @@ class Story:
         self.outcome.trace = self.world.trace
         self.outcome.letters = len(self.letters)
         self.outcome.copies = sum(len(one.recipients) for one in self.letters)
+        self.outcome.written = sum(one.size for one in self.letters)
         self.outcome.datagrams = self.world.sent
         self.outcome.broken = self.invariants.broken
         return self.outcome
@@ -111,19 +131,18 @@ class Story:
     async def _play(self) -> None:
         await self._begin()
         scale, chance = self.scale, self.chance
-        events = [(chance.uniform(0, scale.seconds), self._write) for _ in range(scale.letters)]
+        events: list[tuple[float, Callable[[], Awaitable[None]]]] = self._drawn()
         leaving = round(scale.churn * scale.nodes * scale.seconds / 3600)
         ways = (self._crash, self._crash, self._stop)
         events += [(chance.uniform(0, scale.seconds), chance.choice(ways)) for _ in range(leaving)]
         events += [(chance.uniform(0, scale.seconds), self._part) for _ in range(scale.partitions)]
         events += [(chance.uniform(0, scale.seconds), self._join) for _ in range(scale.joins)]
-        events += [(chance.uniform(0, scale.seconds), self._restart_device) for _ in range(scale.users)]
         events += [(chance.uniform(0, scale.seconds), self._deafen) for _ in range(scale.partitions)]
         working = [asyncio.create_task(self._work(device)) for device in self.devices]
         begun, running = self.world.time(), []
         for moment, act in sorted(events, key=lambda event: event[0]):
             await asyncio.sleep(max(0.0, begun + moment - self.world.time()))
-            running.append(asyncio.create_task(act()))
+            running.append(asyncio.ensure_future(act()))
             self.invariants.check(always=False)
         await asyncio.gather(*running)
         await self._settle()
@@ -199,21 +218,102 @@ class Story:
             if device.node is not None:
                 await device.sync()
 
-    async def _write(self) -> None:
-        sender = self.chance.choice(self.devices)
-        for _ in range(self.chance.choice((1, 1, 4))):  # at times a burst
-            others = [person for person in self.people if person is not sender.person]
-            recipients = self.chance.sample(others, self.chance.randint(1, len(others)))
-            message_id = f"{len(self.letters)}@sim.example"
-            text = self.chance.randbytes(100_000) if self.chance.random() < self.scale.large else b"Hello.\n"
-            addresses = [person.address for person in recipients]
-            data = letter(sender.person.address, addresses, message_id, text)
-            if sender.node is None:
-                return
-            sender.outbox.accept(data, message_id, "Hello", sender.person.address, addresses, self.world.wall())
-            self.letters.append(Letter(message_id, hashlib.sha256(data).digest(), sender, recipients))
-            self.invariants.accepted(self.letters[-1])
+    def _drawn(self) -> list[tuple[float, Callable[[], Awaitable[None]]]]:
+        """The workload's steps, each with its moment: those of one burst have the same."""
+        scale, moment = self.scale, 0.0
+        steps = draw_story(
+            self._steps,
+            letters=scale.letters,
+            users=scale.users,
+            largest=scale.largest,
+            events=EVENTS,
+            happenings=scale.happenings,
+        )
+        moments = iter(sorted(self._steps.uniform(0, scale.seconds) for _ in steps))
+        drawn: list[tuple[float, Callable[[], Awaitable[None]]]] = []
+        for step in steps:
+            if isinstance(step, Written):
+                moment = moment if step.burst else next(moments)
+                drawn.append((moment, partial(self._write, step)))
+            else:
+                moment = next(moments)
+                drawn.append((moment, partial(self._happen, step)))
+        return drawn
+
+    async def _write(self, step: Written) -> None:
+        sender = self._device(step.sender)
+        if sender is None:
+            return
+        recipients = [self.people[number] for number in step.recipients]
+        addresses = [person.address for person in recipients]
+        message_id = step.shape.message_id("sim.example")
+        out = io.BytesIO()
+        step.shape.write(out, sender.person.address, addresses, message_id=message_id, date=self.world.wall())
+        data = out.getvalue()
+        beside = step.sender in self._beside
+        self._beside.discard(step.sender)
+        outbox = Outbox(sender.profile.outbox_file, now=sender.outbox._now) if beside else sender.outbox
+        outbox.accept(data, message_id, "Hello", sender.person.address, addresses, self.world.wall() + sender.skew)
+        if beside:
+            outbox.close()
+        self.letters.append(Letter(message_id, len(data), hashlib.sha256(data).digest(), sender, recipients))
+        self.invariants.accepted(self.letters[-1])
         await sender.send()
+
+    async def _happen(self, step: Happening) -> None:
+        """Something happens to somebody's profile."""
+        device = self._device(step.user)
+        if device is None:
+            return
+        match step.event:
+            case Event.RESTART:
+                await device.stop()
+                await self._start_again(device, step.seconds)
+            case Event.KILL:
+                await device.crash()
+                await self._start_again(device, step.seconds)
+            case Event.BACKUP:
+                device.backup()
+            case Event.RESTORE:
+                await self._restore(device, step.seconds)
+            case Event.SECOND_PROGRAM:
+                self._beside.add(step.user)
+            case Event.CLOCK:
+                device.put_clock(step.seconds)
+                await asyncio.sleep(self.chance.uniform(30, 200))
+                device.put_clock(0.0)
+            case Event.OFFLINE:
+                assert device.node is not None
+                host = device.node.place_ip
+                self.world.offline.add(host)
+                await asyncio.sleep(step.seconds)
+                self.world.offline.discard(host)
+            case Event.FLAGS:
+                device.change_flags(self.chance)
+            case Event.MOVE:
+                device.move(self.chance)
+            case Event.DELETE:
+                device.delete(self.chance)
+
+    def _device(self, user: int) -> Device | None:
+        """One of somebody's devices, if it is on."""
+        device = self.chance.choice([device for device in self.devices if device.person is self.people[user]])
+        return None if device.node is None else device
+
+    async def _start_again(self, device: Device, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await device.start(self._client(), self.places)
+
+    async def _restore(self, device: Device, seconds: float) -> None:
+        """A disk is lost, and its owner has a backup."""
+        device.look()
+        self.invariants.check()
+        taken = device.taken()
+        await device.crash()
+        restored = device.restore()
+        await self._start_again(device, seconds)
+        if restored:
+            self.invariants.restored(device, taken - device.taken())
 
     async def _crash(self) -> None:
         number = self._somebody()
@@ -252,18 +352,11 @@ class Story:
         await asyncio.sleep(self.chance.uniform(30, 200))
         self.world.deaf.discard(way)
 
-    async def _restart_device(self) -> None:
-        device = self.chance.choice(self.devices)
-        if device.node is None:
-            return
-        await device.crash()
-        await asyncio.sleep(self.chance.uniform(1, 60))
-        await device.start(self._client(), self.places)
-
     async def _settle(self) -> None:
         """Nothing happens any more: mail must arrive, and copies come to rest."""
         self.world.part()
         self.world.deaf.clear()
+        self.world.offline.clear()
         self.world.weather.loss = 0.02
         step = self.scale.settling / self.scale.rounds
         for _ in range(self.scale.rounds):

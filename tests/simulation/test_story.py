@@ -21,7 +21,7 @@ def test_whatever_happens_every_letter_arrives_once_and_nothing_rises_again(tmp_
     for seed in range(first, first + GROUP):
         with small_folder(tmp_path) as folder:
             outcome = Story(seed, folder, SMALL).play()
-        assert outcome.broken == [], f"seed {seed}: python -m tests.simulation.soak --small --seed {seed}"
+        assert outcome.broken == [], f"seed {seed}: python -m tests.simulation.soak --scale small --seed {seed}"
         assert outcome.copies > 0
 
 

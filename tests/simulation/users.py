@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from mail.directory import Directory
 from mail.events import Event, Trouble
 from mail.filing import Filing
 from mail.keys import KeyPair
+from mail.notification import open_notification
 from mail.receiving import Reader, Receiving
 from mail.sending import Sending
 from overlay.certificates import TrustStore
@@ -37,19 +40,28 @@ class Person:
 
 
 class Device:
-    """One device of a person's: her folders, outbox and state there. `crash` and `start` are what devices do."""
+    """One device of a person's: her folders, outbox and state there, and what other programs do to them.
+
+    `crash` and `start` are what devices do; `backup` and `restore` what their owners do.
+    """
 
     def __init__(self, person: Person, folder: Path, trust: TrustStore) -> None:
         self.person = person
         self.profile = Profile(folder, environ={})
         self.profile.create()
         self.troubles: list[str] = []
+        self.skew = 0.0
+        """Seconds by which its clock is wrong."""
+        self.seen: dict[str, bytes] = {}
+        """SHA-256 of every message that was in the folders since the last restore, by its unique name."""
         self._trust = trust
-        self._digests: dict[str, bytes] = {}
+        self._backup = folder.with_name(f"{folder.name}.backup")
+        self._looked: dict[Path, int] = {}
         self.node: SimNode | None = None
 
     async def start(self, node: SimNode, places: Sequence[str]) -> None:
         """Come online as the client `node`."""
+        node.skew = self.skew
         await node.start(places)
         now = node.now
         self.overlay = Overlay(node)
@@ -73,9 +85,53 @@ class Device:
         node, self.node = self.node, None
         assert node is not None
         await node.crash()
+        self._close()
+
+    async def stop(self) -> None:
+        """The program ends in good order."""
+        node, self.node = self.node, None
+        assert node is not None
+        await node.stop()
+        self._close()
+
+    def _close(self) -> None:
         self.outbox.close()
         self.state.close()
         self.index.close()
+
+    def put_clock(self, skew: float) -> None:
+        """From now on the clock is wrong by so many seconds."""
+        self.skew = skew
+        if self.node is not None:
+            self.node.skew = skew
+
+    def backup(self) -> None:
+        """Put a copy of the profile away, in place of the last one."""
+        shutil.rmtree(self._backup, ignore_errors=True)
+        shutil.copytree(self.profile.root, self._backup, ignore=shutil.ignore_patterns("*-shm"))
+
+    def restore(self) -> bool:
+        """Put the profile back as it was at the last backup; whether there is one. Only while it is down."""
+        assert self.node is None
+        if not self._backup.is_dir():
+            return False
+        shutil.rmtree(self.profile.root)
+        shutil.copytree(self._backup, self.profile.root)
+        self.seen.clear()
+        self._looked.clear()
+        self.look()
+        return True
+
+    def taken(self) -> set[str]:
+        """Message-IDs of the notifications that wait to be worked on."""
+        now = self.state._now()
+        opened = [
+            open_notification(
+                one.content, {self.person.pair.key_id: self.person.pair}, self.person.address, self._trust, now
+            )[0]
+            for one in self.state.pending(float("inf"))
+        ]
+        return {notification.message_id for notification in opened}
 
     async def send(self, *, everything: bool = False) -> None:
         """Send what is due, or `everything` that waits, as somebody who can't wait does."""
@@ -91,18 +147,43 @@ class Device:
         except (OverlayError, DatabaseError):
             return
 
-    def received(self) -> list[bytes]:
-        """SHA-256 of every message in her folders."""
+    def look(self, *, everywhere: bool = True) -> None:
+        """Note what is in the folders now; not `everywhere`: in those that changed since the last look."""
+        folders = self.profile.folders()
+        for place in (folders.folder(name) / part for name in folders.names() for part in ("new", "cur")):
+            changed = place.stat().st_mtime_ns
+            if everywhere or self._looked.get(place) != changed:
+                self._looked[place] = changed
+                for file in os.scandir(place):
+                    unique = file.name.partition(":")[0]
+                    if unique not in self.seen:  # a message is written once (maildir(5))
+                        self.seen[unique] = hashlib.sha256(Path(file).read_bytes()).digest()
+
+    # What other programs do to the folders
+
+    def change_flags(self, chance: random.Random) -> None:
+        """Messages are read, flagged and answered, or not any more."""
+        for file in self._some(chance):
+            flags = "".join(flag for flag in "FRS" if chance.random() < 0.5)
+            file.rename(file.parent.parent / "cur" / f"{file.name.partition(':')[0]}:2,{flags}")
+
+    def move(self, chance: random.Random) -> None:
+        """Messages go to a folder of the other program's."""
+        folders = self.profile.folders()
+        folders.create("Archive")
+        for file in self._some(chance):
+            file.rename(folders.folder("Archive") / "cur" / f"{file.name.partition(':')[0]}:2,S")
+
+    def delete(self, chance: random.Random) -> None:
+        """Messages that somebody has seen are deleted."""
+        for file in self._some(chance):
+            file.unlink()
+
+    def _some(self, chance: random.Random) -> list[Path]:
         folders = self.profile.folders()
         places = [folders.folder(name) / part for name in folders.names() for part in ("new", "cur")]
-        return [self._digest(file) for place in places for file in os.scandir(place)]
-
-    def _digest(self, file: os.DirEntry[str]) -> bytes:
-        """A message is written once (maildir(5)): a name that was read needn't be read again."""
-        known = self._digests.get(file.path)
-        if known is None:
-            known = self._digests[file.path] = hashlib.sha256(Path(file).read_bytes()).digest()
-        return known
+        there = sorted(file for place in places for file in place.iterdir() if file.name.partition(":")[0] in self.seen)
+        return [file for file in there if chance.random() < 0.5]
 
     def _code(self, nodes: int) -> Code:
         if self.node is None:  # it has crashed in the middle of this

@@ -101,6 +101,8 @@ class World(asyncio.BaseEventLoop):
         self._apart: dict[str, int] = {}
         self.deaf: set[tuple[str, str]] = set()
         """(source, target) hosts: what goes this way is lost, the other way it arrives."""
+        self.offline: set[str] = set()
+        """Hosts that nothing gets to or from."""
         self.slow: dict[str, float] = {}
         """Hosts that everything takes so many seconds longer to and from."""
         self.trace_bytes = True
@@ -159,6 +161,8 @@ class World(asyncio.BaseEventLoop):
 
     def reaches(self, source: str, target: str) -> bool:
         """Whether anything gets from host to host now."""
+        if self.offline and (source in self.offline or target in self.offline):
+            return False
         return self._apart.get(source) == self._apart.get(target) and (source, target) not in self.deaf
 
     def remove(self, socket: Transport) -> None:
