@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mail.sealing import Opener
 from overlay.caller import Caller
 from overlay.handoff import Variant
 from overlay.lookup import Located
@@ -87,6 +88,26 @@ def test_a_lost_tombstone_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(objects, "bury", bury)
     assert noticed(tmp_path, "came back")
+
+
+def test_a_miscounted_end_of_the_compressed_message_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault that the first million simulated messages missed: it needs letters of more than one frame that can be
+    compressed. What zlib left is counted twice where the compressed message ends within a frame."""
+
+    def unpack(self: Opener, content: bytes) -> bytes:
+        while not self._inflate.eof:
+            data = self._inflate.decompress(content, min(1 << 16, self._size - self._written + 1))
+            left = self._inflate.unused_data or self._inflate.unconsumed_tail
+            self._compressed += len(content) - len(self._inflate.unconsumed_tail) - len(self._inflate.unused_data)
+            content = left
+            self._written += len(data)
+            self._target.write(data)
+            if not data and not content:
+                break
+        return content
+
+    monkeypatch.setattr(Opener, "_unpack", unpack)
+    assert noticed(tmp_path, "is lost")
 
 
 def test_a_hand_off_with_the_wrong_key_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
