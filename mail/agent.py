@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 
+from mail.accepting import finish_copies
 from mail.availability import Availability
 from mail.checks.standard import standard_pipeline
 from mail.control import ControlServer
@@ -88,6 +89,7 @@ class Agent:
         self.probes = Probes(self.state, node.network, profile.config.target, now)
         self.overlay = Overlay(node, lambda: self.probes.k)
         self.directory = Directory(self.overlay, self._trust, now)
+        finish_copies(self.outbox, profile.folders())
         filing = Filing(profile.folders(), self._index, checks, self.state)
         self._sending = Sending(
             self.outbox, self.overlay, self.directory, identity.owner, tell, now, code=self.probes.code

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -16,11 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from mail.accepting import accept
+from mail.accept_draft import accept_draft
 from mail.agent import Agent, program_version
 from mail.cli.passphrase import from_file
 from mail.cli.running import run_loop
-from mail.compose import Draft, compose, new_message_id
+from mail.compose import Draft
 from mail.enrolling import join as join_network
 from mail.enrolling import resume
 from mail.events import Event, NodeStatus, Progress, Trouble
@@ -125,7 +124,7 @@ class AgentThread:
     async def submit(self, draft: Draft) -> str:
         """Put a finished message into the durable outbox, and a copy into Sent; its Message-ID.
 
-        Raises ComposeError, OutboxError, OSError; then nothing was accepted.
+        Raises ComposeError, CertificateError, OutboxError, OSError; then nothing was accepted.
         """
         message_id = await asyncio.to_thread(self._accept, draft)
         if self._agent is not None and self._loop is not None:
@@ -179,18 +178,7 @@ class AgentThread:
     def _accept(self, draft: Draft) -> str:
         if self._outbox is None or self._identity is None:
             raise OverlayError("The keys are not open yet; the letter was kept as a draft.")
-        message_id = new_message_id(self._identity.address)
-        spool = self.profile.spool / f"{secrets.token_hex(8)}.eml"
-        try:
-            with spool.open("xb") as out:
-                compose(out, draft, message_id=message_id)
-            recipients = draft.recipients
-            sender = self._identity.address
-            folders = self.profile.folders()
-            accept(self._outbox, folders, spool, message_id, draft.subject, sender, recipients, time.time())
-        finally:
-            spool.unlink(missing_ok=True)
-        return message_id
+        return accept_draft(self._outbox, self.profile, self._identity, draft, time.time())
 
     def _start_thread(self) -> None:
         if self._thread is not None:

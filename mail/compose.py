@@ -88,8 +88,8 @@ def compose(
 ) -> str:
     """Write `draft` to `out` as a message with CRLF line ends, and return its Message-ID (made unless given).
 
-    Memory stays below 4 MiB whatever the attachments; `progress` is told the bytes of them done so far. Raises
-    ComposeError when an address can't be written or a file can't be read, and OSError from `out`.
+    Memory stays below 4 MiB whatever the attachments; `progress` is told the bytes of them done so far, and may raise.
+    Raises ComposeError when an address can't be written or a file can't be read, and OSError from `out`.
     """
     message_id = message_id or new_message_id(draft.sender.address, token)
     out.write(_header(draft, message_id, now()))
@@ -109,6 +109,30 @@ def compose(
             progress(done)
     out.write(EOL + delimiter + b"--" + EOL)
     return message_id
+
+
+def composed_size(draft: Draft) -> int:
+    """How many bytes `compose` would write at least: nearly exactly, but parts of other messages count nothing.
+
+    Raises ComposeError when a file can't be read.
+    """
+    size = len(draft.text.encode("utf-8", "replace")) + sum(len(str(person)) for person in (*draft.to, *draft.cc))
+    for enclosure in draft.enclosures:
+        if enclosure.part is not None:
+            continue
+        try:
+            length = enclosure.path.stat().st_size
+        except OSError as error:
+            raise ComposeError(f"The attachment {enclosure.path} can't be read: {error.strerror}.") from error
+        as_it_stands = _guessed(safe_name(enclosure.name or enclosure.path.name)).startswith("message/")
+        size += length if as_it_stands else encoded_size(length)
+    return size
+
+
+def encoded_size(length: int) -> int:
+    """Bytes of an attachment of `length` bytes in base64: lines of 76 signs and CRLF."""
+    whole, rest = divmod(length, 57)
+    return whole * 78 + (-(-rest // 3) * 4 + 2 if rest else 0)
 
 
 def _header(draft: Draft, message_id: str, now: float) -> bytes:

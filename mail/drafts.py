@@ -50,7 +50,10 @@ def typed(text: str) -> tuple[Address, ...]:
     """The people in a line such as "Ada <ada@example.org>, bob@example.org". Raises ComposeError for what is none."""
     if not text.strip():
         return ()
-    people = headers.addresses([text.encode("utf-8", "replace")])
+    data = text.encode("utf-8", "replace")
+    if len(data) > headers.RECIPIENTS_TEXT:
+        raise ComposeError("There are too many recipients in one line; send to fewer at a time.")
+    people = headers.addresses([data], headers.RECIPIENTS_TEXT)
     for person in people:
         local, at, domain = person.address.rpartition("@")
         if not (local and at and domain):

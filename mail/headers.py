@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from mail import charset as charsets
 
+RECIPIENTS_TEXT = 4 * 1024 * 1024
+"""Bytes of a field whose addresses a message of ours goes to: 10,000 recipients have some 600,000."""
 ADDRESS_TEXT = 64 * 1024
 """Bytes of an address field that are parsed; about 2,000 recipients."""
 PARAMETER_TEXT = 16 * 1024
@@ -118,14 +120,14 @@ _SIMPLE = re.compile(
 )
 
 
-def addresses(values: list[bytes]) -> tuple[Address, ...]:
-    """The mailboxes of address fields, groups flattened. Never raises.
+def addresses(values: list[bytes], limit: int = ADDRESS_TEXT) -> tuple[Address, ...]:
+    """The mailboxes of address fields, groups flattened, from the first `limit` bytes of each. Never raises.
 
     A field that can't be parsed at all becomes one Address whose name is the field's text: something is shown.
     """
     found: list[Address] = []
     for value in values:
-        source = raw_text(value[:ADDRESS_TEXT])
+        source = raw_text(value[:limit])
         simple = _SIMPLE.fullmatch(source) if len(source) < 1000 else None
         if simple:
             name, address, bare = simple.groups()

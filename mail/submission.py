@@ -9,7 +9,6 @@ from __future__ import annotations
 import email.utils
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,15 +16,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mail import headers, plain
+from mail.accepting import check_recipients, check_size
 from mail.compose import new_message_id
 from overlay.address import AddressError, normalise_address
 
 CHUNK = 256 * 1024
 """Bytes copied at once."""
-FIELD_LIMIT = headers.ADDRESS_TEXT
+FIELD_LIMIT = headers.RECIPIENTS_TEXT
 """Bytes of one of the fields that are understood here: past it recipients would be lost, so it is refused."""
-RECIPIENT_LIMIT = 1000
-"""Recipients of one message (Postfix: smtpd_recipient_limit 1,000)."""
 
 
 class SubmissionError(Exception):
@@ -65,7 +63,8 @@ def read_submission(
 
     The recipients are `recipients` and, with `from_headers` (`-t`), those of To, Cc and Bcc. `sender` is the bare
     address for a From that is missing. Every byte is kept but Bcc fields, an mbox `From ` line, and what is added at
-    the end of the header in the message's own line ends. Raises SubmissionError (the file is gone then) or OSError.
+    the end of the header in the message's own line ends. Raises SubmissionError, CannotAccept (more
+    recipients or bytes than can be sent) or OSError; the file is gone then.
     """
     with spool.open("xb") as out:
         try:
@@ -83,7 +82,9 @@ def read_submission(
             header.complete(b"Message-ID", f"<{identifier}>")
             out.write(header.ending if rest is None else rest)
             if rest is not None:
-                shutil.copyfileobj(stream, out, CHUNK)
+                while chunk := stream.read(CHUNK):
+                    check_size(out.tell() + len(chunk))
+                    out.write(chunk)
             subject = plain.line(headers.text(header.first(b"subject")))
             return Submission(spool, identifier, author, addresses, subject, date, out.tell())
         except BaseException:
@@ -98,7 +99,7 @@ class _Header:
         self._out = out
         self.found: dict[bytes, list[bytes]] = {}
         self.ending = b"\n"
-        self._room = 16 * FIELD_LIMIT
+        self._room = 2 * FIELD_LIMIT
         self._ended = True
 
     def read(self, stream: BinaryIO) -> bytes | None:
@@ -130,9 +131,8 @@ class _Header:
                 self._ended = piece.endswith(b"\n")
             if field is not None and name in _READ:
                 if len(field) + len(piece) > FIELD_LIMIT:
-                    raise SubmissionError(
-                        f"The header field {name.decode('latin-1').title()} is longer than {FIELD_LIMIT // 1024} KiB."
-                    )
+                    title = name.decode("latin-1").title()
+                    raise SubmissionError(f"The header field {title} is longer than {FIELD_LIMIT >> 20} MiB.")
                 field += piece.rstrip(b"\r\n")
             begins = piece.endswith(b"\n")
         self._keep(name, field)
@@ -169,7 +169,7 @@ class _Header:
     def recipients(self) -> list[str]:
         """What To, Cc and Bcc hold, one text a mailbox."""
         values = [value for name in (b"to", b"cc", b"bcc") for value in self.found.get(name, [])]
-        people = [found.address or found.name for found in headers.addresses(values)]
+        people = [found.address or found.name for found in headers.addresses(values, FIELD_LIMIT)]
         # An empty group (`undisclosed-recipients:;`) is nobody, and is meant so.
         return [person for person in people if not person.endswith(":;")]
 
@@ -195,6 +195,5 @@ def _normalised(people: Sequence[str], *, from_headers: bool) -> tuple[str, ...]
     if not addresses:
         where = "the message has no To, Cc or Bcc with an address" if from_headers else "no address was given"
         raise SubmissionError(f"There is no recipient: {where}.")
-    if len(addresses) > RECIPIENT_LIMIT:
-        raise SubmissionError(f"There are {len(addresses)} recipients; {RECIPIENT_LIMIT} are allowed in one message.")
+    check_recipients(len(addresses))
     return tuple(addresses)

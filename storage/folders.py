@@ -265,6 +265,35 @@ class Folders:
             source.unlink(missing_ok=True)
         return unique
 
+    def stage(self, name: str, source: Path) -> str:
+        """Put a durable copy of a message where no program sees it yet (tmp/); its unique name, for `publish`.
+
+        Raises OSError, FolderError; then nothing is there.
+        """
+        unique = self.new_unique()
+        target = self._existing(name) / "tmp" / unique
+        try:
+            with durable.writing(target) as file, source.open("rb") as original:
+                shutil.copyfileobj(original, file, _COPY_CHUNK)
+        except BaseException:
+            with suppress(OSError):
+                target.unlink(missing_ok=True)
+            raise
+        return unique
+
+    def unstage(self, name: str, unique: str) -> None:
+        """Remove what was staged. Raises OSError."""
+        (self.folder(name) / "tmp" / unique).unlink(missing_ok=True)
+
+    def publish(self, name: str, unique: str, flags: str) -> bool:
+        """Show what was staged, durably, with these flags; whether it is there. Raises OSError."""
+        folder = self.folder(name)
+        try:
+            durable.move(folder / "tmp" / unique, folder / place_of(unique, flags))
+        except FileNotFoundError:
+            return self.find(name, unique, flags) is not None
+        return True
+
     def change_flags(self, name: str, unique: str, add: str = "", remove: str = "", known: str = "") -> Entry | None:
         """Add and remove flags, keeping what other programs set meanwhile. None when the message is gone."""
         changed = self.reflag(name, unique, add, remove, known)

@@ -7,6 +7,7 @@ sending is mail/sending.py's work.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -26,6 +27,7 @@ from storage.outbox_rows import SCHEMA, UPGRADES, VERSION, load, recipients_of
 __all__ = [
     "AlreadySent",
     "Entry",
+    "NotKnown",
     "Outbox",
     "OutboxError",
     "Recipient",
@@ -53,7 +55,17 @@ class AlreadySent(OutboxError):
 
 
 class StillOnItsWay(OutboxError):
-    """A letter that isn't settled can't be forgotten, and one that was handed out can't be called back."""
+    """A letter that isn't settled can't be forgotten."""
+
+
+class NotKnown(OutboxError):
+    """Whether the message was accepted can't be said: the disk failed at the one moment that decides it."""
+
+    def __init__(self, message_id: str, error: Exception) -> None:
+        super().__init__(
+            f"Whether the message was accepted isn't known ({error}). Look for {message_id} in `p2pmail outbox` before"
+            " you send it again; with this Message-ID it isn't sent twice."
+        )
 
 
 class Outbox:
@@ -63,7 +75,7 @@ class Outbox:
         self, path: Path, *, now: Callable[[], float] = time.time, random: Callable[[int], bytes] = os.urandom
     ) -> None:
         """Open or create it. Raises database.DatabaseError (the message files are not touched then)."""
-        self._folder = path.parent
+        self.folder = path.parent
         self._now = now
         self._random = random
         self._ledger = Ledger(path, SCHEMA, VERSION, upgrades=UPGRADES)
@@ -85,58 +97,75 @@ class Outbox:
         sender: str,
         recipients: Sequence[str],
         created: float,
-    ) -> Entry:
+        *,
+        consume: bool = False,
+        copy: str | None = None,
+    ) -> bool:
         """Take responsibility for a message: it and its recipients are on disk when this returns.
 
-        A Path is copied. Its secrets are drawn here: whatever copy of the outbox the message is sent from, a restored
-        backup too, it is sealed to the same bytes. The same message for the same recipients again is the entry that is
-        there already; another one with its Message-ID is refused (AlreadySent). Raises OSError, DatabaseError,
-        OutboxError; then nothing was accepted.
+        A Path is copied, or with `consume` moved where that is possible (it must not be written to any more). Its
+        secrets are drawn here: whatever copy of the outbox the message is sent from, a restored backup too, it is
+        sealed to the same bytes. `copy` names the copy that is to appear in Sent (`without_copy`). False when the same
+        message for the same recipients is here already; another one with its Message-ID is refused (AlreadySent).
+        Raises OSError, DatabaseError, OutboxError; then nothing was accepted, unless it is NotKnown.
         """
         addresses = list(dict.fromkeys(recipients))
         if not addresses:
             raise OutboxError("A message without recipients can't be sent; it was not accepted.")
-        file = self._folder / f"{secrets.token_hex(16)}.eml"
+        file = self.folder / f"{secrets.token_hex(16)}.eml"
         try:
-            size, digest = _copy(message, file)
+            size, digest = _take(message, file, consume=consume)
             drawn = (self._random(SESSION_KEY_SIZE), self._random(GROUP_SECRET_SIZE))
-            kept = self._ledger.write(
-                lambda connection: _insert(
-                    connection,
-                    (message_id, subject, sender, created, size, digest, file.name, *drawn, created, created),
-                    addresses,
-                )
-            )
-        except BaseException:
-            # Were it there nevertheless (a commit that failed after it was written), it would be an entry whose file
-            # is gone; so the file goes only when the row certainly isn't there.
-            if self._without_entry(message_id, file.name):
+            row = (message_id, subject, sender, created, size, digest, file.name, *drawn, created, created, copy)
+            new = self._ledger.write(lambda connection: _insert(connection, row, addresses))
+        except BaseException as error:
+            # Were the row there nevertheless (a commit that failed after it was written), the message is accepted; its
+            # file goes only when the row certainly isn't there.
+            there = self._has(message_id, file.name)
+            if there is False:
                 file.unlink(missing_ok=True)
-            raise
-        if not kept:
+            if there is None and isinstance(error, Exception):
+                raise NotKnown(message_id, error) from error
+            if not there or not isinstance(error, Exception):
+                raise
+            return True
+        if not new:
             file.unlink(missing_ok=True)
-        entry = self.entry(message_id)
-        assert entry is not None
-        return entry
+        return new
+
+    def without_copy(self) -> list[tuple[str, str, Path]]:
+        """Messages whose copy in Sent may not have its name yet: Message-ID, the copy's name, the message's file."""
+        sql = "SELECT message_id, copy, file FROM letter WHERE copy IS NOT NULL"
+        rows = self._ledger.read(lambda connection: connection.execute(sql).fetchall())
+        return [(message_id, copy, self.folder / file) for message_id, copy, file in rows]
+
+    def has_copy(self, message_id: str) -> None:
+        """Note that the copy is in Sent. Raises DatabaseError."""
+        sql = "UPDATE letter SET copy = NULL WHERE message_id = ?"
+        self._ledger.write(lambda connection: connection.execute(sql, (message_id,)) and None)
 
     def forget(self, message_id: str) -> None:
         """Drop a letter that is settled for everybody. Raises StillOnItsWay, DatabaseError."""
-        self._drop(message_id, lambda entry: entry.settled, "It isn't settled yet; the outbox keeps it.")
 
-    def withdraw(self, message_id: str) -> None:
-        """Call back a letter of which nobody was told anything. Raises StillOnItsWay, DatabaseError."""
-        self._drop(
-            message_id,
-            lambda entry: all(r.notification is None and r.notifications[0] == 0 for r in entry.recipients),
-            "It is on its way already and can't be called back.",
-        )
+        def drop(connection: sqlite3.Connection) -> Entry | None:
+            entry = self._one(connection, message_id)
+            if entry is not None:
+                if not entry.settled:
+                    raise StillOnItsWay("It isn't settled yet; the outbox keeps it.")
+                connection.execute("DELETE FROM letter WHERE message_id = ?", (message_id,))
+            return entry
+
+        entry = self._ledger.write(drop)
+        if entry is not None:
+            with suppress(OSError):  # swept later
+                entry.file.unlink()
 
     def sweep(self) -> int:
         """Remove files over a day old that no letter needs (of an acceptance that died, say); returns how many."""
         sql = "SELECT file FROM letter WHERE message_id IN (SELECT message_id FROM recipient WHERE proof IS NULL)"
         known = self._ledger.read(lambda connection: {name for (name,) in connection.execute(sql)})
         swept = 0
-        for file in [*self._folder.glob("*.eml"), *self._folder.glob(".*.tmp")]:
+        for file in [*self.folder.glob("*.eml"), *self.folder.glob(".*.tmp")]:
             with suppress(FileNotFoundError):
                 if file.name not in known and self._now() - file.stat().st_mtime > STALE:
                     file.unlink()
@@ -147,7 +176,7 @@ class Outbox:
 
     def entries(self) -> list[Entry]:
         """All letters, newest first."""
-        return self._ledger.read(lambda connection: load(connection, self._folder, "ORDER BY created DESC, rowid DESC"))
+        return self._ledger.read(lambda connection: load(connection, self.folder, "ORDER BY created DESC, rowid DESC"))
 
     def stamp(self) -> tuple[object, ...]:
         """Something that is another one when a letter may have changed, by this process or another one."""
@@ -169,7 +198,7 @@ class Outbox:
         """
         moment = sys.float_info.max if everything else now
         where = "WHERE next_attempt <= ?1 OR (next_attempt < ?2 AND scheduled > ?1) ORDER BY created, rowid"
-        return self._ledger.read(lambda connection: load(connection, self._folder, where, moment, RESTS))
+        return self._ledger.read(lambda connection: load(connection, self.folder, where, moment, RESTS))
 
     def next_due(self) -> float | None:
         """When (epoch seconds) the next attempt is due; None when every letter rests."""
@@ -269,7 +298,7 @@ class Outbox:
     # -- inside
 
     def _one(self, connection: sqlite3.Connection, message_id: str) -> Entry | None:
-        return next(iter(load(connection, self._folder, "WHERE message_id = ?", message_id)), None)
+        return next(iter(load(connection, self.folder, "WHERE message_id = ?", message_id)), None)
 
     def _settle(self, connection: sqlite3.Connection, message_id: str) -> Path | None:
         """Let a letter rest when it has come to its end for everybody, or wake it; its file, when nobody will need that
@@ -293,7 +322,7 @@ class Outbox:
         sql = "UPDATE recipient SET salt = NULL, certificate = NULL, notification = NULL WHERE message_id = ?"
         connection.execute(sql, (message_id,))
         found = connection.execute("SELECT file FROM letter WHERE message_id = ?", (message_id,)).fetchone()
-        return None if found is None else self._folder / str(found[0])
+        return None if found is None else self.folder / str(found[0])
 
     def _settle_all(self) -> None:
         """Let those rest that an earlier version had no rest for."""
@@ -316,26 +345,13 @@ class Outbox:
             drawn = [(self._random(SESSION_KEY_SIZE), self._random(GROUP_SECRET_SIZE), name) for (name,) in without]
             self._ledger.write(lambda connection: connection.executemany(update, drawn) and None)
 
-    def _drop(self, message_id: str, may: Callable[[Entry], bool], refusal: str) -> None:
-        def drop(connection: sqlite3.Connection) -> Entry | None:
-            entry = self._one(connection, message_id)
-            if entry is not None:
-                if not may(entry):
-                    raise StillOnItsWay(refusal)
-                connection.execute("DELETE FROM letter WHERE message_id = ?", (message_id,))
-            return entry
-
-        entry = self._ledger.write(drop)
-        if entry is not None:
-            with suppress(OSError):  # swept later
-                entry.file.unlink()
-
-    def _without_entry(self, message_id: str, name: str) -> bool:
+    def _has(self, message_id: str, name: str) -> bool | None:
+        """Whether the letter is here with the file of that name; None when that can't be said."""
         try:
             entry = self.entry(message_id)
         except Exception:
-            return False
-        return entry is None or entry.file.name != name
+            return None
+        return entry is not None and entry.file.name == name
 
 
 def _insert(connection: sqlite3.Connection, letter: tuple[object, ...], addresses: Sequence[str]) -> bool:
@@ -354,7 +370,7 @@ def _insert(connection: sqlite3.Connection, letter: tuple[object, ...], addresse
     connection.execute(
         "INSERT INTO letter"
         "(message_id, subject, sender, created, size, digest, file, session_key, group_secret, attempts, next_attempt,"
-        " scheduled) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
+        " scheduled, copy) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
         letter,
     )
     connection.executemany(
@@ -388,17 +404,25 @@ def _note(connection: sqlite3.Connection, message_id: str, facts: Recipient) -> 
     return next((known for _, known in recipients_of(connection, where, message_id, facts.address)), facts)
 
 
-def _copy(message: bytes | Path, target: Path) -> tuple[int, bytes]:
+def _take(message: bytes | Path, target: Path, *, consume: bool) -> tuple[int, bytes]:
     """Put the message's bytes at `target` durably; their count and SHA-256."""
-    with durable.writing(target) as file:
-        if isinstance(message, bytes):
-            file.write(message)
-        else:
-            with message.open("rb") as source:
-                shutil.copyfileobj(source, file, _CHUNK)
-        size = file.tell()
-        digest = hashlib.sha256()
-        file.seek(0)
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-        return size, digest.digest()
+    if isinstance(message, bytes):
+        durable.write(target, message)
+    elif not (consume and _moved(message, target)):
+        with durable.writing(target) as file, message.open("rb") as source:
+            shutil.copyfileobj(source, file, _CHUNK)
+    with target.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+        return file.tell(), digest
+
+
+def _moved(source: Path, target: Path) -> bool:
+    """Move a file durably; False where it must be copied: to another file system. Raises OSError."""
+    durable.sync_file(source)
+    try:
+        durable.move(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    return True

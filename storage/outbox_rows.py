@@ -9,13 +9,13 @@ from pathlib import Path
 
 from storage.letter import Entry, Recipient, Secrets
 
-VERSION = 6
+VERSION = 7
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS letter (
     message_id TEXT PRIMARY KEY, subject TEXT NOT NULL, sender TEXT NOT NULL, created REAL NOT NULL,
     size INTEGER NOT NULL, digest BLOB NOT NULL, file TEXT NOT NULL,
     session_key BLOB, attempts INTEGER NOT NULL, next_attempt REAL NOT NULL, coding BLOB, group_secret BLOB,
-    scheduled REAL NOT NULL DEFAULT 0);
+    scheduled REAL NOT NULL DEFAULT 0, copy TEXT);
 CREATE TABLE IF NOT EXISTS segment (
     message_id TEXT NOT NULL REFERENCES letter(message_id) ON DELETE CASCADE,
     number INTEGER NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (message_id, number));
@@ -36,6 +36,7 @@ UPGRADES = {
     # What was called expired by the clock alone is asked about again.
     5: "UPDATE letter SET next_attempt = 0 WHERE EXISTS"
     " (SELECT 1 FROM recipient WHERE message_id = letter.message_id AND expired AND proof IS NULL)",
+    6: "ALTER TABLE letter ADD COLUMN copy TEXT",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from mail.accepting import ClockWrong, NotCertified
 from mail.attachments import AttachmentError
 from mail.authority import AuthorityError, InviteRefused
 from mail.authority import WrongPassphrase as WrongAuthorityPassphrase
@@ -36,7 +37,7 @@ from storage.database import DatabaseError
 from storage.folders import FolderError
 from storage.index import IndexUnavailable
 from storage.keyring import KeyringBusy, KeyringDamaged, KeyringError, PassphraseNeeded, WrongPassphrase
-from storage.outbox import OutboxError
+from storage.outbox import NotKnown, OutboxError
 from storage.profile import ConfigError, ProfileBusy, ProfileError
 from storage.search import SearchError
 
@@ -59,6 +60,8 @@ _MEANINGS: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
     ((Waiting,), TEMPORARY),
     ((JoinRefused, AlreadyJoined), PERMISSION),
     ((WrongPassphrase, PassphraseNeeded, WrongAuthorityPassphrase, InviteRefused), PERMISSION),
+    ((NotCertified,), PERMISSION),
+    ((ClockWrong, NotKnown), TEMPORARY),
     ((SearchError, AddressError), USAGE),
     ((SubmissionError, ComposeError, InviteError, MailboxError, FolderError, AuthorityError), DATA),
     ((EnrolmentError, CertificateRequestError, OutboxError, AttachmentError), DATA),

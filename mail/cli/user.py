@@ -6,14 +6,17 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import secrets
+import stat
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import BinaryIO
 
 from mail import plain
-from mail.accepting import accept
+from mail.accepting import accept, check_room, check_sender, check_size
 from mail.agent import Agent, program_version, status_document
 from mail.cli.errors import CONFIGURATION, DATA, OK, TEMPORARY, UNAVAILABLE, USAGE, CommandError, words
 from mail.cli.local import existing, profile_state
@@ -69,13 +72,16 @@ def send(args: argparse.Namespace, profile: Profile) -> int:
     identity = _identity(args, profile)
     outbox = Outbox(profile.outbox_file)
     try:
+        check_sender(identity.owner.certificate, time.time())
+        _check_size(outbox, profile, sys.stdin.buffer)
         durable.make_folder(profile.spool)
         spool = profile.spool / f"{secrets.token_hex(8)}.eml"
         taken = read_submission(sys.stdin.buffer, spool, args.address, identity.address, from_headers=args.from_headers)
         try:
             _accept(profile, outbox, taken, identity)
         finally:
-            spool.unlink(missing_ok=True)
+            with suppress(OSError):  # whatever becomes of this file, the message was accepted or wasn't
+                spool.unlink(missing_ok=True)
         # From here on it is accepted: a caller who heard otherwise would hand it in again.
         try:
             watch = NoticeWatch(profile)
@@ -109,8 +115,28 @@ def _accept(profile: Profile, outbox: Outbox, taken: Submission, identity: Ident
         )
     folders = profile.folders()
     accept(
-        outbox, folders, taken.path, taken.message_id, taken.subject, identity.address, taken.recipients, time.time()
+        outbox,
+        folders,
+        taken.path,
+        taken.message_id,
+        taken.subject,
+        identity.address,
+        taken.recipients,
+        time.time(),
+        certificate=identity.owner.certificate,
     )
+
+
+def _check_size(outbox: Outbox, profile: Profile, stream: BinaryIO) -> None:
+    """Refuse a message that comes from a file and is too large, before it is copied. Raises CannotAccept, OSError."""
+    try:
+        found = os.fstat(stream.fileno())
+    except OSError:  # not a file at all
+        return
+    if stat.S_ISREG(found.st_mode):
+        size = found.st_size - stream.tell()
+        check_size(size)
+        check_room(outbox, profile.folders(), size, 1, composed=True)
 
 
 def sync(args: argparse.Namespace, profile: Profile) -> int:

@@ -143,7 +143,8 @@ class Desk:
         """Put a letter into the outbox."""
         to = [each if isinstance(each, str) else each.address for each in recipients]
         data = letter(self.address, to, message_id) if message is None else message
-        return self.outbox.accept(data, message_id, "Hello", self.address, to, self.world.clock())
+        self.outbox.accept(data, message_id, "Hello", self.address, to, self.world.clock())
+        return self.entry(message_id)
 
     async def send(self) -> None:
         await self.sending.run(everything=True)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import errno
 import io
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from mail.accepting import CannotAccept
 from mail.cli import main as main_module
+from mail.cli import user
+from storage import space
 from storage.database import DatabaseError
 from storage.folders import Folders
 from storage.index import Index, IndexUnavailable
 from storage.outbox import Outbox
+from storage.space import NoRoom
 from tests.mail.commands import Hamlet, Member, Shell
 from tests.mail.desks import letter
 
@@ -101,12 +106,35 @@ def test_a_full_disk_at_accepting_is_75_and_nothing_is_kept(
     assert refused.code == 75
     assert "No space left" in refused.errors
     with monkeypatch.context() as patch:
-        patch.setattr(Folders, "add", raising(OSError(errno.ENOSPC, "No space left on device")))
+        patch.setattr(Folders, "stage", raising(OSError(errno.ENOSPC, "No space left on device")))
         assert run(alice, "send", bob.address, stdin=mail(alice, bob)).code == 75
     assert run(alice, "outbox", "--json").json == []
     assert run(alice, "list", "Sent", "--json").json == []
     assert run(bob, "sync").code == 0
     assert run(bob, "list", "--json").json == []
+
+
+def test_a_copy_that_cannot_be_shown_in_sent_is_no_refusal_and_is_shown_later(
+    run: Shell, alice: Member, bob: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Folders, "publish", raising(OSError(errno.ENOSPC, "No space left on device")))
+        assert run(alice, "send", bob.address, stdin=mail(alice, bob)).code == 0
+    assert run(alice, "sync").code == 0
+    assert len(run(alice, "list", "Sent", "--json").json) == 1
+    assert run(bob, "sync").code == 0
+    assert len(run(bob, "list", "--json").json) == 1
+
+
+def test_a_message_in_a_file_that_is_too_large_is_refused_before_it_is_copied(alice: Member, tmp_path: Path) -> None:
+    with (tmp_path / "large").open("w+b") as file, closing(Outbox(alice.profile.outbox_file)) as outbox:
+        file.truncate(1_006_632_961)
+        with pytest.raises(CannotAccept, match="960 MiB"):
+            user._check_size(outbox, alice.profile, file)
+        file.seek(1)
+        with pytest.raises(NoRoom), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(space, "free_bytes", lambda _: 1_900_000_000)
+            user._check_size(outbox, alice.profile, file)
 
 
 def test_a_running_process_sends_and_collects_for_the_commands(

@@ -22,7 +22,8 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Input, Label, Static, TextArea
 
-from mail.compose import ComposeError, Enclosure
+from mail.accepting import CannotAccept, check_size
+from mail.compose import ComposeError, Draft, Enclosure, composed_size
 from mail.drafts import Unsent, finished
 from mail.events import Progress
 from mail.headers import Address
@@ -239,7 +240,13 @@ class Compose(Screen[None]):
             if not path.is_file():
                 self.notify(f"{path} is not a file.", severity="warning", markup=False)
                 return
-            self._unsent = replace(self._unsent, enclosures=(*self._unsent.enclosures, Enclosure(path)))
+            enclosures = (*self._unsent.enclosures, Enclosure(path))
+            try:
+                check_size(composed_size(Draft(self._me, enclosures=enclosures)))
+            except (ComposeError, CannotAccept) as error:
+                self.notify(str(error), severity="warning", markup=False)
+                return
+            self._unsent = replace(self._unsent, enclosures=enclosures)
             self._show_enclosures()
             self._keep()
 
