@@ -23,6 +23,7 @@ from mail.events import Event, NodeStatus, Trouble
 from mail.filing import Filing
 from mail.identity import Identity
 from mail.notices import Keeper
+from mail.parts import Spool
 from mail.peer import open_client, open_system_node, read_network_file, write_admission
 from mail.probes import Probes
 from mail.receiving import Reader, Receiving
@@ -95,7 +96,15 @@ class Agent:
             self.outbox, self.overlay, self.directory, identity.owner, tell, now, code=self.probes.code
         )
         self._receiving = Receiving(
-            self.state, self.overlay, self._trust, self._reader, filing, profile.spool, tell, now
+            self.state,
+            self.overlay,
+            self._trust,
+            self._reader,
+            filing,
+            Spool(profile.spool),
+            tell,
+            now,
+            program_version(),
         )
 
     @classmethod
@@ -247,11 +256,13 @@ class Agent:
             try:
                 pause = await work()
                 trouble = ""
-            except (OverlayError, KeyringError, DatabaseError) as error:
+            except OverlayError as error:
                 pause, trouble = RETRY, self._complain(str(error), trouble)
+            except (KeyringError, DatabaseError) as error:
+                pause, trouble = RETRY, self._complain(str(error), trouble, lasting=True)
             except Exception as error:
                 log.exception("regular work failed")
-                pause, trouble = RETRY, self._complain(f"{type(error).__name__}: {error}", trouble)
+                pause, trouble = RETRY, self._complain(f"{type(error).__name__}: {error}", trouble, lasting=True)
             with suppress(asyncio.TimeoutError):
                 if work == self._send_due:
                     await asyncio.wait_for(self._wake.wait(), pause)
@@ -259,10 +270,10 @@ class Agent:
                 else:
                     await asyncio.sleep(pause)
 
-    def _complain(self, words: str, before: str) -> str:
+    def _complain(self, words: str, before: str, *, lasting: bool = False) -> str:
         """Tell the user of a trouble once, not at every try."""
         if words != before:
-            self._tell(Trouble(words))
+            self._tell(Trouble(words, lasting))
         return words
 
     async def _send_due(self) -> float:

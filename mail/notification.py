@@ -19,7 +19,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 
 from mail.excerpt import clean, cut, fit, is_identifier, most_recent
-from mail.keys import SEAL_OVERHEAD, KeyPair, NotOpened, open_sealed, seal
+from mail.keys import RETENTION, SEAL_OVERHEAD, KeyPair, NotOpened, open_sealed, seal
 from mail.sealing import ORIGINAL_LIMIT, SALT_SIZE, SEALED_LIMIT
 from mail.segments import DIGEST_SIZE, MAX_SEGMENTS, Segment, segment_count, segment_size
 from mail.shares import KEY_SIZE, Coding
@@ -69,12 +69,32 @@ class Malformed(NotificationError):
     """It is not what it must be: damaged, or written by a program that doesn't keep the rules."""
 
 
+class Unreadable(Malformed):
+    """It was sealed to us and can't be read; a newer program may have written it. Anybody can make such bytes."""
+
+
 class Forged(NotificationError):
     """It doesn't come from whom it names."""
 
 
 class Untrusted(Forged):
     """The sender's certificate is not (or no longer) one of this network."""
+
+
+class Proven(NotificationError):
+    """It can't be accepted now, and `sender` signed it, to whom an authority of this network gave that address."""
+
+    def __init__(self, words: str, sender: str) -> None:
+        super().__init__(words)
+        self.sender = sender
+
+
+class OutOfTime(Proven, Untrusted):
+    """The sender's certificate isn't valid yet, has ended or was revoked; or a clock is wrong, here or there."""
+
+
+class NotUnderstood(Proven, Malformed):
+    """Its contents are not what this program knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +196,8 @@ def open_notification(
 
     `pairs`: our keys by key id. Proven when it returns: the sender holds the certified address in `sender`, and wrote
     this to `address`. Not proven: that it is new (replays are the caller's to know by Message-ID), and that the
-    body's From is `sender` (the caller compares). Raises NotForUs, Malformed, Forged, Untrusted.
+    body's From is `sender` (the caller compares). A certificate that ended while the notification may have lain at
+    nodes is good. Raises NotForUs, Malformed, Unreadable, Forged, Untrusted, OutOfTime, NotUnderstood.
     """
     if len(data) not in BUCKETS:
         raise Malformed("The notification has a size that none has.")
@@ -191,7 +212,7 @@ def open_notification(
     if payload.recipient != address:
         raise NotForUs("The notification was written to somebody else.")
     try:
-        certificate = trust.verify(payload.certificate, now)
+        certificate = trust.issued(payload.certificate)
     except CertificateError as error:
         raise Untrusted(f"The notification's sender is not known: {error}") from error
     try:
@@ -200,7 +221,14 @@ def open_notification(
         raise Forged("The notification has a false signature.") from None
     if payload.sender != certificate.address:
         raise Forged(f"The notification says it is from {payload.sender!r}, and is from {certificate.address}.")
-    return _value(payload), certificate
+    try:
+        trust.verify(payload.certificate, now, lapsed=RETENTION)
+    except CertificateError as error:
+        raise OutOfTime(str(error), certificate.address) from error
+    try:
+        return _value(payload), certificate
+    except Malformed as error:
+        raise NotUnderstood(str(error), certificate.address) from error
 
 
 def _fitted(notification: Notification) -> Notification:
@@ -260,12 +288,12 @@ def _encode(notification: Notification, certificate: bytes) -> bytes:
 def _decode(content: bytes) -> tuple[_Signed, _Payload]:
     end = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "big")
     if content.count(0, end) != len(content) - end:
-        raise Malformed("The notification has something after its end.")
+        raise Unreadable("The notification has something after its end.")
     try:
         signed = _signed_decoder.decode(content[_LENGTH_BYTES:end])
         return signed, _payload_decoder.decode(signed.payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed("The notification can't be read.") from error
+        raise Unreadable("The notification can't be read; a newer p2pmail may have written it.") from error
 
 
 def _value(payload: _Payload) -> Notification:

@@ -13,17 +13,25 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from mail.coding import MOST_SHARES
-from mail.delivery import AWAY, back_off, kind_of, segment_key
-from mail.events import Event, NewMail, Progress, Trouble
+from mail.delivery import AWAY, HOUR, back_off, kind_of, segment_key
+from mail.events import Event, NewMail, Trouble
+from mail.fetching import Fetching
 from mail.filing import Filing
 from mail.keys import KeyMaterialError, KeyPair
-from mail.notification import BUCKETS, NotForUs, Notification, NotificationError, Untrusted, open_notification
-from mail.sealing import Opener, SealingError
-from mail.segments import Segment
-from mail.shares import Coding, Gathered
+from mail.notification import (
+    BUCKETS,
+    NotForUs,
+    Notification,
+    NotificationError,
+    Proven,
+    Unreadable,
+    Untrusted,
+    open_notification,
+)
+from mail.parts import NoRoom, Spool
+from mail.sealing import REVISION, SealingError
 from mail.together import Locks, all_of, uninterrupted
 from overlay.certificates import TrustStore
 from overlay.errors import NotFound, OverlayError, Unreachable
@@ -31,21 +39,24 @@ from overlay.ids import Kind, inbox_key
 from overlay.messages import RETENTION
 from overlay.overlay import Overlay, Reading
 from overlay.ownership import Owner
-from storage import durable
 from storage.database import DatabaseError
-from storage.state import Fate, Owed, Taken, UserState
+from storage.state import AT_ONCE, DAMAGED, Fate, Owed, Taken, UserState
 
 log = logging.getLogger(__name__)
 
 MESSAGES_AT_ONCE = 4
-SEGMENTS_AHEAD = 3
-"""Segments fetched ahead of the one that is being opened: 4 MiB held a message, whatever its size."""
-CODED_AHEAD = 1
-"""The same of segments in shares, each of which comes from many nodes at once."""
 ROUNDS = 20
 """Inbox readings in a row, while nodes say that more waits."""
-SET_ASIDE = 64
-"""Notifications that can't be opened and are kept all the same: anybody can fill an inbox with such."""
+STRAY, SEALED = "stray", "sealed"
+"""Places for what can't be opened: sealed to a key that isn't here, or to one of ours and not read or not known."""
+JUNK_KEPT = 64
+"""Notifications kept in each of these: anybody can make such bytes, and nearly all of them are none."""
+PROVEN_KEPT = 100
+"""Notifications kept of one member of the network whose certificate isn't good now, or whose program is newer."""
+COSTLY_BACK_OFF = (HOUR, 4 * HOUR, 24 * HOUR)
+"""Seconds between attempts at what can't be opened or is lost: each fetches the whole message again."""
+LEAST_ATTEMPTS = 2
+"""Attempts before a message is called lost, whatever the clock says."""
 DELETES_AT_ONCE = 8
 DELETE_ATTEMPTS = 3
 """Attempts after which a delete that some nodes have heard is left to expiry at the others (paper, section 2.2)."""
@@ -74,27 +85,30 @@ class Receiving:
         trust: TrustStore,
         reader: Callable[[], Reader],
         filing: Filing,
-        spool: Path,
+        spool: Spool,
         tell: Callable[[Event], None],
         now: Callable[[], float] = time.time,
+        version: str = "",
     ) -> None:
+        """`version`: the program's; what another one couldn't open is tried again at once."""
         self._state = state
         self._overlay = overlay
         self._trust = trust
         self._reader = reader
         self._filing = filing
         self._spool = spool
+        self._fetching = Fetching(overlay, spool, tell)
+        self._opener = f"{version}/{REVISION}"
         self._tell = tell
         self._now = now
         self._running = asyncio.Lock()
         self._messages = Locks()  # two notifications of one message are one message
-        self._late: set[bytes] = set()
-        self._aside: set[bytes] = set()
+        self._swept = False
 
     @property
     def late(self) -> int:
-        """Messages that are known to be there for us, and couldn't be collected when last tried."""
-        return len(self._late)
+        """Messages that are there for us and couldn't be collected when last tried. Raises DatabaseError."""
+        return self._state.waiting(without=(STRAY, SEALED))
 
     async def run(self, *, everything: bool = False) -> int:
         """Collect what has come; how many messages were filed. Raises Unreachable when no inbox node answers.
@@ -133,15 +147,24 @@ class Receiving:
 
     async def work(self, *, everything: bool = False) -> int:
         """Fetch, check and file the messages of notifications taken over; how many were filed. Raises DatabaseError."""
+        if not self._swept:
+            await asyncio.to_thread(lambda: self._spool.sweep(self._state.hashes()))
+            self._swept = True
         gate = asyncio.Semaphore(MESSAGES_AT_ONCE)
 
         async def one(taken: Taken) -> bool:
             async with gate:
                 return await self._one(taken)
 
-        moment = float("inf") if everything else self._now()
-        pending = await asyncio.to_thread(self._state.pending, moment)
-        return sum(await all_of(one(taken) for taken in pending))
+        filed = 0
+        while True:
+            pending = await asyncio.to_thread(
+                self._state.pending, self._now(), everything=everything, opener=self._opener
+            )
+            filed += sum(await all_of(one(taken) for taken in pending))
+            if len(pending) < AT_ONCE:
+                return filed
+            everything = False  # what was tried just now isn't due any more
 
     async def _one(self, taken: Taken) -> bool:
         reader = self._reader()
@@ -149,13 +172,12 @@ class Receiving:
             notification, _ = await asyncio.to_thread(
                 open_notification, taken.content, reader.pairs, reader.address, self._trust, self._now()
             )
-        except (NotForUs, Untrusted, KeyMaterialError) as error:  # may be a clock that is wrong, here or there
+        except (NotForUs, Unreadable, Untrusted, Proven, KeyMaterialError) as error:
             await self._unopened(taken, error)
             return False
         except NotificationError as error:  # anybody can put bytes into an inbox: no word to the user
             await self._reject(taken, error)
             return False
-        self._aside.discard(taken.hash)
         async with self._messages.of((notification.message_id, notification.sender)):
             return await self._once(taken, notification)
 
@@ -166,10 +188,7 @@ class Receiving:
             return False
         try:
             await self._collect(taken, notification)
-        except SealingError as error:  # its bytes are those that the sender announced: no other node has better ones
-            await self._lose(taken, notification, error)
-            return False
-        except (OverlayError, OSError) as error:
+        except (OverlayError, OSError, NoRoom, SealingError) as error:
             await self._missed(taken, notification, error)
             return False
         except DatabaseError:
@@ -182,65 +201,12 @@ class Receiving:
 
     async def _collect(self, taken: Taken, notification: Notification) -> None:
         """Fetch and open the body into the spool, check it, file it (paper, sections 3.3 and 3.4)."""
-        filed = await asyncio.to_thread(self._filing.find, taken.folder, taken.file)
         folder = taken.folder or ""
-        if not filed:
-            spooled = self._spool / f"{taken.hash.hex()}.eml"
-            await asyncio.to_thread(durable.make_folder, self._spool)
-            try:
-                await self._fetch_body(notification, spooled)
+        if not await asyncio.to_thread(self._filing.find, taken.folder, taken.file):
+            async with self._fetching.body(taken.hash, notification) as spooled:
                 folder = await uninterrupted(self._filing.file, taken.hash, spooled, notification)
-            finally:
-                await asyncio.to_thread(spooled.unlink, missing_ok=True)
         await self._filed(taken, notification)
         self._tell(NewMail(notification.message_id, _person(notification), notification.subject, folder))
-
-    async def _fetch_body(self, notification: Notification, target: Path) -> None:
-        """Segments, fetched some ahead and opened in order. Raises NotFound, Unreachable, SealingError, OSError."""
-        many = len(notification.segments) > 1
-        others = len(notification.to) + len(notification.cc) + notification.left_out > 1
-        # Else it is deleted in a moment, and its copies needn't be mended.
-
-        async def fetch(segment: Segment) -> bytes:
-            key = segment_key(notification.message_id, segment.index, many, notification.group)
-            if notification.coding is not None:
-                return await self._gather(notification.coding, key, segment)
-            return await self._overlay.fetch(Kind.BODY, key, digest=segment.digest, repair=others)
-
-        ahead = SEGMENTS_AHEAD if notification.coding is None else CODED_AHEAD
-        left = list(notification.segments)
-        running: list[asyncio.Task[bytes]] = []
-        what = f"collecting {notification.subject or notification.message_id}"
-        with target.open("wb") as file:
-            opener = Opener(notification.session_key, notification.original_size, file)
-            try:
-                while left or running:
-                    while left and len(running) <= ahead:
-                        running.append(asyncio.create_task(fetch(left.pop(0))))
-                    await asyncio.to_thread(opener.feed, await running[0])
-                    running.pop(0)
-                    if many:
-                        self._tell(
-                            Progress(
-                                what, min(opener.written, notification.original_size - 1), notification.original_size
-                            )
-                        )
-                await asyncio.to_thread(opener.finish)
-            finally:
-                for task in running:
-                    task.cancel()
-                await asyncio.gather(*running, return_exceptions=True)
-        if many:
-            self._tell(Progress(what, notification.original_size, notification.original_size))
-
-    async def _gather(self, coding: Coding, key: bytes, segment: Segment) -> bytes:
-        """A segment from its shares. Raises NotFound, Unreachable, SealingError."""
-        gathered = Gathered(coding, key, segment.size)
-        await self._overlay.gather(Kind.SHARE, key, gathered, coding.n)
-        data = await asyncio.to_thread(gathered.segment)
-        if hashlib.sha256(data).digest() != segment.digest:  # its shares are signed: the sender made them so
-            raise SealingError("The body isn't what its sender announced.")
-        return data
 
     async def _filed(self, taken: Taken, notification: Notification) -> None:
         many = len(notification.segments) > 1
@@ -250,50 +216,87 @@ class Receiving:
         await uninterrupted(
             self._state.filed, taken.hash, _identity(notification), notification.sender, deletes, self._now()
         )
-        self._late.discard(taken.hash)
+        await self._fetching.settled(taken.hash)
 
     async def _missed(self, taken: Taken, notification: Notification, error: Exception) -> None:
-        """The message couldn't be had: later again, until nobody can have it any more; then the user is told."""
-        if isinstance(error, NotFound) and self._now() - taken.taken > RETENTION:
-            await self._lose(taken, notification, error)
-            return
-        self._late.add(taken.hash)
+        """The message couldn't be had now: later again, for as long as anybody can have it, and the user is told."""
+        what = f'"{notification.subject or "(no subject)"}" from {_person(notification)}'
         reason = _words(error)
-        if taken.attempts == 0 or (reason != taken.reason and not isinstance(error, NotFound | Unreachable)):
-            what = f'"{notification.subject or "(no subject)"}" from {_person(notification)}'
-            self._tell(Trouble(f"{what} can't be collected yet ({reason}); it will be tried again."))
-        await self._later(taken, reason, away=isinstance(error, Unreachable))
+        self._explain(taken, what, reason, error)
+        if isinstance(error, SealingError):
+            await self._fetching.settled(taken.hash)
+        if isinstance(error, NotFound | SealingError) and await self._given_up(taken, f"{what} is", reason):
+            return
+        pause = back_off(taken.attempts + 1)
+        hold = DAMAGED if isinstance(error, SealingError) else ""
+        if hold or taken.lost is not None:
+            pause = back_off(taken.attempts + 1, COSTLY_BACK_OFF)
+        elif isinstance(error, Unreachable):
+            pause = min(pause, AWAY)
+        await asyncio.to_thread(
+            self._state.postpone, taken.hash, reason, self._now() + pause, hold=hold, opener=self._opener
+        )
 
-    async def _lose(self, taken: Taken, notification: Notification, error: Exception) -> None:
-        """Nothing can bring this message any more: the user must know. (A delete would say "collected".)"""
-        what = f'A message from {_person(notification)}, "{notification.subject or "(no subject)"}", is lost'
-        words = f"{what}: {_words(error)} Ask for it to be sent again."
-        await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, words)
-        self._late.discard(taken.hash)
-        self._tell(Trouble(words, lasting=True))
+    def _explain(self, taken: Taken, what: str, reason: str, error: Exception) -> None:
+        """Say what failed, once and not at every attempt."""
+        new = taken.attempts == 0 or reason != taken.reason
+        kept = "It stays at the nodes for up to 30 days and is tried again"
+        if isinstance(error, SealingError):
+            # The bytes are those that the sender announced. Whether she or this program is wrong can't be known here.
+            if new:
+                words = f"{what} can't be opened: {reason} {kept}, at once after an update of p2pmail."
+                self._tell(Trouble(words, lasting=True))
+        elif isinstance(error, NoRoom):
+            if new:
+                words = f"{what} can't be collected: {reason}. {kept}; make room before that."
+                self._tell(Trouble(words, lasting=True))
+        elif taken.attempts == 0 or (new and not isinstance(error, NotFound | Unreachable)):
+            self._tell(Trouble(f"{what} can't be collected yet ({reason}); it will be tried again."))
+
+    async def _given_up(self, taken: Taken, what: str, reason: str) -> bool:
+        """Once the nodes can't have it any more, tell the user that it is lost; after as long again let it go.
+
+        Kept until then: the clock may be wrong, somebody may have it still, a newer program may open it. (A delete
+        would say "collected".) True when it was let go.
+        """
+        if self._now() - taken.taken <= RETENTION or taken.attempts < LEAST_ATTEMPTS:
+            return False
+        if taken.lost is None:
+            await asyncio.to_thread(self._state.mark_lost, taken.hash, self._now())
+            self._tell(Trouble(f"{what} lost: {reason} Ask for it to be sent again.", lasting=True))
+            return False
+        if self._now() - taken.lost <= RETENTION:
+            return False
+        await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, f"{what} lost: {reason}")
+        await self._fetching.settled(taken.hash)
+        return True
 
     async def _unopened(self, taken: Taken, error: Exception) -> None:
-        """Set aside what can't be opened now, some of it, as long as its message can be there."""
-        if taken.hash not in self._aside and len(self._aside) >= SET_ASIDE:
-            await self._reject(taken, error)
-        elif self._now() - taken.taken > RETENTION:
-            words = f"A notification couldn't be opened for 30 days and is given up: {error}"
+        """Set aside what may be opened later, each kind in a place of its own, as long as its message can be there."""
+        hold, room, what = _place(error)
+        words = f"{what} can't be opened: {error}"
+        moment = self._now() + back_off(taken.attempts + 1)
+        aside = await asyncio.to_thread(
+            self._state.set_aside, taken.hash, str(error), moment, hold=hold, opener=self._opener, room=room
+        )
+        if not aside:
             await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, words)
-            self._aside.discard(taken.hash)
+            words = f"{words} As {room} of them wait already, it was dropped; its sender won't see it as collected."
+            self._tell(Trouble(words, lasting=True))
+        elif isinstance(error, Proven | KeyMaterialError):
+            if not taken.attempts:
+                self._tell(Trouble(f"{words} It is kept and tried again for 60 days.", lasting=True))
+            await self._given_up(taken, f"{what} is", str(error))
+        elif self._now() - taken.taken > RETENTION:
+            words = f"{words} It was kept for 30 days and is given up."
+            await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, words)
             self._tell(Trouble(words, lasting=True))
         else:
             log.info("a notification is set aside: %s", error)
-            self._aside.add(taken.hash)
-            await self._later(taken, str(error))
 
     async def _reject(self, taken: Taken, error: Exception) -> None:
         log.info("a notification was dropped: %s", error)
         await asyncio.to_thread(self._state.reject, taken.hash, Fate.REJECTED, str(error))
-
-    async def _later(self, taken: Taken, reason: str, *, away: bool = False) -> None:
-        pause = back_off(taken.attempts + 1)
-        moment = self._now() + (min(pause, AWAY) if away else pause)
-        await asyncio.to_thread(self._state.postpone, taken.hash, reason, moment)
 
     async def settle_deletes(self) -> None:
         """Take our hash from the objects of filed messages, at all k nodes (paper, section 3.3)."""
@@ -321,6 +324,17 @@ class Receiving:
                 await asyncio.to_thread(self._state.delete_later, owed.key, owed.salt, moment)
 
         await all_of(delete(one) for one in owed)
+
+
+def _place(error: Exception) -> tuple[str, int, str]:
+    """Where a notification that can't be opened is set aside, beside how many others of the kind, and what it is."""
+    if isinstance(error, Proven):
+        return error.sender, PROVEN_KEPT, f"Mail from {error.sender}"
+    if isinstance(error, KeyMaterialError):
+        return "key", AT_ONCE, "Mail"
+    if isinstance(error, NotForUs):
+        return STRAY, JUNK_KEPT, "Something in the inbox, which may be mail,"
+    return SEALED, JUNK_KEPT, "Something in the inbox, which may be mail,"
 
 
 def _identity(notification: Notification) -> str:

@@ -42,6 +42,9 @@ SEALED_LIMIT = MAX_SEGMENTS * SEGMENT_SIZE
 ORIGINAL_LIMIT = 960 << 20
 """Bytes of the largest message: one that can't be compressed still fits, padded, into SEALED_LIMIT."""
 
+REVISION = 2
+"""Goes up with each change of what can be opened: what an earlier revision couldn't open is tried again at once."""
+
 _CHUNK = 1 << 16
 _INFO = b"p2pmail body 1"
 

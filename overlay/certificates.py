@@ -107,12 +107,34 @@ class TrustStore:
         """Protects _cache and _revoked; no signature is checked under it."""
         self._cache: OrderedDict[bytes, tuple[Certificate, int]] = OrderedDict()
 
-    def verify(self, der: bytes, now: float) -> Certificate:
+    def verify(self, der: bytes, now: float, lapsed: float = 0.0) -> Certificate:
         """The certificate, when an authority of this network issued it and it is good at `now` (epoch seconds).
 
-        The signature is checked once and remembered; validity and revocation are checked every time. Raises
-        CertificateError.
+        `lapsed`: seconds for which it counts after its end, for what was signed before that and lay at nodes since.
+        Validity and revocation are checked every time. Raises CertificateError.
         """
+        certificate, root = self._issued(der)
+        if now < certificate.not_before:
+            raise CertificateError(f"The certificate of {certificate.address} is not valid yet; is the clock right?")
+        if now > certificate.not_after + lapsed:
+            raise CertificateError(f"The certificate of {certificate.address} has expired.")
+        if now > self._roots[root].not_valid_after_utc.timestamp() + lapsed:
+            raise CertificateError("The certificate of this network's authority has expired.")
+        with self._lock:
+            revocations = self._revoked.get(root)
+        if revocations is not None and certificate.serial in revocations[1]:
+            raise CertificateError(f"The certificate of {certificate.address} has been revoked.")
+        return certificate
+
+    def issued(self, der: bytes) -> Certificate:
+        """The certificate, when an authority of this network issued it, good at this moment or not.
+
+        Raises CertificateError.
+        """
+        return self._issued(der)[0]
+
+    def _issued(self, der: bytes) -> tuple[Certificate, int]:
+        """The certificate and the number of its authority. The signature is checked once and remembered."""
         digest = hashlib.sha256(der).digest()
         with self._lock:
             known = self._cache.get(digest)
@@ -124,18 +146,7 @@ class TrustStore:
                 self._cache[digest] = known
                 if len(self._cache) > CACHE_LIMIT:
                     self._cache.popitem(last=False)
-        certificate, root = known
-        if now < certificate.not_before:
-            raise CertificateError(f"The certificate of {certificate.address} is not valid yet; is the clock right?")
-        if now > certificate.not_after:
-            raise CertificateError(f"The certificate of {certificate.address} has expired.")
-        if now > self._roots[root].not_valid_after_utc.timestamp():
-            raise CertificateError("The certificate of this network's authority has expired.")
-        with self._lock:
-            revocations = self._revoked.get(root)
-        if revocations is not None and certificate.serial in revocations[1]:
-            raise CertificateError(f"The certificate of {certificate.address} has been revoked.")
-        return certificate
+        return known
 
     def accept_revocations(self, crl_der: bytes, now: float) -> int:
         """Take over a revocation list (DER); returns the number of the newest one known, this one or a newer.

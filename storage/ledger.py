@@ -44,7 +44,7 @@ class Ledger:
         schema: str,
         version: int,
         *,
-        upgrades: Mapping[int, str] | None = None,
+        upgrades: Mapping[int, tuple[str, ...]] | None = None,
         checked: bool = True,
     ) -> None:
         """Open or create it; unless `checked` is false, look for damage first (about a second for a GiB).
@@ -69,7 +69,7 @@ class Ledger:
             self._connection.close()
             raise
 
-    def _set_up(self, schema: str, version: int, upgrades: Mapping[int, str]) -> None:
+    def _set_up(self, schema: str, version: int, upgrades: Mapping[int, tuple[str, ...]]) -> None:
         try:
             (found,) = self._connection.execute("PRAGMA user_version").fetchone()
             if found == 0:
@@ -78,7 +78,8 @@ class Ledger:
                 self._connection.execute("BEGIN IMMEDIATE")  # another process may be at it too
                 (found,) = self._connection.execute("PRAGMA user_version").fetchone()
                 if found in upgrades:
-                    self._connection.execute(upgrades[found])
+                    for statement in upgrades[found]:
+                        self._connection.execute(statement)
                     found += 1
                     self._connection.execute(f"PRAGMA user_version={found}")
                 self._connection.execute("COMMIT")

@@ -29,14 +29,16 @@ CREATE TABLE IF NOT EXISTS recipient (
 CREATE INDEX IF NOT EXISTS letter_due ON letter(next_attempt);
 """
 UPGRADES = {
-    1: "ALTER TABLE letter ADD COLUMN coding BLOB",
-    2: "CREATE INDEX IF NOT EXISTS letter_due ON letter(next_attempt)",
-    3: "ALTER TABLE letter ADD COLUMN group_secret BLOB",
-    4: "ALTER TABLE letter ADD COLUMN scheduled REAL NOT NULL DEFAULT 0",
+    1: ("ALTER TABLE letter ADD COLUMN coding BLOB",),
+    2: ("CREATE INDEX IF NOT EXISTS letter_due ON letter(next_attempt)",),
+    3: ("ALTER TABLE letter ADD COLUMN group_secret BLOB",),
+    4: ("ALTER TABLE letter ADD COLUMN scheduled REAL NOT NULL DEFAULT 0",),
     # What was called expired by the clock alone is asked about again.
-    5: "UPDATE letter SET next_attempt = 0 WHERE EXISTS"
-    " (SELECT 1 FROM recipient WHERE message_id = letter.message_id AND expired AND proof IS NULL)",
-    6: "ALTER TABLE letter ADD COLUMN copy TEXT",
+    5: (
+        "UPDATE letter SET next_attempt = 0 WHERE EXISTS"
+        " (SELECT 1 FROM recipient WHERE message_id = letter.message_id AND expired AND proof IS NULL)",
+    ),
+    6: ("ALTER TABLE letter ADD COLUMN copy TEXT",),
 }
 
 

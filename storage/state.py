@@ -28,12 +28,23 @@ OWED = 31 * DAY
 AT_ONCE = 1000
 """Notifications or deletes handed out at once: what a flood left is worked off in bounded memory."""
 
+LONGEST_PAUSE = 2 * DAY
+"""Seconds to the next attempt that nothing waits longer than: what is due later was written under a wrong clock."""
+
+KEPT_REJECTED = 10_000
+"""Hashes of notifications that brought nothing and are known again; an older one is looked at again if it comes."""
+
+DAMAGED = "damaged"
+"""`Taken.hold` of a message whose body is here and can't be opened: to fetch it again costs much."""
+
 _PARAMETERS = 500
 _SCHEMA = f"""
 {notices.SCHEMA};
 CREATE TABLE IF NOT EXISTS taken (
     hash BLOB PRIMARY KEY, content BLOB NOT NULL, taken REAL NOT NULL, attempts INTEGER NOT NULL,
-    next_attempt REAL NOT NULL, reason TEXT NOT NULL, folder TEXT, file TEXT);
+    next_attempt REAL NOT NULL, reason TEXT NOT NULL, folder TEXT, file TEXT,
+    hold TEXT NOT NULL DEFAULT '', opener TEXT NOT NULL DEFAULT '', lost REAL);
+CREATE INDEX IF NOT EXISTS taken_hold ON taken(hold);
 CREATE TABLE IF NOT EXISTS seen (
     hash BLOB PRIMARY KEY, message_id TEXT NOT NULL, sender TEXT NOT NULL, fate TEXT NOT NULL, reason TEXT NOT NULL,
     at REAL NOT NULL);
@@ -48,7 +59,16 @@ CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
 
 
-_UPGRADES = {1: "ALTER TABLE owed ADD COLUMN kind INTEGER NOT NULL DEFAULT 1", 2: notices.SCHEMA}
+_UPGRADES = {
+    1: ("ALTER TABLE owed ADD COLUMN kind INTEGER NOT NULL DEFAULT 1",),
+    2: (notices.SCHEMA,),
+    3: (
+        "ALTER TABLE taken ADD COLUMN hold TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE taken ADD COLUMN opener TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE taken ADD COLUMN lost REAL",
+        "CREATE INDEX IF NOT EXISTS taken_hold ON taken(hold)",
+    ),
+}
 
 
 class Fate(StrEnum):
@@ -59,7 +79,7 @@ class Fate(StrEnum):
     REJECTED = "rejected"
     """It wasn't one, or not for us, or not from whom it said."""
     LOST = "lost"
-    """Nobody has its message any more."""
+    """Its message couldn't be had. If it comes again it is taken again: whoever brings it may have the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +94,10 @@ class Taken:
     folder: str | None
     """Where its message was about to be filed, and under which name, when it was last worked on."""
     file: str | None
+    hold: str = ""
+    """Why it can't be opened: DAMAGED, or the place that it was set aside in. "": it can, as far as is known."""
+    lost: float | None = None
+    """When the user was told that it is lost; the notification is kept all the same for some time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +118,7 @@ class UserState:
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._ledger = Ledger(path, _SCHEMA, version=3, upgrades=_UPGRADES, checked=False)
+        self._ledger = Ledger(path, _SCHEMA, version=4, upgrades=_UPGRADES, checked=False)
         self.notices = notices.Notices(self._ledger)
         """What the user must know, until she has seen it."""
 
@@ -110,26 +134,77 @@ class UserState:
 
         def take(connection: sqlite3.Connection) -> int:
             connection.execute("DELETE FROM seen WHERE at < ?", (now - REMEMBERED,))
+            connection.execute(
+                "DELETE FROM seen WHERE fate <> ?1 AND rowid <="
+                " (SELECT rowid FROM seen WHERE fate <> ?1 ORDER BY rowid DESC LIMIT 1 OFFSET ?2)",
+                (Fate.FILED, KEPT_REJECTED),
+            )
             fresh = connection.executemany(
-                "INSERT OR IGNORE INTO taken SELECT ?1, ?2, ?3, 0, ?4, '', NULL, NULL"
-                " WHERE NOT EXISTS (SELECT 1 FROM seen WHERE hash = ?1)",
+                "INSERT OR IGNORE INTO taken(hash, content, taken, attempts, next_attempt, reason)"
+                " SELECT ?1, ?2, ?3, 0, ?4, ''"
+                " WHERE NOT EXISTS (SELECT 1 FROM seen WHERE hash = ?1 AND fate <> 'lost')",
                 rows,
             )
             return max(fresh.rowcount, 0)
 
         return self._ledger.write(take) if rows else 0
 
-    def pending(self, now: float) -> list[Taken]:
-        """Notifications to be worked on by `now`, oldest first, at most AT_ONCE."""
-        sql = """SELECT hash, content, taken, attempts, reason, folder, file FROM taken
-            WHERE next_attempt <= ? ORDER BY taken, rowid LIMIT ?"""
-        rows = self._ledger.read(lambda connection: connection.execute(sql, (now, AT_ONCE)).fetchall())
+    def pending(self, now: float, *, everything: bool = False, opener: str = "") -> list[Taken]:
+        """Notifications to be worked on by `now`, the longest due first, at most AT_ONCE.
+
+        `everything`: those too that aren't due, but what is DAMAGED or lost only when it is. Whatever another
+        `opener` (a version of the program) couldn't open is due at once.
+        """
+        sql = f"""SELECT hash, content, taken, attempts, reason, folder, file, hold, lost FROM taken
+            WHERE next_attempt <= :now OR next_attempt > :now + {LONGEST_PAUSE}
+            OR (:everything AND hold <> '{DAMAGED}' AND lost IS NULL) OR (hold <> '' AND opener <> :opener)
+            ORDER BY next_attempt, taken, rowid LIMIT {AT_ONCE}"""  # noqa: S608 - our own constants
+        values = {"now": now, "everything": everything, "opener": opener}
+        rows = self._ledger.read(lambda connection: connection.execute(sql, values).fetchall())
         return [Taken(*row) for row in rows]
 
-    def postpone(self, hash_: bytes, reason: str, next_attempt: float) -> None:
-        """Note that an attempt failed, why, and when (epoch seconds) the next is due."""
-        sql = "UPDATE taken SET attempts = attempts + 1, reason = ?, next_attempt = ? WHERE hash = ?"
-        self._change(sql, reason, next_attempt, hash_)
+    def postpone(self, hash_: bytes, reason: str, next_attempt: float, *, hold: str = "", opener: str = "") -> None:
+        """Note that an attempt failed, why, and when (epoch seconds) the next is due.
+
+        `hold`: why it can't be opened, by which `opener`.
+        """
+        sql = """UPDATE taken SET attempts = attempts + 1, reason = ?, next_attempt = ?, hold = ?, opener = ?
+            WHERE hash = ?"""
+        self._change(sql, reason, next_attempt, hold, opener, hash_)
+
+    def set_aside(self, hash_: bytes, reason: str, next_attempt: float, *, hold: str, opener: str, room: int) -> bool:
+        """As `postpone`, unless `room` others are set aside in the place `hold`; whether there was room."""
+
+        def aside(connection: sqlite3.Connection) -> bool:
+            sql = "SELECT count(*) FROM taken WHERE hold = ? AND hash <> ?"
+            (others,) = connection.execute(sql, (hold, hash_)).fetchone()
+            if others >= room:
+                return False
+            connection.execute(
+                "UPDATE taken SET attempts = attempts + 1, reason = ?, next_attempt = ?, hold = ?, opener = ?"
+                " WHERE hash = ?",
+                (reason, next_attempt, hold, opener, hash_),
+            )
+            return True
+
+        return self._ledger.write(aside)
+
+    def mark_lost(self, hash_: bytes, now: float) -> None:
+        """The user is told that its message is lost; the notification is kept until `reject`."""
+        self._change("UPDATE taken SET lost = ? WHERE hash = ?", now, hash_)
+
+    def waiting(self, without: Iterable[str]) -> int:
+        """Messages that couldn't be collected when last tried and aren't lost; not those held in places `without`."""
+        skipped = tuple(without)
+        marks = ",".join("?" * len(skipped))
+        sql = f"SELECT count(*) FROM taken WHERE attempts > 0 AND lost IS NULL AND hold NOT IN ({marks})"  # noqa: S608
+        (count,) = self._ledger.read(lambda connection: connection.execute(sql, skipped).fetchone())
+        return int(count)
+
+    def hashes(self) -> set[bytes]:
+        """Of all notifications that we are responsible for."""
+        rows = self._ledger.read(lambda connection: connection.execute("SELECT hash FROM taken").fetchall())
+        return {hash_ for (hash_,) in rows}
 
     def filing(self, hash_: bytes, folder: str, file: str) -> None:
         """Note under which unique name the message is about to be filed: after a crash it is looked for there."""
@@ -159,21 +234,17 @@ class UserState:
         sql = "SELECT 1 FROM seen WHERE message_id = ? AND sender = ? AND fate = ?"
         return self._one(sql, message_id, sender, Fate.FILED) is not None
 
-    def lost(self) -> list[str]:
-        """What the user was told of messages that nobody has any more, newest first."""
-        sql = "SELECT reason FROM seen WHERE fate = ? ORDER BY at DESC"
-        rows = self._ledger.read(lambda connection: connection.execute(sql, (Fate.LOST,)).fetchall())
-        return [reason for (reason,) in rows]
-
     # -- deletes owed to nodes (paper, section 3.3)
 
     def owed(self, now: float) -> list[Owed]:
         """Deletes to be made by `now`, at most AT_ONCE; those that expiry has overtaken are dropped."""
 
         def ask(connection: sqlite3.Connection) -> list[Owed]:
-            connection.execute("DELETE FROM owed WHERE expires < ?", (now,))
-            sql = "SELECT kind, key, salt, attempts FROM owed WHERE next_attempt <= ? ORDER BY next_attempt LIMIT ?"
-            return [Owed(*row) for row in connection.execute(sql, (now, AT_ONCE))]
+            # Not before it was tried: the clock alone may be wrong.
+            connection.execute("DELETE FROM owed WHERE expires < ? AND attempts > 0", (now,))
+            sql = """SELECT kind, key, salt, attempts FROM owed WHERE next_attempt <= ? OR next_attempt > ?
+                ORDER BY next_attempt LIMIT ?"""
+            return [Owed(*row) for row in connection.execute(sql, (now, now + LONGEST_PAUSE, AT_ONCE))]
 
         return self._ledger.write(ask)
 

@@ -17,6 +17,7 @@ from mail.events import Event, NewMail, Trouble
 from mail.filing import Filing
 from mail.keys import KeyPair, generate_pair
 from mail.notification import Notification, open_notification
+from mail.parts import Spool
 from mail.receiving import Reader, Receiving
 from mail.sending import Sending
 from overlay.card import make_card
@@ -60,6 +61,14 @@ class World:
         self.nodes = [FakeNode(number) for number in range(1, nodes + 1)]
         self.overlay = FakeOverlay(self.nodes)
         self.desks: list[Desk] = []
+        self.version = "1.0"
+        """Of the program that everybody has."""
+        self.room = 1 << 40
+        """Bytes free on everybody's disk."""
+
+    def free(self, folder: Path) -> int:
+        """Bytes free on the disk of a folder."""
+        return self.room
 
     async def desk(self, name: str, issuer: Issuer | None = None) -> Desk:
         """A new user NAME@example.org, her card published."""
@@ -192,6 +201,11 @@ class Desk:
         return [event.text for event in self.events if isinstance(event, Trouble)]
 
     @property
+    def lasting(self) -> list[str]:
+        """What she was told that stays until she has seen it."""
+        return [event.text for event in self.events if isinstance(event, Trouble) and event.lasting]
+
+    @property
     def new_mail(self) -> list[NewMail]:
         return [event for event in self.events if isinstance(event, NewMail)]
 
@@ -210,9 +224,10 @@ class Desk:
             self.trust,
             lambda: Reader(self.address, self.owner, self.pairs, self.earlier),
             self.filing,
-            self.profile.spool,
+            Spool(self.profile.spool, self.world.free),
             tell,
             now,
+            self.world.version,
         )
 
 

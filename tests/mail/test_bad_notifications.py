@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mail import receiving as receiving_module
 from mail.delivery import Headers, notification_for
-from mail.notification import BUCKETS, Notification, seal_notification
+from mail.notification import BUCKETS, Notification, OutOfTime, open_notification, seal_notification
 from mail.sealing import seal_body
+from overlay.certificates import parse_certificate
 from overlay.ids import Kind
 from overlay.messages import RETENTION
 from storage.outbox import State
@@ -95,15 +95,72 @@ async def test_what_has_no_notifications_size_takes_no_room_on_the_disk(world: W
     assert bob.state.pending(float("inf")) == []
 
 
-async def test_of_a_flood_that_cannot_be_opened_little_is_kept(world: World, alice: Desk, bob: Desk) -> None:
+def flood(count: int) -> list[bytes]:
+    return [number.to_bytes(8, "big") + bytes(BUCKETS[0] - 8) for number in range(count)]
+
+
+async def test_of_a_flood_that_cannot_be_opened_64_are_kept_and_the_user_is_told_once_what_was_dropped(
+    world: World, alice: Desk, bob: Desk
+) -> None:
     good = await a_good_one(alice, bob)
-    flood = [bytes([1, number]) + bytes(BUCKETS[0] - 2) for number in range(100)]
-    await bob.get(*flood, seal_notification(good, alice.owner, bob.pair.public))
+    await bob.get(*flood(100), seal_notification(good, alice.owner, bob.pair.public))
     assert await bob.collect() == 1
-    assert len(bob.state.pending(float("inf"))) == receiving_module.SET_ASIDE
-    await bob.get(*flood)
+    assert len(bob.state.pending(float("inf"))) == 64
+    assert len(set(bob.lasting)) == 1
+    assert "which may be mail, can't be opened: The notification is sealed to a key that is not here" in bob.lasting[0]
+    assert bob.receiving.late == 0
+    await bob.get(*flood(100))
+    bob.restart()
     await bob.collect()
-    assert len(bob.state.pending(float("inf"))) == receiving_module.SET_ASIDE
+    assert len(bob.state.pending(float("inf"))) == 64
+
+
+async def test_a_flood_crowds_out_no_mail_that_waits_for_the_right_clock(world: World, alice: Desk, bob: Desk) -> None:
+    good = await a_good_one(alice, bob)
+    stranger = Issuer(2).person(alice.address)
+    sealed = [seal_notification(good, stranger, bob.pair.public) for _ in range(70)]
+    await bob.get(*flood(70), *sealed)
+    await bob.collect()
+    world.clock.time -= 400 * DAY  # before the certificate
+    alice.write(bob, message_id="late@example.org")
+    await bob.get(seal_notification(good, alice.owner, bob.pair.public))
+    assert await bob.collect() == 0
+    assert bob.receiving.late == 1
+    assert f"Mail from {alice.address} can't be opened: The certificate" in bob.lasting[-1]
+    bob.restart()
+    world.clock.time += 400 * DAY
+    assert await bob.collect() == 1
+
+
+async def test_of_one_sender_whose_certificate_is_not_good_100_are_kept_and_of_others_too(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    good = await a_good_one(alice, bob)
+    carol = await world.desk("carol")
+    world.clock.time -= 400 * DAY
+    await bob.get(*(seal_notification(good, alice.owner, bob.pair.public) for _ in range(101)))
+    await bob.collect()
+    assert len(bob.state.pending(float("inf"))) == 100
+    assert "As 100 of them wait already, it was dropped" in "".join(bob.lasting)
+    hers = replace(good, sender=carol.address, message_id="hers@example.org")
+    await bob.get(seal_notification(hers, carol.owner, bob.pair.public))
+    await bob.collect()
+    assert len(bob.state.pending(float("inf"))) == 101
+
+
+async def test_mail_that_lay_at_the_nodes_when_its_senders_certificate_ended_is_opened(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    ends = parse_certificate(alice.owner.certificate).not_after
+    world.clock.time = ends - 1
+    alice.write(bob)
+    await alice.send()
+    (notification,) = world.overlay.inbox(bob.inbox_key)
+    world.clock.time = ends + RETENTION
+    assert await bob.collect() == 1
+    world.clock.time = ends + RETENTION + 1
+    with pytest.raises(OutOfTime, match="has expired"):
+        open_notification(notification, bob.pairs, bob.address, bob.trust, world.clock())
 
 
 async def test_what_cannot_be_opened_now_is_opened_once_the_clock_is_right(
@@ -126,22 +183,62 @@ async def test_what_could_not_be_opened_for_thirty_days_is_given_up_and_told(
     world.clock.time += RETENTION + 1
     await bob.collect()
     assert bob.state.pending(float("inf")) == []
-    assert "couldn't be opened" in bob.troubles[0]
+    assert "can't be opened" in bob.lasting[0]
 
 
-async def test_a_body_that_its_sender_sealed_wrongly_is_told_at_once_and_not_called_collected(
+async def test_a_notification_of_a_newer_program_waits_for_the_update_and_the_user_is_told(
+    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = await a_good_one(alice, bob)
+    with monkeypatch.context() as newer:
+        newer.setattr("mail.notification._VERSION", 2)
+        await bob.get(seal_notification(good, alice.owner, bob.pair.public))
+    assert await bob.collect() == 0
+    assert "was written by a newer version of p2pmail" in bob.lasting[0]
+    assert bob.receiving.late == 1
+    monkeypatch.setattr("mail.notification._VERSION", 2)
+    world.version = "2.0"
+    bob.restart()
+    assert await bob.receiving.run() == 1
+
+
+async def test_a_body_that_cannot_be_opened_is_told_once_kept_and_not_called_collected(
     world: World, alice: Desk, bob: Desk
 ) -> None:
     good = await a_good_one(alice, bob)
     lying = replace(good, session_key=bytes(32))
     await bob.get(seal_notification(lying, alice.owner, bob.pair.public))
-    assert await bob.collect() == 0
+    for _ in range(3):
+        assert await bob.collect() == 0
+        bob.restart()
+    assert world.overlay.calls.count("fetch") == 1  # each attempt costs the whole message: it waits for its time
     assert bob.everywhere() == []
-    assert len(bob.troubles) == 1
-    assert "is lost" in bob.troubles[0]
-    assert bob.state.pending(float("inf")) == []
+    (told,) = bob.lasting
+    assert "can't be opened: The body is cut off, was changed, or has another key." in told
+    assert bob.receiving.late == 1
+    assert len(world.overlay.bodies(Kind.BODY, body_at())) == 3
     await alice.send()
     assert alice.copy(bob).state is State.STORED
+    world.clock.time += 3600
+    await bob.receiving.run()
+    assert world.overlay.calls.count("fetch") == 2
+    assert len(bob.lasting) == 1
+
+
+async def test_a_body_that_an_older_program_could_not_open_is_collected_at_once_by_a_newer_one(
+    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = alice.write(bob).file.read_bytes()
+    await alice.send()
+    with monkeypatch.context() as older:
+        older.setattr("mail.sealing.padded_length", lambda length: length)
+        assert await bob.collect() == 0
+    assert "The body is not padded as it must be." in bob.lasting[0]
+    assert await bob.collect() == 0
+    world.version = "1.1"
+    bob.restart()
+    assert await bob.receiving.run() == 1
+    assert bob.folder("Inbox") == [original]
 
 
 async def test_a_body_that_unpacks_to_more_than_was_said_is_stopped(

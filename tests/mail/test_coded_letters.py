@@ -200,4 +200,4 @@ async def test_a_body_that_its_sender_coded_wrong_is_said_to_be_lost(wide: World
     false = dataclasses.replace(told.segments[0], digest=bytes(32))
     with pytest.raises(Exception, match="isn't what its sender announced"):
         assert told.coding is not None
-        await bob.receiving._gather(told.coding, body_at(), false)
+        await bob.receiving._fetching._gather(told.coding, body_at(), false)

@@ -123,14 +123,48 @@ async def test_a_body_that_nobody_has_is_tried_again_and_at_last_lost_and_told(
     assert waiting.attempts == 1
     world.clock.time += RETENTION
     await bob.collect()
-    assert bob.state.lost() == []
+    assert bob.lasting == []
     world.clock.time += 1
     await bob.collect()
-    assert bob.state.pending(float("inf")) == []
-    assert len(bob.troubles) == 2
-    assert '"Hello", is lost' in bob.troubles[1]
-    assert bob.state.lost() == [bob.troubles[1]]
+    (told,) = bob.lasting
+    assert '"Hello" from' in told
+    assert "is lost" in told
     assert bob.receiving.late == 0
+    world.clock.time += RETENTION + 1
+    await bob.collect()
+    assert bob.state.pending(float("inf")) == []
+    assert bob.lasting == [told]
+
+
+async def test_a_message_that_was_called_lost_under_a_wrong_clock_is_collected(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob)
+    await alice.send()
+    world.overlay.before = FailAt("fetch", NotFound("None has it."))
+    await bob.collect()
+    await bob.collect()
+    world.clock.time += 400 * DAY
+    await bob.collect()
+    assert len(bob.lasting) == 1
+    world.clock.time -= 400 * DAY
+    world.overlay.before = nothing
+    assert await bob.collect() == 1
+
+
+async def test_a_lost_message_that_its_sender_stores_again_is_collected(world: World, alice: Desk, bob: Desk) -> None:
+    alice.write(bob)
+    await alice.send()
+    (notification,) = world.overlay.inbox(bob.inbox_key)
+    bodies = {node.number: node.objects.pop((Kind.BODY, body_at()), {}) for node in world.nodes}
+    for _ in range(4):
+        await bob.collect()
+        world.clock.time += RETENTION + 1
+    assert bob.state.pending(float("inf")) == []
+    for node in world.nodes:
+        node.objects[Kind.BODY, body_at()] = bodies[node.number]
+    await bob.get(notification)
+    assert await bob.collect() == 1
 
 
 async def test_a_message_is_not_called_lost_because_nobody_answers(world: World, alice: Desk, bob: Desk) -> None:
@@ -140,7 +174,7 @@ async def test_a_message_is_not_called_lost_because_nobody_answers(world: World,
     await bob.collect()
     world.clock.time += 40 * DAY
     await bob.collect()
-    assert bob.state.lost() == []
+    assert bob.lasting == []
     (waiting,) = bob.state.pending(float("inf"))
     world.overlay.before = nothing
     world.clock.time += 60  # soon after the network is back
@@ -294,6 +328,82 @@ async def test_collecting_that_is_cancelled_while_it_files_ends_when_that_is_don
     await bob.collect()
     assert len(bob.everywhere()) == 1
     assert bob.state.pending(float("inf")) == []
+
+
+async def test_collecting_goes_on_where_it_was_when_the_process_died(world: World, alice: Desk, bob: Desk) -> None:
+    original = long_letter(alice, bob)
+    await alice.send()
+    world.overlay.before = FailAt("fetch", Unreachable("No node answers."), after=5)
+    assert await bob.collect() == 0
+    bob.restart()
+    before = world.overlay.calls.count("fetch")
+    world.overlay.before = nothing
+    assert await bob.collect() == 1
+    assert bob.folder("Inbox") == [original]
+    assert world.overlay.calls.count("fetch") - before == 7 - 5
+    assert list(bob.profile.spool.iterdir()) == []
+    steps = [event for event in bob.events if isinstance(event, Progress)]
+    assert steps[-1].what == "collecting Hello, going on where it was"
+
+
+async def test_what_is_torn_or_changed_of_what_was_kept_is_fetched_again(world: World, alice: Desk, bob: Desk) -> None:
+    original = long_letter(alice, bob)
+    await alice.send()
+    world.overlay.before = FailAt("fetch", Unreachable("No node answers."), after=5)
+    await bob.collect()
+    kept = sorted(next(bob.profile.spool.glob("*.parts")).iterdir())
+    kept[0].write_bytes(kept[0].read_bytes()[:1000])
+    kept[1].write_bytes(bytes(1 << 20))
+    before = world.overlay.calls.count("fetch")
+    world.overlay.before = nothing
+    assert await bob.collect() == 1
+    assert bob.folder("Inbox") == [original]
+    assert world.overlay.calls.count("fetch") - before == 2 + 2
+
+
+async def test_what_a_dead_process_left_of_settled_messages_is_swept_and_nothing_else(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    long_letter(alice, bob)
+    await alice.send()
+    world.overlay.before = FailAt("fetch", Unreachable("No node answers."), after=5)
+    await bob.collect()
+    (waiting,) = bob.state.pending(float("inf"))
+    spool = bob.profile.spool
+    for name in (f"{'a' * 64}.parts", "somebody-else.parts"):
+        (spool / name).mkdir()
+        (spool / name / "0000").write_bytes(b"sealed")
+    (spool / f"{waiting.hash.hex()}.eml").write_bytes(b"half of it")
+    (spool / "forward-1.eml").write_bytes(b"a draft's")
+    bob.restart()
+    await bob.collect()
+    assert {path.name for path in spool.iterdir()} == {
+        f"{waiting.hash.hex()}.parts",
+        "somebody-else.parts",
+        "forward-1.eml",
+    }
+
+
+async def test_a_message_for_which_the_disk_has_no_room_is_told_and_stays_at_the_nodes(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    long_letter(alice, bob)
+    await alice.send()
+    world.room = 64 << 20
+    for _ in range(2):
+        assert await bob.collect() == 0
+    (told,) = bob.lasting
+    assert "it needs 12 MiB on the disk, which aren't free" in told
+    assert bob.receiving.late == 1
+    assert "fetch" not in world.overlay.calls
+    world.room = 80 << 20
+    assert await bob.collect() == 1
+
+
+def long_letter(alice: Desk, bob: Desk) -> bytes:
+    """A message of 6 MiB that can't be compressed, in 7 segments; its bytes."""
+    text = random.Random(2).randbytes(6 << 20)
+    return alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", text)).file.read_bytes()
 
 
 def refuse(error: Exception) -> Callable[..., object]:

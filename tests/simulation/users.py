@@ -17,6 +17,7 @@ from mail.events import Event, Trouble
 from mail.filing import Filing
 from mail.keys import KeyPair
 from mail.notification import open_notification
+from mail.parts import Spool
 from mail.receiving import Reader, Receiving
 from mail.sending import Sending
 from overlay.certificates import TrustStore
@@ -76,7 +77,7 @@ class Device:
         filing = Filing(self.profile.folders(), self.index, Pipeline([AllClean()]), self.state)
         reader = Reader(person.address, person.owner, {person.pair.key_id: person.pair})
         self.receiving = Receiving(
-            self.state, self.overlay, self._trust, lambda: reader, filing, self.profile.spool, self._tell, now
+            self.state, self.overlay, self._trust, lambda: reader, filing, Spool(self.profile.spool), self._tell, now
         )
         self.node = node
 

@@ -12,9 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.database import DatabaseDamaged
-from storage.state import AT_ONCE, OWED, REMEMBERED, Fate, Owed, UserState
+from storage.state import AT_ONCE, DAMAGED, OWED, REMEMBERED, Fate, Owed, UserState
 
 NOW = 1_700_000_000.0
+TAKEN_BEFORE = """CREATE TABLE taken (
+    hash BLOB PRIMARY KEY, content BLOB NOT NULL, taken REAL NOT NULL, attempts INTEGER NOT NULL,
+    next_attempt REAL NOT NULL, reason TEXT NOT NULL, folder TEXT, file TEXT)"""
+"""As versions 1 to 3 had it."""
 
 
 @pytest.fixture
@@ -60,13 +64,86 @@ def test_a_message_is_had_already_only_if_the_same_sender_sent_it(state: UserSta
 
 
 def test_a_rejected_notification_is_not_taken_again_and_is_no_message_had(state: UserState) -> None:
-    state.take([b"junk", b"gone"], NOW)
+    state.take([b"junk"], NOW)
     state.reject(digest(b"junk"), Fate.REJECTED, "not for us")
-    state.reject(digest(b"gone"), Fate.LOST, "a message of Eve is lost")
-    assert state.take([b"junk", b"gone"], NOW) == 0
+    assert state.take([b"junk"], NOW) == 0
     assert contents(state) == []
     assert not state.have("", "")
-    assert state.lost() == ["a message of Eve is lost"]
+
+
+def test_a_lost_notification_that_is_brought_again_is_taken_again(state: UserState) -> None:
+    state.take([b"gone"], NOW)
+    state.reject(digest(b"gone"), Fate.LOST, "a message of Eve is lost")
+    assert contents(state) == []
+    assert state.take([b"gone"], NOW + 1) == 1
+    assert contents(state, NOW + 1) == [b"gone"]
+
+
+def test_ten_thousand_notifications_that_brought_nothing_are_known_again(state: UserState) -> None:
+    state.take([b"mail", b"junk"], NOW)
+    state.filed(digest(b"mail"), "1@x", "eve@x", [], NOW)
+    state.reject(digest(b"junk"), Fate.REJECTED, "no notification")
+    rows = [(digest(b"%d" % number), NOW) for number in range(10_000)]
+    sql = "INSERT INTO seen VALUES(?, '', '', 'rejected', '', ?)"
+    state._ledger.write(lambda connection: connection.executemany(sql, rows) and None)
+    state.take([b"other"], NOW)
+    assert state.take([b"junk"], NOW) == 1
+    assert state.take([b"0", b"9999", b"mail"], NOW) == 0
+
+
+def test_an_attempt_that_was_put_off_under_a_wrong_clock_is_due(state: UserState) -> None:
+    state.take([b"one"], NOW)
+    state.postpone(digest(b"one"), "nobody answers", NOW + 60 * 86400)
+    assert contents(state) == [b"one"]
+    state.filed(digest(b"one"), "1@x", "eve@x", [(1, b"key", b"salt")], NOW)
+    state.delete_later(b"key", b"salt", NOW + 60 * 86400)
+    assert len(state.owed(NOW)) == 1
+
+
+def test_a_delete_whose_time_is_over_is_tried_once_before_it_is_dropped(state: UserState) -> None:
+    state.take([b"one"], NOW)
+    state.filed(digest(b"one"), "1@x", "eve@x", [(1, b"key", b"salt")], NOW)
+    assert len(state.owed(NOW + 60 * 86400)) == 1
+    state.delete_later(b"key", b"salt", NOW)
+    assert state.owed(NOW + 60 * 86400) == []
+
+
+def test_everything_is_worked_on_but_what_costs_a_whole_message_waits_for_its_time(state: UserState) -> None:
+    state.take([b"away", b"damaged", b"lost"], NOW)
+    later = NOW + 3600
+    state.postpone(digest(b"away"), "nobody answers", later)
+    state.postpone(digest(b"damaged"), "cut off", later, hold=DAMAGED, opener="1")
+    state.postpone(digest(b"lost"), "nobody has it", later)
+    state.mark_lost(digest(b"lost"), NOW)
+
+    def worked_on(now: float, opener: str = "1", *, everything: bool = True) -> list[bytes]:
+        return sorted(taken.content for taken in state.pending(now, everything=everything, opener=opener))
+
+    assert worked_on(NOW) == [b"away"]
+    assert worked_on(later) == [b"away", b"damaged", b"lost"]
+    assert worked_on(NOW, "2") == [b"away", b"damaged"]
+    assert worked_on(NOW, "2", everything=False) == [b"damaged"]
+
+
+def test_what_is_due_longest_is_worked_on_first(state: UserState) -> None:
+    state.take([b"old"], NOW)
+    state.postpone(digest(b"old"), "nobody answers", NOW + 60)
+    state.take([b"new"], NOW + 5)
+    assert contents(state, NOW + 60) == [b"new", b"old"]
+
+
+def test_a_place_holds_as_many_as_it_has_room_for(state: UserState) -> None:
+    state.take([b"one", b"two", b"three"], NOW)
+
+    def aside(content: bytes, hold: str) -> bool:
+        return state.set_aside(digest(content), "not for us", NOW + 60, hold=hold, opener="1", room=1)
+
+    assert aside(b"one", "stray")
+    assert not aside(b"two", "stray")
+    assert aside(b"one", "stray")
+    assert aside(b"three", "eve@x")
+    assert state.waiting(without=["stray"]) == 1
+    assert [taken.content for taken in state.pending(NOW, opener="1")] == [b"two"]
 
 
 def test_a_postponed_notification_waits_for_its_time(state: UserState) -> None:
@@ -161,6 +238,7 @@ def test_a_file_of_the_first_version_is_opened_with_the_deletes_it_owes(tmp_path
             " next_attempt REAL NOT NULL, expires REAL NOT NULL, PRIMARY KEY (key, salt))"
         )
         old.execute("INSERT INTO owed VALUES (?, ?, 0, ?, ?)", (b"key", b"salt", NOW, NOW + OWED))
+        old.execute(TAKEN_BEFORE)
         old.execute("PRAGMA user_version=1")
         old.commit()
     state = UserState(path)
@@ -171,11 +249,33 @@ def test_a_file_of_the_first_version_is_opened_with_the_deletes_it_owes(tmp_path
     again.close()
 
 
+def test_a_file_of_the_third_version_is_opened_with_what_waits_and_what_it_gave_up_is_taken_again(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "old.sqlite"
+    with closing(sqlite3.connect(path)) as old:
+        old.execute(TAKEN_BEFORE)
+        old.execute("INSERT INTO taken VALUES (?, ?, ?, 2, ?, 'away', NULL, NULL)", (digest(b"one"), b"one", NOW, NOW))
+        old.execute(
+            "CREATE TABLE seen (hash BLOB PRIMARY KEY, message_id TEXT NOT NULL, sender TEXT NOT NULL,"
+            " fate TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL)"
+        )
+        lost = "A message is lost: The body is not padded as it must be."
+        old.execute("INSERT INTO seen VALUES (?, '', '', 'lost', ?, ?)", (digest(b"gone"), lost, NOW))
+        old.execute("PRAGMA user_version=3")
+        old.commit()
+    state = UserState(path)
+    (waiting,) = state.pending(NOW)
+    assert (waiting.content, waiting.attempts, waiting.hold, waiting.lost) == (b"one", 2, "", None)
+    assert state.take([b"gone"], NOW) == 1
+
+
 def test_a_file_of_the_second_version_is_opened_and_keeps_notices(tmp_path: Path) -> None:
     path = tmp_path / "old.sqlite"
     with closing(sqlite3.connect(path)) as old:
         old.execute("CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL)")
         old.execute("INSERT INTO fact VALUES ('name', 'value')")
+        old.execute(TAKEN_BEFORE)
         old.execute("PRAGMA user_version=2")
         old.commit()
     state = UserState(path)
