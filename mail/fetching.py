@@ -18,6 +18,7 @@ from mail.parts import NoRoom, Parts, Spool
 from mail.sealing import Opener, SealingError
 from mail.segments import Segment
 from mail.shares import Coding, Gathered
+from mail.together import uninterrupted
 from overlay.ids import Kind
 from overlay.overlay import Overlay
 from storage import durable
@@ -105,7 +106,7 @@ class Fetching:
             others = len(notification.to) + len(notification.cc) + notification.left_out > 1
             data = await self._overlay.fetch(Kind.BODY, key, digest=segment.digest, repair=others)
         if parts is not None:
-            await asyncio.to_thread(parts.keep, segment, data)
+            await uninterrupted(parts.keep, segment, data)
         return data
 
     async def _gather(self, coding: Coding, key: bytes, segment: Segment) -> bytes:
