@@ -23,6 +23,7 @@ from typing import BinaryIO
 from mail import mime, plain, transfer
 from mail.attachments import safe_name, shown_name
 from mail.headers import Address
+from mail.private import without_private
 
 CHUNK = 57 * 2048
 """Bytes of an attachment encoded at once: whole base64 lines (57 bytes make 76 signs)."""
@@ -37,16 +38,23 @@ class ComposeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Enclosure:
-    """A file to attach: the file at `path`, or with `part` that part of the message at `path`, decoded."""
+    """A file to attach: the file at `path`, or with `part` that part of the message at `path`, decoded.
+
+    `inside`: the message is the draft itself, which brings the attachment along.
+    """
 
     path: Path
     part: int | None = None
     name: str = ""
+    inside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A letter being written. Message-IDs are without angle brackets; `text` has \\n line ends."""
+    """A letter being written. Message-IDs are without angle brackets; `text` has \\n line ends.
+
+    `others`: further header fields, as name and value.
+    """
 
     sender: Address
     to: tuple[Address, ...] = ()
@@ -57,6 +65,7 @@ class Draft:
     enclosures: tuple[Enclosure, ...] = ()
     in_reply_to: str = ""
     references: tuple[str, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -157,8 +166,9 @@ def _header(draft: Draft, message_id: str, now: float) -> bytes:
         lines.append(f"In-Reply-To: <{draft.in_reply_to}>")
     if draft.references:
         lines.append("References: " + "\r\n ".join(f"<{identifier}>" for identifier in draft.references))
+    lines += [f"{name.title()}: {plain.line(value)}" for name, value in draft.others]
     lines.append("MIME-Version: 1.0")
-    return fields + "".join(f"{line}\r\n" for line in lines).encode("ascii", "replace")
+    return fields + "".join(f"{line}\r\n" for line in lines).encode("utf-8", "replace")
 
 
 def _mailbox(person: Address) -> EmailAddress:
@@ -201,8 +211,14 @@ def _enclose(out: BinaryIO, enclosure: Enclosure) -> Iterator[int]:
             chunks = transfer.content(file, part)
             if content_type.startswith("multipart/"):
                 content_type = "application/octet-stream"
+            elif content_type.startswith("text/") and re.fullmatch(r"[\w.+-]{1,64}", part.charset, re.ASCII):
+                content_type = f"{content_type}; charset={part.charset}"
         # A message must not be encoded (RFC 2046, 5.2.1): its bytes go as they stand.
         as_it_stands = content_type.startswith("message/")
+        if as_it_stands or (
+            enclosure.part is None and enclosure.path.parent.name in ("cur", "new")
+        ):  # a draft, say, attached from its folder
+            chunks = without_private(chunks)
         out.write(_attachment_header(name, content_type, "8bit" if as_it_stands else "base64"))
         held = b""
         for chunk in chunks:

@@ -6,15 +6,15 @@ in worker threads. Sending and collecting are mail/agent.py's.
 
 from __future__ import annotations
 
-import threading
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from mail.opened import MailboxError, OpenFiles
+from mail.draft_box import DRAFTS, DraftBox
+from mail.opened import MailboxError
 from mail.undo import Change, History, Step
 from storage.folders import QUARANTINE, STANDARD, Counts
 from storage.index import IndexUnavailable, Row
@@ -22,8 +22,6 @@ from storage.profile import Profile
 from storage.search import SearchError
 
 if TYPE_CHECKING:
-    from mail.drafts import Unsent
-    from mail.headers import Address
     from mail.message import Message
     from storage.index_update import Changes
     from storage.notices import Notice
@@ -52,7 +50,7 @@ __all__ = [
     "Suspect",
 ]
 
-INBOX, ARCHIVE, SENT, DRAFTS, JUNK, TRASH = "Inbox", "Archive", "Sent", "Drafts", "Junk", "Trash"
+INBOX, ARCHIVE, SENT, JUNK, TRASH = "Inbox", "Archive", "Sent", "Junk", "Trash"
 
 SEEN, FLAGGED, REPLIED, PASSED, DRAFT = "S", "F", "R", "P", "D"
 """Maildir's flags, as every mail reader understands them."""
@@ -72,14 +70,12 @@ class Suspect:
     size: int
 
 
-class Mailbox(OpenFiles):
+class Mailbox(DraftBox):
     """One user's mail on disk. Opens nothing before it is used."""
 
     def __init__(self, profile: Profile, *, now: Callable[[], float] = time.time) -> None:
         super().__init__(profile, now=now)
         self._history = History()
-        self._changing = threading.RLock()
-        """One change at a time, so that undo takes back what the user saw happen last."""
 
     # -- looking
 
@@ -249,47 +245,6 @@ class Mailbox(OpenFiles):
         """Something that is another one when a program changed a folder: cheap enough to ask every few seconds."""
         return tuple((name, self._files.stamp(name)) for name in self._files.names())
 
-    # -- drafts
-
-    def save_draft(self, unsent: Unsent, sender: Address, previous: str | None = None) -> str:
-        """Keep what was typed, durably; its name in Drafts. `previous` is what was kept of it before."""
-        from mail import drafts
-        from mail.compose import new_message_id
-        from mail.message import summarise
-
-        with self._changing:
-            data = drafts.write(unsent, sender, new_message_id(sender.address), self._now())
-            unique = self._files.add(DRAFTS, data, flags=DRAFT + SEEN)
-            self._index.take(self._files, DRAFTS, unique, summarise)
-            self._drop_draft(previous)
-            return unique
-
-    def open_draft(self, row: Row) -> Unsent:
-        """Go on with a draft. Raises MailboxError."""
-        from mail import drafts
-
-        return self._reading(row, drafts.read)
-
-    def discard_draft(self, unique: str) -> None:
-        """The draft was sent, or the user threw it away."""
-        with self._changing:
-            self._drop_draft(unique)
-
-    def hold(self, row: Row) -> Path:
-        """The message under a name that stays while a letter that passes it on is being written."""
-        if row.folder == QUARANTINE:
-            raise MailboxError("This message is in Quarantine and isn't passed on.")
-        place = self.profile.spool / f"forward-{row.unique}.eml"
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.hardlink_to(self.path(row))
-        return place
-
-    def let_go(self, place: Path) -> None:
-        """The reverse of `hold`; other files are left alone."""
-        if place.parent == self.profile.spool and place.name.startswith("forward-"):
-            place.unlink(missing_ok=True)
-
     def answered(self, message_id: str, flag: str) -> None:
         """Note that a message was replied to ("R") or passed on ("P"), and so was read: not worth undoing."""
         with self._changing:
@@ -404,22 +359,6 @@ class Mailbox(OpenFiles):
         else:
             entry = self._files.change_flags(row.folder, row.unique, step.removed, step.added, row.place)
         return self._placed(row, step.folder, entry)
-
-    def _find(self, folder: str, unique: str) -> Row | None:
-        return next((row for row in self._all(folder) if row.unique == unique), None)
-
-    def _all(self, folder: str) -> Iterable[Row]:
-        ids = self._index.ids(folder)
-        for start in range(0, len(ids), 500):
-            yield from self._index.rows(ids[start : start + 500])
-
-    def _drop_draft(self, unique: str | None) -> None:
-        if unique is None:
-            return
-        row = self._find(DRAFTS, unique)
-        self._files.remove(DRAFTS, unique, row.place if row else "")
-        if row is not None:
-            self._index.drop([row.id])
 
 
 def _said(what: str, count: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -34,6 +34,8 @@ class OpenFiles:
         self.profile = profile
         self._now = now
         self._files = profile.folders()
+        self._changing = threading.RLock()
+        """One change at a time, so that undo takes back what the user saw happen last."""
         self._opening = threading.Lock()
         self._opened_index: Index | None = None
         self._opened_outbox: Outbox | None = None
@@ -102,3 +104,11 @@ class OpenFiles:
             return False
         self._index.relocate(row.id, folder, entry)
         return True
+
+    def _find(self, folder: str, unique: str) -> Row | None:
+        return next((row for row in self._all(folder) if row.unique == unique), None)
+
+    def _all(self, folder: str) -> Iterable[Row]:
+        ids = self._index.ids(folder)
+        for start in range(0, len(ids), 500):
+            yield from self._index.rows(ids[start : start + 500])

@@ -1,7 +1,8 @@
 """A message that another program hands in, as it does to sendmail: read from a stream, made complete, kept otherwise.
 
 What lives here reads headers line by line and copies the rest byte for byte, line ends too. It adds what a message
-must have (From, Date, Message-ID), takes Bcc out, and finds the recipients. Sending it is mail/sending.py's.
+must have (From, Date, Message-ID), takes out Bcc and our private fields, and finds the recipients. Sending it is
+mail/sending.py's.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import BinaryIO
 from mail import headers, plain
 from mail.accepting import check_recipients, check_size
 from mail.compose import new_message_id
+from mail.private import is_private
 from overlay.address import AddressError, normalise_address
 
 CHUNK = 256 * 1024
@@ -62,9 +64,9 @@ def read_submission(
     """Read a message from `stream` into the file `spool` (which must not exist), holding one block in memory.
 
     The recipients are `recipients` and, with `from_headers` (`-t`), those of To, Cc and Bcc. `sender` is the bare
-    address for a From that is missing. Every byte is kept but Bcc fields, an mbox `From ` line, and what is added at
-    the end of the header in the message's own line ends. Raises SubmissionError, CannotAccept (more
-    recipients or bytes than can be sent) or OSError; the file is gone then.
+    address for a From that is missing. Every byte is kept but Bcc fields and private ones of ours, an mbox `From `
+    line, and what is added at the end of the header in the message's own line ends. Raises SubmissionError,
+    CannotAccept (more recipients or bytes than can be sent) or OSError; the file is gone then.
     """
     with spool.open("xb") as out:
         try:
@@ -124,7 +126,7 @@ class _Header:
                         # Not a header: the body begins here, as other mail systems take it.
                         return self.ending + piece
                     name, field = match.group(1).lower(), bytearray()
-                    skipping = name in _TAKEN_OUT
+                    skipping = name in _TAKEN_OUT or is_private(name)
                     first = False
             if not skipping:
                 self._out.write(piece)

@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 from mail import plain
 from mail.cli.codes import CONFIGURATION, DATA, OK, PERMISSION, CommandError
-from mail.mailbox import QUARANTINE, Mailbox
+from mail.mailbox import DRAFTS, QUARANTINE, Mailbox
+from mail.private import without_private
 from storage.index import Row
 from storage.notices import Notice
 from storage.outbox import Entry, Outbox
@@ -77,7 +79,8 @@ def show(args: argparse.Namespace, profile: Profile) -> int:
         raise CommandError(PERMISSION, "That message is in Quarantine and isn't shown. The reader can release it.")
     if args.raw:
         with mailbox.path(row).open("rb") as file:
-            while chunk := file.read(1 << 16):
+            chunks = iter(partial(file.read, 1 << 16), b"")
+            for chunk in without_private(chunks) if row.folder == DRAFTS else chunks:
                 sys.stdout.buffer.write(chunk)
         return OK
     message = mailbox.open(row)

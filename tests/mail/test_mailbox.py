@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mail.compose import Enclosure
 from mail.drafts import Unsent
 from mail.headers import Address
 from mail.mailbox import ARCHIVE, DRAFTS, INBOX, QUARANTINE, TRASH, Mailbox, MailboxError, Profile, Row
@@ -219,14 +221,14 @@ def test_a_message_that_is_passed_on_stays_readable_though_it_is_deleted_meanwhi
     held = mailbox.hold(chosen)
     mailbox.purge([chosen.id])
     assert b"Letter 3" in held.read_bytes()
-    mailbox.let_go(held)
+    mailbox.let_go(Unsent(enclosures=(Enclosure(held, 0),)))
     assert not held.exists()
 
 
 def test_letting_go_touches_no_file_of_the_users(mailbox: Mailbox, tmp_path: Path) -> None:
     own = tmp_path / "forward-own.eml"
     own.write_text("mine")
-    mailbox.let_go(own)
+    mailbox.let_go(Unsent(enclosures=(Enclosure(own),)))
     assert own.exists()
 
 
@@ -244,3 +246,87 @@ def test_stamps_change_when_another_program_changes_a_folder(mailbox: Mailbox) -
     assert mailbox.stamps() == before
     mailbox.profile.folders().add(INBOX, letter(5))
     assert mailbox.stamps() != before
+
+
+def drafts_shown(mailbox: Mailbox) -> list[tuple[str, str]]:
+    mailbox.refresh()
+    return sorted((found.to, found.text) for found in map(mailbox.open_draft, rows(mailbox, DRAFTS)))
+
+
+def test_a_draft_that_another_program_took_away_and_wrote_again_is_kept_beside_ours(mailbox: Mailbox) -> None:
+    told: list[str] = []
+    kept = mailbox.save_draft(Unsent(to="bob@x.example", text="one"), ME)
+    path = mailbox.profile.folders().path(DRAFTS, kept)
+    assert path is not None
+    (path.parent / "1700000000.neomutt.host:2,DS").write_bytes(b"To: carol@x.example\r\n\r\ntheirs\r\n")
+    path.unlink()
+    kept = mailbox.save_draft(Unsent(to="bob@x.example", text="two"), ME, kept, told.append)
+    assert drafts_shown(mailbox) == [("bob@x.example", "two"), ("carol@x.example", "theirs\n")]
+    assert [words.partition(" (")[0] for words in told] == ["Another program took this draft away meanwhile"]
+    mailbox.save_draft(Unsent(to="bob@x.example", text="three"), ME, kept, told.append)
+    assert len(told) == 1
+
+
+def test_a_draft_that_another_program_wrote_into_is_kept_beside_ours(mailbox: Mailbox) -> None:
+    told: list[str] = []
+    first = mailbox.save_draft(Unsent(to="bob@x.example", text="one"), ME)
+    path = mailbox.profile.folders().path(DRAFTS, first)
+    assert path is not None
+    path.write_bytes(path.read_bytes().replace(b"bob@", b"carol@"))
+    mailbox.save_draft(Unsent(to="bob@x.example", text="two"), ME, first, told.append)
+    assert drafts_shown(mailbox) == [("bob@x.example", "two"), ("carol@x.example", "one")]
+    assert told == ["Another program changed this draft meanwhile: its version stays in Drafts, beside yours."]
+
+
+def test_a_sent_draft_that_another_program_changed_stays_and_is_told(mailbox: Mailbox) -> None:
+    mailbox.save_draft(Unsent(to="bob@x.example", text="one"), ME)
+    (row,) = rows(mailbox, DRAFTS)
+    mailbox.open_draft(row)
+    path = mailbox.path(row)
+    path.write_bytes(path.read_bytes().replace(b"bob@", b"carol@"))
+    assert "stays in Drafts" in mailbox.discard_draft(row.unique)
+    assert drafts_shown(mailbox) == [("carol@x.example", "one")]
+
+
+def test_a_draft_keeps_the_flags_that_another_program_gave_it(mailbox: Mailbox) -> None:
+    kept = mailbox.save_draft(Unsent(text="one"), ME)
+    renamed(mailbox, DRAFTS, kept, "DFS", ",U=3")
+    mailbox.save_draft(Unsent(text="two"), ME, kept)
+    assert flags_on_disk(mailbox, DRAFTS) == ["DFS"]
+
+
+def test_attachments_of_another_programs_draft_outlive_every_save(mailbox: Mailbox) -> None:
+    boundary = b"--b\r\n"
+    place = mailbox.profile.folder(DRAFTS) / "cur" / "1700000000.neomutt.host:2,DS"
+    place.write_bytes(
+        b"To: bob@x.example\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+        + boundary
+        + b"\r\nsee\r\n"
+        + boundary
+        + b"Content-Type: image/png\r\nContent-Disposition: attachment; filename=a.png\r\n\r\npixels\r\n--b--\r\n"
+    )
+    mailbox.refresh()
+    (row,) = rows(mailbox, DRAFTS)
+    unsent, kept = mailbox.open_draft(row), row.unique
+    for text in ("see 1", "see 2"):
+        kept = mailbox.save_draft(replace(unsent, text=text), ME, kept)
+    (row,) = rows(mailbox, DRAFTS)
+    (attachment,) = mailbox.open(row).attachments
+    saved = mailbox.save_attachment(row, attachment.index, mailbox.profile.root)
+    assert (saved.name, saved.read_bytes()) == ("a.png", b"pixels")
+    mailbox.let_go(unsent, kept=True)
+    assert list(mailbox.profile.spool.iterdir()) == []
+
+
+def test_a_full_disk_leaves_the_draft_that_was_kept(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = mailbox.save_draft(Unsent(text="one"), ME)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mail.drafts.write", full)
+        with pytest.raises(OSError, match="No space left"):
+            mailbox.save_draft(Unsent(text="two"), ME, kept)
+    assert on_disk(mailbox, DRAFTS) == [kept]
+    assert list(mailbox.profile.spool.iterdir()) == []

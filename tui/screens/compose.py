@@ -9,7 +9,7 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,9 +48,9 @@ class Compose(Screen[None]):
     class Kept(Message):
         """The draft is on disk, under this name."""
 
-        def __init__(self, unsent: Unsent, unique: str) -> None:
+        def __init__(self, unsent: Unsent, unique: str, words: Sequence[str] = ()) -> None:
             super().__init__()
-            self.unsent, self.unique = unsent, unique
+            self.unsent, self.unique, self.words = unsent, unique, words
 
     class Prepared(Message):
         """What a reply or a forward begins with was made."""
@@ -79,6 +79,7 @@ class Compose(Screen[None]):
         self._unsent = self._kept = Unsent()
         """What is on disk (or not worth it)."""
         self._draft = draft
+        self._continued = draft is not None
         self._timer: Timer | None = None
         self._latest: Timer | None = None
         self._sending = False
@@ -124,14 +125,18 @@ class Compose(Screen[None]):
         unsent, title = event.unsent, self.query_one(TitleLine)
         self._prepare = None
         self._unsent = unsent
+        if not unsent.whole:
+            self._draft = None  # that one stays
+        if unsent.notes:
+            self.notify(unsent.notes, severity="warning", timeout=20, markup=False)
         for name, value in (("to", unsent.to), ("cc", unsent.cc), ("bcc", unsent.bcc), ("subject", unsent.subject)):
             line = self.query_one(f"#{name}", Input)
             line.value = f"{line.value}{value}" if line.has_focus else value
         text = self.query_one("#text", TextArea)
         ahead = text.text
-        room = "\n\n" if unsent.in_reply_to and self._draft is None else ""
+        room = "\n\n" if unsent.in_reply_to and not self._continued else ""
         text.text = ahead + room + unsent.text
-        text.move_cursor(_end(ahead) if self._draft is None else text.document.end)
+        text.move_cursor(text.document.end if self._continued else _end(ahead))
         title.place, title.work = unsent.subject or "New message", ""
         self._show_enclosures()
         # An answer that nobody wrote a word of is no draft.
@@ -193,9 +198,10 @@ class Compose(Screen[None]):
     def _write(self, unsent: Unsent) -> Message | None:
         if self._over or unsent == self._kept:
             return None
-        self._draft = self._session.mailbox.save_draft(unsent, self._me, self._draft)
+        words: list[str] = []
+        self._draft = self._session.mailbox.save_draft(unsent, self._me, self._draft, words.append)
         self._kept = unsent
-        return self.Kept(unsent, self._draft)
+        return self.Kept(unsent, self._draft, words)
 
     def keep_now(self) -> None:
         """Keep it here and now: the program is about to end."""
@@ -204,7 +210,9 @@ class Compose(Screen[None]):
             self._write(unsent)
 
     @on(Kept)
-    def _was_kept(self) -> None:
+    def _was_kept(self, event: Kept) -> None:
+        for words in event.words:
+            self.notify(words, severity="warning", timeout=20, markup=False)
         if not self._sending:
             self.query_one(TitleLine).work = "kept in Drafts"
 
@@ -324,12 +332,10 @@ class Compose(Screen[None]):
         flag = "R" if unsent.in_reply_to else "P"
 
         def work() -> Message:
-            if draft is not None:
-                mailbox.discard_draft(draft)
-            for enclosure in unsent.enclosures:
-                mailbox.let_go(enclosure.path)
+            words = mailbox.discard_draft(draft) if draft is not None else ""
+            mailbox.let_go(unsent)
             mailbox.answered(unsent.answers, flag)
-            return Changed(said)
+            return Changed(f"{said}. {words}" if words else said)
 
         self._session.changes.put(self._behind(), "tidy up after sending", work)
         self.dismiss(None)
@@ -342,25 +348,24 @@ class Compose(Screen[None]):
         if self._sending:
             return
         unsent = self.unsent
-        behind = self._behind()
+        behind, mailbox = self._behind(), self._session.mailbox
         if not unsent.empty and unsent != self._kept:
 
             def work() -> Message:
-                self._write(unsent)
-                return Changed("kept in Drafts")
+                kept = self._write(unsent)
+                mailbox.let_go(unsent, kept=True)
+                words = kept.words if isinstance(kept, self.Kept) else ()
+                return Changed(" ".join(words) or "kept in Drafts")
 
             self._session.changes.put(behind, "keep the draft", work)
-        elif self._draft is None:
-            mailbox = self._session.mailbox
+        else:
+            kept = self._continued or self._draft is not None
 
             def let_go() -> Message:
-                for enclosure in unsent.enclosures:
-                    mailbox.let_go(enclosure.path)
+                mailbox.let_go(unsent, kept=kept)
                 return Changed("")
 
             self._session.changes.put(behind, "tidy up", let_go)
-        else:
-            behind.post_message(Changed(""))
         self.dismiss(None)
 
     def action_discard(self) -> None:
@@ -374,11 +379,9 @@ class Compose(Screen[None]):
             mailbox, draft, unsent = self._session.mailbox, self._draft, self.unsent
 
             def work() -> Message:
-                if draft is not None:
-                    mailbox.discard_draft(draft)
-                for enclosure in unsent.enclosures:
-                    mailbox.let_go(enclosure.path)
-                return Changed("draft discarded")
+                words = mailbox.discard_draft(draft) if draft is not None else ""
+                mailbox.let_go(unsent)
+                return Changed(words or "draft discarded")
 
             self._session.changes.put(self._behind(), "discard the draft", work)
             self.dismiss(None)
