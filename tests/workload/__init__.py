@@ -5,7 +5,8 @@
     shape.write(file, "alice@sim.example", ["bob@sim.example"], date=1_772_450_000.0)
 
 `shapes.py` draws messages, `texts.py` makes their bytes, `stories.py` draws who writes to whom and what else happens,
-`strategies.py` is the same for Hypothesis, `round_trips.py` seals and opens many of them (`make soak`).
+`strategies.py` is the same for Hypothesis, `cutting.py` cuts bytes into pieces, `round_trips.py` seals and opens many
+messages (`make soak`).
 All of it follows from a `random.Random` that is handed in: the same seed gives the same bytes.
 """
 

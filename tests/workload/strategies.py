@@ -1,9 +1,8 @@
-"""The workload for Hypothesis: shapes whose every choice shrinks, and ways to cut bytes into pieces."""
+"""The workload for Hypothesis: shapes whose every choice shrinks, and lengths of pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import cycle
+from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
@@ -39,16 +38,5 @@ def shapes(
 
 
 def chunkings() -> st.SearchStrategy[tuple[int, ...]]:
-    """Lengths in bytes of the pieces in which bytes come, over and over: for `chunks`. Single bytes are among them."""
+    """Lengths of pieces in bytes, for cutting.chunks; single bytes are among them."""
     return st.lists(sizes(1 << 21).map(lambda size: max(1, size)), min_size=1, max_size=8).map(tuple)
-
-
-def chunks(data: bytes, lengths: Sequence[int], most: int = 2000) -> Iterator[bytes]:
-    """`data` in pieces of these lengths, over and over; after `most` pieces the rest at once, which keeps it fast."""
-    position = 0
-    for count, length in enumerate(cycle(lengths)):
-        if position >= len(data):
-            return
-        end = len(data) if count >= most else position + length
-        yield data[position:end]
-        position = end

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 
 from mail.submission import read_submission
 from tests.workload import EDGES, Ending, Event, Happening, Head, Kind, Letter, Shape, draw, draw_story
-from tests.workload.strategies import chunkings, chunks, shapes
+from tests.workload.cutting import chunks
+from tests.workload.strategies import chunkings, shapes
 
 DRAWN = [draw(random.Random(f"draw {number}")) for number in range(4000)]
 
@@ -150,6 +151,6 @@ def test_a_story_of_two_without_events_is_letters_between_the_two() -> None:
 @given(lengths=chunkings())
 def test_pieces_of_any_lengths_make_the_whole(lengths: tuple[int, ...]) -> None:
     data = bytes(range(256)) * 40
-    cut = list(chunks(data, lengths, most=500))
+    cut = list(chunks(data, lengths))
     assert b"".join(cut) == data
     assert len(cut) <= 501
