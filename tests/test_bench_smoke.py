@@ -19,6 +19,7 @@ from bench import (
     bench_hostile,
     bench_letter,
     bench_lookup,
+    bench_resume,
     bench_scale,
     bench_soak,
     peer_kademlia,
@@ -93,6 +94,15 @@ def test_crashes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = bench_crash.measure()
     assert [figure.value for figure in figures] == [0, 0, 0, 0]
     assert figures[0].peer["checked"] > 0
+
+
+def test_what_is_fetched_again_after_a_kill_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NODES": 4, "SIZE": 20_000_000}.items():
+        monkeypatch.setattr(bench_resume, name, value)
+    again, same, memory = bench_resume.measure()
+    assert again.value < 0.5  # the pieces that were on their way weigh more in a small message
+    assert same.value == 1
+    assert memory.value > 0
 
 
 def test_hostile_nodes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
