@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from overlay.certificates import parse_certificate
 from overlay.ids import Kind
 from overlay.messages import RETENTION
 from storage.outbox import State
-from tests.mail.desks import Desk, World, a_good_one, body_at, letter
+from storage.state import Fate
+from tests.mail.desks import Desk, World, a_good_one, body_at, letter, noise
 from tests.overlay.issuing import Issuer
 
 DAY = 86400.0
@@ -239,6 +241,28 @@ async def test_a_body_that_an_older_program_could_not_open_is_collected_at_once_
     bob.restart()
     assert await bob.receiving.run() == 1
     assert bob.folder("Inbox") == [original]
+
+
+async def test_what_a_program_before_gave_up_and_acknowledged_arrives_when_sender_and_recipient_are_updated(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    message = letter(alice.address, [bob.address], "letter@example.org", noise(100_000))
+    alice.write(bob, message=message)
+    await alice.send()
+    (first,) = world.overlay.inbox(bob.inbox_key)
+    bob.state.take([first], world.clock())
+    bob.state.reject(hashlib.sha256(first).digest(), Fate.LOST, "The body is not padded as it must be.")
+    for node in world.nodes:  # it was acknowledged, so that they take it no more
+        node.inboxes.clear()
+    alice.outbox._ledger._connection.execute("PRAGMA user_version=7")
+    alice.restart()
+    await alice.send()
+    (second,) = world.overlay.inbox(bob.inbox_key)
+    assert second != first
+    assert await bob.collect() == 1
+    assert bob.folder("Inbox") == [message]
+    await alice.send()
+    assert alice.copy(bob).state is State.COLLECTED
 
 
 async def test_a_body_that_unpacks_to_more_than_was_said_is_stopped(

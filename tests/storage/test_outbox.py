@@ -316,6 +316,26 @@ def test_what_an_earlier_version_called_expired_is_asked_about_again(outbox: Out
     assert [entry.message_id for entry in reopened(outbox).due(NOW)] == ["1@x"]
 
 
+def test_who_has_not_collected_a_large_body_of_an_earlier_version_is_told_of_it_anew_once(outbox: Outbox) -> None:
+    for number, size in ((1, 65_537), (2, 65_536)):
+        accept(outbox, number, "a@x", "b@x")
+        outbox.keep_secrets(f"{number}@x", Secrets(KEY, [(size, b"d")]))
+        learn(outbox, f"{number}@x", Recipient("a@x", (3, 3), (3, 3), notification=b"first"))
+        learn(outbox, f"{number}@x", Recipient("b@x", (3, 3), (3, 3), notification=b"first", proof=b"signed"))
+        outbox.attempted(f"{number}@x", NOW + 900)
+    outbox._ledger._connection.execute("PRAGMA user_version=7")
+    again = reopened(outbox)
+    told = {(entry.message_id, r.address): r for entry in again.entries() for r in entry.recipients}
+    assert (told["1@x", "a@x"].notification, told["1@x", "a@x"].notifications) == (None, (0, 3))
+    assert told["1@x", "b@x"].state is State.COLLECTED
+    assert told["2@x", "a@x"].notification == b"first"
+    assert [entry.message_id for entry in again.due(NOW)] == ["1@x"]
+    learn(again, "1@x", Recipient("a@x", (3, 3), (3, 3), notification=b"second"))
+    entry = reopened(outbox).entry("1@x")
+    assert entry is not None
+    assert entry.recipients[0].notification == b"second"
+
+
 @pytest.mark.parametrize("back", [0.5, 5.0, 3 * 3600.0, 60 * 86400.0, 400 * 86400.0])
 def test_an_attempt_that_was_put_off_under_a_clock_that_was_ahead_is_due(outbox: Outbox, back: float) -> None:
     accept(outbox, 0, "a@x")
