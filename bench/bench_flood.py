@@ -8,6 +8,7 @@ open. Letters go from Alice to Bob all the while, and the flooded node is asked 
 from __future__ import annotations
 
 import asyncio
+import random
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from overlay.network import write_network
 from overlay.node import Node, new_key
 from storage.outbox import State
 from storage.profile import Profile
+from tests.workload import draw
 
 SECONDS = 600.0
 WARM_UP = 60.0
@@ -30,6 +32,8 @@ RANDOM_RATE, FORMED_RATE = 4000, 2000
 """Datagrams a second of each kind; both senders together use a core."""
 LETTER_EVERY = 5.0
 PING_EVERY = 0.5
+LARGEST = 100_000
+"""Bytes of the largest letter: each is waited for."""
 MB = 1e6
 
 
@@ -122,15 +126,16 @@ async def _ping(known: Node, where: str) -> tuple[int, int]:
 
 
 async def _write(alice: Agent, bob: Agent) -> tuple[int, int]:
-    """Letters, one after the other until the flood ends; how many arrived, how many there were."""
+    """Letters of the workload, one after the other until the flood ends; how many arrived, how many there were."""
     sender, recipient = alice.identity.address, bob.identity.address
     delivered = written = 0
-    end = time.monotonic() + SECONDS
+    end, chance = time.monotonic() + SECONDS, random.Random(1)
     while time.monotonic() < end:
         written += 1
-        message_id = f"{written}@bench.example"
-        head = f"From: {sender}\nTo: {recipient}\nSubject: {written}\nMessage-ID: <{message_id}>\n\nHello.\n"
-        alice.outbox.accept(head.encode(), message_id, str(written), sender, [recipient], time.time())
+        shape = draw(chance, largest=LARGEST, most_recipients=1)
+        message_id = shape.message_id("bench.example")
+        message = shape.message(sender, [recipient], message_id=message_id)
+        alice.outbox.accept(message, message_id, str(written), sender, [recipient], time.time())
         await alice.send()
         delivered += await bob.sync()
         await asyncio.sleep(LETTER_EVERY)

@@ -16,12 +16,20 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from overlay.errors import OverlayError
-from tests.mail.desks import World, letter, noise
+from tests.mail.desks import World
 from tests.simulation.disk import Disk, watched
+from tests.workload import Ending, Head, Kind, Shape
 
+SHAPES = (
+    Shape(1, Kind.PROSE, 0, Ending.LF, Head.NO_SUBJECT, 1),
+    Shape(2, Kind.PROSE, 150_000, Ending.CRLF, Head.USUAL, 1),
+    Shape(3, Kind.ATTACHMENT, 100_000, Ending.LF, Head.THREAD, 1),
+)
 LETTERS = {
-    f"{number}@example.org": letter("alice@example.org", ["bob@example.org"], f"{number}@example.org", text)
-    for number, text in enumerate((b"Hello.\n", noise(100_000), b"Bye.\n"))
+    f"{shape.seed}@example.org": shape.message(
+        "alice@example.org", ["bob@example.org"], message_id=f"{shape.seed}@example.org"
+    )
+    for shape in SHAPES
 }
 Who: TypeAlias = Literal["alice", "bob"]
 """Whose power fails: Alice's while she sends, or Bob's while he collects."""
