@@ -19,7 +19,7 @@ from mail.availability import Availability
 from mail.checks.standard import standard_pipeline
 from mail.control import ControlServer
 from mail.directory import Directory
-from mail.events import Event, NodeStatus, Trouble
+from mail.events import Event, NodeStatus, Online, Trouble
 from mail.filing import Filing
 from mail.identity import Identity
 from mail.notices import Keeper
@@ -29,7 +29,7 @@ from mail.probes import Probes
 from mail.receiving import Reader, Receiving
 from mail.sending import Sending
 from overlay.certificates import CertificateError, TrustStore
-from overlay.errors import OverlayError, Unreachable
+from overlay.errors import Offline, OverlayError, Unreachable
 from overlay.network import Network
 from overlay.node import Node
 from overlay.overlay import Overlay
@@ -67,6 +67,8 @@ class Agent:
         self.node = node
         self._now = now
         self._wake = asyncio.Event()
+        self._sleeping: set[asyncio.Event] = set()
+        self._hurry = self._collect_all = False
         self._tasks: list[asyncio.Task[None]] = []
         self._locks = ExitStack()
         self._control: ControlServer | None = None
@@ -88,6 +90,8 @@ class Agent:
         with suppress(CertificateError):  # of another authority, when the profile changed its network
             self._trust.accept_revocations(kept or b"", now())
         self.probes = Probes(self.state, node.network, profile.config.target, now)
+        node.protocol.presence.back = self._network_is_back
+        node.protocol.presence.changed = self._tell_online
         self.overlay = Overlay(node, lambda: self.probes.k)
         self.directory = Directory(self.overlay, self._trust, now)
         finish_copies(self.outbox, profile.folders())
@@ -213,8 +217,10 @@ class Agent:
 
     def start(self) -> None:
         """Begin the regular work: sending when something is due, collecting, publishing, measuring."""
+        if not self.node.protocol.presence.online:
+            self._tell_online()
         self._tasks = [
-            asyncio.create_task(self._forever(self._send_due)),
+            asyncio.create_task(self._forever(self._send_due, self._wake)),
             asyncio.create_task(self._forever(self._collect)),
             asyncio.create_task(self._forever(self._publish)),
             asyncio.create_task(self._forever(self._revocations)),
@@ -224,6 +230,16 @@ class Agent:
     def wake(self) -> None:
         """Something was put into the outbox: don't wait for the next round."""
         self._wake.set()
+
+    def _network_is_back(self) -> None:
+        """Everything that waited for somebody to answer goes on now."""
+        self._hurry = self._collect_all = True
+        for sleeping in self._sleeping:
+            sleeping.set()
+
+    def _tell_online(self) -> None:
+        presence = self.node.protocol.presence
+        self._tell(Online(presence.online, presence.since))
 
     @property
     def late(self) -> int:
@@ -249,13 +265,20 @@ class Agent:
         identity = self.identity
         return Reader(identity.address, identity.owner, identity.pairs(), identity.earlier(self._now()))
 
-    async def _forever(self, work: Callable[[], Awaitable[float]]) -> None:
-        """Do `work` again and again, after as many seconds as it says each time."""
+    async def _forever(self, work: Callable[[], Awaitable[float]], wake: asyncio.Event | None = None) -> None:
+        """Do `work` again and again, after as many seconds as it says each time; at once when `wake` is set.
+
+        Being offline is no trouble that a user is told of each time: it is shown while it lasts, and wakes it up.
+        """
         trouble = ""
+        wake = wake or asyncio.Event()
+        self._sleeping.add(wake)
         while True:
             try:
                 pause = await work()
                 trouble = ""
+            except Offline:
+                pause = LONGEST_PAUSE
             except OverlayError as error:
                 pause, trouble = RETRY, self._complain(str(error), trouble)
             except (KeyringError, DatabaseError) as error:
@@ -264,11 +287,8 @@ class Agent:
                 log.exception("regular work failed")
                 pause, trouble = RETRY, self._complain(f"{type(error).__name__}: {error}", trouble, lasting=True)
             with suppress(asyncio.TimeoutError):
-                if work == self._send_due:
-                    await asyncio.wait_for(self._wake.wait(), pause)
-                    self._wake.clear()
-                else:
-                    await asyncio.sleep(pause)
+                await asyncio.wait_for(wake.wait(), pause)
+                wake.clear()
 
     def _complain(self, words: str, before: str, *, lasting: bool = False) -> str:
         """Tell the user of a trouble once, not at every try."""
@@ -278,13 +298,17 @@ class Agent:
 
     async def _send_due(self) -> float:
         await self._learn_revocations()
+        if self._hurry:
+            self._hurry = False
+            await self._sending.network_is_back()
         await self._sending.run()
         due = await asyncio.to_thread(self.outbox.next_due)
         return LONGEST_PAUSE if due is None else min(max(due - self._now(), SHORTEST_PAUSE), LONGEST_PAUSE)
 
     async def _collect(self) -> float:
         await self._learn_revocations()
-        await self._receiving.run()
+        everything, self._collect_all = self._collect_all, False
+        await self._receiving.run(everything=everything)
         return self.profile.config.poll
 
     async def _publish(self) -> float:
@@ -303,7 +327,8 @@ class Agent:
         if self._now() - self._revocations_learnt < REVOCATIONS_EVERY:
             return
         known = self._trust.revocations()
-        await self.overlay.refresh_revocations()
+        if not await self.overlay.refresh_revocations():
+            return  # nobody was asked: at the next occasion
         self._revocations_learnt = self._now()
         newest = self._trust.revocations()
         if newest is not None and newest != known:
@@ -333,6 +358,9 @@ async def node_status(node: Node, config: Config, k: int, known: Availability | 
         reached=None if known.p is None else known.reaches(k),
         transport=status.transport,
         reachable=status.reachable,
+        online=status.online,
+        offline_since=status.offline_since,
+        alone=node.lone,
     )
 
 

@@ -39,11 +39,12 @@ ASK_AGAIN = 24 * HOUR
 """Seconds between questions for the proof of what the nodes have let go."""
 
 UNKNOWN_AFTER = 3
-"""Attempts after which an address that nobody knows is a failure: one may just have missed the right nodes."""
+"""Attempts that were answered, after which an address that nobody knows is a failure: one may have missed the right
+nodes."""
 
 
 UNKNOWN_FOR = 600.0
-"""Seconds for which it is looked for at least, while the outbox says that it isn't known."""
+"""Seconds for which nodes must have said so at least; while this computer is offline they don't count."""
 
 
 def back_off(attempts: int, steps: Sequence[float] = BACK_OFF) -> float:

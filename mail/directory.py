@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from overlay.card import Card, open_card
 from overlay.certificates import CertificateError, TrustStore
-from overlay.errors import NotFound, OverlayError
+from overlay.errors import NotFound, OverlayError, Unreachable
 from overlay.ids import Kind, certificate_key
 from overlay.messages import RETENTION
 from overlay.overlay import Outcome, Overlay
@@ -28,6 +28,10 @@ class UnknownAddress(OverlayError):
     """Nobody in the network has this address, or its card isn't to be found."""
 
 
+class NobodyElse(Unreachable):
+    """The address isn't known, and there is no other node yet that could know it: who has it may still join."""
+
+
 class Directory:
     """Cards by address. `now` gives wall-clock seconds."""
 
@@ -39,13 +43,15 @@ class Directory:
         self._own: tuple[bytes, bytes] | None = None
 
     async def card(self, address: str) -> Card:
-        """The newest valid card of a normalised address. Raises UnknownAddress, Unreachable."""
+        """The newest valid card of a normalised address. Raises UnknownAddress, Unreachable, NobodyElse."""
         kept = self._cards.get(address)
         if kept is not None and 0 <= self._now() - kept[0] < FRESH:  # not when the clock was put back since
             return kept[1]
         try:
             found = await self._overlay.fetch_variants(Kind.CERTIFICATE, certificate_key(address), max_ops=ASKED)
         except NotFound as error:
+            if self._overlay.alone:
+                raise NobodyElse("Nobody else is in this network yet.") from error
             raise UnknownAddress(f"{address} isn't known in this network.") from error
         newest: Card | None = None
         for data in found:

@@ -45,7 +45,15 @@ class Trouble:
     """Whether it stays before the user until it is seen: mail was lost or refused, a certificate is about to end."""
 
 
-Event = NewMail | OutboxChanged | Progress | Trouble
+@dataclass(frozen=True, slots=True)
+class Online:
+    """Whether other nodes of the network answer, or `since` when (epoch seconds) none has."""
+
+    online: bool
+    since: float | None = None
+
+
+Event = NewMail | OutboxChanged | Progress | Trouble | Online
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +83,9 @@ class NodeStatus:
     """How it reaches the others: udp, or https where nothing else gets out."""
     reachable: bool | None = None
     """Whether others reach it from outside, as they say; None while nobody has been asked, as of a client."""
+    online: bool | None = None
+    """Whether other nodes answer; None while nothing runs that could know."""
+    offline_since: float | None = None
+    """Since when (epoch seconds) none has."""
+    alone: bool = False
+    """Whether the network is this node alone so far: nobody else has been in it."""

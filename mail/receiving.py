@@ -37,8 +37,9 @@ from overlay.certificates import TrustStore
 from overlay.errors import NotFound, OverlayError, Unreachable
 from overlay.ids import Kind, inbox_key
 from overlay.messages import RETENTION
-from overlay.overlay import Overlay, Reading
+from overlay.overlay import Overlay
 from overlay.ownership import Owner
+from overlay.reading import Reading
 from storage.database import DatabaseError
 from storage.state import AT_ONCE, DAMAGED, Fate, Owed, Taken, UserState
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,12 +32,13 @@ from mail.delivery import (
     proves_collected,
     segment_key,
 )
-from mail.directory import Directory, UnknownAddress
+from mail.directory import Directory, NobodyElse, UnknownAddress
 from mail.events import Event, OutboxChanged, Progress, Trouble
 from mail.keys import KeyMaterialError
 from mail.learning import Learning
 from mail.message import read_message
 from mail.notification import NotificationError, seal_notification
+from mail.reasons import endings, refused, words_of
 from mail.recheck import count_copies, due, gone
 from mail.sealing import SealingError, TooLarge
 from mail.shares import SEED_SIZE, Plan
@@ -55,8 +57,6 @@ log = logging.getLogger(__name__)
 
 LETTERS_AT_ONCE = 4
 RECIPIENTS_AT_ONCE = 32
-NAMED = 5
-"""Addresses that a text for the user names; of more it says how many."""
 LET_GO = "The nodes have let it go, and no proof came that it was collected."
 
 
@@ -93,6 +93,7 @@ class Sending:
         self._random = random
         self._code = code
         self._learning = Learning(outbox)
+        self._away: Counter[str] = Counter()  # attempts in a row at which nobody answered, by Message-ID
         self._letters = Locks()  # one attempt a letter: two at once would be two notifications
 
     async def run(self, *, everything: bool = False) -> None:
@@ -112,11 +113,17 @@ class Sending:
         entries = await asyncio.to_thread(self._outbox.due, self._now(), everything)
         await all_of(attempt(e) for e in entries if everything or not self._letters.held(e.message_id))
 
+    async def network_is_back(self) -> None:
+        """Make due what waits for somebody to answer. Raises DatabaseError."""
+        waiting = list(self._away)
+        self._away.clear()
+        await asyncio.to_thread(self._outbox.hurry, waiting, self._now())
+
     async def _attempt(self, entry: Entry) -> None:
         """Bring one letter as far as it comes today, and note how far that was."""
         before = {recipient.address: recipient.state for recipient in entry.recipients}
-        late = self._over(entry) and not _told(entry)
-        away = False
+        late = self._over(entry) and not entry.told
+        away = lonely = False
         try:
             await self._prove(await self._reload(entry))
             lacking = await self._recheck(await self._reload(entry))
@@ -125,37 +132,47 @@ class Sending:
             if wanting:
                 await self._send(entry, wanting)
         except HOPELESS as error:
-            await self._explain(entry, _words(error), failed=True)
+            await self._explain(entry, words_of(error), failed=True)
         except TEMPORARY as error:
             log.info("%s: %s", entry.message_id, error)
-            away = isinstance(error, Unreachable)
-            await self._explain(entry, _words(error))
+            away, lonely = isinstance(error, Unreachable), isinstance(error, NobodyElse)
+            await self._explain(entry, words_of(error), answered=not away)
         except DatabaseError:
             raise
         except Exception as error:  # a fault of ours holds up this letter alone, and isn't silent
             log.exception("sending %s failed", entry.message_id)
             await self._explain(entry, f"This is a fault of p2pmail ({type(error).__name__}: {error}).")
         entry = await self._reload(entry)
-        if late and _told(entry):  # it was written under a clock that was wrong, or without a network for weeks
+        if late and entry.told:  # it was written under a clock that was wrong, or without a network for weeks
             await asyncio.to_thread(self._outbox.begin, entry.message_id)
-        elif not away:
-            await self._give_up(entry)
+        elif not away or lonely:
+            await self._give_up(entry, self._away[entry.message_id] if lonely else entry.attempts)
         entry = await self._reload(entry)
         waits = any(r.state is State.QUEUED for r in entry.recipients)
         pause = back_off(entry.attempts + 1) if waits else back_off(entry.attempts + 1, PROOF_BACK_OFF)
-        pause = ASK_AGAIN if entry.settled else min(pause, AWAY) if away else pause
-        await asyncio.to_thread(self._outbox.attempted, entry.message_id, self._now() + pause)
+        if away:
+            self._away[entry.message_id] += 1
+            pause = min(back_off(self._away[entry.message_id]), AWAY)
+        else:
+            self._away.pop(entry.message_id, None)
+        pause = ASK_AGAIN if entry.settled else pause
+        await asyncio.to_thread(self._outbox.attempted, entry.message_id, self._now() + pause, answered=not away)
         self._tell(OutboxChanged(entry.message_id))
         ended = [r for r in entry.recipients if r.state in (State.FAILED, State.EXPIRED)]
         news = [recipient for recipient in ended if before.get(recipient.address) != recipient.state]
-        for words in _endings(entry.subject, news):
+        for words in endings(entry.subject, news):
             self._tell(Trouble(words, lasting=True))
 
     async def _send(self, entry: Entry, wanting: Collection[str]) -> None:
         """Bring body and notifications to those who want them (addresses), as far as nodes lack them."""
-        cards = await self._cards(entry, wanting)
-        if not cards:
-            return
+        cards, missing = await self._cards(entry, wanting)
+        if cards:
+            await self._send_to(entry, cards)
+        if missing is not None:
+            raise missing
+
+    async def _send_to(self, entry: Entry, cards: Mapping[str, Card]) -> None:
+        """Bring body and notifications to those whose `cards` are known."""
         entry = await self._reload(entry)
         headers = await asyncio.to_thread(_headers, entry)
         secrets = entry.secrets
@@ -170,7 +187,7 @@ class Sending:
         def with_body(recipient: Recipient) -> Recipient:
             of = stored.outcomes[group_of[recipient.address]]
             return replace(
-                recipient, bodies=(of.have, of.want), reason=recipient.reason if of.have else _refused(of.refusals)
+                recipient, bodies=(of.have, of.want), reason=recipient.reason if of.have else refused(of.refusals)
             )
 
         found = [with_body(recipient) for recipient in entry.recipients if recipient.address in cards]
@@ -187,28 +204,37 @@ class Sending:
 
         await all_of(notify(recipient) for recipient in to_notify)
 
-    async def _cards(self, entry: Entry, wanting: Collection[str]) -> dict[str, Card]:
+    async def _cards(self, entry: Entry, wanting: Collection[str]) -> tuple[dict[str, Card], NobodyElse | None]:
         """The cards of those who still need something, each with a salt of their own from here on (step 1).
 
-        Raises Unreachable when nobody answers.
+        With them why some may still come to have one, in a network that has only begun. Raises Unreachable when nobody
+        answers.
         """
         cards: dict[str, Card] = {}
         steps = self._steps(f"looking up {len(wanting)} recipients of", entry, len(wanting))
+        missing: NobodyElse | None = None
         gate = asyncio.Semaphore(RECIPIENTS_AT_ONCE)
 
         async def find(recipient: Recipient) -> None:
+            nonlocal missing
             try:
                 async with gate:
                     card = await self._directory.card(recipient.address)
                     steps.another()
+            except NobodyElse as error:
+                missing = error
+                return
             except UnknownAddress as error:
-                # Twice in a row at least: one may have missed the right nodes while the network was coming up.
+                # Several times in a row: one may have missed the right nodes while the network was coming up.
                 # And for a while: those that have her card may be away just now.
-                asked = entry.attempts + 1 >= UNKNOWN_AFTER and self._now() - entry.created >= UNKNOWN_FOR
-                certain = asked and recipient.reason == str(error)
-                await self._learn(entry, replace(recipient, failed=certain, reason=str(error)))
+                since = self._now() if recipient.unknown_since is None else recipient.unknown_since
+                certain = entry.attempts + 1 >= UNKNOWN_AFTER and self._now() - since >= UNKNOWN_FOR
+                learnt = replace(recipient, failed=certain, reason=str(error), unknown_since=since)
+                await self._learn(entry, learnt)
                 return
             cards[recipient.address] = card
+            if recipient.unknown_since is not None:
+                recipient = await self._learn(entry, replace(recipient, unknown_since=None))
             if recipient.certificate != card.certificate.der:  # the first attempt, or a renewed certificate
                 salt = self._random(SALT_BYTES)
                 certificate = card.certificate.der
@@ -217,7 +243,7 @@ class Sending:
                 )
 
         await all_of(find(recipient) for recipient in entry.recipients if recipient.address in wanting)
-        return cards
+        return cards, missing
 
     async def _store_body(
         self, entry: Entry, secrets: Secrets, groups: Mapping[bytes, Sequence[Recipient]], size: int
@@ -287,10 +313,12 @@ class Sending:
         except NotificationError as error:
             await self._learn(entry, replace(recipient, failed=True, reason=str(error)))
             return
+        except Unreachable:
+            raise
         except (KeyMaterialError, OverlayError) as error:
             await self._learn(entry, replace(recipient, reason=str(error)))
             return
-        reason = "" if outcome.have else _refused(outcome.refusals)
+        reason = "" if outcome.have else refused(outcome.refusals)
         await self._learn(entry, replace(recipient, notifications=(outcome.have, outcome.want), reason=reason))
 
     async def _prove(self, entry: Entry) -> None:
@@ -355,9 +383,9 @@ class Sending:
         await self._learning.learn(entry.message_id, worse)
         return lacking
 
-    async def _give_up(self, entry: Entry) -> None:
+    async def _give_up(self, entry: Entry, attempts: int) -> None:
         """What couldn't be sent for as long as nodes keep anything won't be, and the sender must be told."""
-        if not self._over(entry) or entry.attempts + 1 < GIVEN_UP_AFTER:
+        if not self._over(entry) or attempts + 1 < GIVEN_UP_AFTER:
             return
         given_up = [
             replace(r, failed=True, reason=f"It couldn't be sent for 30 days. {r.reason}".rstrip())
@@ -384,9 +412,11 @@ class Sending:
         short = recipient.bodies[0] < recipient.bodies[1] or recipient.notifications[0] < recipient.notifications[1]
         return recipient.state is State.QUEUED or (short and entry.attempts < UNKNOWN_AFTER)
 
-    async def _explain(self, entry: Entry, reason: str, *, failed: bool = False) -> None:
-        recipients = (await self._reload(entry)).recipients
-        waiting = [replace(r, reason=reason, failed=failed) for r in recipients if r.state is State.QUEUED]
+    async def _explain(self, entry: Entry, reason: str, *, failed: bool = False, answered: bool = True) -> None:
+        recipients = [r for r in (await self._reload(entry)).recipients if r.state is State.QUEUED]
+        if not answered:  # whether the address is known is looked for anew when somebody answers
+            recipients = [replace(recipient, unknown_since=None) for recipient in recipients]
+        waiting = [replace(recipient, reason=reason, failed=failed) for recipient in recipients]
         await self._learning.learn(entry.message_id, waiting)
 
     async def _learn(self, entry: Entry, recipient: Recipient) -> Recipient:
@@ -398,37 +428,6 @@ class Sending:
 
     async def _reload(self, entry: Entry) -> Entry:
         return await asyncio.to_thread(self._outbox.entry, entry.message_id) or entry
-
-
-def _told(entry: Entry) -> bool:
-    """Whether nodes have anybody's notification."""
-    return any(recipient.notifications[0] for recipient in entry.recipients)
-
-
-def _refused(refusals: tuple[str, ...]) -> str:
-    return "; ".join(refusals) or "None of the nodes that should keep it answered."
-
-
-def _endings(subject: str, recipients: Sequence[Recipient]) -> list[str]:
-    """What the user is told of those for whom a message has failed or expired: one text for each way it ended."""
-    together: dict[tuple[State, str], list[Recipient]] = {}
-    for recipient in recipients:
-        alike = recipient.state, recipient.reason.replace(recipient.address, "the address")
-        together.setdefault(alike, []).append(recipient)
-    return [
-        f'"{subject or "(no subject)"}" to {_some([r.address for r in those])} {state}:'
-        f" {those[0].reason if len(those) == 1 else reason} Your copy is in Sent."
-        for (state, reason), those in together.items()
-    ]
-
-
-def _some(addresses: Sequence[str]) -> str:
-    named = ", ".join(addresses[:NAMED])
-    return named if len(addresses) <= NAMED else f"{named} and {len(addresses) - NAMED} more"
-
-
-def _words(error: BaseException) -> str:
-    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
 def _headers(entry: Entry) -> Headers:

@@ -11,6 +11,10 @@ class Unreachable(OverlayError):
     """No node answered: the network is down, or every node that we know of is."""
 
 
+class Offline(Unreachable):
+    """No other node answers at all: this computer is offline, or every other one is. Nothing is learnt from that."""
+
+
 class NotFound(OverlayError):
     """Nodes answered, and none of them had the object that was asked for."""
 

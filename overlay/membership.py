@@ -38,6 +38,7 @@ class Membership:
         self._random = random
         self._ipv6 = ipv6
         self._places: tuple[str, ...] = ()
+        self._own: set[str] = set()
         self._greeting: set[asyncio.Task[object]] = set()
 
     async def join(self, places: Sequence[str], known: Sequence[Contact] = ()) -> int:
@@ -57,6 +58,12 @@ class Membership:
     def places(self) -> list[tuple[str, int, bytes | None]]:
         """Host, port and key of the places to join by."""
         return [parse_join(place) for place in self._places]
+
+    @property
+    def others(self) -> bool:
+        """Whether any place to join may be another node's: it has another key, or none and wasn't found to be ours."""
+        own = self._protocol.sealer.public
+        return any(parse_join(place)[2] != own and place not in self._own for place in self._places)
 
     @property
     def in_touch(self) -> bool:
@@ -165,6 +172,7 @@ class Membership:
         if key is None:
             key = await self._protocol.ask_key(ip, port)
             if key == self._protocol.sealer.public:  # our own place stands in the network's file
+                self._own.add(place)
                 return True
             log.warning("%s says that its key is %s; trusted as heard", place, key_text(key))
         contact = Contact(key, ip, port)

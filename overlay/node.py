@@ -25,6 +25,7 @@ from overlay.bulk_client import BulkClient
 from overlay.bulk_limits import Limits
 from overlay.caller import Caller
 from overlay.certificates import TrustStore
+from overlay.connection import Connection
 from overlay.contact import Contact, WireContact, host_port, key_text, node_id, puzzle_bits
 from overlay.datagram import Sealer
 from overlay.dialling import Dialler
@@ -35,6 +36,7 @@ from overlay.membership import SAVED_CONTACTS, Membership, decode_contacts, enco
 from overlay.moving import LEAVING, LOOK_EVERY, WORK_EVERY, Moving
 from overlay.network import Network
 from overlay.passing import Place
+from overlay.presence import Presence
 from overlay.protocol import OverlayProtocol
 from overlay.reach import Reach
 from overlay.reaching import Reaching
@@ -44,7 +46,7 @@ from overlay.store_room import StoreRoom
 from overlay.tls import TLSIdentity, make_identity
 from overlay.tokens import Tokens
 from overlay.waking import Waking
-from overlay.way_out import Door, WayOut
+from overlay.way_out import WayOut
 from storage import durable
 from storage.node_store import NodeStore, Usage
 
@@ -56,8 +58,11 @@ REFRESH_EVERY = 3600.0
 """Seconds after which a bucket that no lookup touched is looked up (Kademlia, section 2.3)."""
 SAVE_EVERY = 300.0
 EXPIRE_EVERY = 600.0
-REJOIN_EVERY = 30.0
+REJOIN_EVERY = 10.0
+"""Seconds between attempts to find anybody while nobody answers: what waits is to go soon after the network is back."""
 CHANGE_EVERY = 3600.0
+UDP_EVERY = 60.0
+"""Seconds between looks whether UDP works, while everything goes by HTTPS."""
 LOST_EVERY = 60.0
 """Seconds between looks for somebody who was lost: what a partition divided grows together again."""
 
@@ -83,6 +88,10 @@ class Status:
     """udp, or https where nothing else gets out."""
     reachable: bool | None
     """Whether others reach it from outside, as far as they say."""
+    online: bool
+    """Whether other nodes answer, as far as is known; true of a lone node, which has nobody to answer it."""
+    offline_since: float | None
+    """Since when (epoch seconds) none has."""
 
 
 def new_key(puzzle: int = 0) -> X25519PrivateKey:
@@ -137,7 +146,8 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self._background: list[asyncio.Task[None]] = []
         self._membership: Membership | None = None
         self._waking: Waking | None = None
-        self._way_out: WayOut | None = None
+        self._connection: Connection | None = None
+        self._saved = False
         self._relay: Relay | None = None
 
     # Life
@@ -164,15 +174,14 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         Returns 0 when nobody answered: the node then goes on trying. Raises ValueError for a bad place.
         """
         self._state = state
-        self._membership = Membership(self.protocol, self.network, self.random, ipv6=":" in self.ip)
-        self._way_out = WayOut(self.protocol, self.bulk_client)
-        found = await self._membership.join([*places, *self.network.join], self._load_state())
-        if not found:
-            await self._go_by_https()
-            found = len(self.protocol.router)
+        membership = self._membership = Membership(self.protocol, self.network, self.random, ipv6=":" in self.ip)
+        connection = self._connection = Connection(
+            self.protocol, membership, self._new_way_out(), self._load_state, self._serves, self._is_lone, self.random
+        )
+        found = await connection.join([*places, *self.network.join])
         self._waking = Waking(self.now, asyncio.get_running_loop().time, PING_EVERY)
         if not self._background:
-            self._background.append(asyncio.create_task(self._maintain(self._membership)))
+            self._background.append(asyncio.create_task(self._maintain(membership, connection)))
         return found
 
     async def leave(self, patience: float = LEAVING) -> None:
@@ -187,8 +196,8 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         ending = [*self._background, *(self._membership.leave() if self._membership else [])]
         await asyncio.gather(*ending, return_exceptions=True)
         self._background.clear()
-        if self._way_out is not None:
-            await self._way_out.close()
+        if self._connection is not None:
+            await self._connection.close()
         if self._relay is not None:
             await self._relay.close()
         if self._door is not None:
@@ -206,8 +215,8 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         for task in self._background:
             task.cancel()
         self._close_udp()
-        if self._way_out is not None:
-            await self._way_out.close()
+        if self._connection is not None:
+            await self._connection.close()
         if self._door is not None:
             await self._door.stop(0)
 
@@ -238,19 +247,39 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         usage = await self.store.usage() if self.store is not None else None
         mode = "node" if self.protocol.is_node else "client"
         listening = host_port(self.ip, self.port)
-        transport = "https" if self._way_out is not None and self._way_out.taken else "udp"
-        reachable = self._reach.reachable
-        return Status(self.id.hex(), listening, mode, len(self.protocol.router), usage, transport, reachable)
+        transport = "https" if self._connection is not None and self._connection.https else "udp"
+        presence = self.protocol.presence
+        return Status(
+            self.id.hex(),
+            listening,
+            mode,
+            self.protocol.router.answering,
+            usage,
+            transport,
+            self._reach.reachable,
+            presence.online,
+            presence.since,
+        )
+
+    @property
+    def lone(self) -> bool:
+        """Whether the network is this node alone, as far as it can know.
+
+        It serves, no other node has ever answered it, and each place to join that it was told of is its own.
+        """
+        return self.protocol.is_node and self._is_lone()
 
     # State across restarts
 
     def save_state(self, fname: Path | None) -> None:
-        """Keep the best known contacts as JSON, durably."""
-        if fname is None or not len(self.protocol.router):
+        """Keep the best known contacts as JSON, durably; those that were lost, too: they are met again some day."""
+        router = self.protocol.router
+        contacts = [*router.closest(self.id, SAVED_CONTACTS), *reversed(router.lost.values())]
+        if fname is None or not contacts:
             return
-        contacts = self.protocol.router.closest(self.id, SAVED_CONTACTS, healthy=True)
         try:
             durable.write(fname, encode_contacts(contacts))
+            self._saved = True
         except OSError as error:
             log.warning("can't save the known contacts: %s", error)
 
@@ -259,10 +288,13 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         if self._state is None:
             return []
         try:
-            return decode_contacts(self._state.read_bytes(), self.protocol)
+            contacts = decode_contacts(self._state.read_bytes(), self.protocol)
+            self.protocol.presence.met |= any(contact.id != self.id for contact in contacts)
+            return contacts
         except FileNotFoundError:
             return []
         except (OSError, Malformed) as error:
+            self.protocol.presence.met = True
             log.warning(
                 "the saved contacts in %s can't be read (%s); starting from the places to join", self._state, error
             )
@@ -290,10 +322,10 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
                 self.store, self._responsible, self.now, private_addresses=self.network.private_addresses
             )
             self.service = Service(self.id, self._room, self.trust, tokens, self.now)
-        serves = self.store is not None and self._reach.serves
         protocol = OverlayProtocol(
-            self.sealer, self.network, self.id, tokens, self.service, is_node=serves, random=self.random
+            self.sealer, self.network, self.id, tokens, self.service, is_node=self._serves(), random=self.random
         )
+        protocol.presence = Presence(self.id, self.now, loop.time)
         protocol.proof = self._proof
         if self.network.admission == "certified" and self.trust is not None:
             protocol.admission = Admission(self.network.name, self.trust, self.now)
@@ -344,16 +376,19 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             return None
         return None if self.ip in EVERYWHERE and self.protocol.seen_as is None else self.located()
 
-    async def _maintain(self, membership: Membership) -> None:
+    async def _maintain(self, membership: Membership, connection: Connection) -> None:
         """Keep the table true, the state saved and the store tidy, until cancelled."""
         await asyncio.gather(
             every(PING_EVERY, self.protocol.ping_stalest, self.random),
             every(PING_EVERY, self._return_after_sleep, self.random),
             every(REFRESH_EVERY, lambda: membership.refresh(REFRESH_EVERY), self.random),
-            every(REJOIN_EVERY, self._rejoin, self.random),
-            every(PING_EVERY, self._replace_way_out, self.random),
-            every(CHANGE_EVERY, self._change_way_out, self.random),
+            every(PING_EVERY, connection.look, self.random),
+            every(REJOIN_EVERY, connection.rejoin, self.random),
+            every(PING_EVERY, connection.restore, self.random),
+            every(CHANGE_EVERY, connection.change_relay, self.random),
+            every(UDP_EVERY, connection.try_udp, self.random),
             every(LOST_EVERY, membership.look_for_the_lost, self.random),
+            every(PING_EVERY, self._save_first, self.random),
             every(SAVE_EVERY, self._save, self.random),
             every(EXPIRE_EVERY, self._expire, self.random),
             *self._moving_tasks(),
@@ -383,42 +418,24 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             self.protocol.woke()
             await self._membership.come_back(self._load_state())
 
-    async def _rejoin(self) -> None:
-        assert self._membership is not None
-        if not self._membership.in_touch:  # else the file needn't be read
-            await self._membership.rejoin(self._load_state())
-        if self._way_out is not None and self._way_out.blind():
-            await self._way_out.replace(self._doors())
-        await self._go_by_https()
+    def _new_way_out(self) -> WayOut:
+        return WayOut(self.protocol, self.bulk_client)
 
-    async def _replace_way_out(self) -> None:
-        """When the connection that everything went by has ended: by UDP if that works here now, else by another."""
-        if self._way_out is not None and self._membership is not None and self._way_out.lost:
-            await self._way_out.close()
-            before = await self._membership.begin_again(self._load_state())
-            await self._go_by_https(before)
+    def _serves(self) -> bool:
+        """Whether it is to be a node while others can reach it."""
+        return self.store is not None and self._reach.serves
 
-    async def _change_way_out(self) -> None:
-        """By another relay: who keeps some of what it is given to itself doesn't keep that from us for long."""
-        if self._way_out is not None and self._way_out.taken:
-            await self._way_out.replace(sorted(self._doors(), key=lambda _: self.random(8)))
-
-    async def _go_by_https(self, before: Sequence[Contact] = ()) -> None:
-        """Where nobody answers by UDP, see whether a node is reached by HTTPS. A node that serves has UDP."""
-        assert self._membership is not None and self._way_out is not None
-        if self.protocol.is_node or self._way_out.taken or self._membership.in_touch:
-            return
-        if await self._way_out.find(self._doors(before)):
-            await self._membership.settle()
-
-    def _doors(self, before: Sequence[Contact] = ()) -> list[Door]:
-        assert self._membership is not None
-        known = [*before, *self.protocol.router.closest(self.id, SAVED_CONTACTS), *self._load_state()]
-        places = [Door(*place) for place in self._membership.places]
-        return [*places, *(Door(contact.ip, contact.port, contact.key) for contact in known)]
+    def _is_lone(self) -> bool:
+        others = self._membership is not None and self._membership.others
+        return self._serves() and not self.protocol.presence.met and not others
 
     async def _save(self) -> None:
         self.save_state(self._state)
+
+    async def _save_first(self) -> None:
+        """Whoever is met first is remembered at once: from then on this node knows that it isn't the whole network."""
+        if not self._saved:
+            self.save_state(self._state)
 
     async def _expire(self) -> None:
         if self.store is not None:

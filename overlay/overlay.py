@@ -7,7 +7,6 @@ No mail is known here: keys, bytes and owners only.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +15,13 @@ from typing import TypeVar
 
 from overlay.caller import Caller
 from overlay.certificates import CertificateError
-from overlay.errors import NoAnswer, NotFound, Refused, Unreachable
+from overlay.errors import NoAnswer, NotFound, Offline, Refused, Unreachable
 from overlay.ids import Kind, revocations_key
 from overlay.lookup import Located
 from overlay.network import Network
 from overlay.node import Node
 from overlay.ownership import Owner
+from overlay.reading import Reading, withholding
 from overlay.remembered import Remembered
 from overlay.replicas import Results, one_after_another, replicate
 from overlay.spread import Wanted, gather, spread
@@ -48,17 +48,12 @@ class Outcome:
     refusals: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What one node's replica of an inbox held, under a lease until it is acknowledged."""
-
-    node: Located
-    notifications: tuple[bytes, ...]
-    more: bool
-
-
 class Overlay:
-    """Replicated primitives for the UA on `node`. `k` is how many copies to make and may change with time."""
+    """Replicated primitives for the UA on `node`. `k` is how many copies to make and may change with time.
+
+    What only this node says is no answer (overlay/presence.py): that it lacks something isn't taken for "nobody has
+    it", and a copy that it alone keeps isn't counted. Each call raises Offline when no other node answers.
+    """
 
     def __init__(self, node: Node, k: Callable[[], int] | None = None) -> None:
         self.node = node
@@ -76,22 +71,45 @@ class Overlay:
         """Copies made of each object."""
         return self._k()
 
+    @property
+    def alone(self) -> bool:
+        """Whether the network is nobody but this node, as far as it can know: then its own word counts."""
+        return self.node.lone
+
     async def closest(self, key: bytes, count: int, *, disjoint: bool = False) -> list[Located]:
-        """The `count` closest live nodes, this one among them if it is a node. Raises Unreachable.
+        """The `count` closest live nodes, this one among them if it is a node. Raises Offline.
 
         Nodes that aren't trusted any more come last, and as many others besides. On `disjoint` paths where a liar
         could keep something from its owner.
         """
+        found = await self._closest(key, count, disjoint=disjoint)
+        if not self._others({at.contact.id for at in found}):
+            raise self._offline()
+        return found
+
+    async def _closest(self, key: bytes, count: int, *, disjoint: bool = False) -> list[Located]:
+        """The same, and this node by itself when no other answers, for calls that can use what it has."""
         found = await self.node.closest(key, min(count, MAX_WIDTH), disjoint=disjoint)
         distrusted = sum(not self._trusts(at) for at in found)
         if distrusted:
             found = await self.node.closest(key, min(count + distrusted, MAX_WIDTH), disjoint=disjoint)
             found.sort(key=lambda at: not self._trusts(at))
-        if not found:
-            raise Unreachable(
-                "No node of the network answers. Is this computer online, and is the address to join right?"
-            )
+        if not self._others({at.contact.id for at in found}):
+            self.node.protocol.presence.nobody()
         return found
+
+    def _others(self, said: Collection[bytes]) -> bool:
+        """Whether anybody's word counts among the nodes (ids) that said something."""
+        return self.node.protocol.presence.others(said, lone=self.alone)
+
+    def _count(self, yes: Collection[bytes]) -> int:
+        """How many copies there are when these nodes (ids) say that they have one."""
+        return self.node.protocol.presence.count(yes, lone=self.alone)
+
+    def _offline(self) -> Offline:
+        if self.node.protocol.presence.met:
+            return Offline("This computer is offline: no other node of the network answers.")
+        return Offline("No node of the network answers. Is this computer online, and is the address to join right?")
 
     def _trusts(self, at: Located) -> bool:
         return self.node.protocol.standing.trusted(at.contact.key)
@@ -166,7 +184,8 @@ class Overlay:
         """The object, from the nearest node that has it and whose bytes have that digest (paper, section 3.3).
 
         When a nearer one had nothing, or something else, the node that has it is told, so that it sees to the others
-        (not without `repair`). Raises NotFound when nodes answered but none had it, Unreachable when none answered.
+        (not without `repair`). Raises NotFound when nodes answered but none had it, Unreachable when none answered
+        (its bytes are proven by their digest: this node may have them itself).
         """
         last: Located | None = None
 
@@ -181,17 +200,19 @@ class Overlay:
 
         most = min(max_connections or WIDER * self.k, MAX_WIDTH)
         tried: set[bytes] = set()
-        answered = 0
+        answered: set[bytes] = set()
         for width in dict.fromkeys(min(times * self.k, most) for times in (1, 2, WIDER)):
-            nodes = [at for at in await self.closest(key, width) if at.contact.id not in tried]
+            nodes = [at for at in await self._closest(key, width) if at.contact.id not in tried]
             data, some = await one_after_another(nodes, right)
+            answered |= some
             if data is not None:
-                if repair and (answered or some > 1) and last is not None:
+                if repair and len(answered) > 1 and last is not None:
                     self._caller.hint(last, kind, key)
                 return data
-            answered += some
             tried |= {at.contact.id for at in nodes}
-        if not answered:
+        if not self._others(tried):
+            raise self._offline()
+        if not self._others(answered):
             raise Unreachable("None of the nodes that should have it answers.")
         raise NotFound("None of the closest nodes has it.")
 
@@ -200,20 +221,9 @@ class Overlay:
     ) -> list[bytes]:
         """The distinct objects that `max_ops` of the closest nodes have; the caller picks. Raises as `fetch`."""
         most = min(max_connections or self.k + SPARE, MAX_WIDTH)
-        answered = 0
-
-        async def ask(at: Located) -> bytes:
-            nonlocal answered
-            try:
-                data = await self._caller.fetch(at, kind, key, None)
-            except Refused:
-                answered += 1
-                raise
-            answered += 1
-            return data
-
-        results = await replicate(await self.closest(key, most, disjoint=True), ask, max_ops, most)
-        if not answered:
+        nodes = await self.closest(key, most, disjoint=True)
+        results = await replicate(nodes, lambda at: self._caller.fetch(at, kind, key, None), max_ops, most)
+        if not self._others(results.answered):
             raise Unreachable("None of the nodes that should have it answers.")
         if not results.done:
             raise NotFound("None of the closest nodes has it.")
@@ -222,8 +232,8 @@ class Overlay:
     async def held(self, kind: int, key: bytes, digest: bytes) -> Outcome:
         """How many of the k closest nodes keep this very object. Raises Unreachable."""
         nodes = await self.closest(key, self.k)
-        results = await replicate(nodes, lambda at: self._caller.digests(at, kind, key), len(nodes), len(nodes))
-        return Outcome(len(nodes), sum(digest in digests for _, digests in results.done))
+        results = await self._ask_all(nodes, lambda at: self._caller.digests(at, kind, key))
+        return Outcome(len(nodes), self._count({at.contact.id for at, digests in results.done if digest in digests}))
 
     async def spread(
         self,
@@ -248,21 +258,21 @@ class Overlay:
         Raises NotFound when nodes answered but not enough was to be had, Unreachable when none answered.
         """
         tried: set[bytes] = set()
-        answered = 0
+        answered: set[bytes] = set()
         for width in dict.fromkeys((min(count + SPARE, MAX_WIDTH), MAX_WIDTH)):
             nodes = [at for at in await self.closest(key, width) if at.contact.id not in tried]
-            answered += await gather(self._caller, nodes, kind, key, wanted)
+            answered |= await gather(self._caller, nodes, kind, key, wanted)
             if not wanted.missing:
                 return
             tried |= {at.contact.id for at in nodes}
-        if not answered:
+        if not self._others(answered):
             raise Unreachable("None of the nodes that should have it answers.")
         raise NotFound("Too few of the closest nodes have a part of it.")
 
     async def spread_held(self, kind: int, key: bytes, count: int) -> Outcome:
         """How many of `count` pieces are at the closest nodes, as far as they say, one a node. Raises Unreachable."""
         nodes = await self.closest(key, min(count + SPARE, MAX_WIDTH))
-        results = await replicate(nodes, lambda at: self._caller.digests(at, kind, key), len(nodes), len(nodes))
+        results = await self._ask_all(nodes, lambda at: self._caller.digests(at, kind, key))
         found = {digests[0] for _, digests in results.done if digests}
         return Outcome(min(count, len(nodes)), min(len(found), count))
 
@@ -278,8 +288,8 @@ class Overlay:
             (known,) = await self._caller.have_notifications(at, key, [digest])
             return known
 
-        results = await replicate(nodes, ask, len(nodes), len(nodes))
-        return Outcome(len(nodes), sum(known for _, known in results.done))
+        results = await self._ask_all(nodes, ask)
+        return Outcome(len(nodes), self._count({at.contact.id for at, known in results.done if known}))
 
     async def holders(self, kind: int, key: bytes, digest: bytes) -> set[bytes]:
         """Ids of the nodes that hand out this very object, among those a fetch would ask, without this node itself.
@@ -287,17 +297,24 @@ class Overlay:
         Nobody is told of those that have nothing. Raises Unreachable.
         """
         nodes = [at for at in await self.closest(key, WIDER * self.k) if at.contact.id != self.node.id]
-        results = await replicate(nodes, lambda at: self._caller.fetch(at, kind, key, digest), len(nodes), len(nodes))
+        if not nodes:
+            return set()
+        results = await self._ask_all(nodes, lambda at: self._caller.fetch(at, kind, key, digest))
         return {at.contact.id for at, data in results.done if sha256(data).digest() == digest}
 
     async def read_inbox(
         self, key: bytes, owner: Owner, *, max_ops: int | None = None, max_connections: int | None = None
     ) -> list[Reading]:
-        """What the k replicas and a few beyond hold; the UA forms the superset (paper, 3.2). Raises Unreachable."""
+        """What the k replicas and a few beyond hold; the UA forms the superset (paper, 3.2).
+
+        Raises Unreachable when no other node answers and this one has nothing either.
+        """
         most = min(max_connections or self.k + BEYOND, MAX_WIDTH)
         time, table = asyncio.get_running_loop().time, self.node.protocol.router.closest(key, most, healthy=True)
         known = self._inbox.nodes(key, most, table, time())
-        nodes = known or await self.closest(key, most, disjoint=True)
+        nodes = known or await self._closest(key, most, disjoint=True)
+        if not nodes:
+            raise self._offline()
         if not known:
             self._inbox.keep(key, nodes, time())
         results = await replicate(
@@ -305,11 +322,13 @@ class Overlay:
         )
         if results.refused:
             self._inbox.forget()
-        if known and not results.done:
+        if known and not self._others(results.answered):
             return await self.read_inbox(key, owner, max_ops=max_ops, max_connections=max_connections)
-        if not results.done:
-            raise Unreachable("None of the nodes that keep this inbox answered: " + "; ".join(_reasons(results)))
         readings = [Reading(at, tuple(waiting), more) for at, (waiting, more) in results.done]
+        if not self._others({at.contact.id for at, _ in results.done}) and not any(r.notifications for r in readings):
+            if not self._others({at.contact.id for at in nodes}):
+                raise self._offline()
+            raise Unreachable("None of the nodes that keep this inbox answered: " + "; ".join(results.reasons))
         for reading in withholding(readings, {at.contact.id for at in nodes[: self.k]}):
             self._blame(reading.node, WITHHELD)
         return readings
@@ -336,7 +355,8 @@ class Overlay:
     ) -> dict[bytes, bytes]:
         """Of each deleter that is `wanted` a signed delete which convinces its check, as far as the nodes have one.
 
-        The nearest node is asked first, the others for what it lacks. Raises Unreachable.
+        The nearest node is asked first, the others for what it lacks. Raises Unreachable: also when no other node than
+        this one says of those that are lacking.
         """
 
         def convincing(deleters: Sequence[bytes], told: Sequence[Sequence[bytes]]) -> dict[bytes, bytes]:
@@ -350,28 +370,45 @@ class Overlay:
 
         nodes = await self.closest(key, min(max_connections or self.k, MAX_WIDTH))
         proofs: dict[bytes, bytes] = {}
+        answered: set[bytes] = set()
         for some in (nodes[:1], nodes[1:]):
             lacking = [deleter for deleter in wanted if deleter not in proofs]
             if lacking:
                 ask = partial(self._caller.proofs, kind=kind, key=key, deleters=lacking)
                 results = await replicate(some, ask, len(some), len(some))
+                answered |= results.answered
                 proofs |= await asyncio.to_thread(convincing, lacking, [told for _, told in results.done])
+        if len(proofs) < len(wanted) and not self._others(answered):
+            raise Unreachable("None of the nodes that should know whether it was collected answers.")
         return proofs
 
-    async def refresh_revocations(self) -> None:
-        """Fetch the authority's revocation list and take it over, if there is a newer one. Raises nothing."""
+    async def refresh_revocations(self) -> bool:
+        """Fetch the authority's revocation list and take it over, if there is a newer one; whether anybody answered.
+
+        Raises nothing.
+        """
         trust = self.node.trust
         if trust is None:
-            return
+            return True
         try:
             lists = await self.fetch_variants(Kind.REVOCATIONS, revocations_key(trust.fingerprint))
-        except (NotFound, Unreachable):
-            return
+        except NotFound:
+            return True
+        except Unreachable:
+            return False
         for data in lists:
             try:
                 trust.accept_revocations(data, self.node.now())
             except CertificateError:
                 continue
+        return True
+
+    async def _ask_all(self, nodes: Sequence[Located], operation: Callable[[Located], Awaitable[R]]) -> Results[R]:
+        """What all these nodes say. Raises Unreachable when none does whose word counts."""
+        results = await replicate(nodes, operation, len(nodes), len(nodes))
+        if not self._others(results.answered):
+            raise Unreachable("None of the nodes that should have it answers.")
+        return results
 
     async def _at_closest(
         self,
@@ -393,16 +430,5 @@ class Overlay:
             more = await replicate(wider, operation, ops - len(results.done), most - len(results.asked))
             results.done += more.done
             results.refused += more.refused
-        return Outcome(want or ops, min(len(results.done), want or ops), tuple(_reasons(results)))
-
-
-def withholding(readings: Sequence[Reading], closest: Collection[bytes]) -> list[Reading]:
-    """Replicas among the k `closest` (ids) that lack something which most of these have."""
-    near = [reading for reading in readings if reading.node.contact.id in closest]
-    counted = Counter(notification for reading in near for notification in set(reading.notifications))
-    expected = {notification for notification, count in counted.items() if 2 * count > len(near)}
-    return [reading for reading in near if not reading.more and not expected <= set(reading.notifications)]
-
-
-def _reasons(results: Results[R]) -> list[str]:
-    return list(dict.fromkeys(reason for _, reason in results.refused))
+        have = self._count({at.contact.id for at, _ in results.done})
+        return Outcome(want or ops, min(have, want or ops), results.reasons)

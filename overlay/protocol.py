@@ -6,7 +6,9 @@ come as typed messages (overlay/messages.py), and those that store go to the ser
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 
@@ -22,6 +24,7 @@ from overlay.errors import Malformed, NoAnswer, Refused
 from overlay.lookup import Located, Lookup
 from overlay.messages import Code, Refusal
 from overlay.network import Network
+from overlay.presence import Presence
 from overlay.routing import BUCKET, Table
 from overlay.rpc import Handled, SealedRPC, Sender
 from overlay.service import Service
@@ -67,6 +70,8 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         self._suspects: OrderedDict[Contact, float] = OrderedDict()
         self._verifying: set[bytes] = set()
         self.standing = Standing(self._loop.time)
+        self.presence = Presence(own_id, time.time, self._loop.time)
+        """Whether anybody answers, and whose word counts while nobody does."""
         self.proof: Proof | None = None
         """Whose node this is, where the network wants to know that."""
         self.admission: Admission | None = None
@@ -138,6 +143,8 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
     def answered(self, contact: Contact, is_node: bool) -> None:
         """Admit who answered; a client is never put into the table, and leaves it if it was a node."""
         self._suspects.pop(contact, None)
+        if is_node and contact.id != self.own_id:
+            self.presence.heard()
         if not is_node or not self.standing.trusted(contact.key):
             self.router.drop(contact.id)
         elif not self.network.puzzle_bits or puzzle_bits(contact.id) >= self.network.puzzle_bits:
@@ -245,6 +252,20 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
             if len(self._seen_as) > OPINIONS:
                 self._seen_as.popitem(last=False)
         return seen
+
+    async def answers_straight(self, contact: Contact) -> bool:
+        """Whether `contact` answers by UDP, while everything else goes another way."""
+        answered: asyncio.Future[bool] = self._loop.create_future()
+
+        def on_done(answer: messages.Answer | None) -> None:
+            if not answered.done():
+                answered.set_result(answer is not None)
+
+        call = self.start_call(contact, messages.Ping(), on_done, straight=True)
+        try:
+            return await answered
+        finally:
+            self.give_up(call)
 
     @property
     def seen_as(self) -> str | None:

@@ -23,6 +23,13 @@ class Results(Generic[R]):
 
     done: list[tuple[Located, R]] = field(default_factory=list)
     refused: list[tuple[Located, str]] = field(default_factory=list)
+    answered: set[bytes] = field(default_factory=set)
+    """Ids of the nodes that said yes or no."""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why nodes said no, each reason once."""
+        return tuple(dict.fromkeys(reason for _, reason in self.refused))
 
     @property
     def asked(self) -> set[bytes]:
@@ -46,8 +53,11 @@ async def replicate(
                 answer = await operation(located)
             except (NoAnswer, Refused) as error:
                 results.refused.append((located, str(error)))
+                if isinstance(error, Refused):
+                    results.answered.add(located.contact.id)
             else:
                 results.done.append((located, answer))
+                results.answered.add(located.contact.id)
                 return
 
     workers = [asyncio.ensure_future(worker(left)) for _ in range(max_ops)]
@@ -61,9 +71,9 @@ async def replicate(
 
 async def one_after_another(
     nodes: Sequence[Located], operation: Callable[[Located], Awaitable[R | None]]
-) -> tuple[R | None, int]:
-    """The first answer that isn't None, nearest node first, and how many nodes answered at all (paper, 3.3)."""
-    answered = 0
+) -> tuple[R | None, set[bytes]]:
+    """The first answer that isn't None, nearest node first, and which nodes answered at all (ids; paper, 3.3)."""
+    answered: set[bytes] = set()
     for located in nodes:
         try:
             answer = await operation(located)
@@ -71,7 +81,7 @@ async def one_after_another(
             continue
         except Refused:
             answer = None
-        answered += 1
+        answered.add(located.contact.id)
         if answer is not None:
             return answer, answered
     return None, answered

@@ -74,6 +74,11 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
     def __len__(self) -> int:
         return sum(len(bucket.entries) for bucket in self.buckets)
 
+    @property
+    def answering(self) -> int:
+        """Contacts that answered when they were asked last."""
+        return sum(len(bucket.entries) - bucket.failing for bucket in self.buckets)
+
     def __iter__(self) -> Iterator[Entry]:
         for bucket in self.buckets:
             yield from bucket.entries.values()

@@ -68,7 +68,7 @@ class Call:
 
     __slots__ = (
         "contact", "datagrams", "deadline", "late", "message_id", "most",
-        "on_done", "on_slow", "started", "timer", "tries",
+        "on_done", "on_slow", "started", "straight", "timer", "tries",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +87,7 @@ class Call:
         self.started = 0.0
         self.most = TRIES
         self.late = False
+        self.straight = False
         self.deadline: float | None = None
         self.tries = 0
         self.timer: asyncio.TimerHandle | None = None
@@ -153,11 +154,13 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         on_slow: Callable[[], None] | None = None,
         patience: float | None = None,
         tries: int = TRIES,
+        straight: bool = False,
     ) -> Call:
         """Ask, and call `on_done` with the answer, or with None when `contact` stays silent; never before it returns.
 
         Sent again after a time-out taken from this peer's round trips: `tries` times in all, or for `patience`
-        seconds. Raises Malformed when the request is over fragments.MAX_MESSAGE bytes, or the key is no key.
+        seconds. `straight`: by UDP, whatever other way is taken; silence isn't held against it. Raises Malformed when
+        the request is over fragments.MAX_MESSAGE bytes, or the key is no key.
         """
         message_id = self._random(8)
         flags = fragments.FROM_NODE if self.is_node else 0
@@ -165,6 +168,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         call = Call(contact, message_id, [self.sealer.seal(contact.key, p) for p in payloads], on_done, on_slow)
         call.started = self._loop.time()
         call.most = tries
+        call.straight = straight
         call.deadline = None if patience is None else call.started + patience
         self._calls[message_id] = call
         if self._closed:  # whoever still asks hears at once, and no timer outlives the socket
@@ -224,7 +228,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
 
     def _send_call(self, call: Call) -> bool:
         sent = True
-        if self.way is None:
+        if self.way is None or call.straight:
             sent = self._send(call.datagrams, call.contact.ip, call.contact.port)
         else:
             for data in call.datagrams:
@@ -252,7 +256,8 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         if out_of_tries:
             call.late = True
             call.timer = self._loop.call_later(LATE, self.give_up, call)
-            self.silent(call.contact)
+            if not call.straight:
+                self.silent(call.contact)
             call.on_done(None)
         else:
             self._send_call(call)

@@ -84,8 +84,8 @@ async def spread(
     return len(pieces), len(there), tuple(refusals)
 
 
-async def gather(caller: Caller, nodes: Sequence[Located], kind: int, key: bytes, wanted: Wanted) -> int:
-    """Ask the nodes, nearest first, until nothing is missing; how many answered."""
+async def gather(caller: Caller, nodes: Sequence[Located], kind: int, key: bytes, wanted: Wanted) -> set[bytes]:
+    """Ask the nodes, nearest first, until nothing is missing; which of them answered (ids)."""
     left = iter(nodes)
     answered: set[bytes] = set()
 
@@ -103,7 +103,7 @@ async def gather(caller: Caller, nodes: Sequence[Located], kind: int, key: bytes
 
     most = min(FETCHED_AT_ONCE, wanted.missing + SPARE)
     await _workers(worker, most, until=lambda: not wanted.missing)
-    return len(answered)
+    return answered
 
 
 async def _ask(caller: Caller, at: Located, kind: int, key: bytes, wanted: Wanted) -> None:

@@ -57,6 +57,8 @@ class Recipient:
     """How often nodes have said, when its time was over, that they have let it go; 0: they haven't."""
     reason: str = ""
     """Why it isn't better than it is, in words for the user."""
+    unknown_since: float | None = None
+    """Since when (epoch seconds) each answer has been that nobody holds the address; None while that isn't so."""
 
     @property
     def state(self) -> State:
@@ -121,6 +123,11 @@ class Entry:
     def due(self, now: float) -> bool:
         """Whether its next attempt has come, or was put off under a clock that was ahead of `now`."""
         return self.next_attempt <= now or (self.scheduled > now and math.isfinite(self.next_attempt))
+
+    @property
+    def told(self) -> bool:
+        """Whether nodes have anybody's notification."""
+        return any(recipient.notifications[0] for recipient in self.recipients)
 
     @property
     def settled(self) -> bool:

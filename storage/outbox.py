@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -256,17 +256,24 @@ class Outbox:
                 file.unlink()
         return noted
 
-    def attempted(self, message_id: str, next_attempt: float) -> None:
+    def attempted(self, message_id: str, next_attempt: float, *, answered: bool = True) -> None:
         """Note that an attempt was made, and when (epoch seconds) the next one is due, unless the letter rests.
 
-        A letter that was written under a clock that was ahead is as old as this attempt.
+        One at which nobody `answered` isn't counted: it says nothing about the letter. A letter that was written under
+        a clock that was ahead is as old as this attempt.
         """
         sql = (
-            "UPDATE letter SET attempts = attempts + 1, next_attempt = iif(next_attempt = ?1, ?1, ?2), scheduled = ?3,"
+            "UPDATE letter SET attempts = attempts + ?5, next_attempt = iif(next_attempt = ?1, ?1, ?2), scheduled = ?3,"
             " created = min(created, ?3) WHERE message_id = ?4"
         )
-        values = (RESTS, next_attempt, self._now(), message_id)
+        values = (RESTS, next_attempt, self._now(), message_id, answered)
         self._ledger.write(lambda connection: connection.execute(sql, values) and None)
+
+    def hurry(self, message_ids: Collection[str], now: float) -> None:
+        """Make these letters due `now`, unless they rest."""
+        sql = "UPDATE letter SET next_attempt = ?1, scheduled = ?1 WHERE message_id = ?2 AND next_attempt < ?3"
+        values = [(now, message_id, RESTS) for message_id in message_ids]
+        self._ledger.write(lambda connection: connection.executemany(sql, values) and None)
 
     def begin(self, message_id: str) -> None:
         """Count the letter's time from now on: nodes have only now taken it."""
@@ -283,7 +290,8 @@ class Outbox:
             entry = self._one(connection, message_id)
             ended = [r for r in entry.recipients if r.state in (State.FAILED, State.EXPIRED)] if entry else []
             connection.executemany(
-                "UPDATE recipient SET bodies_have = 0, notifications_have = 0, failed = 0, expired = 0, reason = ''"
+                "UPDATE recipient SET bodies_have = 0, notifications_have = 0, failed = 0, expired = 0, reason = '',"
+                " unknown_since = NULL"
                 " WHERE message_id = ? AND address = ?",
                 [(message_id, recipient.address) for recipient in ended],
             )
@@ -374,7 +382,7 @@ def _insert(connection: sqlite3.Connection, letter: tuple[object, ...], addresse
         letter,
     )
     connection.executemany(
-        "INSERT INTO recipient VALUES(?, ?, ?, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, '')",
+        "INSERT INTO recipient VALUES(?, ?, ?, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, '', NULL)",
         [(message_id, number, address) for number, address in enumerate(addresses)],
     )
     return True
@@ -385,7 +393,7 @@ def _note(connection: sqlite3.Connection, message_id: str, facts: Recipient) -> 
     connection.execute(
         "UPDATE recipient SET bodies_have = ?, bodies_want = ?, notifications_have = ?, notifications_want = ?,"
         " salt = ?, certificate = ?, notification = ?, proof = coalesce(?, proof), failed = ?, expired = ?,"
-        " reason = ? WHERE message_id = ? AND address = ?",
+        " reason = ?, unknown_since = ? WHERE message_id = ? AND address = ?",
         (
             *facts.bodies,
             *facts.notifications,
@@ -396,6 +404,7 @@ def _note(connection: sqlite3.Connection, message_id: str, facts: Recipient) -> 
             facts.failed,
             facts.expired,
             facts.reason,
+            facts.unknown_since,
             message_id,
             facts.address,
         ),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from storage.letter import Entry, Recipient, Secrets
 
-VERSION = 8
+VERSION = 9
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS letter (
     message_id TEXT PRIMARY KEY, subject TEXT NOT NULL, sender TEXT NOT NULL, created REAL NOT NULL,
@@ -25,7 +25,8 @@ CREATE TABLE IF NOT EXISTS recipient (
     bodies_have INTEGER NOT NULL, bodies_want INTEGER NOT NULL,
     notifications_have INTEGER NOT NULL, notifications_want INTEGER NOT NULL,
     salt BLOB, certificate BLOB, notification BLOB, proof BLOB,
-    failed INTEGER NOT NULL, expired INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (message_id, address));
+    failed INTEGER NOT NULL, expired INTEGER NOT NULL, reason TEXT NOT NULL, unknown_since REAL,
+    PRIMARY KEY (message_id, address));
 CREATE INDEX IF NOT EXISTS letter_due ON letter(next_attempt);
 """
 UPGRADES = {
@@ -48,6 +49,7 @@ UPGRADES = {
         "UPDATE letter SET next_attempt = 0 WHERE message_id IN"
         " (SELECT message_id FROM recipient WHERE notification IS NULL AND notifications_want > 0 AND proof IS NULL)",
     ),
+    8: ("ALTER TABLE recipient ADD COLUMN unknown_since REAL",),
 }
 
 
@@ -83,10 +85,20 @@ def load(connection: sqlite3.Connection, folder: Path, which: str, *parameters: 
 
 def recipients_of(connection: sqlite3.Connection, which: str, *parameters: object) -> Iterator[tuple[str, Recipient]]:
     """What is known of those whose rows `which` selects, each with the Message-ID."""
-    sql = f"SELECT message_id, address, bodies_have, bodies_want, notifications_have, notifications_want, salt, certificate, notification, proof, failed, expired, reason FROM recipient {which}"  # noqa: S608, E501
+    sql = f"SELECT message_id, address, bodies_have, bodies_want, notifications_have, notifications_want, salt, certificate, notification, proof, failed, expired, reason, unknown_since FROM recipient {which}"  # noqa: S608, E501
     rows = connection.execute(sql, parameters)
-    for name, address, a, b, c, d, salt, certificate, notification, proof, failed, expired, reason in rows:
+    for name, address, a, b, c, d, salt, certificate, notification, proof, failed, expired, reason, since in rows:
         facts = Recipient(
-            address, (a, b), (c, d), salt, certificate, notification, proof, bool(failed), expired, reason
+            address,
+            (a, b),
+            (c, d),
+            salt,
+            certificate,
+            notification,
+            proof,
+            bool(failed),
+            expired,
+            reason,
+            since,
         )
         yield name, facts

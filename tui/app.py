@@ -18,11 +18,11 @@ from textual.app import App, SystemCommand
 from textual.color import Color
 from textual.screen import Screen
 
-from mail.events import Event, NewMail, OutboxChanged, Progress, Trouble
+from mail.events import Event, NewMail, Online, OutboxChanged, Progress, Trouble
 from mail.mailbox import Row
 from tui.actions import Context, bindings
 from tui.background import Failed
-from tui.columns import person
+from tui.columns import person, when
 from tui.ending import listen
 from tui.messages import Heard
 from tui.pauses import Pauses, after
@@ -82,6 +82,8 @@ class MailApp(App[None]):
         self._listed = False
         self._leaving = False
         self._arrived: list[NewMail] = []
+        self.offline = ""
+        """That the network is away, and since when, as the title says it."""
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """A colour of ours that every theme has: text of second rank."""
@@ -207,6 +209,11 @@ class MailApp(App[None]):
             case Progress(what, done, total):
                 for screen in screens:
                     screen.show_progress(what, done, total)
+            case Online(online, since):
+                away = "" if since is None else f" since {when(since, self.now(), 5)}"
+                self.offline = "" if online else f"offline{away}, mail waits"
+                for screen in screens:
+                    screen.title_line.offline = self.offline
             case Trouble(text):
                 for screen in screens:
                     screen.load_notices()

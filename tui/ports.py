@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mail.events import Event, NewMail, NodeStatus, OutboxChanged, Progress, Trouble
+from mail.events import Event, NewMail, NodeStatus, Online, OutboxChanged, Progress, Trouble
 
 if TYPE_CHECKING:
     from mail.compose import Draft
@@ -22,6 +22,7 @@ __all__ = [
     "Event",
     "NewMail",
     "NodeStatus",
+    "Online",
     "Options",
     "OutboxChanged",
     "Progress",

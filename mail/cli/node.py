@@ -17,6 +17,8 @@ from overlay.overlay import Overlay
 from storage.profile import Profile
 
 REVOCATIONS_EVERY = 3600.0
+RETRY = 60.0
+"""Seconds to the next look when nobody answered."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,5 +83,5 @@ async def _serve(args: argparse.Namespace) -> int:
 
 async def _watch_revocations(overlay: Overlay) -> None:
     while True:
-        await overlay.refresh_revocations()
-        await asyncio.sleep(REVOCATIONS_EVERY)
+        heard = await overlay.refresh_revocations()
+        await asyncio.sleep(REVOCATIONS_EVERY if heard else RETRY)

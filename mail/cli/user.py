@@ -158,8 +158,14 @@ def status(args: argparse.Namespace, profile: Profile) -> int:
         print(json.dumps(document, indent=2))
     else:
         for name, value in document.items():
-            print(f"{name.replace('_', ' ')}: {'unknown' if value is None else value}")
+            print(f"{name.replace('_', ' ')}: {_in_words(name, value)}")
     return OK
+
+
+def _in_words(name: str, value: object) -> object:
+    if name == "offline_since":
+        return "-" if not isinstance(value, float) else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
+    return "unknown" if value is None else value
 
 
 def _identity(args: argparse.Namespace, profile: Profile) -> Identity:

@@ -14,8 +14,9 @@ from overlay.errors import NotFound, Unreachable
 from overlay.ids import deleter_hash
 from overlay.lookup import Located
 from overlay.network import Network
-from overlay.overlay import Outcome, Overlay, Reading
+from overlay.overlay import Outcome, Overlay
 from overlay.ownership import DELETE, DeleteProof, Owner, encode_delete_proof, statement
+from overlay.reading import Reading
 from overlay.spread import Wanted
 
 K = 3
@@ -50,6 +51,8 @@ class FakeOverlay(Overlay):
         self.calls: list[str] = []
         self.before: Callable[[str], None] = nothing
         """Hears each call's name first, and may raise."""
+        self.lone = False
+        """Whether the network is nobody but the node that asks."""
         self.ttls: list[float] = []
         """Of every store and append."""
 
@@ -60,6 +63,10 @@ class FakeOverlay(Overlay):
     @property
     def k(self) -> int:
         return K
+
+    @property
+    def alone(self) -> bool:
+        return self.lone
 
     def _up(self, call: str) -> list[FakeNode]:
         self.calls.append(call)
@@ -242,8 +249,9 @@ class FakeOverlay(Overlay):
                     proofs.setdefault(deleter, proof)
         return proofs
 
-    async def refresh_revocations(self) -> None:
+    async def refresh_revocations(self) -> bool:
         self._up("refresh_revocations")
+        return True
 
     def inbox(self, key: bytes) -> set[bytes]:
         """The notifications that any node has."""

@@ -119,10 +119,14 @@ def test_status_has_its_shape_with_and_without_a_running_process(run: Shell, ali
         "reached",
         "transport",
         "reachable",
+        "online",
+        "offline_since",
+        "alone",
     ]
     still = run(alice, "status", "--json")
     assert still.code == 0
     assert list(still.json) == names
+    assert (still.json["online"], still.json["offline_since"], still.json["alone"]) == (None, None, False)
     assert (still.json["listening"], still.json["contacts"], still.json["mode"]) == ("", 0, "client")
     agent = alice.agent()
     try:
@@ -131,6 +135,7 @@ def test_status_has_its_shape_with_and_without_a_running_process(run: Shell, ali
         hamlet.background.run(agent.close())
     assert list(running) == names
     assert (running["contacts"], running["k"], running["availability"]) == (5, 3, None)
+    assert (running["online"], running["offline_since"]) == (True, None)
     assert len(running["node_id"]) == 40
     assert "contacts: 0" in run(alice, "status").text
 

@@ -18,6 +18,7 @@ from mail.recheck import count_copies
 from mail.segments import Segment
 from mail.submission import read_submission
 from overlay.certificates import TrustStore
+from overlay.errors import Offline
 from overlay.ids import CARD_SALT, Kind, deleter_hash
 from overlay.overlay import Outcome
 from overlay.ownership import Owner
@@ -98,19 +99,81 @@ async def test_an_unknown_address_fails_after_three_attempts_and_ten_minutes_and
     assert await bob.collect() == 1
 
 
-async def test_an_address_is_not_called_unknown_on_one_answer_after_the_network_was_away(
+async def test_what_was_tried_offline_counts_neither_as_an_attempt_nor_as_time_when_an_address_is_unknown(
     world: World, alice: Desk
 ) -> None:
     alice.write("nobody@example.org")
-    world.set_down()
+    await alice.send()
+    world.overlay.before = FailAt("fetch_variants", Offline("This computer is offline."))
+    world.clock.time += 2 * UNKNOWN_FOR
     for _ in range(5):
         await alice.send()
-    world.set_down(down=False)
+    copy = alice.copy("nobody@example.org")
+    assert copy.state is State.QUEUED
+    assert copy.reason == "This computer is offline. It will be sent when the network is back."
+    assert alice.entry().attempts == 1
+    world.overlay.before = nothing
+    for _ in range(4):
+        await alice.send()
+    assert alice.copy("nobody@example.org").state is State.QUEUED
     world.clock.time += UNKNOWN_FOR
     await alice.send()
-    assert alice.copy("nobody@example.org").state is State.QUEUED
-    await alice.send()
     assert alice.copy("nobody@example.org").state is State.FAILED
+
+
+async def test_what_waited_for_the_network_is_due_at_once_when_it_is_back(world: World, alice: Desk, bob: Desk) -> None:
+    alice.write(bob)
+    world.overlay.before = FailAt("fetch_variants", Offline("This computer is offline."))
+    for _ in range(5):
+        await alice.send()
+    assert alice.entry().next_attempt == world.clock() + 60
+    world.overlay.before = nothing
+    await alice.sending.network_is_back()
+    await alice.sending.run()
+    assert alice.copy(bob).state is State.STORED
+    await alice.sending.network_is_back()  # nothing waits for it any more
+    assert alice.entry().next_attempt > world.clock()
+
+
+async def test_a_network_that_goes_away_before_the_notification_is_no_fault_of_the_letter(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob)
+    world.overlay.before = FailAt("append_inbox", Offline("This computer is offline."))
+    await alice.send()
+    assert alice.copy(bob).reason == "This computer is offline. It will be sent when the network is back."
+    assert (alice.copy(bob).bodies, alice.entry().attempts) == ((3, 3), 0)
+
+
+async def test_somebody_alone_in_her_network_writes_to_herself_and_to_who_has_yet_to_join(
+    world: World, alice: Desk
+) -> None:
+    world.overlay.lone = True
+    alice.write(alice, "bob@example.org")
+    for _ in range(10):
+        await alice.send()
+        world.clock.time += UNKNOWN_FOR
+    assert alice.copy(alice).state is State.STORED
+    waiting = alice.copy("bob@example.org")
+    assert waiting.state is State.QUEUED
+    assert waiting.reason == "Nobody else is in this network yet. It will be sent when its recipient has joined."
+    assert alice.troubles == []
+    assert alice.entry().next_attempt <= world.clock() + 60
+    bob = await world.desk("bob")
+    await alice.send()
+    assert alice.copy(bob).state is State.STORED
+    assert await bob.collect() == 1
+
+
+async def test_who_never_joins_is_given_up_after_thirty_days(world: World, alice: Desk) -> None:
+    world.overlay.lone = True
+    alice.write("bob@example.org")
+    await alice.send()
+    world.clock.time += 31 * DAY
+    for _ in range(10):
+        await alice.send()
+    assert alice.copy("bob@example.org").state is State.FAILED
+    assert "Nobody else is in this network yet" in alice.copy("bob@example.org").reason
 
 
 async def test_an_unknown_address_that_joins_in_time_gets_the_letter(world: World, alice: Desk) -> None:

@@ -13,7 +13,7 @@ import pytest
 from overlay import messages
 from overlay.caller import Caller
 from overlay.card import ENCRYPTION_KEY_SIZE, make_card
-from overlay.errors import NotFound, Refused, Unreachable
+from overlay.errors import NotFound, Offline, Refused, Unreachable
 from overlay.ids import Kind, body_key, certificate_key, deleter_hash, inbox_key, revocations_key
 from overlay.messages import Code
 from overlay.overlay import Overlay
@@ -180,7 +180,7 @@ def test_no_network_is_an_error_with_words(tmp_path: Path) -> None:
             place.overlay.append_inbox(INBOX, b"x", ttl=HOUR),
             place.overlay.delete(Kind.BODY, KEY, SALT, ALICE),
         ):
-            with pytest.raises(Unreachable, match="online"):
+            with pytest.raises(Offline, match="offline"):
                 await call
         with pytest.raises(Unreachable):
             await place.overlay.fetch(Kind.BODY, KEY)

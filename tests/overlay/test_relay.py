@@ -16,6 +16,7 @@ import uvloop
 from yarl import URL
 
 from overlay import relay, relay_format
+from overlay.connection import Connection
 from overlay.contact import Contact, WireContact, pack_ip
 from overlay.errors import Malformed, NoAnswer, Unreachable
 from overlay.ids import Kind, body_key, inbox_key
@@ -43,6 +44,12 @@ def without_udp(node: Node, *, silent: bool) -> None:
 
     node.protocol._send = lambda *_: silent  # type: ignore[method-assign]
     node.protocol.ask_key = nobody  # type: ignore[method-assign]
+
+
+def connection(node: Node) -> Connection:
+    """How it reaches the others."""
+    assert node._connection is not None
+    return node._connection
 
 
 @asynccontextmanager
@@ -105,12 +112,12 @@ def test_when_the_relay_ends_another_is_found(tmp_path: Path) -> None:
         async with village(tmp_path, 5) as place, confined(place, place.nodes[1].place) as client:
             overlay = Overlay(client)
             assert (await overlay.store(Kind.BODY, KEY, LARGE, ttl=60.0)).have == 4
-            way = client._way_out
-            assert way is not None and way._link is not None
+            way = connection(client)._way_out
+            assert way._link is not None
             assert way._link.contact.key == place.nodes[1].sealer.public
             await place.nodes[1].vanish()
             await way._link.ended.wait()
-            await client._replace_way_out()
+            await connection(client).restore()
             assert way.taken
             assert way._link.contact.key != place.nodes[1].sealer.public
             assert await overlay.fetch(Kind.BODY, KEY, digest=sha256(LARGE).digest()) == LARGE
@@ -125,14 +132,14 @@ def test_attack_a_relay_that_passes_nothing_on_is_replaced(tmp_path: Path, monke
             with monkeypatch.context() as patch:
                 patch.setattr(relay._Session, "_send", _only_home(relay._Session._send))
                 async with confined(place, first.place, place.nodes[2].place) as client:
-                    way = client._way_out
-                    assert way is not None and way._link is not None
+                    way = connection(client)._way_out
+                    assert way._link is not None
                     liar = way._link.contact.key
                     assert way.blind()
                     assert not way.blind()
                     patch.undo()
                     way._patient_until = 0.0
-                    await client._rejoin()
+                    await connection(client).rejoin()
                     assert way._link is not None
                     assert way._link.contact.key != liar
                     assert (await Overlay(client).store(Kind.BODY, KEY, LARGE, ttl=60.0)).have == 4
@@ -206,10 +213,10 @@ def test_a_relay_beyond_a_proxy_that_knows_no_address_of_its_own_is_reached_by_o
 def test_another_relay_is_taken_once_in_a_while(tmp_path: Path) -> None:
     async def story() -> None:
         async with village(tmp_path, 4) as place, confined(place) as client:
-            way = client._way_out
-            assert way is not None and way._link is not None
+            way = connection(client)._way_out
+            assert way._link is not None
             before = way._link.contact.key
-            await client._change_way_out()
+            await connection(client).change_relay()
             assert way.taken
             assert way._link.contact.key != before
             assert (await Overlay(client).store(Kind.BODY, KEY, LARGE, ttl=60.0)).have == 4
@@ -220,11 +227,11 @@ def test_another_relay_is_taken_once_in_a_while(tmp_path: Path) -> None:
 def test_when_udp_works_again_it_is_used(tmp_path: Path) -> None:
     async def story() -> None:
         async with village(tmp_path, 3) as place, confined(place) as client:
-            way = client._way_out
-            assert way is not None and way._link is not None
+            way = connection(client)._way_out
+            assert way._link is not None
             del client.protocol._send, client.protocol.ask_key
             await way._link.close()
-            await client._replace_way_out()
+            await connection(client).restore()
             assert not way.taken
             assert client.protocol.way is None
             assert client.bulk_client.via is None

@@ -196,6 +196,9 @@ KINDS: dict[str, tuple[type, ...]] = {
     "reached": (float, type(None)),
     "transport": (str,),
     "reachable": (bool, type(None)),
+    "online": (bool, type(None)),
+    "offline_since": (float, type(None)),
+    "alone": (bool,),
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from textual.widgets import Input, Static
 
-from mail.events import NewMail, OutboxChanged, Progress, Trouble
+from mail.events import NewMail, Online, OutboxChanged, Progress, Trouble
 from storage.outbox import Outbox, Recipient
 from storage.profile import Profile
 from storage.state import UserState
@@ -138,6 +138,22 @@ async def test_progress_is_shown_in_the_title_and_goes_when_it_is_over(root: Pat
         agent.tell(Progress("sending report.pdf", 10, 10))
         await settled(pilot)
         assert "report.pdf" not in title.render().plain
+
+
+async def test_being_offline_stays_in_the_title_until_the_network_is_back(root: Path) -> None:
+    agent = FakeAgent()
+    app = app_on(root, agent)
+    async with running(app) as pilot:
+        title = app.screen.query_one(TitleLine)
+        agent.tell(Online(online=False, since=NOW - 600))
+        await settled(pilot)
+        assert "offline since 14:03, mail waits" in title.render().plain
+        agent.tell(Progress("sending The plan", 512, 1024))
+        await settled(pilot)
+        assert "offline since 14:03" in title.render().plain
+        agent.tell(Online(online=True))
+        await settled(pilot)
+        assert "offline" not in title.render().plain
 
 
 async def test_trouble_is_told_once(root: Path) -> None:

@@ -20,7 +20,7 @@ from tui.columns import columns, fit, person, pieces, when
 from tui.delivery import summary
 from tui.listing import CACHE, Listing
 from tui.reading import find, lay_out, wrap
-from tui.screens.node import availability, copies, exact_percent
+from tui.screens.node import availability, copies, exact_percent, network
 from tui.screens.prompt import completed
 
 NOW = 1_790_000_000.0
@@ -183,6 +183,14 @@ def test_the_node_screen_says_what_k_copies_reach() -> None:
     assert copies(unknown) == ("20", "until p is known; the target is 99.99%")
     assert availability(unknown)[0] == "not measured yet"
     assert availability(status) == ("40.0% of nodes are up", "36% to 44% (90%), 100 probed")
+
+
+def test_the_node_screen_says_whether_anybody_answers() -> None:
+    status = NodeStatus("", "", "node", 1, 0, 0, 1, 0, 0.4, 20, "1", online=True)
+    assert network(status)[0] == "online"
+    assert network(replace(status, alone=True))[0] == "this node alone"
+    offline = network(replace(status, online=False, offline_since=NOW))
+    assert offline == ("offline", "since 21 Sep 14:13: mail waits until somebody answers")
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,7 @@ class FakeAgent:
             480,
             0.999,
             0.9995,
+            online=True,
         )
 
     def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:

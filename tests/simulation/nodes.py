@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from overlay.bulk_client import BulkClient
-from overlay.contact import Contact
 from overlay.errors import NoAnswer
 from overlay.lookup import Located
 from overlay.messages import Code
@@ -23,6 +22,7 @@ from overlay.network import Network
 from overlay.node import Node
 from overlay.ownership import ACKNOWLEDGE_INBOX, READ_INBOX, Owner, statement
 from overlay.service import Service, refusal
+from overlay.way_out import Door, WayOut
 from storage.node_store import open_node_store
 from tests.simulation.world import World
 
@@ -117,6 +117,13 @@ class SimBulk(BulkClient):
         return result
 
 
+class NoWayOut(WayOut):
+    """Nobody is a relay here: doors are stood in for by SimBulk."""
+
+    async def find(self, doors: Iterable[Door]) -> bool:
+        return False
+
+
 class SimNode(Node):
     """A node at an address of its own. With a `folder` a system node; its clock is wrong by `skew` seconds."""
 
@@ -165,8 +172,8 @@ class SimNode(Node):
         self.hub.nodes.pop((self.place_ip, 4000), None)
         await super().stop()
 
-    async def _go_by_https(self, before: Sequence[Contact] = ()) -> None:
-        """Nobody is a relay here: doors are stood in for by SimBulk."""
+    def _new_way_out(self) -> WayOut:
+        return NoWayOut(self.protocol, self.bulk_client)
 
     async def _open_door(self, interface: str) -> None:
         self.hub.nodes[interface, self.port] = self

@@ -15,7 +15,8 @@ from overlay.disjoint import disjoint_lookup
 from overlay.ids import Kind, body_key, certificate_key, distance
 from overlay.lookup import Located
 from overlay.node import new_key
-from overlay.overlay import Overlay, Reading, withholding
+from overlay.overlay import Overlay
+from overlay.reading import Reading, withholding
 from overlay.routing import Table
 from overlay.standing import DISTRUSTED, HALF_LIFE, KEPT, WITHHELD, WRONG_BYTES, Standing
 from tests.overlay.peers import closest, found, grow, host, start, start_liar

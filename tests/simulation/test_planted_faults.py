@@ -17,8 +17,9 @@ from overlay.caller import Caller
 from overlay.handoff import Variant
 from overlay.lookup import Located
 from overlay.moving import Moving
-from overlay.overlay import Overlay, Reading
+from overlay.overlay import Overlay
 from overlay.ownership import Owner
+from overlay.reading import Reading
 from storage import objects
 from storage.objects import Tombstone
 from storage.state import UserState

@@ -140,7 +140,8 @@ def test_an_outbox_of_the_first_version_is_opened_with_its_letters(outbox: Outbo
     outbox.keep_secrets("1@x", Secrets(KEY, [(5, b"d" * 32)]))
     outbox._ledger._connection.executescript(
         "ALTER TABLE letter DROP COLUMN coding; ALTER TABLE letter DROP COLUMN group_secret;"
-        " ALTER TABLE letter DROP COLUMN scheduled; ALTER TABLE letter DROP COLUMN copy; PRAGMA user_version=1;"
+        " ALTER TABLE letter DROP COLUMN scheduled; ALTER TABLE letter DROP COLUMN copy;"
+        " ALTER TABLE recipient DROP COLUMN unknown_since; PRAGMA user_version=1;"
     )
     again = reopened(outbox)
     entry = again.entry("1@x")
@@ -295,7 +296,7 @@ def test_letters_that_an_earlier_version_saw_collected_rest(outbox: Outbox) -> N
     outbox._ledger._connection.executescript(
         "UPDATE recipient SET proof = x'00', salt = x'00'; DROP INDEX letter_due;"
         " ALTER TABLE letter DROP COLUMN group_secret; ALTER TABLE letter DROP COLUMN scheduled;"
-        " ALTER TABLE letter DROP COLUMN copy; PRAGMA user_version=2;"
+        " ALTER TABLE letter DROP COLUMN copy; ALTER TABLE recipient DROP COLUMN unknown_since; PRAGMA user_version=2;"
     )
     os.utime(entry.file, (NOW - 90_000, NOW - 90_000))
     again = reopened(outbox)
@@ -311,7 +312,7 @@ def test_what_an_earlier_version_called_expired_is_asked_about_again(outbox: Out
     learn(outbox, "1@x", Recipient("a@x", (3, 3), (3, 3), expired=1))
     outbox._ledger._connection.executescript(
         "UPDATE letter SET next_attempt = 9e999; ALTER TABLE letter DROP COLUMN scheduled;"
-        " ALTER TABLE letter DROP COLUMN copy; PRAGMA user_version=4;"
+        " ALTER TABLE letter DROP COLUMN copy; ALTER TABLE recipient DROP COLUMN unknown_since; PRAGMA user_version=4;"
     )
     assert [entry.message_id for entry in reopened(outbox).due(NOW)] == ["1@x"]
 
@@ -447,3 +448,27 @@ def test_a_letter_that_failed_or_expired_is_tried_again_from_nothing(outbox: Out
     assert unchanged == collected
     assert not outbox.retry("1@x", NOW)
     assert not outbox.retry("gone@x", NOW)
+
+
+def test_an_outbox_of_the_eighth_version_is_opened_with_its_letters(outbox: Outbox) -> None:
+    accept(outbox)
+    outbox._ledger._connection.executescript("ALTER TABLE recipient DROP COLUMN unknown_since; PRAGMA user_version=8;")
+    (entry,) = reopened(outbox).entries()
+    assert [recipient.unknown_since for recipient in entry.recipients] == [None, None]
+
+
+def test_an_attempt_at_which_nobody_answered_is_not_counted(outbox: Outbox) -> None:
+    accept(outbox)
+    outbox.attempted("1@x", NOW + 60, answered=False)
+    entry = outbox.entry("1@x")
+    assert entry is not None
+    assert (entry.attempts, entry.next_attempt) == (0, NOW + 60)
+
+
+def test_letters_can_be_made_due_and_a_settled_one_rests(outbox: Outbox) -> None:
+    accept(outbox, 1, "a@x")
+    accept(outbox, 2, "a@x")
+    outbox.attempted("1@x", NOW + 60)
+    outbox.learn_all([("2@x", Recipient("a@x", proof=b"signed"))])
+    outbox.hurry(["1@x", "2@x", "gone@x"], NOW + 5)
+    assert [entry.message_id for entry in outbox.due(NOW + 5)] == ["1@x"]

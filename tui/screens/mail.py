@@ -96,6 +96,7 @@ class MailScreen(MailActions):
         self.messages.when_opened = self._open_selected
         self.messages.when_left = self._to_folders
         self.reader.ask = self._reader_asked
+        self.title_line.offline = self.mail_app.offline
         self.load()
         self.load_counts()
         self.load_notices()

@@ -13,6 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from mail.events import NodeStatus
+from tui.columns import when
 from tui.reading import size
 from tui.session import Session
 
@@ -89,6 +90,18 @@ def exact_percent(share: float) -> str:
     return f"{math.floor(share * 100 * scale + 1e-6) / scale:.{digits}f}".rstrip("0").rstrip(".") + "%"
 
 
+def network(status: NodeStatus) -> tuple[str, str]:
+    """Whether anybody answers."""
+    if status.alone:
+        return "this node alone", "nobody else has been in it yet"
+    if status.online is None:
+        return "not known yet", ""
+    if status.online or status.offline_since is None:
+        return "online", ""
+    since = when(status.offline_since, status.offline_since, 12)
+    return "offline", f"since {since}: mail waits until somebody answers"
+
+
 def status_text(status: NodeStatus) -> Text:
     """The figures, each with what it means."""
     share = status.bytes / status.quota if status.quota else 0.0
@@ -101,6 +114,7 @@ def status_text(status: NodeStatus) -> Text:
         ("Mode", mode, ""),
         ("Listening on", status.listening or "nothing", REACHED[status.reachable]),
         ("Goes by", way, ""),
+        ("Network", *network(status)),
         ("Contacts", str(status.contacts), "nodes known and alive"),
         ("Availability", *availability(status)),
         ("Copies (k)", *copies(status)),

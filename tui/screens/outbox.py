@@ -134,7 +134,7 @@ class Letters(Lines):
             copies = ""
         more = plain.line(recipient.reason) or MEANING[state]
         if state == "queued" and letter.next_attempt > self._now():
-            more += f"; next try in {_span(letter.next_attempt - self._now())}"
+            more = more.rstrip(".") + f"; next try in {_span(letter.next_attempt - self._now())}"
         wide = width >= WIDE
         who = 32 if wide else max(16, width - 46)
         line: list[Piece] = [

@@ -1,4 +1,4 @@
-"""The top line: which folder, how much is in it, what is being done just now and how far it is, whose mail it is."""
+"""The top line: which folder, how much is in it, whether the network is away, what is being done, whose mail it is."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ class TitleLine(Widget):
 
     place: reactive[str] = reactive("")
     """Folder and counts."""
+    offline: reactive[str] = reactive("")
+    """That the network is away, and since when; "" while it is there."""
     work: reactive[str] = reactive("")
     """What is being done."""
     share: reactive[float] = reactive(-1.0)
@@ -33,12 +35,16 @@ class TitleLine(Widget):
         if self.work and self.share >= 0:
             done = round(min(1.0, self.share) * BAR)
             right = f"{self.work} {'━' * done}{'╌' * (BAR - done)} {min(1.0, self.share):4.0%}"
+        offline = f" {self.offline} " if self.offline else ""
+        if offline and right:
+            right = f"  {right}"
         whose = f"  {self.whose}"
-        if cell_len(left) + cell_len(right) + cell_len(whose) + 2 > width and right:
+        if cell_len(left) + cell_len(offline) + cell_len(right) + cell_len(whose) + 2 > width and (right or offline):
             whose = ""
-        room = width - cell_len(right) - cell_len(whose)
+        room = width - cell_len(offline) - cell_len(right) - cell_len(whose)
         line = Text(no_wrap=True, end="")
         line.append(fit(left, max(1, room)), "bold")
+        line.append(offline, "bold reverse")
         line.append(right, "")
         line.append(whose, "dim" if not right else "")
         return line
