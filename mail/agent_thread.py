@@ -165,13 +165,15 @@ class AgentThread:
         return await asyncio.to_thread(make_invite, self._authority_folder, address, self._passphrase)
 
     async def found(self, name: str, address: str, passphrase: str | None) -> str:
-        """Found a network with this profile as its first node and member; where its authority lies.
+        """Found a network with this profile as its first node and member; what came of it, in words.
 
         Raises AuthorityError, AddressError, KeyringError, OSError.
         """
         from mail.first_member import found_with_member
 
-        return str(await asyncio.to_thread(found_with_member, self.profile, name, address, passphrase))
+        said: list[str] = []
+        folder = await asyncio.to_thread(found_with_member, self.profile, name, address, passphrase, said.append)
+        return "\n".join([f"Its authority lies in {folder}: keep a copy.", *said])
 
     # Inside
 

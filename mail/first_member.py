@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mail.authority import Authority
 from mail.founding import found_network, network_file, remember_places
 from mail.identity import Identity
 from mail.peer import node_key, read_network_file
+from mail.scope import decide
 from overlay.address import normalise_address
 from overlay.contact import host_port, key_text
 from overlay.network import write_network
@@ -30,22 +32,31 @@ PORT = 4600
 """UDP and TCP port of a founder's node."""
 
 
-def found_with_member(profile: Profile, name: str, address: str, passphrase: str | None) -> Path:
+def found_with_member(
+    profile: Profile,
+    name: str,
+    address: str,
+    passphrase: str | None,
+    tell: Callable[[str], None] = lambda words: None,
+) -> Path:
     """Found the network `name`, certify this profile as `address`, and make it the node that others join at.
 
-    Returns the authority's folder. Raises AuthorityError, AddressError, KeyringError, OSError.
+    Whether it is private or public follows from this machine's address, and `tell` hears it. Returns the authority's
+    folder. Raises AuthorityError, AddressError, KeyringError, OSError.
     """
     address = normalise_address(address)
     profile.create()
     if profile.keyring_file.exists():
         raise KeyringExists(f"{profile.root} has keys already: it belongs to somebody. Nothing was changed.")
     folder = profile.root / AUTHORITY
+    here = host_port(own_address(), PORT)
     if network_file(folder).exists():  # an earlier founding that was interrupted: it is taken up again
         network = read_network_file(network_file(folder))
     else:
-        network = found_network(folder, name, passphrase=passphrase, private_addresses=True)
+        network = found_network(folder, name, passphrase=passphrase, private_addresses=decide([here]).private)
+    tell(decide([here], network.private_addresses).words)
     key = node_key(profile.node_folder / "node.key", network)
-    place = f"{host_port(own_address(), PORT)}/{key_text(key.public_key().public_bytes_raw())}"
+    place = f"{here}/{key_text(key.public_key().public_bytes_raw())}"
     network = remember_places(folder, network, [place])
     identity_key = Ed25519PrivateKey.generate()
     with closing(Authority(folder, passphrase=passphrase.encode() if passphrase else None)) as authority:

@@ -6,7 +6,6 @@ over the network is mail/authority_service.py's.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from mail.authority import AlreadyFounded, Authority, AuthorityDamaged, AuthorityError, Random, found
 from mail.invite import Invite, write_invite
 from mail.peer import NoNetwork, read_network_file
-from overlay.contact import parse_join
+from mail.scope import Resolve, decide, resolved
 from overlay.network import Network, write_network
 from storage import durable
 
@@ -44,15 +43,16 @@ def found_network(
     certified: bool = False,
     now: Callable[[], float] = time.time,
     random: Random = os.urandom,
+    resolve: Resolve = resolved,
 ) -> Network:
     """Found the network `name`: its authority and its network.toml, in a new or empty `folder` (`authority init`).
 
-    `join`: HOST:PORT[/KEY] of nodes to start from. `private_addresses` None: allowed when one of these is on
-    loopback or in a private range, or when there are none yet; such a network asks for no puzzle. `certified`: only
+    `join`: HOST:PORT[/KEY] of nodes to start from. `private_addresses` None: as mail/scope.py decides from what these
+    resolve to; a network that allows them asks for no puzzle. `certified`: only
     members' nodes keep anything. Durable when it returns; one that was interrupted can be repeated. Raises
     AlreadyFounded, AuthorityError, NetworkFileError (`join`), OSError.
     """
-    private = not join or any(map(_private, join)) if private_addresses is None else private_addresses
+    private = decide(join, resolve=resolve).private if private_addresses is None else private_addresses
     bits = 0 if private else PUZZLE_BITS
     network = Network(name, puzzle_bits=bits, private_addresses=private, join=tuple(dict.fromkeys(join)))
     if certified:
@@ -148,12 +148,3 @@ def is_protected(folder: Path) -> bool:
 
 def _secret(passphrase: str | None) -> bytes | None:
     return passphrase.encode() if passphrase else None
-
-
-def _private(place: str) -> bool:
-    """Whether a place to join is on loopback or in a private range, as far as its text tells. Raises ValueError."""
-    host, _, _ = parse_join(place)
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return host == "localhost" or host.endswith((".localhost", ".local", ".internal", ".home.arpa"))

@@ -82,7 +82,7 @@ class AgentPort(Protocol):
         """A line for `address` to join with. Raises an error a user can read."""
 
     async def found(self, name: str, address: str, passphrase: str | None) -> str:
-        """Found a network called `name` and become its first member, `address`; return where its authority lies."""
+        """Found a network called `name` and become its first member, `address`; return what came of it."""
 
 
 class DemoPort(Protocol):

@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from mail import plain
 from mail.authority_service import AuthorityService
 from mail.cli.errors import CONFIGURATION, OK, PERMISSION, USAGE, CommandError
 from mail.cli.passphrase import from_file, new_passphrase
@@ -16,21 +17,30 @@ from mail.cli.running import run_loop, stop_requested
 from mail.founding import found_network, make_invite, network_file
 from mail.founding import revoke as revoke_address
 from mail.offline import issue_offline
+from mail.peer import read_network_file
+from mail.scope import Scope, decide
 from overlay.contact import parse_join
 from storage.profile import Profile
 
 
 def init(args: argparse.Namespace, _: Profile) -> int:
-    """`p2pmail authority init DIR --name NAME [--join HOST:PORT]`."""
+    """`p2pmail authority init DIR --name NAME [--join HOST:PORT]... [--private | --public]`."""
     _check_places(args.join)
-    found_network(args.dir, args.name, args.join, new_passphrase(args), certified=args.certified)
+    scope = decide(args.join, args.private)
+    found_network(
+        args.dir, args.name, args.join, new_passphrase(args), private_addresses=scope.private, certified=args.certified
+    )
     print(f"founded {args.name}: {network_file(args.dir)}")
+    _say(scope.words)
+    _warn(scope)
     return OK
 
 
 def invite(args: argparse.Namespace, _: Profile) -> int:
     """`p2pmail authority invite DIR ADDRESS`."""
     print(make_invite(args.dir, args.address, _passphrase(args)))
+    network = read_network_file(network_file(args.dir))
+    _warn(decide(network.join, network.private_addresses))
     return OK
 
 
@@ -55,8 +65,10 @@ def serve(args: argparse.Namespace, _: Profile) -> int:
 
 
 async def _serve(folder: Path, passphrase: str | None, join: list[str]) -> int:
-    service = AuthorityService(folder, passphrase, join=join, tell=lambda words: print(words, file=sys.stderr))
+    service = AuthorityService(folder, passphrase, join=join, tell=_say)
     await service.start()
+    network = service.network
+    _warn(await asyncio.to_thread(decide, [*join, *network.join], network.private_addresses))
     print(f"answering for {service.network.name}", flush=True)
     working = asyncio.create_task(service.run())
     stopping = asyncio.create_task(stop_requested())
@@ -71,6 +83,15 @@ async def _serve(folder: Path, passphrase: str | None, join: list[str]) -> int:
                 await task
         await service.stop()
     return OK
+
+
+def _warn(scope: Scope) -> None:
+    if scope.warning:
+        _say(f"warning: {scope.warning}")
+
+
+def _say(words: str) -> None:
+    print(plain.line(words), file=sys.stderr)
 
 
 def _passphrase(args: argparse.Namespace) -> str | None:

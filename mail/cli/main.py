@@ -89,6 +89,13 @@ def parser() -> Parser:
     init = deed("init", "found a network: its authority and its network file")
     init.add_argument("--name", required=True)
     init.add_argument("--join", action="append", default=[], metavar="HOST:PORT[/KEY]")
+    scope = init.add_mutually_exclusive_group()
+    scope.add_argument(
+        "--private", action="store_true", default=None, help="take addresses of a local network, whatever --join is"
+    )
+    scope.add_argument(
+        "--public", dest="private", action="store_false", help="take global addresses only, whatever --join is"
+    )
     init.add_argument("--certified", action="store_true", help="only nodes of members are let in")
     deed("invite", "one line to paste for a new member").add_argument("address", metavar="ADDRESS")
     serve = deed("serve", "answer those who join")

@@ -44,8 +44,14 @@ def now() -> float:
     return NOW
 
 
+def resolve(host: str) -> list[str]:
+    """What a resolver says, without one."""
+    known = {"node.example": ["8.8.4.4", "2001:4860:4860::8844"], "home.example": ["192.168.1.5"]}
+    return {"localhost": ["127.0.0.1"], **known}.get(host, [])
+
+
 def test_a_network_is_its_authority_and_where_to_join(tmp_path: Path) -> None:
-    network = found_network(tmp_path / "a", "campus", ["node.example:4600"], now=now)
+    network = found_network(tmp_path / "a", "campus", ["node.example:4600"], now=now, resolve=resolve)
     assert read_network_file(network_file(tmp_path / "a")) == network
     assert network.join == ("node.example:4600",)
     authority, same = open_authority(tmp_path / "a", now=now)
@@ -64,10 +70,16 @@ def test_a_network_is_its_authority_and_where_to_join(tmp_path: Path) -> None:
         (["box.local:4600"], True),
         (["8.8.8.8:4600"], False),
         (["node.example:4600"], False),
+        (["home.example:4600"], True),
+        (["nowhere.example:4600"], False),
+        (["node.example:4600", "home.example:4600"], True),
+        (["100.64.0.7:4600"], True),
+        (["[fd00::1]:4600"], True),
+        (["169.254.1.1:4600"], True),
     ],
 )
 def test_private_addresses_are_for_networks_that_begin_in_one(tmp_path: Path, join: list[str], private: bool) -> None:
-    network = found_network(tmp_path, "campus", join, now=now)
+    network = found_network(tmp_path, "campus", join, now=now, resolve=resolve)
     assert network.private_addresses is private
     assert network.puzzle_bits == (0 if private else PUZZLE_BITS)
 

@@ -240,6 +240,49 @@ def test_when_udp_works_again_it_is_used(tmp_path: Path) -> None:
     run(story)
 
 
+def test_a_node_that_only_https_lets_out_is_a_client_until_udp_works(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with village(tmp_path, 4) as place:
+            node = new_node(2002, tmp_path / "confined")
+            try:
+                await node.listen(0, LOOPBACK)
+                without_udp(node, silent=True)
+                await node.join([place.nodes[0].place])
+                status = await node.status()
+                assert (status.transport, status.mode, status.online) == ("https", "client", True)
+                assert status.contacts > 0
+                overlay = Overlay(node)
+                assert (await overlay.store(Kind.BODY, KEY, LARGE, ttl=60.0)).have == 4
+                assert await overlay.fetch(Kind.BODY, KEY, digest=sha256(LARGE).digest()) == LARGE
+                assert node.id not in {at.contact.id for at in await overlay.closest(KEY, 8)}
+                assert not any(other.protocol.router.get(node.id) for other in place.nodes)
+
+                await connection(node).try_udp()
+                assert (await node.status()).transport == "https"  # nobody answers by UDP still
+                del node.protocol._send, node.protocol.ask_key
+                await connection(node).try_udp()
+                status = await node.status()
+                assert (status.transport, status.mode) == ("udp", "node")
+                assert node.id in {at.contact.id for at in await place.overlay.closest(node.id, 1)}
+            finally:
+                await node.stop()
+
+    run(story)
+
+
+def test_a_node_that_had_answers_by_udp_does_not_leave_at_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with village(tmp_path, 3) as place:
+            node = place.nodes[2]
+            without_udp(node, silent=True)
+            for contact in list(node.protocol.router.closest(KEY, 8)):
+                node.protocol.router.drop(contact.id)
+            await connection(node)._go_by_https()
+            assert (await node.status()).mode == "node"
+
+    run(story)
+
+
 def test_who_is_reached_by_udp_goes_by_no_relay(tmp_path: Path) -> None:
     async def story() -> None:
         async with village(tmp_path, 3) as place:

@@ -47,6 +47,44 @@ def firewall(two: Two, way: str, folder: Path, monkeypatch: pytest.MonkeyPatch) 
             process.terminate()
 
 
+def test_a_reader_that_is_a_node_and_whom_only_https_lets_out_writes_and_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was founded at home, or has joined a private network, and is somewhere else today."""
+    with two_hosts() as two, ExitStack() as stack:
+        with inside(two.server):
+            village = Village(tmp_path, k=3, listen=f"{two.server_ip}:0")
+        try:
+            with inside(two.server):
+                village.start(3)
+                bob = village.member("bob")
+            with inside(two.user):
+                alice = village.member("alice")
+                (alice / "config.toml").write_text(f'mode = "node"\nlisten = "{two.user_ip}:0"\n')
+                sync(alice)
+            with inside(two.server):
+                assert p2pmail(bob, "send", "alice@village.example", stdin=letter("at home", 50_000)).code == 0
+                sync(bob)
+            stack.enter_context(firewall(two, "straight", tmp_path, monkeypatch))
+            with inside(two.user):
+                assert p2pmail(alice, "send", "bob@village.example", stdin=letter("elsewhere", 100)).code == 0
+                watching = Process("p2pmail", "sync", "--watch", "--profile", alice, log=tmp_path / "watching.log")
+                try:
+                    until(lambda: ask(alice, "status")["listening"], "the agent answers at its socket")
+                    status = ask(alice, "status")
+                    assert (status["transport"], status["mode"], status["online"]) == ("https", "client", True)
+                    assert status["contacts"] > 0
+                    until(lambda: ask(alice, "list"), "what was sent to her is in her Inbox")
+                finally:
+                    watching.end()
+                assert states(alice, "elsewhere") == {"bob@village.example": "stored"}
+            with inside(two.server):
+                sync(bob)
+                assert [row["subject"] for row in ask(bob, "list")] == ["elsewhere"]
+        finally:
+            village.stop()
+
+
 @pytest.mark.parametrize("way", ["straight", "proxy"])
 def test_a_user_whom_only_https_lets_out_joins_writes_and_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
