@@ -324,7 +324,7 @@ def test_who_has_not_collected_a_large_body_of_an_earlier_version_is_told_of_it_
         learn(outbox, f"{number}@x", Recipient("a@x", (3, 3), (3, 3), notification=b"first"))
         learn(outbox, f"{number}@x", Recipient("b@x", (3, 3), (3, 3), notification=b"first", proof=b"signed"))
         outbox.attempted(f"{number}@x", NOW + 900)
-    outbox._ledger._connection.execute("PRAGMA user_version=7")
+    outbox._ledger._connection.executescript("ALTER TABLE recipient DROP COLUMN unknown_since; PRAGMA user_version=7;")
     again = reopened(outbox)
     told = {(entry.message_id, r.address): r for entry in again.entries() for r in entry.recipients}
     assert (told["1@x", "a@x"].notification, told["1@x", "a@x"].notifications) == (None, (0, 3))
