@@ -52,6 +52,12 @@ class OpenFiles:
                 self._opened_state.close()
             self._opened_index = self._opened_outbox = self._opened_state = None
 
+    def detach(self) -> None:
+        """From here on read without writing: with a copy of the index in memory. `refresh` makes it true."""
+        self.close()
+        with self._opening:
+            self._opened_index = Index(self.profile.index_file, detached=True)
+
     def path(self, row: Row) -> Path:
         """Where the message lies at this moment. Raises MailboxError when it is gone."""
         path = self._files.path(row.folder, row.unique, row.place)

@@ -64,15 +64,16 @@ class Row:
 class _Channel:
     """A connection that one thread at a time uses; its lock is held for one statement or transaction only."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, opens: Callable[[Path], sqlite3.Connection]) -> None:
         self.lock = threading.Lock()
         self._path = path
+        self._opens = opens
         self._connection: sqlite3.Connection | None = None
 
     def run(self, action: Callable[[sqlite3.Connection], T], *, writes: bool = False) -> T:
         with self.lock:
             if self._connection is None:
-                self._connection = index_schema.open_index(self._path)
+                self._connection = self._opens(self._path)
             connection = self._connection
             if not writes:
                 return action(connection)
@@ -96,18 +97,24 @@ class _Channel:
 class Index:
     """The index at `path`. Safe to use from several threads: lists, searches and updates don't wait for each other."""
 
-    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, now: Callable[[], float] = time.time, *, detached: bool = False) -> None:
+        """`detached`: a copy in memory, for where nothing can be written; `update` makes it true all the same."""
         self.path = path
+        self._detached = detached
         self.damaged: Path | None = None
         """Where a damaged file was set aside; the index is empty after that until the next `update`."""
         self._now = now
-        self._lists, self._searches, self._writes = _Channel(path), _Channel(path), _Channel(path)
+        opens = index_schema.open_copy if detached else index_schema.open_index
+        self._lists = _Channel(path, opens)
+        self._searches, self._writes = (
+            (self._lists, self._lists) if detached else (_Channel(path, opens), _Channel(path, opens))
+        )
         self._updating = threading.Lock()
         self._mending = threading.Lock()
         self._generation = 0  # counts the files set aside: what began on an older one begins again
         self._inode = 0
         self._run(self._lists, lambda connection: None)
-        self._inode = path.stat().st_ino
+        self._inode = 0 if detached else path.stat().st_ino
 
     @classmethod
     def open(cls, path: Path, now: Callable[[], float] = time.time) -> Index:
@@ -225,7 +232,7 @@ class Index:
             try:
                 return channel.run(action, writes=writes)
             except (sqlite3.Error, database.DatabaseError) as error:
-                if not index_schema.is_damage(error):
+                if self._detached or not index_schema.is_damage(error):
                     raise
             self._mend(generation)
             return channel.run(action, writes=writes)

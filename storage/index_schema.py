@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
-from storage.database import DatabaseDamaged, connect
+from storage.database import DatabaseDamaged, DatabaseError, check, connect
+from storage.unwritable import in_memory, open_to_read
 
 VERSION = 1
 
@@ -50,6 +51,19 @@ def open_index(path: Path) -> sqlite3.Connection:
     # Losing the last moments in a power cut costs a look into the folders, so no commit waits for the disk.
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection
+
+
+def open_copy(path: Path) -> sqlite3.Connection:
+    """A copy of the index in memory, for where it can't be written; empty when there is none that can be read."""
+    with suppress(sqlite3.Error, DatabaseError):
+        source, _ = open_to_read(path)
+        with closing(source):
+            check(source, path)
+            if source.execute("PRAGMA user_version").fetchone() == (VERSION,):
+                return in_memory(source)
+    memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    memory.executescript(SCHEMA)
+    return memory
 
 
 def set_aside(path: Path, now: float | None = None) -> Path:

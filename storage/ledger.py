@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from storage import durable
 from storage.database import DatabaseError, check, connect, explain
+from storage.unwritable import open_to_read
 
 T = TypeVar("T")
 
@@ -68,6 +69,20 @@ class Ledger:
         except BaseException:
             self._connection.close()
             raise
+
+    @classmethod
+    def to_read(cls, path: Path, version: int) -> tuple[Ledger, bool]:
+        """The database without writing to its disk, and whether it shows everything that was written.
+
+        Raises DatabaseError, also for another version than `version`.
+        """
+        ledger = cls.__new__(cls)
+        ledger.path, ledger._lock = path, threading.Lock()
+        ledger._connection, whole = open_to_read(path)
+        if ledger.read(lambda connection: connection.execute("PRAGMA user_version").fetchone()) != (version,):
+            ledger.close()
+            raise DatabaseError(f"{path} was written by another version of p2pmail.")
+        return ledger, whole
 
     def _set_up(self, schema: str, version: int, upgrades: Mapping[int, tuple[str, ...]]) -> None:
         try:

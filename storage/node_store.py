@@ -37,6 +37,7 @@ from storage.objects import (
     WrongDigest,
     require,
 )
+from storage.unwritable import open_to_read
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -408,9 +409,10 @@ def stored_usage(folder: Path) -> Usage | None:
     if not path.exists():
         return None
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        connection, _ = open_to_read(path)
+        with closing(connection):
             objects, size, inboxes, tombstones = _totals(connection)
-    except sqlite3.Error:
+    except (sqlite3.Error, DatabaseError):
         return None
     return Usage(objects, size, 0, inboxes, tombstones)
 

@@ -83,6 +83,17 @@ class Outbox:
         self._draw_missing()
         self.sweep()
 
+    @classmethod
+    def to_read(cls, path: Path) -> tuple[Outbox, bool]:
+        """The outbox without writing to its disk, and whether it shows everything that was written.
+
+        Raises DatabaseError, also for an older version: open that one for writing.
+        """
+        outbox = cls.__new__(cls)
+        outbox.folder = path.parent
+        outbox._ledger, whole = Ledger.to_read(path, VERSION)
+        return outbox, whole
+
     def close(self) -> None:
         """Close it."""
         self._ledger.close()

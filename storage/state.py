@@ -59,6 +59,7 @@ CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
 
 
+_VERSION = 4
 _UPGRADES = {
     1: ("ALTER TABLE owed ADD COLUMN kind INTEGER NOT NULL DEFAULT 1",),
     2: (notices.SCHEMA,),
@@ -118,9 +119,20 @@ class UserState:
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._ledger = Ledger(path, _SCHEMA, version=4, upgrades=_UPGRADES, checked=False)
+        self._ledger = Ledger(path, _SCHEMA, _VERSION, upgrades=_UPGRADES, checked=False)
         self.notices = notices.Notices(self._ledger)
         """What the user must know, until she has seen it."""
+
+    @classmethod
+    def to_read(cls, path: Path) -> tuple[UserState, bool]:
+        """The state without writing to its disk, and whether it shows everything that was written.
+
+        Raises DatabaseError, also for an older version: open that one for writing.
+        """
+        state = cls.__new__(cls)
+        state._ledger, whole = Ledger.to_read(path, _VERSION)
+        state.notices = notices.Notices(state._ledger)
+        return state, whole
 
     def close(self) -> None:
         """Close the file."""

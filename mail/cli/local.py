@@ -7,14 +7,15 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 
 from mail import plain
 from mail.cli.codes import CONFIGURATION, DATA, OK, PERMISSION, CommandError
-from mail.mailbox import DRAFTS, QUARANTINE, Mailbox
+from mail.mailbox import DRAFTS, QUARANTINE, IndexUnavailable, Mailbox
 from mail.private import without_private
+from storage.database import DatabaseError
 from storage.index import Row
 from storage.notices import Notice
 from storage.outbox import Entry, Outbox
@@ -24,13 +25,21 @@ from storage.state import UserState
 FLAGS = {"S": "seen", "R": "replied", "F": "flagged", "P": "forwarded", "D": "draft", "T": "trashed"}
 """Maildir's flags by their names."""
 ROWS_AT_ONCE = 500
+STALE = "p2pmail: {} can't be read whole while its disk can't be written; what changed last may be missing"
 
 
 def opened(profile: Profile) -> Mailbox:
-    """The mailbox with its index brought up to date. Raises CommandError where there is no profile."""
+    """The mailbox with its index brought up to date; in memory where the disk can't be written.
+
+    Raises CommandError where there is no profile.
+    """
     existing(profile)
     mailbox = Mailbox(profile)
-    mailbox.refresh()
+    try:
+        mailbox.refresh()
+    except IndexUnavailable:
+        mailbox.detach()
+        mailbox.refresh()
     return mailbox
 
 
@@ -105,9 +114,14 @@ def outbox(args: argparse.Namespace, profile: Profile) -> int:
     existing(profile)
     entries: list[Entry] = []
     if profile.outbox_file.exists():
-        box = Outbox(profile.outbox_file)
-        entries = box.entries()
-        box.close()
+        try:
+            box, whole = Outbox.to_read(profile.outbox_file)
+        except DatabaseError:  # of an older version, or damaged, which is said there
+            box, whole = Outbox(profile.outbox_file), True
+        with closing(box):
+            entries = box.entries()
+        if not whole:
+            print(STALE.format("the outbox"), file=sys.stderr)
     if args.json:
         print(json.dumps([_entry(entry) for entry in entries], indent=2, ensure_ascii=False))
         return OK
@@ -122,7 +136,7 @@ def outbox(args: argparse.Namespace, profile: Profile) -> int:
 def notices(args: argparse.Namespace, profile: Profile) -> int:
     """`p2pmail notices [--all] [--json] [--seen]`."""
     existing(profile)
-    with profile_state(profile) as state:
+    with profile_state(profile, reads=not args.seen) as state:
         found = state.notices.all() if args.all else state.notices.unseen()
         if args.json:
             print(json.dumps([_notice(notice) for notice in found], indent=2, ensure_ascii=False))
@@ -136,13 +150,16 @@ def notices(args: argparse.Namespace, profile: Profile) -> int:
 
 
 @contextmanager
-def profile_state(profile: Profile) -> Iterator[UserState]:
-    """The profile's state, open for a moment. Raises DatabaseError."""
-    state = UserState(profile.state_file)
-    try:
-        yield state
-    finally:
-        state.close()
+def profile_state(profile: Profile, *, reads: bool = False) -> Iterator[UserState]:
+    """The profile's state, open for a moment; with `reads` without writing to its disk. Raises DatabaseError."""
+    state = None
+    if reads and profile.state_file.exists():
+        with suppress(DatabaseError):  # of an older version, or damaged, which is said below
+            state, whole = UserState.to_read(profile.state_file)
+            if not whole:
+                print(STALE.format("the list of notices"), file=sys.stderr)
+    with closing(state or UserState(profile.state_file)) as opened_state:
+        yield opened_state
 
 
 def _notice(notice: Notice) -> dict[str, object]:
