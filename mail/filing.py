@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mail.checks.pipeline import Letter, Pipeline, Place
-from mail.message import read_message, summarise
+from mail.message import read_headers, summarise
 from mail.notification import Notification
 from overlay.address import AddressError, normalise_address
 from storage.folders import Folders
@@ -50,7 +50,7 @@ class Filing:
     def _place(self, spooled: Path, notification: Notification) -> tuple[str, str]:
         """The folder, and why where that isn't the Inbox."""
         report = self._checks.run(Letter(spooled, notification.sender))
-        message = read_message(spooled)
+        message = read_headers(spooled)
         claimed = message.sender.address
         if report.place is not Place.QUARANTINE:
             if not _same(claimed, notification.sender):

@@ -36,7 +36,7 @@ from mail.directory import Directory, NobodyElse, UnknownAddress
 from mail.events import Event, OutboxChanged, Progress, Trouble
 from mail.keys import KeyMaterialError
 from mail.learning import Learning
-from mail.message import read_message
+from mail.message import read_headers
 from mail.notification import NotificationError, seal_notification
 from mail.reasons import endings, refused, words_of
 from mail.recheck import count_copies, due, gone
@@ -433,7 +433,7 @@ class Sending:
 def _headers(entry: Entry) -> Headers:
     """What notifications tell of the message, read from it (the guarded adapter never raises)."""
     try:
-        message, size = read_message(entry.file), entry.file.stat().st_size
+        message, size = read_headers(entry.file), entry.file.stat().st_size
     except FileNotFoundError as error:
         raise FileGone("Its file in the outbox is gone.") from error
     return Headers(

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from mail.checks.bayes import Classifier
 from mail.checks.pipeline import Clean, Letter, Spam, Verdict
 from mail.checks.tokens import tokens
-from mail.message import read_message
+from mail.message import read_headers, read_message
 from overlay.address import AddressError, normalise_address
 
 SPAM_FROM = 0.9
@@ -33,7 +33,7 @@ class KnownSpammers:
         """Spam when the verified sender or From is listed, or its domain or one above it. Raises OSError."""
         if not self._listed:
             return Clean()
-        for address in (letter.sender, read_message(letter.path).sender.address):
+        for address in (letter.sender, read_headers(letter.path).sender.address):
             key = _key(address)
             domain = key.rpartition("@")[2]
             labels = domain.split(".")[-20:]

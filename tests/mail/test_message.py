@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from mail import message as door
 from mail import mime
 from mail.attachments import AttachmentError, safe_name
-from mail.message import Address, Message, read_message, save_attachment, summarise
+from mail.message import Address, Message, read_headers, read_message, save_attachment, summarise
 from mail.mime import Defect
 from tests.mail.letters import FIXTURES, MALFORMED, NESTED, UNFIT, VALID, assert_fit_for_a_terminal, mutants
 
@@ -175,8 +176,14 @@ def test_a_fault_in_the_reading_costs_the_text_and_never_the_reader(
     assert read_message(place).defects == (str(Defect.UNREADABLE),)
 
 
+@pytest.mark.parametrize("path", sorted(FIXTURES.glob("*/*.eml")), ids=lambda path: path.stem)
+def test_headers_alone_are_those_of_the_whole_message(path: Path) -> None:
+    whole = read_message(path)
+    assert read_headers(path) == replace(whole, text="", from_html=False, attachments=())
+
+
 def test_a_file_that_has_gone_is_an_oserror(tmp_path: Path) -> None:
-    for read in (read_message, summarise):
+    for read in (read_message, read_headers, summarise):
         with pytest.raises(FileNotFoundError):
             read(tmp_path / "gone")
 
