@@ -1,6 +1,7 @@
 """SQLite files read without writing a byte: on a read-only or full disk, or in somebody else's profile.
 
 A database with a write-ahead log usually needs to write beside itself even to be read; here are the ways around that.
+For commands that look and end: a process that has the same file open for writing would lose its locks by the copying.
 """
 
 from __future__ import annotations

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from mail.drafts import Unsent
+from mail.headers import Address
 from mail.mailbox import Mailbox
 from storage.profile import Profile
 from tests.real.programs import until
@@ -159,3 +163,62 @@ def test_a_message_that_neomutt_moved_under_us_is_still_opened(
     neomutt.write("$")
     until(lambda: "flagged" in inbox(profile)["about pears"], "neomutt renames the file")
     assert "pears in the cellar" in mailbox.open(row).text
+
+
+SUBMIT = """
+import sys
+from pathlib import Path
+from mail.submission import read_submission
+read_submission(sys.stdin.buffer, Path(sys.argv[1]), [], "alice@village.example", from_headers=True)
+"""
+
+
+def test_a_readers_draft_is_readdressed_and_sent_by_neomutt(
+    need_program: Callable[[str], str], profile: Profile, mailbox: Mailbox, tmp_path: Path
+) -> None:
+    unsent = Unsent(to="bob@village.example, half", bcc="carol@village.example", subject="plan", text="hello\n")
+    kept = mailbox.save_draft(unsent, Address("", "alice@village.example"))
+    (tmp_path / "submit.py").write_text(SUBMIT)
+    sent = tmp_path / "sent.eml"
+    settings = tmp_path / "neomuttrc"
+    settings.write_text(
+        SETTINGS
+        + f'set from = alice@village.example\nset postponed = "{profile.folder("Drafts")}"\nset record = ""\n'
+        + 'set mbox_type = Maildir\nset recall = yes\nset editor = "true"\nset abort_unmodified = no\n'
+        + f'set sendmail = "{sys.executable} {tmp_path / "submit.py"} {sent}"\nset sendmail_wait = 0\n'
+    )
+    arguments: list[str | Path] = [need_program("neomutt"), "-n", "-F", settings, "-f", profile.folder("Inbox")]
+    env = {"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    with Terminal(arguments, socket=tmp_path / "tmux", env=env) as terminal:
+        terminal.shows(r"about quinces")
+        terminal.write("m")
+        terminal.shows(r"To: bob@village.example")
+        terminal.write("t")
+        terminal.shows(r"^To: bob@village\.example *$")
+        terminal.write("\x15dave@village.example\n")
+        terminal.shows(r"To: dave@village.example")
+        terminal.write("P")
+        terminal.shows(r"about quinces")
+
+        def readdressed() -> Unsent | None:
+            mailbox.refresh()
+            found = [mailbox.open_draft(row) for row in mailbox.rows(mailbox.ids("Drafts"))]
+            return found[0] if [draft.to for draft in found] == ["dave@village.example"] else None
+
+        draft = until(readdressed, "the draft is neomutt's, and the only one", 60)
+        assert (draft.bcc, draft.subject, draft.text) == (unsent.bcc, unsent.subject, unsent.text)
+        told: list[str] = []
+        ours = mailbox.save_draft(unsent, Address("", "alice@village.example"), kept, told.append)
+        assert len(told) == 1 and len(mailbox.ids("Drafts")) == 2
+        mailbox.discard_draft(ours)
+
+        terminal.write("m")
+        terminal.shows(r"To: dave@village.example")
+        terminal.write("y")
+        until(sent.exists, "neomutt hands the letter in", 60)
+        terminal.shows(r"about quinces")
+    until(lambda: not list(profile.folders().scan("Drafts")), "the draft is gone", 60)
+    data = sent.read_bytes()
+    assert b"To: dave@village.example" in data and b"hello" in data
+    assert b"carol" not in data
+    assert not re.search(rb"(?im)^(bcc|x-p2pmail)", data)
