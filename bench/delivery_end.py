@@ -115,16 +115,16 @@ class _Watch:
             self.troubles.append(event.text)
 
     def start(self) -> None:
-        """Begin to measure. The system's high-water mark is set back to what is resident now."""
-        Path("/proc/self/clear_refs").write_text("5")
-        self._before = _memory("VmRSS")
+        """Begin to measure."""
+        reset_peak()
+        self._before = memory("VmRSS")
         self._start = time.perf_counter()
 
     def report(self, digest: str) -> Report:
         """What came of it."""
         finished = any(step.done == step.total > 0 for step in self._steps)
         seconds = time.perf_counter() - self._start
-        return Report(self._before, _memory("VmHWM"), seconds, len(self._steps), finished, digest, tuple(self.troubles))
+        return Report(self._before, memory("VmHWM"), seconds, len(self._steps), finished, digest, tuple(self.troubles))
 
 
 @contextlib.asynccontextmanager
@@ -138,7 +138,12 @@ async def _agent(profile: str) -> AsyncIterator[tuple[Agent, _Watch]]:
         await agent.close()
 
 
-def _memory(field: str) -> int:
+def reset_peak() -> None:
+    """Set the high-water mark (VmHWM) back to what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def memory(field: str) -> int:
     """Bytes of this process, from /proc/self/status."""
     for line in Path("/proc/self/status").read_text().splitlines():
         name, _, value = line.partition(":")
