@@ -6,13 +6,12 @@ still has the letter. What is lacking is stored again by mail/sending.py, with t
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mail.delivery import groups_of_entry, segment_key
 from mail.shares import Plan
-from mail.together import all_of
+from mail.together import each_of
 from overlay.ids import Kind, inbox_key
 from overlay.overlay import Outcome, Overlay
 from storage.outbox import Entry, Recipient, State
@@ -59,16 +58,16 @@ async def gone(overlay: Overlay, entry: Entry) -> set[str]:
     out = [r for r in entry.recipients if r.state in (State.STORED, State.EXPIRED) and r.notification is not None]
     groups = {group_of[recipient.address] for recipient in out}
     empty = {group for group in groups if not (await _count(overlay, entry, 0, group)).have}
-    gate = asyncio.Semaphore(AT_ONCE)
+    left: set[str] = set()
 
-    async def ask(recipient: Recipient) -> str | None:
+    async def ask(recipient: Recipient) -> None:
         assert recipient.notification is not None
-        async with gate:
-            held = await overlay.held_notification(inbox_key(recipient.address), recipient.notification)
-        return None if held.have else recipient.address
+        held = await overlay.held_notification(inbox_key(recipient.address), recipient.notification)
+        if not held.have:
+            left.add(recipient.address)
 
-    asked = [ask(recipient) for recipient in out if group_of[recipient.address] in empty]
-    return {address for address in await all_of(asked) if address is not None}
+    await each_of((r for r in out if group_of[r.address] in empty), ask, AT_ONCE)
+    return left
 
 
 async def count_copies(overlay: Overlay, entry: Entry) -> Copies:
@@ -76,11 +75,14 @@ async def count_copies(overlay: Overlay, entry: Entry) -> Copies:
     waiting = [r for r in entry.recipients if r.state is State.STORED and r.notification is not None]
     group_of = groups_of_entry(entry)
     groups = {group: await _count_bodies(overlay, entry, group) for group in {group_of[r.address] for r in waiting}}
-    notifications = {
-        recipient.address: await overlay.held_notification(inbox_key(recipient.address), recipient.notification)
-        for recipient in waiting
-        if recipient.notification is not None
-    }
+    notifications: dict[str, Outcome] = {}
+
+    async def ask(recipient: Recipient) -> None:
+        assert recipient.notification is not None
+        held = await overlay.held_notification(inbox_key(recipient.address), recipient.notification)
+        notifications[recipient.address] = held
+
+    await each_of(waiting, ask, AT_ONCE)
     return Copies({address: groups[group_of[address]] for address in notifications}, notifications)
 
 

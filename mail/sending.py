@@ -43,7 +43,7 @@ from mail.recheck import count_copies, due, gone
 from mail.sealing import SealingError, TooLarge
 from mail.shares import SEED_SIZE, Plan
 from mail.storing import Changed, Stored, store_body
-from mail.together import Locks, Steps, all_of
+from mail.together import Locks, Steps, all_of, each_of
 from overlay.card import KEY_ID_SIZE, Card
 from overlay.errors import OverlayError, Unreachable
 from overlay.ids import SALT_BYTES, deleter_hash, inbox_key
@@ -104,14 +104,14 @@ class Sending:
         """
         gate = asyncio.Semaphore(LETTERS_AT_ONCE)
 
-        async def attempt(entry: Entry) -> None:
-            async with self._letters.of(entry.message_id), gate:
-                current = await self._reload(entry)
-                if current.due(self._now()) or (everything and not current.settled):
-                    await self._attempt(current)
+        async def attempt(message_id: str) -> None:
+            async with self._letters.of(message_id), gate:
+                await self._attempt(message_id, everything=everything)
 
         entries = await asyncio.to_thread(self._outbox.due, self._now(), everything)
-        await all_of(attempt(e) for e in entries if everything or not self._letters.held(e.message_id))
+        names = [entry.message_id for entry in entries]
+        del entries  # 5,000 recipients have 25 MB
+        await all_of(attempt(name) for name in names if everything or not self._letters.held(name))
 
     async def network_is_back(self) -> None:
         """Make due what waits for somebody to answer. Raises DatabaseError."""
@@ -119,8 +119,11 @@ class Sending:
         self._away.clear()
         await asyncio.to_thread(self._outbox.hurry, waiting, self._now())
 
-    async def _attempt(self, entry: Entry) -> None:
-        """Bring one letter as far as it comes today, and note how far that was."""
+    async def _attempt(self, message_id: str, *, everything: bool) -> None:
+        """Bring one letter as far as it comes today if it is due, and note how far that was."""
+        entry = await asyncio.to_thread(self._outbox.entry, message_id)
+        if entry is None or not (entry.due(self._now()) or (everything and not entry.settled)):
+            return
         before = {recipient.address: recipient.state for recipient in entry.recipients}
         late = self._over(entry) and not entry.told
         away = lonely = False
@@ -194,34 +197,29 @@ class Sending:
         learnt = await self._learning.learn(entry.message_id, found)
         to_notify = [recipient for recipient in learnt if recipient.bodies[0]]
         steps = self._steps(f"notifying {len(to_notify)} recipients of", entry, len(to_notify))
-        gate = asyncio.Semaphore(RECIPIENTS_AT_ONCE)
 
         async def notify(recipient: Recipient) -> None:
-            async with gate:
-                group = group_of[recipient.address]
-                await self._notify(entry, recipient, cards[recipient.address], headers, secrets, stored, group)
+            group = group_of[recipient.address]
+            await self._notify(entry, recipient, cards[recipient.address], headers, secrets, stored, group)
             steps.another()
 
-        await all_of(notify(recipient) for recipient in to_notify)
+        await each_of(to_notify, notify, RECIPIENTS_AT_ONCE)
 
-    async def _cards(self, entry: Entry, wanting: Collection[str]) -> tuple[dict[str, Card], NobodyElse | None]:
+    async def _cards(self, entry: Entry, wanting: Collection[str]) -> tuple[dict[str, Card], Unreachable | None]:
         """The cards of those who still need something, each with a salt of their own from here on (step 1).
 
-        With them why some may still come to have one, in a network that has only begun. Raises Unreachable when nobody
-        answers.
+        With them why some may still come to have one: nobody answered, or the network has only begun.
         """
         cards: dict[str, Card] = {}
         steps = self._steps(f"looking up {len(wanting)} recipients of", entry, len(wanting))
-        missing: NobodyElse | None = None
-        gate = asyncio.Semaphore(RECIPIENTS_AT_ONCE)
+        missing: Unreachable | None = None
 
         async def find(recipient: Recipient) -> None:
             nonlocal missing
+            steps.another()
             try:
-                async with gate:
-                    card = await self._directory.card(recipient.address)
-                    steps.another()
-            except NobodyElse as error:
+                card = await self._directory.card(recipient.address)
+            except Unreachable as error:  # it holds up nobody else
                 missing = error
                 return
             except UnknownAddress as error:
@@ -242,7 +240,8 @@ class Sending:
                     entry, replace(recipient, salt=salt, certificate=certificate, notification=None, reason="")
                 )
 
-        await all_of(find(recipient) for recipient in entry.recipients if recipient.address in wanting)
+        wanted = [recipient for recipient in entry.recipients if recipient.address in wanting]
+        await each_of(wanted, find, RECIPIENTS_AT_ONCE)
         return cards, missing
 
     async def _store_body(
@@ -424,7 +423,8 @@ class Sending:
         return noted
 
     def _steps(self, what: str, entry: Entry, total: int) -> Steps:
-        return Steps(self._tell, f"{what} {entry.subject or entry.message_id}", total)
+        now = asyncio.get_running_loop().time
+        return Steps(self._tell, f"{what} {entry.subject or entry.message_id}", total, now)
 
     async def _reload(self, entry: Entry) -> Entry:
         return await asyncio.to_thread(self._outbox.entry, entry.message_id) or entry

@@ -6,7 +6,7 @@ Small tools of asyncio; no mail is known here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
@@ -16,6 +16,8 @@ from mail.events import Event, Progress
 T = TypeVar("T")
 P = ParamSpec("P")
 
+MANY = 100
+"""Steps that take a while for sure."""
 STEPS_TOLD_EVERY = 0.5
 """Seconds between two tellings of how far work is."""
 
@@ -29,6 +31,23 @@ async def all_of(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
             raise result
         done.append(result)
     return done
+
+
+async def each_of(items: Iterable[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
+    """Do `work` for each of many items, `at_once` at the same time and no more tasks than that; as `all_of`."""
+    errors: list[Exception] = []
+    left = iter(items)
+
+    async def worker() -> None:
+        for item in left:
+            try:
+                await work(item)
+            except Exception as error:
+                errors.append(error)
+
+    await all_of(worker() for _ in range(at_once))
+    if errors:
+        raise errors[0]
 
 
 async def uninterrupted(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -45,13 +64,15 @@ async def uninterrupted(function: Callable[P, T], *args: P.args, **kwargs: P.kwa
 
 
 class Steps:
-    """Tells how far work of many like steps is, at most every STEPS_TOLD_EVERY; short work tells nothing."""
+    """Tells how far work of many like steps is, at its beginning if there are MANY, and then every STEPS_TOLD_EVERY."""
 
-    def __init__(self, tell: Callable[[Event], None], what: str, total: int) -> None:
-        self._tell, self._what, self._total, self._done = tell, what, total, 0
-        self._now = asyncio.get_running_loop().time
+    def __init__(self, tell: Callable[[Event], None], what: str, total: int, now: Callable[[], float]) -> None:
+        """`now` gives seconds that never go back."""
+        self._tell, self._what, self._total, self._done, self._now = tell, what, total, 0, now
         self._told = self._now()
-        self._silent = True
+        self._silent = total < MANY
+        if not self._silent:
+            tell(Progress(what, 0, total))
 
     def another(self) -> None:
         """One more step is done."""

@@ -19,6 +19,7 @@ from bench import (
     bench_hostile,
     bench_letter,
     bench_lookup,
+    bench_recipients,
     bench_resume,
     bench_scale,
     bench_soak,
@@ -78,6 +79,14 @@ def test_section_4_is_measured_with_real_nodes_and_kept_for_the_command(
     assert [case.trials for case in (*kept.cases, kept.half)] == [4, 4]
     assert kept.half.measured.share == figures[1].value
     check(figures)
+
+
+def test_one_message_to_many_is_measured_and_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NODES": 3, "RECIPIENTS": 12, "COLLECTORS": 2}.items():
+        monkeypatch.setattr(bench_recipients, name, value)
+    rate, stored, collected, silence, *_ = bench_recipients.measure()
+    assert (stored.value, collected.value) == (1, 1)
+    check([rate, silence])
 
 
 def test_a_flood_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

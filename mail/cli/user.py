@@ -21,10 +21,11 @@ from mail.agent import Agent, program_version, status_document
 from mail.cli.errors import CONFIGURATION, DATA, OK, TEMPORARY, UNAVAILABLE, USAGE, CommandError, words
 from mail.cli.local import existing, profile_state
 from mail.cli.passphrase import existing_passphrase, new_passphrase
+from mail.cli.progress import ProgressLine
 from mail.cli.running import run_loop, stop_requested
 from mail.control import NotRunning, ask
 from mail.enrolling import join, resume
-from mail.events import Event, NodeStatus, Trouble
+from mail.events import Event, NodeStatus, Progress, Trouble
 from mail.headers import addresses
 from mail.identity import Identity
 from mail.offline import take_certificate, write_request
@@ -86,6 +87,7 @@ def send(args: argparse.Namespace, profile: Profile) -> int:
         try:
             watch = NoticeWatch(profile)
             run_loop(_try_to_send(profile, identity, watch))
+            watch.clear()
             _report(outbox, taken.message_id)
             watch.finish()
         except Exception as error:
@@ -261,17 +263,26 @@ class NoticeWatch:
         """Raises DatabaseError."""
         self._profile = profile
         self._printed: set[str] = set()
+        self._line = ProgressLine()
         with profile_state(profile) as state:
             self._before = state.notices.newest()
 
     def tell(self, event: Event) -> None:
-        """Print a trouble as it happens."""
+        """Print a trouble as it happens, and on a terminal how far the work is."""
+        if isinstance(event, Progress):
+            self._line.show(event)
         if isinstance(event, Trouble):
+            self._line.clear()
             _say(event.text)
             self._printed.add(event.text)
 
+    def clear(self) -> None:
+        """Take the progress off the terminal: something else is printed."""
+        self._line.clear()
+
     def finish(self) -> bool:
         """Say what wasn't said yet; whether a notice arose that the user hasn't seen. Raises DatabaseError."""
+        self._line.clear()
         with profile_state(self._profile) as state:
             unseen = state.notices.unseen()
         fresh = [notice for notice in unseen if notice.id > self._before]

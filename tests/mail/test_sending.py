@@ -17,13 +17,14 @@ from mail.notification import NotificationError, open_notification, seal_notific
 from mail.recheck import count_copies
 from mail.segments import Segment
 from mail.submission import read_submission
+from overlay.card import Card
 from overlay.certificates import TrustStore
-from overlay.errors import Offline
+from overlay.errors import Offline, Unreachable
 from overlay.ids import CARD_SALT, Kind, deleter_hash
 from overlay.overlay import Outcome
 from overlay.ownership import Owner
 from storage.database import DatabaseError
-from storage.outbox import Entry, State
+from storage.outbox import State
 from tests.mail.desks import Desk, World, body_at, letter, noise
 from tests.mail.fakes import FailAt, nothing
 from tests.overlay.issuing import NOW, Issuer
@@ -236,11 +237,11 @@ async def test_a_letter_is_attempted_once_at_a_time(
 ) -> None:
     real, within = alice.sending._attempt, 0
 
-    async def attempt(entry: Entry) -> None:
+    async def attempt(message_id: str, *, everything: bool) -> None:
         nonlocal within
         within += 1
         assert within == 1
-        await real(entry)
+        await real(message_id, everything=everything)
         within -= 1
 
     monkeypatch.setattr(alice.sending, "_attempt", attempt)
@@ -542,3 +543,23 @@ def test_a_notification_with_a_group_is_read_back_and_one_without_is_what_it_was
         assert opened.group == group
     with pytest.raises(NotificationError):
         seal_notification(replace(told, group=b"g" * 15), owner, recipient.public)
+
+
+async def test_a_recipient_whose_card_is_out_of_reach_holds_up_nobody_else(
+    world: World, alice: Desk, bob: Desk, carol: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = alice.directory.card
+
+    async def card(address: str) -> Card:
+        if address == bob.address:
+            raise Unreachable("No node answers now.")
+        return await real(address)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(alice.directory, "card", card)
+        alice.write(bob, carol)
+        await alice.send()
+    assert alice.copy(carol).state is State.STORED
+    assert (alice.copy(bob).state, alice.copy(bob).reason) == (State.QUEUED, "No node answers now.")
+    await alice.send()
+    assert alice.copy(bob).state is State.STORED

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from mail.together import Locks, all_of, uninterrupted
+from mail.events import Event, Progress
+from mail.together import Locks, Steps, all_of, each_of, uninterrupted
 
 
 async def give(value: int) -> int:
@@ -82,3 +83,39 @@ async def test_a_name_is_held_by_one_at_a_time_and_others_are_free() -> None:
     assert not locks.held("a")
     async with locks.of("a"):
         await hold("b")
+
+
+async def test_each_of_works_on_so_many_at_once_and_raises_when_all_are_done() -> None:
+    running, most, done = 0, 0, []
+
+    async def work(item: int) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        if item == 3:
+            raise ValueError("three")
+        done.append(item)
+
+    with pytest.raises(ValueError, match="three"):
+        await each_of(range(10), work, 4)
+    assert (most, sorted(done)) == (4, [0, 1, 2, 4, 5, 6, 7, 8, 9])
+
+
+def test_steps_are_told_at_the_beginning_of_much_work_and_then_twice_a_second() -> None:
+    moment, told = 0.0, list[Event]()
+    steps = Steps(told.append, "work", 100, lambda: moment)
+    assert told == [Progress("work", 0, 100)]
+    for _ in range(100):
+        moment += 0.125
+        steps.another()
+    assert told[1:] == [Progress("work", done, 100) for done in range(4, 101, 4)]
+
+
+def test_few_steps_that_are_done_at_once_tell_nothing() -> None:
+    told = list[Event]()
+    steps = Steps(told.append, "work", 99, lambda: 0.0)
+    for _ in range(99):
+        steps.another()
+    assert told == []
