@@ -22,6 +22,7 @@ from aiohttp import web
 
 from bench.figure import Figure
 from bench.overlay import village
+from storage.outbox import State
 from storage.profile import Profile
 from tests.mail.desks import letter
 
@@ -54,6 +55,8 @@ async def _collecting() -> list[Figure]:
         message = letter("alice@bench.example", to, "large@bench.example", os.urandom(SIZE), "Large")
         alice.outbox.accept(message, "large@bench.example", "Large", "alice@bench.example", to, time.time())
         await alice.send()
+        entry = alice.outbox.entry("large@bench.example")
+        assert entry is not None and all(r.state is State.STORED for r in entry.recipients), entry
         await alice.close()
         with _handed_out() as undisturbed:
             assert await (await _sync(carol)).wait() == 0
