@@ -279,10 +279,10 @@ class Agent:
                 trouble = ""
             except Offline:
                 pause = LONGEST_PAUSE
+            except (CertificateError, KeyringError, DatabaseError) as error:  # none of these goes by itself
+                pause, trouble = RETRY, self._complain(str(error), trouble, lasting=True)
             except OverlayError as error:
                 pause, trouble = RETRY, self._complain(str(error), trouble)
-            except (KeyringError, DatabaseError) as error:
-                pause, trouble = RETRY, self._complain(str(error), trouble, lasting=True)
             except Exception as error:
                 log.exception("regular work failed")
                 pause, trouble = RETRY, self._complain(f"{type(error).__name__}: {error}", trouble, lasting=True)

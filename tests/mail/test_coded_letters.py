@@ -11,10 +11,11 @@ import pytest
 from mail.coding import Code
 from mail.recheck import AFTER, CODED_EVERY
 from mail.sending import Sending
+from overlay.errors import Unreachable
 from overlay.ids import Kind
 from storage.outbox import State
 from tests.mail.desks import Desk, World, body_at, letter, noise
-from tests.mail.fakes import FakeNode
+from tests.mail.fakes import FailAt, FakeNode, nothing
 
 CODE = Code(3, 9)
 TEXT = noise(200_000)
@@ -71,6 +72,20 @@ async def test_a_letter_of_several_segments_is_coded_segment_by_segment(wide: Wo
     assert [len(shares(wide, index, many=True)) for index in range(2)] == [9, 9]
     assert await bob.collect() == 1
     assert bob.everywhere()[0].endswith(LARGE)
+
+
+async def test_collecting_of_a_coded_letter_goes_on_where_it_was_when_the_process_died(wide: World) -> None:
+    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    write(alice, bob, text=noise(3_500_000))
+    await alice.send()
+    wide.overlay.before = FailAt("gather", Unreachable("No node answers."), after=2)
+    assert await bob.collect() == 0
+    bob.restart()
+    wide.overlay.before = nothing
+    before = wide.overlay.calls.count("gather")
+    assert await bob.collect() == 1
+    assert wide.overlay.calls.count("gather") - before == 4 - 2
+    assert bob.everywhere()[0].endswith(noise(3_500_000))
 
 
 async def test_a_small_letter_is_stored_in_whole_copies(wide: World) -> None:
