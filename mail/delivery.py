@@ -5,6 +5,7 @@ mail/sending.py carries them there; storage/outbox.py remembers how far it came.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from overlay.ownership import decode_delete_proof, proves_delete
 from storage.letter import Entry, Recipient
 
 MINUTE, HOUR = 60.0, 3600.0
+MEMBER_SIZE = 8
 
 BACK_OFF = (5.0, 15.0, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR)
 """Seconds between attempts; the last one goes on until the letter has expired."""
@@ -108,6 +110,20 @@ def deleters_of(key: bytes, recipients: Iterable[Recipient]) -> list[bytes]:
         for recipient in recipients
         if recipient.salt is not None and recipient.certificate is not None and recipient.proof is None
     )
+
+
+def members(recipients: Iterable[Recipient]) -> set[bytes]:
+    """Who they are that may delete a body, 8 bytes each: another salt or certificate is another member."""
+    return {
+        hashlib.sha256(recipient.salt + recipient.certificate).digest()[:MEMBER_SIZE]
+        for recipient in recipients
+        if recipient.salt is not None and recipient.certificate is not None and recipient.proof is None
+    }
+
+
+def members_in(begun: bytes) -> set[bytes]:
+    """The members that an outbox has noted."""
+    return {begun[start : start + MEMBER_SIZE] for start in range(0, len(begun), MEMBER_SIZE)}
 
 
 def notification_for(

@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 from mail.coding import MOST_SHARES, Code
 from mail.delivery import (
@@ -27,10 +26,9 @@ from mail.delivery import (
     Headers,
     back_off,
     groups_of_entry,
-    kind_of,
+    members,
+    members_in,
     notification_for,
-    proves_collected,
-    segment_key,
 )
 from mail.directory import Directory, NobodyElse, UnknownAddress
 from mail.events import Event, OutboxChanged, Progress, Trouble
@@ -38,15 +36,15 @@ from mail.keys import KeyMaterialError
 from mail.learning import Learning
 from mail.message import read_headers
 from mail.notification import NotificationError, seal_notification
+from mail.proving import Proving
 from mail.reasons import endings, refused, words_of
-from mail.recheck import count_copies, due, gone
 from mail.sealing import SealingError, TooLarge
 from mail.shares import SEED_SIZE, Plan
 from mail.storing import Changed, Stored, store_body
 from mail.together import Locks, Steps, all_of, each_of
 from overlay.card import KEY_ID_SIZE, Card
 from overlay.errors import OverlayError, Unreachable
-from overlay.ids import SALT_BYTES, deleter_hash, inbox_key
+from overlay.ids import SALT_BYTES, inbox_key
 from overlay.messages import RETENTION
 from overlay.overlay import Overlay
 from overlay.ownership import Owner
@@ -57,7 +55,6 @@ log = logging.getLogger(__name__)
 
 LETTERS_AT_ONCE = 4
 RECIPIENTS_AT_ONCE = 32
-LET_GO = "The nodes have let it go, and no proof came that it was collected."
 
 
 class FileGone(SealingError):
@@ -94,6 +91,7 @@ class Sending:
         self._code = code
         self._learning = Learning(outbox)
         self._away: Counter[str] = Counter()  # attempts in a row at which nobody answered, by Message-ID
+        self._proving = Proving(overlay, self._learning)
         self._letters = Locks()  # one attempt a letter: two at once would be two notifications
 
     async def run(self, *, everything: bool = False) -> None:
@@ -128,8 +126,11 @@ class Sending:
         late = self._over(entry) and not entry.told
         away = lonely = False
         try:
-            await self._prove(await self._reload(entry))
-            lacking = await self._recheck(await self._reload(entry))
+            await self._proving.prove(await self._reload(entry))
+            entry = await self._reload(entry)
+            if self._over(entry):
+                await self._proving.let_go(entry)
+            lacking = set() if self._over(entry) else await self._proving.recheck(entry)
             entry = await self._reload(entry)
             wanting = {r.address for r in entry.recipients if r.address in lacking or self._wants_copies(r, entry)}
             if wanting:
@@ -263,11 +264,21 @@ class Sending:
                 await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, replace(secrets, coding=coding))
             return made
 
-        ttl = max(self._left(entry, recipient) for group in groups.values() for recipient in group)
-        stored = await store_body(self._overlay, entry.file, entry.message_id, secrets, groups, progress, ttl, plan)
+        everybody = [recipient for group in groups.values() for recipient in group]
+        ttl = max(self._left(entry, recipient) for recipient in everybody)
+        those, begun = members(everybody), members_in(secrets.begun)
+        again = those <= begun and not self._over(entry)
+        if not begun:  # kept before anything is out: an attempt that is interrupted goes on where it was
+            secrets = replace(secrets, begun=b"".join(sorted(those)))
+            await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, secrets)
+        stored = await store_body(
+            self._overlay, entry.file, entry.message_id, secrets, groups, progress, ttl, plan, again
+        )
+        known = replace(secrets, coding=coding, begun=b"".join(sorted(begun | those)))
         if not secrets.segments:
             digests = [(segment.size, segment.digest) for segment in stored.segments]
-            known = replace(secrets, segments=digests, coding=coding)
+            known = replace(known, segments=digests)
+        if known != replace(secrets, coding=coding):
             await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, known)
         if stored.many:
             self._tell(Progress(what, size, size))
@@ -319,68 +330,6 @@ class Sending:
             return
         reason = "" if outcome.have else refused(outcome.refusals)
         await self._learn(entry, replace(recipient, notifications=(outcome.have, outcome.want), reason=reason))
-
-    async def _prove(self, entry: Entry) -> None:
-        """Ask the nodes for the recipients' signed deletes: the proof that they have the message. Raises Unreachable.
-
-        When retention is over, by the clock and by what the nodes have left, it has expired for who hasn't given one.
-        """
-        secrets = entry.secrets
-        if secrets is None or not secrets.segments:
-            return
-        group_of = groups_of_entry(entry)
-        waiting = [r for r in entry.recipients if not r.rests and r.salt is not None and r.certificate is not None]
-        for group in dict.fromkeys(group_of[recipient.address] for recipient in waiting):
-            members = [recipient for recipient in waiting if group_of[recipient.address] == group]
-            proofs = await self._proofs_of(entry, secrets, group, members)
-            learnt = [replace(r, proof=proofs[r.address], reason="") for r in members if r.address in proofs]
-            await self._learning.learn(entry.message_id, learnt)
-        if waiting and self._over(entry):
-            await self._let_go(await self._reload(entry))
-
-    async def _let_go(self, entry: Entry) -> None:
-        """Note which copies the nodes have let go, and which they have after all. Raises Unreachable."""
-        left = await gone(self._overlay, entry)
-        learnt = [
-            replace(r, expired=r.expired + 1, reason=LET_GO) if r.address in left else replace(r, expired=0, reason="")
-            for r in entry.recipients
-            if r.address in left or r.state is State.EXPIRED
-        ]
-        await self._learning.learn(entry.message_id, learnt)
-
-    async def _proofs_of(
-        self, entry: Entry, secrets: Secrets, group: bytes, members: Sequence[Recipient]
-    ) -> dict[str, bytes]:
-        """The signed deletes of those members of a group who have deleted the body, by address. Raises Unreachable."""
-        key = segment_key(entry.message_id, 0, len(secrets.segments) > 1, group)
-        hashes = {
-            deleter_hash(key, recipient.salt, recipient.certificate): recipient.address
-            for recipient in members
-            if recipient.salt is not None and recipient.certificate is not None
-        }
-        checks = {
-            deleter: partial(proves_collected, key=key, deleter=deleter, recipient=address)
-            for deleter, address in hashes.items()
-        }
-        proofs = await self._overlay.tombstones(kind_of(secrets.coding), key, checks)
-        return {hashes[deleter]: proof for deleter, proof in proofs.items()}
-
-    async def _recheck(self, entry: Entry) -> set[str]:
-        """See whether the copies are still there; the addresses of those whose mail lacks some. Raises Unreachable."""
-        if not due(entry) or self._over(entry):
-            return set()
-        copies = await count_copies(self._overlay, entry)
-        lacking = {address for address in copies.notifications if copies.lacking(address)}
-
-        def with_what_is_left(recipient: Recipient) -> Recipient:
-            bodies = copies.bodies[recipient.address].have, recipient.bodies[1]
-            notifications = copies.notifications[recipient.address].have, recipient.notifications[1]
-            return replace(recipient, bodies=bodies, notifications=notifications)
-
-        # The state says what is true now, though it was better before.
-        worse = [with_what_is_left(recipient) for recipient in entry.recipients if recipient.address in lacking]
-        await self._learning.learn(entry.message_id, worse)
-        return lacking
 
     async def _give_up(self, entry: Entry, attempts: int) -> None:
         """What couldn't be sent for as long as nodes keep anything won't be, and the sender must be told."""

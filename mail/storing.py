@@ -57,13 +57,15 @@ async def store_body(
     progress: Callable[[int], None],
     ttl: float,
     plan: Callable[[bytes], Awaitable[Plan | None]],
+    again: bool,
 ) -> Stored:
     """Seal the message in `file` and store it for `ttl` seconds for each of `groups`, to be deleted by its members.
 
     `plan` is asked, with its first object's key, how a large body is to be coded, unless `secrets` say it. `progress`
-    hears, for a body of several segments, how many of its sealed bytes are stored (for the average group). Raises
-    Changed when it isn't what `secrets` says it was before, TooLarge, SealingError, Unreachable, OSError; then no
-    upload is left running.
+    hears, for a body of several segments, how many of its sealed bytes are stored (for the average group). `again`: an
+    earlier attempt began to store it for these members, and what nodes have of that isn't sent again. Raises Changed
+    when it isn't what `secrets` says it was before, TooLarge, SealingError, Unreachable, OSError; then no upload is
+    left running.
     """
     segments: list[Segment] = []
     outcomes: dict[bytes, list[Outcome]] = {group: [] for group in groups}
@@ -75,10 +77,9 @@ async def store_body(
         key = segment_key(message_id, segment.index, many, group)
         deleters = deleters_of(key, groups[group])
         if coded is None:
-            outcomes[group].append(await overlay.store(Kind.BODY, key, data, deleters=deleters, ttl=ttl))
+            outcomes[group].append(await overlay.store(Kind.BODY, key, data, deleters=deleters, ttl=ttl, again=again))
         else:
             shares = await asyncio.to_thread(make_shares, data, key, coded)
-            again = bool(secrets.segments)
             spread = await overlay.spread(Kind.SHARE, key, shares, deleters=deleters, ttl=ttl, again=again)
             outcomes[group].append(spread if spread.have >= coded.m else replace(spread, have=0))
         sent += len(data)

@@ -130,12 +130,19 @@ class Overlay:
         ttl: float,
         max_ops: int | None = None,
         max_connections: int | None = None,
+        again: bool = False,
     ) -> Outcome:
-        """Put an object at the k closest nodes (paper: store). Raises Unreachable."""
+        """Put an object at the k closest nodes (paper: store). Raises Unreachable.
+
+        `again`: each is asked first whether it has the object, which then stays there as it is.
+        """
         digest = sha256(data).digest()  # here, and not for every copy: a megabyte takes two milliseconds
-        return await self._at_closest(
-            key, lambda at: self._caller.store(at, kind, key, data, deleters, ttl, digest), max_ops, max_connections
-        )
+
+        async def put(at: Located) -> None:
+            if not again or digest not in await self._caller.digests(at, kind, key):
+                await self._caller.store(at, kind, key, data, deleters, ttl, digest)
+
+        return await self._at_closest(key, put, max_ops, max_connections)
 
     async def append_inbox(
         self,

@@ -101,6 +101,8 @@ class Secrets:
     coding: bytes = field(default=b"", repr=False)
     group_secret: bytes = field(default=b"", repr=False)
     """What decides who is in which group, when there are too many recipients for one object (mail/delivery.py)."""
+    begun: bytes = field(default=b"", repr=False)
+    """For whom nodes were given the body, or began to be (mail/delivery.py's `members`): for them it can go on."""
 
 
 @dataclass(frozen=True, slots=True)

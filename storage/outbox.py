@@ -221,10 +221,10 @@ class Outbox:
     # -- learning
 
     def keep_secrets(self, message_id: str, kept: Secrets) -> None:
-        """Keep how the body is coded, then what its segments are.
+        """Keep how the body is coded and for whom it was begun, then what its segments are.
 
-        None of it changes any more, nor the session key (OutboxError): it would be another body under the same
-        Message-ID.
+        Nothing but for whom changes any more, nor the session key (OutboxError): it would be another body under the
+        same Message-ID.
         """
 
         def keep(connection: sqlite3.Connection) -> None:
@@ -238,7 +238,8 @@ class Outbox:
                 raise OutboxError(f"{message_id} was coded in another way before; what was kept was not changed.")
             if before is not None and before.segments and list(before.segments) != list(kept.segments):
                 raise OutboxError(f"{message_id} was sealed to other bytes before; what was kept was not changed.")
-            connection.execute("UPDATE letter SET coding = ? WHERE message_id = ?", (kept.coding or None, message_id))
+            sql = "UPDATE letter SET coding = ?, begun = ? WHERE message_id = ?"
+            connection.execute(sql, (kept.coding or None, kept.begun or None, message_id))
             connection.executemany(
                 "INSERT OR IGNORE INTO segment VALUES(?, ?, ?, ?)",
                 [(message_id, number, size, digest) for number, (size, digest) in enumerate(kept.segments)],
@@ -335,8 +336,8 @@ class Outbox:
         connection.execute("UPDATE letter SET next_attempt = ? WHERE message_id = ?", (RESTS, message_id))
         if without:
             return None  # it can be tried again for them
-        sql = "UPDATE letter SET session_key = NULL, group_secret = NULL, coding = NULL WHERE message_id = ?"
-        connection.execute(sql, (message_id,))
+        gone = "session_key = NULL, group_secret = NULL, coding = NULL, begun = NULL"
+        connection.execute(f"UPDATE letter SET {gone} WHERE message_id = ?", (message_id,))  # noqa: S608 - a constant
         connection.execute("DELETE FROM segment WHERE message_id = ?", (message_id,))
         sql = "UPDATE recipient SET salt = NULL, certificate = NULL, notification = NULL WHERE message_id = ?"
         connection.execute(sql, (message_id,))

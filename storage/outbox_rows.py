@@ -9,13 +9,13 @@ from pathlib import Path
 
 from storage.letter import Entry, Recipient, Secrets
 
-VERSION = 9
+VERSION = 10
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS letter (
     message_id TEXT PRIMARY KEY, subject TEXT NOT NULL, sender TEXT NOT NULL, created REAL NOT NULL,
     size INTEGER NOT NULL, digest BLOB NOT NULL, file TEXT NOT NULL,
     session_key BLOB, attempts INTEGER NOT NULL, next_attempt REAL NOT NULL, coding BLOB, group_secret BLOB,
-    scheduled REAL NOT NULL DEFAULT 0, copy TEXT);
+    scheduled REAL NOT NULL DEFAULT 0, copy TEXT, begun BLOB);
 CREATE TABLE IF NOT EXISTS segment (
     message_id TEXT NOT NULL REFERENCES letter(message_id) ON DELETE CASCADE,
     number INTEGER NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (message_id, number));
@@ -50,12 +50,13 @@ UPGRADES = {
         " (SELECT message_id FROM recipient WHERE notification IS NULL AND notifications_want > 0 AND proof IS NULL)",
     ),
     8: ("ALTER TABLE recipient ADD COLUMN unknown_since REAL",),
+    9: ("ALTER TABLE letter ADD COLUMN begun BLOB",),
 }
 
 
 def load(connection: sqlite3.Connection, folder: Path, which: str, *parameters: object) -> list[Entry]:
     """Letters whose rows `which` (SQL, from WHERE on) selects; their files are in `folder`."""
-    sql = f"SELECT message_id, subject, sender, created, size, file, attempts, next_attempt, session_key, coding, group_secret, scheduled FROM letter {which}"  # noqa: S608, E501
+    sql = f"SELECT message_id, subject, sender, created, size, file, attempts, next_attempt, session_key, coding, group_secret, scheduled, begun FROM letter {which}"  # noqa: S608, E501
     letters = connection.execute(sql, parameters).fetchall()
     those = f"WHERE message_id IN (SELECT message_id FROM letter {which}) ORDER BY message_id, number"  # noqa: S608
     segments: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
@@ -75,11 +76,11 @@ def load(connection: sqlite3.Connection, folder: Path, which: str, *parameters: 
             folder / file,
             tries,
             due,
-            None if key is None else Secrets(key, segments[name], coding or b"", secret or b""),
+            None if key is None else Secrets(key, segments[name], coding or b"", secret or b"", begun or b""),
             tuple(recipients[name]),
             scheduled,
         )
-        for name, subject, sender, created, size, file, tries, due, key, coding, secret, scheduled in letters
+        for name, subject, sender, created, size, file, tries, due, key, coding, secret, scheduled, begun in letters
     ]
 
 

@@ -55,6 +55,8 @@ class FakeOverlay(Overlay):
         """Whether the network is nobody but the node that asks."""
         self.ttls: list[float] = []
         """Of every store and append."""
+        self.uploaded = 0
+        """Bytes of objects and shares that were brought to nodes."""
 
     @property
     def network(self) -> Network:
@@ -97,9 +99,13 @@ class FakeOverlay(Overlay):
         ttl: float,
         max_ops: int | None = None,
         max_connections: int | None = None,
+        again: bool = False,
     ) -> Outcome:
         def do(node: FakeNode) -> None:
             variants = node.objects.setdefault((kind, key), {})
+            if again and sha256(data).digest() in variants:
+                return
+            self.uploaded += len(data)
             _, before = variants.get(sha256(data).digest(), (b"", set()))
             gone = {d for d in deleters if (kind, key, d) in node.tombstones}
             variants[sha256(data).digest()] = (data, before | (set(deleters) - gone))
@@ -149,11 +155,14 @@ class FakeOverlay(Overlay):
     ) -> Outcome:
         self.ttls.append(ttl)
         up = self._up("spread")
-        there = {digest for node in up for digest in node.objects.get((kind, key), {})}
+        there = {digest for node in up if again for digest in node.objects.get((kind, key), {})}
         lacking = [piece for piece in pieces if sha256(piece).digest() not in there]
-        free = [node for node in up if not node.objects.get((kind, key)) and not node.refuses]
+        free = [node for node in up if not (again and node.objects.get((kind, key))) and not node.refuses]
         for node, piece in zip(free, lacking, strict=False):
-            node.objects.setdefault((kind, key), {})[sha256(piece).digest()] = (piece, set(deleters))
+            self.uploaded += len(piece)
+            variants = node.objects.setdefault((kind, key), {})
+            _, before = variants.get(sha256(piece).digest(), (b"", set()))
+            variants[sha256(piece).digest()] = (piece, before | set(deleters))
         have = len(pieces) - max(0, len(lacking) - len(free))
         return Outcome(len(pieces), have, tuple({node.refuses for node in up if node.refuses}))
 

@@ -254,7 +254,9 @@ async def test_what_a_program_before_gave_up_and_acknowledged_arrives_when_sende
     bob.state.reject(hashlib.sha256(first).digest(), Fate.LOST, "The body is not padded as it must be.")
     for node in world.nodes:  # it was acknowledged, so that they take it no more
         node.inboxes.clear()
-    alice.outbox._ledger._connection.execute("PRAGMA user_version=7")
+    alice.outbox._ledger._connection.executescript(
+        "ALTER TABLE letter DROP COLUMN begun; ALTER TABLE recipient DROP COLUMN unknown_since; PRAGMA user_version=7;"
+    )
     alice.restart()
     await alice.send()
     (second,) = world.overlay.inbox(bob.inbox_key)

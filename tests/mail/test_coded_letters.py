@@ -216,3 +216,32 @@ async def test_a_body_that_its_sender_coded_wrong_is_said_to_be_lost(wide: World
     with pytest.raises(Exception, match="isn't what its sender announced"):
         assert told.coding is not None
         await bob.receiving._fetching._gather(told.coding, body_at(), false)
+
+
+async def test_shares_that_were_brought_are_not_brought_again(wide: World) -> None:
+    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    write(alice, bob, text=noise(6_000_000))
+    wide.overlay.before = FailAt("spread", after=4)
+    await alice.send()
+    assert alice.copy(bob).state is State.QUEUED
+    before = wide.overlay.uploaded
+    assert before > 0
+    wide.overlay.before = nothing
+    alice.restart()
+    coding(alice)
+    await alice.send()
+    assert wide.overlay.uploaded < 3.1 * 6_000_000
+    assert await bob.collect() == 1
+
+
+async def test_a_recipient_who_is_known_later_may_collect_a_coded_letter_that_the_first_has_deleted(
+    wide: World,
+) -> None:
+    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    message = letter(alice.address, [bob.address, "late@example.org"], "letter@example.org", TEXT)
+    alice.write(bob, "late@example.org", message=message)
+    await alice.send()
+    late = await desk(wide, "late")
+    await alice.send()
+    assert await bob.collect() == 1
+    assert await late.collect() == 1

@@ -279,6 +279,36 @@ async def test_a_send_that_is_cancelled_leaves_no_upload_running(world: World, a
     assert await bob.collect() == 1
 
 
+async def test_a_send_that_was_interrupted_goes_on_where_it_was(world: World, alice: Desk, bob: Desk) -> None:
+    alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", noise(6 * MEGABYTE)))
+    world.overlay.uploaded = 0
+    world.overlay.before = FailAt("store", after=3)
+    await alice.send()
+    assert alice.copy(bob).state is State.QUEUED
+    assert world.overlay.uploaded >= 3 * 2 * MEGABYTE
+    world.overlay.before = nothing
+    alice.restart()
+    await alice.send()
+    kept = [of for node in world.nodes for (kind, _), of in node.objects.items() if kind == Kind.BODY]
+    assert world.overlay.uploaded == sum(len(data) for of in kept for data, _ in of.values()), (
+        "nothing that a node had was brought there again"
+    )
+    assert await bob.collect() == 1
+
+
+async def test_a_body_that_was_begun_before_a_recipient_was_known_is_brought_for_her_too(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob, "late@example.org")
+    await alice.send()
+    assert [len(deleters) for deleters in world.overlay.bodies(Kind.BODY, body_at())] == [1, 1, 1]
+    late = await world.desk("late")
+    await alice.send()
+    assert [len(deleters) for deleters in world.overlay.bodies(Kind.BODY, body_at())] == [2, 2, 2]
+    await bob.collect()
+    assert await late.collect() == 1
+
+
 async def test_a_message_file_that_was_changed_is_not_sent_under_the_same_name(
     world: World, alice: Desk, bob: Desk
 ) -> None:

@@ -141,7 +141,8 @@ def test_an_outbox_of_the_first_version_is_opened_with_its_letters(outbox: Outbo
     outbox._ledger._connection.executescript(
         "ALTER TABLE letter DROP COLUMN coding; ALTER TABLE letter DROP COLUMN group_secret;"
         " ALTER TABLE letter DROP COLUMN scheduled; ALTER TABLE letter DROP COLUMN copy;"
-        " ALTER TABLE recipient DROP COLUMN unknown_since; PRAGMA user_version=1;"
+        " ALTER TABLE recipient DROP COLUMN unknown_since;"
+        " ALTER TABLE letter DROP COLUMN begun; PRAGMA user_version=1;"
     )
     again = reopened(outbox)
     entry = again.entry("1@x")
@@ -296,7 +297,8 @@ def test_letters_that_an_earlier_version_saw_collected_rest(outbox: Outbox) -> N
     outbox._ledger._connection.executescript(
         "UPDATE recipient SET proof = x'00', salt = x'00'; DROP INDEX letter_due;"
         " ALTER TABLE letter DROP COLUMN group_secret; ALTER TABLE letter DROP COLUMN scheduled;"
-        " ALTER TABLE letter DROP COLUMN copy; ALTER TABLE recipient DROP COLUMN unknown_since; PRAGMA user_version=2;"
+        " ALTER TABLE letter DROP COLUMN copy; ALTER TABLE recipient DROP COLUMN unknown_since;"
+        " ALTER TABLE letter DROP COLUMN begun; PRAGMA user_version=2;"
     )
     os.utime(entry.file, (NOW - 90_000, NOW - 90_000))
     again = reopened(outbox)
@@ -312,7 +314,8 @@ def test_what_an_earlier_version_called_expired_is_asked_about_again(outbox: Out
     learn(outbox, "1@x", Recipient("a@x", (3, 3), (3, 3), expired=1))
     outbox._ledger._connection.executescript(
         "UPDATE letter SET next_attempt = 9e999; ALTER TABLE letter DROP COLUMN scheduled;"
-        " ALTER TABLE letter DROP COLUMN copy; ALTER TABLE recipient DROP COLUMN unknown_since; PRAGMA user_version=4;"
+        " ALTER TABLE letter DROP COLUMN copy; ALTER TABLE recipient DROP COLUMN unknown_since;"
+        " ALTER TABLE letter DROP COLUMN begun; PRAGMA user_version=4;"
     )
     assert [entry.message_id for entry in reopened(outbox).due(NOW)] == ["1@x"]
 
@@ -324,7 +327,9 @@ def test_who_has_not_collected_a_large_body_of_an_earlier_version_is_told_of_it_
         learn(outbox, f"{number}@x", Recipient("a@x", (3, 3), (3, 3), notification=b"first"))
         learn(outbox, f"{number}@x", Recipient("b@x", (3, 3), (3, 3), notification=b"first", proof=b"signed"))
         outbox.attempted(f"{number}@x", NOW + 900)
-    outbox._ledger._connection.executescript("ALTER TABLE recipient DROP COLUMN unknown_since; PRAGMA user_version=7;")
+    outbox._ledger._connection.executescript(
+        "ALTER TABLE recipient DROP COLUMN unknown_since; ALTER TABLE letter DROP COLUMN begun; PRAGMA user_version=7;"
+    )
     again = reopened(outbox)
     told = {(entry.message_id, r.address): r for entry in again.entries() for r in entry.recipients}
     assert (told["1@x", "a@x"].notification, told["1@x", "a@x"].notifications) == (None, (0, 3))
@@ -452,7 +457,9 @@ def test_a_letter_that_failed_or_expired_is_tried_again_from_nothing(outbox: Out
 
 def test_an_outbox_of_the_eighth_version_is_opened_with_its_letters(outbox: Outbox) -> None:
     accept(outbox)
-    outbox._ledger._connection.executescript("ALTER TABLE recipient DROP COLUMN unknown_since; PRAGMA user_version=8;")
+    outbox._ledger._connection.executescript(
+        "ALTER TABLE recipient DROP COLUMN unknown_since; ALTER TABLE letter DROP COLUMN begun; PRAGMA user_version=8;"
+    )
     (entry,) = reopened(outbox).entries()
     assert [recipient.unknown_since for recipient in entry.recipients] == [None, None]
 
