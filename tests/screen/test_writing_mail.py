@@ -54,6 +54,35 @@ async def test_a_draft_is_continued_and_stays_one_draft(root: Path) -> None:
         assert unsent.text == "More"
 
 
+async def test_a_draft_that_another_program_changes_while_it_is_written_is_kept_beside_it_aloud(root: Path) -> None:
+    app = app_on(root)
+    async with running(app) as pilot:
+        await press(pilot, "c", "=bob@village.example", "enter")
+        (path,) = (app.session.profile.folder("Drafts") / "cur").iterdir()
+        path.write_bytes(path.read_bytes().replace(b"bob@", b"carol@"))
+        await press(pilot, "=dave@village.example", "escape")
+        assert sorted((unsent.to, unsent.cc) for unsent in kept(app)) == [
+            ("bob@village.example", "dave@village.example"),
+            ("carol@village.example", ""),
+        ]
+        assert any("stays in Drafts, beside yours" in note.message for note in app._notifications)
+
+
+async def test_a_draft_that_can_not_be_kept_whole_stays_as_it_is(root: Path) -> None:
+    html = b"To: bob@village.example\r\nSubject: rich\r\nContent-Type: text/html\r\n\r\n<b>words</b>\r\n"
+    app = app_on(root)
+    place = app.session.profile.folder("Drafts") / "cur" / "1700000000.other.host:2,DS"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(html)
+    async with running(app) as pilot:
+        mail_screen(app).show_folder("Drafts")
+        await settled(pilot)
+        await press(pilot, "enter", "=More", "escape")
+        assert place.read_bytes() == html
+        assert sorted(unsent.text for unsent in kept(app)) == ["words\n", "words\nMore"]
+        assert any("it stays in Drafts as it is" in note.message for note in app._notifications)
+
+
 async def test_a_letter_without_recipient_is_not_sent_and_says_why(root: Path) -> None:
     agent = FakeAgent()
     app = app_on(root, agent)
