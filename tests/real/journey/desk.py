@@ -189,13 +189,24 @@ class Desk:
             self.counts["handed in again"] += 1
             answer = self._ended(self._hand_in(claim, path), ("send", claim.message_id), 300)
             self._note(claim, answer)
-            if claim.answered is Answered.NO and self.small_disk and self.is_full:
-                self.counts["refused by a full disk"] += 1
+            if claim.answered is Answered.NO and self._has_a_reason():
                 if self.rng.random() < 0.5:
                     return
                 self.make_room()
+                if self.clock is not None:
+                    self.clock.set(0)
         if claim.answered is not Answered.YES:
             self.claims.say(Found.FAULT, f"{self.address}: {claim.message_id} was never taken: {answer.err[-500:]}")
+
+    def _has_a_reason(self) -> bool:
+        """Whether a letter may be refused here now."""
+        if self.small_disk and self.is_full:
+            self.counts["refused by a full disk"] += 1
+            return True
+        if self.clock is not None and self.clock.seconds < 0:  # before the certificate was made
+            self.counts["refused by a clock that is behind"] += 1
+            return True
+        return False
 
     def _strike(self, command: Command, whom: str) -> None:
         """kill -9 at a random moment of a command's life."""

@@ -28,7 +28,7 @@ from tests.workload import Event, Happening, Letter, Step, draw_story
 
 NAMES = ("anna", "ben", "chen", "dora", "emil", "fatima", "goro", "hana", "igor", "jana")
 EVENTS = (
-    *(Event.KILL,) * 5, Event.RESTART, Event.BACKUP, Event.RESTORE, Event.SECOND_PROGRAM, *(Event.CLOCK,) * 2,
+    *(Event.KILL,) * 8, Event.RESTART, Event.BACKUP, Event.RESTORE, Event.SECOND_PROGRAM, *(Event.CLOCK,) * 2,
     *(Event.FULL_DISK,) * 2, *(Event.FLAGS,) * 2, Event.MOVE, Event.DELETE, Event.OFFLINE,
 )  # fmt: skip
 """Each as often as it stands here."""
@@ -50,7 +50,7 @@ class Scale:
     nodes: int = 6
     k: int = 4
     largest: int = 2_000_000
-    happenings: float = 0.3
+    happenings: float = 0.4
     events: tuple[Event, ...] = EVENTS
     patience: float = 420.0
     """Seconds without a change after which what hasn't settled is taken for what it will be."""
@@ -228,7 +228,7 @@ class Story:
                 return
             if isinstance(step, Happening):
                 if step.event is Event.KILL:
-                    doomed = desk.rng.choice(("command", "agent"))
+                    doomed = desk.rng.choice(("command", "agent")) if desk.watches else "command"
                 else:
                     self._happen(village, desk, step)
                 continue
