@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from storage import durable
+from storage.folder_lock import alone, shared
 from storage.ledger import Ledger
 from storage.letter import GROUP_SECRET_SIZE, SESSION_KEY_SIZE, Entry, Recipient, Secrets, State, state_of
 from storage.outbox_rows import SCHEMA, UPGRADES, VERSION, load, recipients_of
@@ -124,25 +125,25 @@ class Outbox:
         if not addresses:
             raise OutboxError("A message without recipients can't be sent; it was not accepted.")
         file = self.folder / f"{secrets.token_hex(16)}.eml"
-        try:
-            size, digest = _take(message, file, consume=consume)
-            drawn = (self._random(SESSION_KEY_SIZE), self._random(GROUP_SECRET_SIZE))
-            row = (message_id, subject, sender, created, size, digest, file.name, *drawn, created, created, copy)
-            new = self._ledger.write(lambda connection: _insert(connection, row, addresses))
-        except BaseException as error:
-            # Were the row there nevertheless (a commit that failed after it was written), the message is accepted; its
-            # file goes only when the row certainly isn't there.
-            there = self._has(message_id, file.name)
-            if there is False:
+        with shared(self.folder):
+            try:
+                size, digest = _take(message, file, consume=consume)
+                drawn = (self._random(SESSION_KEY_SIZE), self._random(GROUP_SECRET_SIZE))
+                row = (message_id, subject, sender, created, size, digest, file.name, *drawn, created, created, copy)
+                new = self._ledger.write(lambda connection: _insert(connection, row, addresses))
+            except BaseException as error:
+                # The commit may fail after the row was written: then it is accepted, and its file stays.
+                there = self._has(message_id, file.name)
+                if there is False:
+                    file.unlink(missing_ok=True)
+                if there is None and isinstance(error, Exception):
+                    raise NotKnown(message_id, error) from error
+                if not there or not isinstance(error, Exception):
+                    raise
+                return True
+            if not new:
                 file.unlink(missing_ok=True)
-            if there is None and isinstance(error, Exception):
-                raise NotKnown(message_id, error) from error
-            if not there or not isinstance(error, Exception):
-                raise
-            return True
-        if not new:
-            file.unlink(missing_ok=True)
-        return new
+            return new
 
     def without_copy(self) -> list[tuple[str, str, Path]]:
         """Messages whose copy in Sent may not have its name yet: Message-ID, the copy's name, the message's file."""
@@ -174,13 +175,14 @@ class Outbox:
     def sweep(self) -> int:
         """Remove files over a day old that no letter needs (of an acceptance that died, say); returns how many."""
         sql = "SELECT file FROM letter WHERE message_id IN (SELECT message_id FROM recipient WHERE proof IS NULL)"
-        known = self._ledger.read(lambda connection: {name for (name,) in connection.execute(sql)})
         swept = 0
-        for file in [*self.folder.glob("*.eml"), *self.folder.glob(".*.tmp")]:
-            with suppress(FileNotFoundError):
-                if file.name not in known and self._now() - file.stat().st_mtime > STALE:
-                    file.unlink()
-                    swept += 1
+        with alone(self.folder) as undisturbed:  # by one whose row isn't there yet; the clock may have jumped meanwhile
+            known = self._ledger.read(lambda connection: {name for (name,) in connection.execute(sql)})
+            for file in [*self.folder.glob("*.eml"), *self.folder.glob(".*.tmp")] if undisturbed else []:
+                with suppress(FileNotFoundError):
+                    if file.name not in known and self._now() - file.stat().st_mtime > STALE:
+                        file.unlink()
+                        swept += 1
         return swept
 
     # -- asking

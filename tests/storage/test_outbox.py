@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -479,3 +480,14 @@ def test_letters_can_be_made_due_and_a_settled_one_rests(outbox: Outbox) -> None
     outbox.learn_all([("2@x", Recipient("a@x", proof=b"signed"))])
     outbox.hurry(["1@x", "2@x", "gone@x"], NOW + 5)
     assert [entry.message_id for entry in outbox.due(NOW + 5)] == ["1@x"]
+
+
+def test_a_message_that_is_being_accepted_is_not_swept_when_the_clock_jumps(tmp_path: Path) -> None:
+    path = tmp_path / "outbox" / "outbox.sqlite"
+
+    def another_process_begins_a_month_later(size: int) -> bytes:  # the file is there then, and its row isn't
+        Outbox(path, now=lambda: time.time() + 31 * 86400).close()
+        return b"k" * size
+
+    entry = accept(Outbox(path, random=another_process_begins_a_month_later))
+    assert entry.file.read_bytes() == b"raw \xff\r\n"
