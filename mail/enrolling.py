@@ -280,7 +280,10 @@ class _Standing(Enum):
 
 
 async def _standing(profile: Profile, has: Certified, invite: Invite, now: Callable[[], float]) -> _Standing:
-    """How the profile's certificate stands, for an invite to its address. Raises AlreadyJoined for another address."""
+    """How the profile's certificate stands, for an invite to its address.
+
+    Raises AlreadyJoined for another address, NobodyAnswers when nobody can say whether it was revoked.
+    """
     try:
         network = await asyncio.to_thread(read_network_file, profile.network_file)
         trust = TrustStore(network.authorities)
@@ -293,14 +296,21 @@ async def _standing(profile: Profile, has: Certified, invite: Invite, now: Calla
         )
     node = await open_client(profile, network, join=invite.network.join, now=now)
     try:
-        await Overlay(node).refresh_revocations()
+        heard = await Overlay(node).refresh_revocations()
         assert node.trust is not None
         certificate = node.trust.verify(has.certificate, now())
     except CertificateError:
         return _Standing.OVER  # a key that was revoked would be refused
     finally:
         await node.stop()
-    return _Standing.GOOD if certificate.not_after - now() > RENEWAL else _Standing.ENDING
+    if certificate.not_after - now() <= RENEWAL:
+        return _Standing.ENDING
+    if not heard:
+        raise NobodyAnswers(
+            f"No node of the network answers: whether {has.address} was revoked isn't known. Nothing was changed; try"
+            " again when the network is back."
+        )
+    return _Standing.GOOD
 
 
 def _met(node: Node) -> list[str]:

@@ -34,7 +34,7 @@ from mail.parts import NoRoom, Spool
 from mail.sealing import REVISION, SealingError
 from mail.together import Locks, all_of, uninterrupted
 from overlay.certificates import TrustStore
-from overlay.errors import NotFound, OverlayError, Unreachable
+from overlay.errors import NotFound, Offline, OverlayError, Unreachable
 from overlay.ids import Kind, inbox_key
 from overlay.messages import RETENTION
 from overlay.overlay import Overlay
@@ -230,12 +230,14 @@ class Receiving:
             return
         pause = back_off(taken.attempts + 1)
         hold = DAMAGED if isinstance(error, SealingError) else ""
+        away = isinstance(error, Unreachable)
         if hold or taken.lost is not None:
             pause = back_off(taken.attempts + 1, COSTLY_BACK_OFF)
-        elif isinstance(error, Unreachable):
+        elif away:
             pause = min(pause, AWAY)
+        moment = self._now() + pause
         await asyncio.to_thread(
-            self._state.postpone, taken.hash, reason, self._now() + pause, hold=hold, opener=self._opener
+            self._state.postpone, taken.hash, reason, moment, hold=hold, opener=self._opener, answered=not away
         )
 
     def _explain(self, taken: Taken, what: str, reason: str, error: Exception) -> None:
@@ -251,7 +253,9 @@ class Receiving:
             if new:
                 words = f"{what} can't be collected: {reason}. {kept}; make room before that."
                 self._tell(Trouble(words, lasting=True))
-        elif taken.attempts == 0 or (new and not isinstance(error, NotFound | Unreachable)):
+        elif isinstance(error, Offline):
+            return  # shown while it lasts
+        elif not taken.reason or (new and not isinstance(error, NotFound | Unreachable)):
             self._tell(Trouble(f"{what} can't be collected yet ({reason}); it will be tried again."))
 
     async def _given_up(self, taken: Taken, what: str, reason: str) -> bool:
@@ -307,22 +311,24 @@ class Receiving:
 
         async def heard(owed: Owed, owner: Owner) -> bool:
             most = MOST_SHARES if owed.kind == Kind.SHARE else None
-            try:
-                outcome = await self._overlay.delete(owed.kind, owed.key, owed.salt, owner, max_ops=most)
-            except OverlayError:
-                return False
+            outcome = await self._overlay.delete(owed.kind, owed.key, owed.salt, owner, max_ops=most)
             return outcome.have >= outcome.want or (outcome.have > 0 and owed.attempts >= DELETE_ATTEMPTS)
 
         async def delete(owed: Owed) -> None:
-            async with gate:
-                enough = await heard(owed, reader.owner)
-                for owner in reader.earlier:  # which of them the sender knew isn't told
-                    enough = (await heard(owed, owner) or owed.attempts >= DELETE_ATTEMPTS) and enough
+            pause, away = back_off(owed.attempts + 1), False
+            try:
+                async with gate:
+                    enough = await heard(owed, reader.owner)
+                    for owner in reader.earlier:  # which of them the sender knew isn't told
+                        enough = (await heard(owed, owner) or owed.attempts >= DELETE_ATTEMPTS) and enough
+            except OverlayError as error:
+                enough, away = False, isinstance(error, Unreachable)
+                pause = min(pause, AWAY) if away else pause
             if enough:
                 await asyncio.to_thread(self._state.deleted, owed.key, owed.salt)
             else:
-                moment = self._now() + back_off(owed.attempts + 1)
-                await asyncio.to_thread(self._state.delete_later, owed.key, owed.salt, moment)
+                later = self._now() + pause
+                await asyncio.to_thread(self._state.delete_later, owed.key, owed.salt, later, answered=not away)
 
         await all_of(delete(one) for one in owed)
 

@@ -175,14 +175,16 @@ class UserState:
         rows = self._ledger.read(lambda connection: connection.execute(sql, values).fetchall())
         return [Taken(*row) for row in rows]
 
-    def postpone(self, hash_: bytes, reason: str, next_attempt: float, *, hold: str = "", opener: str = "") -> None:
+    def postpone(
+        self, hash_: bytes, reason: str, next_attempt: float, *, hold: str = "", opener: str = "", answered: bool = True
+    ) -> None:
         """Note that an attempt failed, why, and when (epoch seconds) the next is due.
 
-        `hold`: why it can't be opened, by which `opener`.
+        `hold`: why it can't be opened, by which `opener`. One at which nobody `answered` isn't counted.
         """
-        sql = """UPDATE taken SET attempts = attempts + 1, reason = ?, next_attempt = ?, hold = ?, opener = ?
+        sql = """UPDATE taken SET attempts = attempts + ?, reason = ?, next_attempt = ?, hold = ?, opener = ?
             WHERE hash = ?"""
-        self._change(sql, reason, next_attempt, hold, opener, hash_)
+        self._change(sql, answered, reason, next_attempt, hold, opener, hash_)
 
     def set_aside(self, hash_: bytes, reason: str, next_attempt: float, *, hold: str, opener: str, room: int) -> bool:
         """As `postpone`, unless `room` others are set aside in the place `hold`; whether there was room."""
@@ -264,10 +266,13 @@ class UserState:
         """Enough nodes have heard it."""
         self._change("DELETE FROM owed WHERE key = ? AND salt = ?", key, salt)
 
-    def delete_later(self, key: bytes, salt: bytes, next_attempt: float) -> None:
-        """Too few nodes have heard it; the next attempt is due at `next_attempt` (epoch seconds)."""
-        sql = "UPDATE owed SET attempts = attempts + 1, next_attempt = ? WHERE key = ? AND salt = ?"
-        self._change(sql, next_attempt, key, salt)
+    def delete_later(self, key: bytes, salt: bytes, next_attempt: float, *, answered: bool = True) -> None:
+        """Too few nodes have heard it; the next attempt is due at `next_attempt` (epoch seconds).
+
+        One at which nobody `answered` isn't counted.
+        """
+        sql = "UPDATE owed SET attempts = attempts + ?, next_attempt = ? WHERE key = ? AND salt = ?"
+        self._change(sql, answered, next_attempt, key, salt)
 
     # -- Quarantine, and small facts of others
 

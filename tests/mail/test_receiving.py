@@ -12,7 +12,7 @@ import pytest
 
 from mail.events import Progress
 from mail.notification import Notification, seal_notification
-from overlay.errors import NotFound, Unreachable
+from overlay.errors import NotFound, Offline, Unreachable
 from overlay.ids import Kind
 from overlay.messages import RETENTION
 from storage.database import DatabaseError
@@ -179,7 +179,21 @@ async def test_a_message_is_not_called_lost_because_nobody_answers(world: World,
     world.overlay.before = nothing
     world.clock.time += 60  # soon after the network is back
     assert await bob.receiving.run() == 1
-    assert waiting.attempts == 2
+    assert waiting.attempts == 0  # nobody answered
+
+
+async def test_being_offline_is_no_trouble_and_counts_as_no_attempt(world: World, alice: Desk, bob: Desk) -> None:
+    alice.write(bob)
+    await alice.send()
+    world.overlay.before = FailAt("fetch", Offline("This computer is offline."))
+    for _ in range(10):
+        await bob.collect()
+    (waiting,) = bob.state.pending(float("inf"))
+    assert (waiting.attempts, bob.troubles) == (0, [])
+    world.overlay.before = FailAt("delete", Offline("This computer is offline."))
+    assert await bob.collect() == 1
+    (owed,) = bob.state.owed(float("inf"))
+    assert owed.attempts == 0
 
 
 async def test_no_inbox_that_answers_is_an_error_but_what_was_taken_is_worked_on(
