@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 
 from mail.accepting import finish_copies
@@ -27,8 +27,10 @@ from mail.parts import Spool
 from mail.peer import open_client, open_system_node, read_network_file, write_admission
 from mail.probes import Probes
 from mail.receiving import Reader, Receiving
+from mail.renewing import Renewal
 from mail.sending import Sending
-from overlay.certificates import CertificateError, TrustStore
+from mail.standing import REVOCATIONS_FACT, check_may_send, is_news, standing
+from overlay.certificates import CertificateError, Ended, TrustStore
 from overlay.errors import Offline, OverlayError, Unreachable
 from overlay.network import Network
 from overlay.node import Node
@@ -49,9 +51,10 @@ LOOK_EVERY = 3600.0
 LEAVING = 5.0
 """Seconds for handing on what is kept for others: somebody waits for the screen to close."""
 REVOCATIONS_EVERY = 3600.0
-REVOCATIONS_FACT = "revocations"
 SHORTEST_PAUSE = 0.2
 LONGEST_PAUSE = 60.0
+RENEWAL_POLL = 2.0
+"""Seconds between two looks for the authority's answer, while somebody waits for it."""
 RETRY = 10.0
 """Seconds before work that failed is tried again."""
 
@@ -97,7 +100,14 @@ class Agent:
         finish_copies(self.outbox, profile.folders())
         filing = Filing(profile.folders(), self._index, checks, self.state)
         self._sending = Sending(
-            self.outbox, self.overlay, self.directory, identity.owner, tell, now, code=self.probes.code
+            self.outbox,
+            self.overlay,
+            self.directory,
+            lambda: identity.owner,
+            tell,
+            now,
+            code=self.probes.code,
+            may_send=self._may_send,
         )
         self._receiving = Receiving(
             self.state,
@@ -110,6 +120,14 @@ class Agent:
             now,
             program_version(),
         )
+        self._renewal = Renewal(profile, identity, self.overlay, self._trust, self.state, tell, now)
+        self._published_by = b""
+        loop = asyncio.get_running_loop()
+
+        def say(words: str) -> None:  # whichever thread looks into the keyring
+            loop.call_soon_threadsafe(tell, Trouble(words, lasting=True))
+
+        identity.keyring.tell = say
 
     @classmethod
     async def open(
@@ -168,6 +186,7 @@ class Agent:
 
     async def close(self) -> None:
         """Stop in good order; what waits in the outbox stays there."""
+        self.identity.keyring.tell = log.warning
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -210,10 +229,31 @@ class Agent:
 
         Raises Unreachable (no node took it), CertificateError (we have no valid certificate any more), KeyringError.
         """
+        self._may_send()
         await asyncio.to_thread(self.identity.rotate, self._now())
         outcome = await self.directory.publish(self.identity.card(self._now()))
         if not outcome.have:
             raise Unreachable(f"No node took our card, by which others find us: {'; '.join(outcome.refusals)}")
+        self._published_by = self.identity.owner.certificate
+
+    async def renew(self, wait: float = 0.0) -> None:
+        """Ask for the next certificate when it is time for that, take it when it is there, and say how ours stands.
+
+        Waits up to `wait` seconds for an answer to a fresh request, and when the certificate has ended. A renewed
+        certificate is published with a card. Raises KeyringError, OSError, DatabaseError.
+        """
+        try:
+            await self._learn_revocations()
+            for _ in range(1 + int(wait / RENEWAL_POLL)):
+                if await self._renewal.run():
+                    await self.publish_card()
+                    break
+                if not wait or not (self._renewal.fresh or (self.ended and self._renewal.due())):
+                    break
+                await asyncio.sleep(RENEWAL_POLL)
+        except OverlayError as error:
+            log.info("renewing: %s", error)
+        await self._look_at_certificate()
 
     def start(self) -> None:
         """Begin the regular work: sending when something is due, collecting, publishing, measuring."""
@@ -224,6 +264,7 @@ class Agent:
             asyncio.create_task(self._forever(self._collect)),
             asyncio.create_task(self._forever(self._publish)),
             asyncio.create_task(self._forever(self._revocations)),
+            asyncio.create_task(self._forever(self._renew)),
             asyncio.create_task(self._forever(lambda: self.probes.run(self.overlay))),
         ]
 
@@ -248,7 +289,11 @@ class Agent:
 
     async def status(self) -> NodeStatus:
         """This node and what it sees of the overlay."""
-        return await node_status(self.node, self.profile.config, self.overlay.k, self.probes.known)
+        status = await node_status(self.node, self.profile.config, self.overlay.k, self.probes.known)
+        if self.identity.waiting:
+            return status
+        stands, ends = standing(self.identity.owner.certificate, self._trust, self._now()).document
+        return replace(status, certificate=stands, certificate_ends=ends)
 
     async def answer(self, request: str) -> dict[str, object]:
         """Answer a request at the control socket."""
@@ -313,10 +358,38 @@ class Agent:
 
     async def _publish(self) -> float:
         fresh = self._now() - self._published < PUBLISH_EVERY
+        fresh = fresh and self._published_by == self.identity.owner.certificate
         if not (fresh and await self.directory.kept()):
             await self.publish_card()
             self._published = self._now()
         return LOOK_EVERY
+
+    async def _renew(self) -> float:
+        await self.renew()
+        return self._renewal.pause()
+
+    def _may_send(self) -> None:
+        check_may_send(self.identity, self._trust, self._now())
+
+    @property
+    def ended(self) -> bool:
+        """Whether our certificate has ended, so that nothing but renewing it can be done."""
+        try:
+            self._may_send()
+        except Ended:
+            return True
+        except CertificateError:
+            return False
+        return False
+
+    async def _look_at_certificate(self) -> None:
+        """Keep our certificate for those who ask without a passphrase; tell once what there is to tell of it."""
+        if self.identity.waiting:
+            return
+        stands = standing(self.identity.owner.certificate, self._trust, self._now())
+        if await asyncio.to_thread(is_news, self.state, self.identity.owner.certificate, stands):
+            log.warning("%s", stands.words)
+            self._tell(Trouble(stands.words, lasting=True))
 
     async def _revocations(self) -> float:
         await self._learn_revocations()

@@ -27,6 +27,7 @@ from mail.first_member import AUTHORITY
 from mail.identity import Identity
 from mail.notices import keep
 from mail.peer import NoNetwork, read_network_file
+from mail.standing import refuse_if_nobody_takes_it
 from overlay.errors import OverlayError
 from overlay.network import DEFAULT_K
 from storage.keyring import Keyring
@@ -180,6 +181,7 @@ class AgentThread:
     def _accept(self, draft: Draft) -> str:
         if self._outbox is None or self._identity is None:
             raise OverlayError("The keys are not open yet; the letter was kept as a draft.")
+        refuse_if_nobody_takes_it(self.profile, self._identity, time.time())
         return accept_draft(self._outbox, self.profile, self._identity, draft, time.time())
 
     def _start_thread(self) -> None:

@@ -46,6 +46,10 @@ INVITE_LIFE = 14 * DAY
 RENEWAL = 60 * DAY
 """Seconds before its end from which a certificate is renewed; before, a repeated request gets the same one again."""
 
+GRACE = 60 * DAY
+"""Seconds after its end for which the address waits for the same key: it can still be renewed, and is nobody else's
+while mail that it signed may be on its way."""
+
 RESIGN = 7 * DAY
 """Seconds after which an unchanged revocation list is signed again, long before nodes would drop it."""
 
@@ -100,6 +104,10 @@ class AddressTaken(AuthorityError):
 
 class KeyRevoked(AuthorityError):
     """This key was revoked for this address; a new one is needed."""
+
+
+class NothingToRenew(AuthorityError):
+    """This key holds no certificate for the address that could be renewed."""
 
 
 class InviteRefused(AuthorityError):
@@ -195,11 +203,23 @@ class Authority:
         """Certify that `address` belongs to the holder of an Ed25519 public key (32 bytes), because we say so.
 
         The same key gets the same certificate again, and a new one (good for a year) in the last 60 days of the old.
-        That the asker has the private key is the caller's to check. Raises AddressTaken while another key holds a
-        valid certificate for the address, KeyRevoked, AddressError, AuthorityError.
+        That the asker has the private key is the caller's to check. Raises AddressTaken while another key holds the
+        address (until 60 days after its certificate's end), KeyRevoked, AddressError, AuthorityError.
         """
         address = normalise_address(address)
         with self._transaction() as database:
+            return self._issue(database, address, public_key)
+
+    def renew(self, address: str, public_key: bytes) -> Certificate:
+        """Like `issue`, because this key holds the address: in the last 60 days of its certificate, and 60 days after.
+
+        Raises NothingToRenew when it doesn't, and what `issue` raises.
+        """
+        address = normalise_address(address)
+        with self._transaction() as database:
+            held = self._held(database, address)
+            if not held and not self._revoked(database, address, public_key):
+                raise NothingToRenew(f"{address} has no certificate that could be renewed; ask for an invite.")
             return self._issue(database, address, public_key)
 
     def redeem(self, address: str, public_key: bytes, code: bytes) -> Certificate:
@@ -227,15 +247,19 @@ class Authority:
     def invite(self, address: str) -> Invitation:
         """A one-time code for an address, good for 14 days; one that was not used before is replaced by it.
 
-        Only its hash is kept. Raises AddressTaken while the address has a valid certificate, AddressError,
-        AuthorityError.
+        Only its hash is kept. In the last 60 days of a certificate, and 60 days after its end, the code is good for the
+        key that holds it. Raises AddressTaken before, AddressError, AuthorityError.
         """
         address = normalise_address(address)
         code = self._random(CODE_BYTES)
         with self._transaction() as database:
             expires = self._now() + INVITE_LIFE
-            if self._valid(database, address):
-                raise AddressTaken(f"{address} has a valid certificate; revoke it first if its owner has lost the key.")
+            held = self._held(database, address)
+            if held and held[0][2] - self._now() > RENEWAL:
+                raise AddressTaken(
+                    f"{address} has a certificate until {_day(held[0][2])}, which can be renewed from"
+                    f" {_day(held[0][2] - RENEWAL)} on; revoke it first if its owner has lost the key."
+                )
             database.execute("DELETE FROM invites WHERE address = ? AND used_by IS NULL", (address,))
             database.execute(
                 "INSERT INTO invites (code_hash, address, expires) VALUES (?, ?, ?)",
@@ -244,7 +268,7 @@ class Authority:
         return Invitation(address, code, expires)
 
     def revoke(self, address: str) -> int:
-        """Revoke every valid certificate of an address, and its open invite; returns how many certificates.
+        """Revoke every certificate that holds an address, and its open invite; returns how many certificates.
 
         It takes effect where the next revocation list arrives. Raises AddressError, AuthorityError (also when there
         is none to revoke).
@@ -253,7 +277,7 @@ class Authority:
         with self._transaction() as database:
             count = database.execute(
                 "UPDATE certificates SET revoked = ? WHERE address = ? AND revoked IS NULL AND not_after > ?",
-                (self._now(), address, self._now()),
+                (self._now(), address, self._now() - GRACE),
             ).rowcount
             database.execute("DELETE FROM invites WHERE address = ? AND used_by IS NULL", (address,))
             if not count:
@@ -275,7 +299,7 @@ class Authority:
                 for serial, at in database.execute(
                     "SELECT serial, revoked FROM certificates WHERE revoked IS NOT NULL AND not_after > ?"
                     " ORDER BY revoked, serial",
-                    (now - DAY,),
+                    (now - GRACE,),  # what it signed before its end may be on its way
                 )
             ]
             der = make_revocations(self.certificate, self._key, revoked, number, now)
@@ -295,17 +319,16 @@ class Authority:
             key = Ed25519PublicKey.from_public_bytes(public_key)
         except ValueError:
             raise AuthorityError("The request has no Ed25519 public key; nothing was issued.") from None
-        revoked = database.execute(
-            "SELECT 1 FROM certificates WHERE address = ? AND public_key = ? AND revoked IS NOT NULL",
-            (address, public_key),
-        ).fetchone()
-        if revoked:
+        if self._revoked(database, address, public_key):
             raise KeyRevoked(f"This key was revoked for {address}; make a new one.")
-        valid = self._valid(database, address)
-        if any(held_by != public_key for held_by, _, _ in valid):
-            raise AddressTaken(f"{address} belongs to somebody else already; nothing was issued.")
-        if valid and valid[0][2] - self._now() > RENEWAL:
-            return parse_certificate(valid[0][1])
+        held = self._held(database, address)
+        if any(held_by != public_key for held_by, _, _ in held):
+            raise AddressTaken(
+                f"{address} belongs to somebody with another key until {_day(held[0][2] + GRACE)}; nothing was issued."
+                " If its owner has lost the key, the authority revokes it first."
+            )
+        if held and held[0][2] - self._now() > RENEWAL:
+            return parse_certificate(held[0][1])
         der = make_certificate(self.certificate, self._key, address, key, _serial(self._random), self._now())
         certificate = parse_certificate(der)
         database.execute(
@@ -314,13 +337,18 @@ class Authority:
         )
         return certificate
 
-    def _valid(self, database: sqlite3.Connection, address: str) -> list[tuple[bytes, bytes, float]]:
-        """(public key, DER, end) of what is valid for an address, the longest first."""
+    def _held(self, database: sqlite3.Connection, address: str) -> list[tuple[bytes, bytes, float]]:
+        """(public key, DER, end) of the certificates that hold an address, those that ended lately too, the longest
+        first."""
         return database.execute(
             "SELECT public_key, der, not_after FROM certificates"
             " WHERE address = ? AND revoked IS NULL AND not_after > ? ORDER BY not_after DESC",
-            (address, self._now()),
+            (address, self._now() - GRACE),
         ).fetchall()
+
+    def _revoked(self, database: sqlite3.Connection, address: str, public_key: bytes) -> bool:
+        sql = "SELECT 1 FROM certificates WHERE address = ? AND public_key = ? AND revoked IS NOT NULL"
+        return database.execute(sql, (address, public_key)).fetchone() is not None
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -339,6 +367,10 @@ class Authority:
                 raise AuthorityError(
                     f"The authority's database could not be used ({error}); nothing was done."
                 ) from error
+
+
+def _day(moment: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(moment))
 
 
 def _serial(random: Random) -> int:

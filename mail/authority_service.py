@@ -1,4 +1,4 @@
-"""`authority serve`: an authority that answers, over the overlay, those who join with an invite (design section 5).
+"""`authority serve`: an authority that answers those who join with an invite, or renew (design section 5).
 
 Reads its own inbox as anybody reads mail, and leaves each answer where the asker looks for it. Who gets what is decided
 by mail/authority.py, what travels is mail/enrolment.py's. It needs no port and may be away for a while: an answer is
@@ -20,7 +20,15 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mail.authority import AddressTaken, Authority, AuthorityError, InviteRefused, KeyRevoked, Random
+from mail.authority import (
+    AddressTaken,
+    Authority,
+    AuthorityError,
+    InviteRefused,
+    KeyRevoked,
+    NothingToRenew,
+    Random,
+)
 from mail.directory import Directory
 from mail.enrolment import Answer, BadRequest, Declined, Granted, Request, open_request, seal_answer
 from mail.founding import is_protected, open_authority, remember_places
@@ -185,10 +193,13 @@ class AuthorityService:
             log.info("dropped something that is no request: %s", error)
             return _Fate.DROPPED
         try:
-            certificate = await asyncio.to_thread(
-                parts.authority.redeem, request.address, request.public_key, request.code
-            )
-        except (InviteRefused, AddressTaken, KeyRevoked) as error:
+            if request.renewal:
+                certificate = await asyncio.to_thread(parts.authority.renew, request.address, request.public_key)
+            else:
+                certificate = await asyncio.to_thread(
+                    parts.authority.redeem, request.address, request.public_key, request.code
+                )
+        except (InviteRefused, NothingToRenew, AddressTaken, KeyRevoked) as error:
             return request, Declined(str(error))
         return request, Granted(certificate.der, self._revocations)
 
@@ -196,13 +207,14 @@ class AuthorityService:
         """Put the answer where the asker looks for it."""
         parts = self._running
         sealed = seal_answer(answer, request, parts.identity.owner, int(self._now() * 1000))
-        outcome = await parts.overlay.store(Kind.ENROLMENT, request.key, sealed, ttl=ANSWER_LIFE)
+        life = RETENTION if request.renewal else ANSWER_LIFE  # nobody sits and waits: she may look once a month
+        outcome = await parts.overlay.store(Kind.ENROLMENT, request.key, sealed, ttl=life)
         if not outcome.have:
             self._say(f"No node took the answer for {request.address} ({'; '.join(outcome.refusals)}); trying again.")
             return _Fate.KEPT
         match answer:
             case Granted():
-                self._tell(f"{request.address} has joined.")
+                self._tell(f"{request.address} {'was renewed' if request.renewal else 'has joined'}.")
             case Declined():
                 self._tell(f"A request for {request.address} was refused: {answer.reason}")
         return _Fate.ANSWERED

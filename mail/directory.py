@@ -63,6 +63,14 @@ class Directory:
         self._remember(address, newest)
         return newest
 
+    def good(self, certificate: bytes) -> bool:
+        """Whether a certificate (DER) is good now, as far as is known."""
+        try:
+            self._trust.verify(certificate, self._now())
+        except CertificateError:
+            return False
+        return True
+
     async def publish(self, card: bytes) -> Outcome:
         """Put our own card at the k closest nodes. Raises Unreachable, CertificateError when it isn't valid."""
         opened = open_card(card, self._trust, self._now())

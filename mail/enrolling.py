@@ -32,7 +32,8 @@ from mail.identity import Identity
 from mail.invite import Invite, read_invite
 from mail.peer import NoNetwork, open_client, read_network_file
 from mail.pending import Pending, asked, begin, open_keyring, pending_join
-from overlay.certificates import CertificateError, TrustStore
+from mail.standing import remember_certificate
+from overlay.certificates import CertificateError, Revoked, TrustStore
 from overlay.contact import host_port, key_text
 from overlay.enrolment import authority_address
 from overlay.errors import NotFound, OverlayError, Unreachable
@@ -227,6 +228,7 @@ class _Joining:
         await asyncio.to_thread(
             self._keyring.set_identity, Certified(kept.address, kept.private_key, answer.certificate)
         )
+        await asyncio.to_thread(remember_certificate, self._profile, answer.certificate)
         await self._publish(overlay, self._trust)
         return self._request.address
 
@@ -299,8 +301,10 @@ async def _standing(profile: Profile, has: Certified, invite: Invite, now: Calla
         heard = await Overlay(node).refresh_revocations()
         assert node.trust is not None
         certificate = node.trust.verify(has.certificate, now())
-    except CertificateError:
-        return _Standing.OVER  # a key that was revoked would be refused
+    except Revoked:
+        return _Standing.OVER  # the key would be refused
+    except CertificateError:  # it has ended, or the clock is wrong: the key stays, and mail to it can be deleted
+        return _Standing.ENDING
     finally:
         await node.stop()
     if certificate.not_after - now() <= RENEWAL:

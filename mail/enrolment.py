@@ -39,6 +39,8 @@ _ANSWER_SIZE = 4096
 
 _LENGTH_BYTES = 4
 _VERSION = 1
+_RENEWAL = 2
+"""The version of a request that is a renewal: an authority that doesn't know those must not look for an invite."""
 _REQUEST = b"p2pmail enrolment request 1\0"
 _ANSWER = b"p2pmail enrolment answer 1\0"
 
@@ -59,13 +61,15 @@ class BadAnswer(EnrolmentError):
 class Request:
     """An address that is asked for, the invite's code, and the keys of whoever asks: Ed25519 (32 bytes), HPKE (1,216).
 
-    From `open_request`, the asker has been shown to have the private Ed25519 key.
+    From `open_request`, the asker has been shown to have the private Ed25519 key. A `renewal` asks by that key alone,
+    which holds the address already; its code allows nothing, it only says where the answer lies.
     """
 
     address: str
     code: bytes = field(repr=False)
     public_key: bytes
     encryption_key: bytes = field(repr=False)
+    renewal: bool = False
 
     @property
     def key(self) -> bytes:
@@ -137,7 +141,13 @@ def seal_request(request: Request, sign: Callable[[bytes], bytes], fingerprint: 
     `authority_key` (from its card) say for which authority. Raises KeyMaterialError.
     """
     body = msgspec.msgpack.encode(
-        _Body(_VERSION, request.address, request.code, request.public_key, request.encryption_key)
+        _Body(
+            _RENEWAL if request.renewal else _VERSION,
+            request.address,
+            request.code,
+            request.public_key,
+            request.encryption_key,
+        )
     )
     signed = msgspec.msgpack.encode(_Signed(body, sign(_signed_part(fingerprint, body))))
     padded = _pad(signed, REQUEST_SIZE - KEY_ID_SIZE - SEAL_OVERHEAD)
@@ -167,9 +177,9 @@ def open_request(data: bytes, pairs: Mapping[bytes, KeyPair], fingerprint: str) 
         raise BadRequest("signed with another key than it names") from error
     except (NotOpened, msgspec.DecodeError, AddressError, ValueError) as error:
         raise BadRequest("can't be read") from error
-    if body.version != _VERSION or normal != body.address:
+    if body.version not in (_VERSION, _RENEWAL) or normal != body.address:
         raise BadRequest("written by a program that doesn't keep the rules")
-    return Request(body.address, body.code, body.public_key, body.encryption_key)
+    return Request(body.address, body.code, body.public_key, body.encryption_key, body.version == _RENEWAL)
 
 
 def seal_answer(answer: Answer, request: Request, authority: Signer, sequence: int) -> bytes:

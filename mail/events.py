@@ -89,3 +89,7 @@ class NodeStatus:
     """Since when (epoch seconds) none has."""
     alone: bool = False
     """Whether the network is this node alone so far: nobody else has been in it."""
+    certificate: str | None = None
+    """How the user's certificate stands: valid, ending (within 30 days), ended, revoked; None where it isn't known."""
+    certificate_ends: str | None = None
+    """When it ends, or ended (ISO 8601, UTC)."""

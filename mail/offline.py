@@ -21,8 +21,16 @@ from mail.csr import read_csr, write_csr
 from mail.enrolment import EnrolmentError
 from mail.peer import read_network_file
 from mail.pending import begin_offline, open_keyring
+from mail.standing import known_trust, remember_certificate
 from overlay.address import normalise_address
-from overlay.certificates import CERTIFICATE_LIMIT, Certificate, CertificateError, TrustStore, certificate_pem
+from overlay.certificates import (
+    CERTIFICATE_LIMIT,
+    Certificate,
+    CertificateError,
+    Revoked,
+    TrustStore,
+    certificate_pem,
+)
 from overlay.network import write_network
 from storage import durable
 from storage.keyring import Identity
@@ -43,15 +51,20 @@ def write_request(
 ) -> None:
     """Make keys for `address` and write a request for its certificate; the same again gives the same keys.
 
-    Raises EnrolmentError when the profile has an address, AddressError, KeyringError, ProfileError, OSError.
+    Who has a certificate for it asks with her key for the next one, unless that key is known to be revoked. Raises
+    EnrolmentError when the profile has another address, AddressError, KeyringError, ProfileError, OSError,
+    DatabaseError.
     """
     address = normalise_address(address)
     profile.create()
     with profile.lock("join"):
         keyring = open_keyring(profile, passphrase, random)
-        if keyring.identity is not None:
-            raise EnrolmentError(f"This profile belongs to {keyring.identity.address} already; nothing was changed.")
-        key = begin_offline(keyring, address, now(), random)
+        renewed = keyring.identity
+        if renewed is not None and renewed.address != address:
+            raise EnrolmentError(f"This profile belongs to {renewed.address} already; nothing was changed.")
+        if renewed is not None and _revoked(profile, renewed, now()):
+            renewed = None
+        key = begin_offline(keyring, address, now(), random, renewed=renewed)
     durable.write(out_file, write_csr(key, address), 0o644)
 
 
@@ -106,7 +119,20 @@ def take_certificate(
             )
         durable.write(profile.network_file, write_network(network), 0o644)
         keyring.set_identity(Identity(pending.address, pending.private_key, der))
+        remember_certificate(profile, der)
     return certificate.address
+
+
+def _revoked(profile: Profile, who: Identity, now: float) -> bool:
+    trust = known_trust(profile, now)
+    try:
+        if trust is not None:
+            trust.verify(who.certificate, now)
+    except Revoked:
+        return True
+    except CertificateError:
+        return False
+    return False
 
 
 def _read_pem(data: bytes) -> bytes:

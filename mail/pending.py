@@ -84,11 +84,21 @@ def begin(
     keyring.set_pending(_fresh(invite.address, invite_text, now, random, renewed))
 
 
-def begin_offline(keyring: Keyring, address: str, now: float, random: Callable[[int], bytes]) -> Ed25519PrivateKey:
-    """The key for a normalised address that is to be certified without the network, kept durably. Raises OSError."""
+def begin_offline(
+    keyring: Keyring,
+    address: str,
+    now: float,
+    random: Callable[[int], bytes],
+    *,
+    renewed: Identity | None = None,
+) -> Ed25519PrivateKey:
+    """The key for a normalised address that is to be certified without the network, kept durably. Raises OSError.
+
+    `renewed`: whose certificate is asked for anew, with her key.
+    """
     kept = keyring.pending
     if kept is None or kept.invite or kept.address != address:
-        kept = _fresh(address, "", now, random, None)
+        kept = _fresh(address, "", now, random, renewed)
         keyring.set_pending(kept)
     return Ed25519PrivateKey.from_private_bytes(kept.private_key)
 

@@ -34,15 +34,17 @@ from mail.directory import Directory, NobodyElse, UnknownAddress
 from mail.events import Event, OutboxChanged, Progress, Trouble
 from mail.keys import KeyMaterialError
 from mail.learning import Learning
-from mail.message import read_headers
+from mail.letter_headers import FileGone, headers_of
 from mail.notification import NotificationError, seal_notification
 from mail.proving import Proving
 from mail.reasons import endings, refused, words_of
 from mail.sealing import SealingError, TooLarge
 from mail.shares import SEED_SIZE, Plan
 from mail.storing import Changed, Stored, store_body
+from mail.superseded import given_up, superseded
 from mail.together import Locks, Steps, all_of, each_of
 from overlay.card import KEY_ID_SIZE, Card
+from overlay.certificates import Revoked
 from overlay.errors import OverlayError, Unreachable
 from overlay.ids import SALT_BYTES, inbox_key
 from overlay.messages import RETENTION
@@ -55,10 +57,6 @@ log = logging.getLogger(__name__)
 
 LETTERS_AT_ONCE = 4
 RECIPIENTS_AT_ONCE = 32
-
-
-class FileGone(SealingError):
-    """The message's file isn't in the outbox any more: somebody deleted it."""
 
 
 HOPELESS = (TooLarge, Changed, NotificationError, FileGone)
@@ -74,13 +72,15 @@ class Sending:
         outbox: Outbox,
         overlay: Overlay,
         directory: Directory,
-        owner: Owner,
+        owner: Callable[[], Owner],
         tell: Callable[[Event], None],
         now: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
         code: Callable[[int], Code] | None = None,
+        may_send: Callable[[], None] = lambda: None,
     ) -> None:
-        """`code` chooses how a large body is coded on so many nodes; without it in whole copies."""
+        """`owner` says who sends, with the newest certificate; `may_send` raises Revoked or Ended when nobody would
+        take it. `code` chooses how a large body is coded on so many nodes; without it in whole copies."""
         self._outbox = outbox
         self._overlay = overlay
         self._directory = directory
@@ -89,6 +89,7 @@ class Sending:
         self._now = now
         self._random = random
         self._code = code
+        self._may_send = may_send
         self._learning = Learning(outbox)
         self._away: Counter[str] = Counter()  # attempts in a row at which nobody answered, by Message-ID
         self._proving = Proving(overlay, self._learning)
@@ -130,11 +131,16 @@ class Sending:
             entry = await self._reload(entry)
             if self._over(entry):
                 await self._proving.let_go(entry)
+            self._may_send()
             lacking = set() if self._over(entry) else await self._proving.recheck(entry)
             entry = await self._reload(entry)
             wanting = {r.address for r in entry.recipients if r.address in lacking or self._wants_copies(r, entry)}
+            wanting |= await superseded(entry, self._directory)
             if wanting:
                 await self._send(entry, wanting)
+        except Revoked as error:
+            lost = given_up((await self._reload(entry)).recipients, words_of(error))
+            await self._learning.learn(entry.message_id, lost)
         except HOPELESS as error:
             await self._explain(entry, words_of(error), failed=True)
         except TEMPORARY as error:
@@ -178,7 +184,7 @@ class Sending:
     async def _send_to(self, entry: Entry, cards: Mapping[str, Card]) -> None:
         """Bring body and notifications to those whose `cards` are known."""
         entry = await self._reload(entry)
-        headers = await asyncio.to_thread(_headers, entry)
+        headers = await asyncio.to_thread(headers_of, entry)
         secrets = entry.secrets
         assert secrets is not None  # only what everybody has collected has none
         group_of = groups_of_entry(entry)
@@ -316,7 +322,7 @@ class Sending:
                     stored.coding,
                     group,
                 )
-                sealed = await asyncio.to_thread(seal_notification, told, self._owner, card.encryption_key)
+                sealed = await asyncio.to_thread(seal_notification, told, self._owner(), card.encryption_key)
                 recipient = await self._learn(entry, replace(recipient, notification=sealed))
             left = self._left(entry, recipient)
             outcome = await self._overlay.append_inbox(inbox_key(recipient.address), sealed, ttl=left)
@@ -377,22 +383,3 @@ class Sending:
 
     async def _reload(self, entry: Entry) -> Entry:
         return await asyncio.to_thread(self._outbox.entry, entry.message_id) or entry
-
-
-def _headers(entry: Entry) -> Headers:
-    """What notifications tell of the message, read from it (the guarded adapter never raises)."""
-    try:
-        message, size = read_headers(entry.file), entry.file.stat().st_size
-    except FileNotFoundError as error:
-        raise FileGone("Its file in the outbox is gone.") from error
-    return Headers(
-        message_id=entry.message_id,
-        sender=entry.sender,
-        sender_name=message.sender.name,
-        to=tuple(map(str, message.to)),
-        cc=tuple(map(str, message.cc)),
-        subject=message.subject,
-        date=message.date if message.date is not None else entry.created,
-        references=message.references,
-        size=size,
-    )

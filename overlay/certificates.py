@@ -62,6 +62,14 @@ class CertificateError(OverlayError):
     """A certificate, card or revocation list is not what it must be; the message says why."""
 
 
+class Ended(CertificateError):
+    """The certificate's time is over."""
+
+
+class Revoked(CertificateError):
+    """The authority has revoked the certificate."""
+
+
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """What a certificate says. Two are equal when their DER is. Times are seconds since the epoch."""
@@ -111,19 +119,19 @@ class TrustStore:
         """The certificate, when an authority of this network issued it and it is good at `now` (epoch seconds).
 
         `lapsed`: seconds for which it counts after its end, for what was signed before that and lay at nodes since.
-        Validity and revocation are checked every time. Raises CertificateError.
+        Validity and revocation are checked every time. Raises CertificateError (Revoked, Ended).
         """
         certificate, root = self._issued(der)
         if now < certificate.not_before:
             raise CertificateError(f"The certificate of {certificate.address} is not valid yet; is the clock right?")
-        if now > certificate.not_after + lapsed:
-            raise CertificateError(f"The certificate of {certificate.address} has expired.")
-        if now > self._roots[root].not_valid_after_utc.timestamp() + lapsed:
-            raise CertificateError("The certificate of this network's authority has expired.")
         with self._lock:
             revocations = self._revoked.get(root)
         if revocations is not None and certificate.serial in revocations[1]:
-            raise CertificateError(f"The certificate of {certificate.address} has been revoked.")
+            raise Revoked(f"The certificate of {certificate.address} has been revoked.")
+        if now > certificate.not_after + lapsed:
+            raise Ended(f"The certificate of {certificate.address} has expired.")
+        if now > self._roots[root].not_valid_after_utc.timestamp() + lapsed:
+            raise CertificateError("The certificate of this network's authority has expired.")
         return certificate
 
     def issued(self, der: bytes) -> Certificate:

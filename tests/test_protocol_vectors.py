@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from mail.delivery import proves_collected, segment_key
+from mail.enrolment import Request, open_request
 from mail.invite import read_invite
 from mail.keys import pair_from_secret
 from mail.notification import open_notification
@@ -70,6 +71,11 @@ class Certificates(msgspec.Struct):
     alice_private: str = msgspec.field(name="alice private")
 
 
+class Renewal(msgspec.Struct):
+    code: str
+    request: Lines
+
+
 class Card(msgspec.Struct):
     secret: str
     sequence: int
@@ -99,6 +105,7 @@ class Vectors(msgspec.Struct):
     node: Node
     datagram: dict[str, str | Lines]
     certificates: Certificates
+    renewal: Renewal
     deleter: dict[str, str]
     statements: dict[str, str]
     messages: dict[str, str]
@@ -266,6 +273,13 @@ def test_statements_and_the_proof_of_a_delete() -> None:
     assert encode_delete_proof(proof) == b(V.delete_proof)
     assert decode_delete_proof(b(V.delete_proof)) == proof
     assert proves_collected(b(V.delete_proof), key, h(V.deleter["hash"]), ALICE)
+
+
+def test_a_request_to_renew_is_opened() -> None:
+    pair = pair_from_secret(h(V.card.secret), 0.0)
+    request = open_request(b(V.renewal.request), {pair.key_id: pair}, V.certificates.fingerprint)
+    key = Ed25519PrivateKey.from_private_bytes(h(V.certificates.alice_private)).public_key().public_bytes_raw()
+    assert request == Request("alice@village.example", h(V.renewal.code), key, pair.public, renewal=True)
 
 
 def test_a_card() -> None:

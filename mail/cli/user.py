@@ -30,6 +30,7 @@ from mail.headers import addresses
 from mail.identity import Identity
 from mail.offline import take_certificate, write_request
 from mail.peer import stored_node_id
+from mail.standing import refuse_if_nobody_takes_it, stored_standing
 from mail.submission import Submission, read_submission
 from overlay.address import AddressError, normalise_address
 from overlay.errors import Unreachable
@@ -46,6 +47,9 @@ JOIN_WAIT = 60.0
 
 RESUME_WAIT = 10.0
 """Seconds that other commands wait for an answer that hasn't come yet."""
+
+RENEW_WAIT = 10.0
+"""Seconds that `sync` waits for a new certificate that it has just asked for, or can't do without."""
 
 
 def join_(args: argparse.Namespace, profile: Profile) -> int:
@@ -115,6 +119,7 @@ def _accept(profile: Profile, outbox: Outbox, taken: Submission, identity: Ident
         raise CommandError(
             DATA, f"The message says it is from {taken.sender}, and you are {identity.address}. Nothing was kept."
         )
+    refuse_if_nobody_takes_it(profile, identity, time.time())
     folders = profile.folders()
     accept(
         outbox,
@@ -219,7 +224,11 @@ async def _sync_once(profile: Profile, identity: Identity, watch: NoticeWatch) -
     except ProfileBusy:
         return await _ask_for_sync(profile)
     try:
-        results = await asyncio.gather(agent.publish_card(), agent.sync(), return_exceptions=True)
+        if agent.ended:
+            await agent.renew(RENEW_WAIT)
+        results = await asyncio.gather(
+            agent.publish_card(), agent.sync(), agent.renew(RENEW_WAIT), return_exceptions=True
+        )
         late = agent.late
     finally:
         await agent.close()
@@ -312,6 +321,7 @@ def _waiting(profile: Profile, late: int) -> int:
 def _status_on_disk(profile: Profile) -> dict[str, object]:
     """What can be said without a running node: its figures as they lie on disk."""
     usage = stored_usage(profile.node_folder)
+    stands, ends = stored_standing(profile, time.time())
     return status_document(
         NodeStatus(
             node_id=stored_node_id(profile.node_folder),
@@ -325,6 +335,8 @@ def _status_on_disk(profile: Profile) -> dict[str, object]:
             availability=None,
             k=DEFAULT_K,
             version=program_version(),
+            certificate=stands,
+            certificate_ends=ends,
         )
     )
 

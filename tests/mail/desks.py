@@ -112,6 +112,7 @@ class Desk:
         self.trust = TrustStore([world.issuer.der])
         self.events: list[Event] = []
         self.checks: list[Check] = [AllClean(), Gtube()]
+        self.may_send: Callable[[], None] = lambda: None
         self._open()
 
     def new_key(self) -> KeyPair:
@@ -209,6 +210,9 @@ class Desk:
     def new_mail(self) -> list[NewMail]:
         return [event for event in self.events if isinstance(event, NewMail)]
 
+    def _check(self) -> None:
+        self.may_send()
+
     def _open(self) -> None:
         world, now = self.world, self.world.clock
         self.outbox = Outbox(self.profile.outbox_file, now=now)
@@ -216,7 +220,9 @@ class Desk:
         self.index = Index.open(self.profile.index_file, now)
         self.directory = Directory(world.overlay, self.trust, now)
         tell: Callable[[Event], None] = self.events.append
-        self.sending = Sending(self.outbox, world.overlay, self.directory, self.owner, tell, now)
+        self.sending = Sending(
+            self.outbox, world.overlay, self.directory, lambda: self.owner, tell, now, may_send=self._check
+        )
         self.filing = Filing(self.profile.folders(), self.index, Pipeline(self.checks), self.state)
         self.receiving = Receiving(
             self.state,

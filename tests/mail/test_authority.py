@@ -26,6 +26,7 @@ from mail.authority import (
     AuthorityError,
     InviteRefused,
     KeyRevoked,
+    NothingToRenew,
     WrongPassphrase,
     found,
 )
@@ -158,7 +159,10 @@ def test_an_address_is_issued_only_once_at_a_time(authority: Authority, world: W
         authority.issue("ALICE@example.org", key(2))
     assert authority.issue(ALICE, key(1)) == first
     assert authority.issue("bob@example.org", key(2)).address == "bob@example.org"
-    world.time = first.not_after + 1
+    world.time = first.not_after + 60 * DAY - 1
+    with pytest.raises(AddressTaken, match="belongs to somebody with another key until"):
+        authority.issue(ALICE, key(2))
+    world.time += 1
     assert authority.issue(ALICE, key(2)).public_key.public_bytes_raw() == key(2)
 
 
@@ -230,8 +234,63 @@ def test_an_expired_certificate_leaves_the_revocation_list(authority: Authority,
     certificate = authority.issue(ALICE, key(1))
     authority.revoke(ALICE)
     assert len(x509.load_der_x509_crl(authority.revocations())) == 1
-    world.time = certificate.not_after + 2 * DAY
+    world.time = certificate.not_after + 59 * DAY  # mail that it signed may be on its way
+    assert len(x509.load_der_x509_crl(authority.revocations())) == 1
+    world.time = certificate.not_after + 67 * DAY
     assert len(x509.load_der_x509_crl(authority.revocations())) == 0
+
+
+def test_an_invite_in_the_last_60_days_is_for_the_key_that_holds_the_address(
+    authority: Authority, world: World
+) -> None:
+    first = authority.issue(ALICE, key(1))
+    world.time = first.not_after - 60 * DAY - 1
+    with pytest.raises(AddressTaken, match="can be renewed from"):
+        authority.invite(ALICE)
+    for world.time in (first.not_after - 60 * DAY, first.not_after + 1, first.not_after + 59 * DAY):
+        invitation = authority.invite(ALICE)
+        with pytest.raises(AddressTaken):
+            authority.redeem(ALICE, key(2), invitation.code)
+    renewed = authority.redeem(ALICE, key(1), invitation.code)
+    assert renewed.public_key.public_bytes_raw() == key(1)
+    assert renewed.not_after == world.time + 365 * DAY
+
+
+def test_the_key_that_holds_an_address_renews_without_an_invite(authority: Authority, world: World) -> None:
+    first = authority.issue(ALICE, key(1))
+    assert authority.renew(ALICE, key(1)) == first
+    world.time = first.not_after - 60 * DAY
+    second = authority.renew("Alice@example.org", key(1))
+    assert second.serial != first.serial and second.not_after == world.time + 365 * DAY
+    assert authority.renew(ALICE, key(1)) == second
+    world.time = second.not_after + 59 * DAY
+    assert authority.renew(ALICE, key(1)).not_after == world.time + 365 * DAY
+
+
+def test_attack_renewing_the_certificate_of_somebody_else(authority: Authority, world: World) -> None:
+    first = authority.issue(ALICE, key(1))
+    authority.issue("mallory@example.org", key(2))
+    for world.time in (NOW, first.not_after - DAY, first.not_after + 59 * DAY):
+        with pytest.raises(AddressTaken):
+            authority.renew(ALICE, key(2))
+    world.time = first.not_after + 61 * DAY
+    for who in (1, 2):
+        with pytest.raises(NothingToRenew):
+            authority.renew(ALICE, key(who))
+    with pytest.raises(NothingToRenew):
+        authority.renew("nobody@example.org", key(2))
+    assert {line.address for line in authority.issued()} == {ALICE, "mallory@example.org"}
+
+
+def test_attack_renewing_a_certificate_that_was_revoked(authority: Authority, world: World) -> None:
+    first = authority.issue(ALICE, key(1))
+    world.time = first.not_after + DAY
+    assert authority.revoke(ALICE) == 1
+    with pytest.raises(KeyRevoked):
+        authority.renew(ALICE, key(1))
+    authority.issue(ALICE, key(2))
+    with pytest.raises(KeyRevoked):
+        authority.renew(ALICE, key(1))
 
 
 def test_an_invite_works_once(authority: Authority) -> None:

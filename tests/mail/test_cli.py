@@ -122,6 +122,8 @@ def test_status_has_its_shape_with_and_without_a_running_process(run: Shell, ali
         "online",
         "offline_since",
         "alone",
+        "certificate",
+        "certificate_ends",
     ]
     still = run(alice, "status", "--json")
     assert still.code == 0

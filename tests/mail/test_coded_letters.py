@@ -40,7 +40,7 @@ async def desk(world: World, name: str) -> Desk:
 def coding(desk: Desk) -> None:
     world, tell = desk.world, desk.events.append
     desk.sending = Sending(
-        desk.outbox, world.overlay, desk.directory, desk.owner, tell, world.clock, code=lambda nodes: CODE
+        desk.outbox, world.overlay, desk.directory, lambda: desk.owner, tell, world.clock, code=lambda nodes: CODE
     )
 
 

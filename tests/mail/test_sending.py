@@ -18,7 +18,7 @@ from mail.recheck import count_copies
 from mail.segments import Segment
 from mail.submission import read_submission
 from overlay.card import Card
-from overlay.certificates import TrustStore
+from overlay.certificates import Ended, Revoked, TrustStore, parse_certificate
 from overlay.errors import Offline, Unreachable
 from overlay.ids import CARD_SALT, Kind, deleter_hash
 from overlay.overlay import Outcome
@@ -439,6 +439,118 @@ async def test_a_renewed_certificate_gets_a_salt_and_a_notification_of_its_own(
     assert await bob.collect() == 1
     await alice.send()
     assert alice.copy(bob).state is State.COLLECTED
+
+
+async def revoked(world: World, bob: Desk, *others: Desk) -> None:
+    """Bob's certificate is revoked, and he joins anew: another key, another certificate, a card that says so."""
+    crl = world.issuer.revoke([parse_certificate(bob.owner.certificate).serial], 1)
+    for desk in (bob, *others):
+        desk.trust.accept_revocations(crl, world.clock())
+    person = world.issuer.person(bob.address, 77, serial=77)
+    bob.owner = Owner(person.certificate, person.sign)
+    world.clock.time += 3600
+    await bob.publish()
+
+
+async def test_who_was_revoked_and_joined_anew_is_written_to_again_and_proves_that_she_has_it(
+    world: World, alice: Desk, bob: Desk, carol: Desk
+) -> None:
+    alice.write(bob, carol)
+    await alice.send()
+    before = alice.copy(bob)
+    assert await carol.collect() == 1
+    await revoked(world, bob, alice)
+    assert await bob.collect() == 1  # parked mail opens, but what names the old certificate can't be deleted
+    await alice.send()
+    after = alice.copy(bob)
+    assert (after.certificate, after.state) == (bob.owner.certificate, State.STORED)
+    assert after.salt != before.salt
+    assert alice.copy(carol).state is State.COLLECTED
+    assert await bob.collect() == 0  # the same message: not delivered twice
+    await alice.send()
+    assert alice.copy(bob).state is State.COLLECTED
+
+
+async def test_who_lost_her_keys_gets_what_is_on_its_way_sealed_to_the_new_ones(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob)
+    await alice.send()
+    bob.pairs.clear()
+    bob.new_key()
+    await revoked(world, bob, alice)
+    assert await bob.collect() == 0
+    await alice.send()
+    assert await bob.collect() == 1
+    await alice.send()
+    assert alice.copy(bob).state is State.COLLECTED
+
+
+async def test_mail_to_somebody_who_is_revoked_and_not_back_stays_what_it_is(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob)
+    await alice.send()
+    alice.trust.accept_revocations(
+        world.issuer.revoke([parse_certificate(bob.owner.certificate).serial], 1), world.clock()
+    )
+    for _ in range(5):
+        world.clock.time += 3600
+        await alice.send()
+    assert alice.copy(bob).state is State.STORED
+    assert alice.troubles == []
+
+
+async def test_nothing_of_a_sender_who_was_revoked_is_called_stored(
+    world: World, alice: Desk, bob: Desk, carol: Desk
+) -> None:
+    alice.write(bob, carol)
+    await alice.send()
+    assert await carol.collect() == 1
+    alice.write(bob, message_id="second@example.org")
+
+    def refuse() -> None:
+        raise Revoked("The certificate of alice@example.org was revoked.")
+
+    alice.may_send = refuse
+    await alice.send()
+    assert alice.copy(carol).state is State.COLLECTED
+    for copy in (alice.copy(bob), alice.copy(bob, "second@example.org")):
+        assert (copy.state, copy.reason) == (State.FAILED, "The certificate of alice@example.org was revoked.")
+    lasting = [event for event in alice.events if isinstance(event, Trouble) and event.lasting]
+    assert len(lasting) == 2 and "was revoked" in lasting[0].text
+    assert world.overlay.bodies(Kind.BODY, body_at("second@example.org")) == []
+
+    # With a new certificate it is sent again, signed with that.
+    alice.may_send = lambda: None
+    alice.renew()
+    alice.outbox.retry("letter@example.org", world.clock())
+    await alice.send()
+    signed_by = {
+        open_notification(data, bob.pairs, bob.address, bob.trust, world.clock())[1].der
+        for data in world.overlay.inbox(bob.inbox_key)
+    }
+    assert len(signed_by) == 2 and alice.owner.certificate in signed_by
+    assert await bob.collect() == 1
+    await alice.send()
+    assert alice.copy(bob).state is State.COLLECTED
+
+
+async def test_under_a_certificate_that_has_ended_mail_waits_and_says_why(world: World, alice: Desk, bob: Desk) -> None:
+    alice.write(bob)
+
+    def refuse() -> None:
+        raise Ended("The certificate of alice@example.org ended on 2027-01-01.")
+
+    alice.may_send = refuse
+    await alice.send()
+    assert (alice.copy(bob).state, alice.copy(bob).reason) == (
+        State.QUEUED,
+        "The certificate of alice@example.org ended on 2027-01-01.",
+    )
+    alice.may_send = lambda: None
+    await alice.send()
+    assert alice.copy(bob).state is State.STORED
 
 
 async def test_what_nobody_has_yet_is_sealed_to_the_key_in_use(world: World, alice: Desk, bob: Desk) -> None:

@@ -72,7 +72,14 @@ class Device:
         self.directory = Directory(self.overlay, self._trust, now)
         person = self.person
         self.sending = Sending(
-            self.outbox, self.overlay, self.directory, person.owner, self._tell, now, node.random, code=self._code
+            self.outbox,
+            self.overlay,
+            self.directory,
+            lambda: person.owner,
+            self._tell,
+            now,
+            node.random,
+            code=self._code,
         )
         filing = Filing(self.profile.folders(), self.index, Pipeline([AllClean()]), self.state)
         reader = Reader(person.address, person.owner, {person.pair.key_id: person.pair})
