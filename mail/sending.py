@@ -286,7 +286,7 @@ class Sending:
             known = replace(known, segments=digests)
         if known != replace(secrets, coding=coding):
             await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, known)
-        if stored.many:
+        if stored.many or len(groups) > 1:
             self._tell(Progress(what, size, size))
         return stored
 

@@ -62,10 +62,10 @@ async def store_body(
     """Seal the message in `file` and store it for `ttl` seconds for each of `groups`, to be deleted by its members.
 
     `plan` is asked, with its first object's key, how a large body is to be coded, unless `secrets` say it. `progress`
-    hears, for a body of several segments, how many of its sealed bytes are stored (for the average group). `again`: an
-    earlier attempt began to store it for these members, and what nodes have of that isn't sent again. Raises Changed
-    when it isn't what `secrets` says it was before, TooLarge, SealingError, Unreachable, OSError; then no upload is
-    left running.
+    hears, for a body of several segments or groups, how many of its sealed bytes are stored (for the average group).
+    `again`: an earlier attempt began to store it for these members, and what nodes have of that isn't sent again.
+    Raises Changed when it isn't what `secrets` says it was before, TooLarge, SealingError, Unreachable, OSError; then
+    no upload is left running.
     """
     segments: list[Segment] = []
     outcomes: dict[bytes, list[Outcome]] = {group: [] for group in groups}
@@ -83,7 +83,7 @@ async def store_body(
             spread = await overlay.spread(Kind.SHARE, key, shares, deleters=deleters, ttl=ttl, again=again)
             outcomes[group].append(spread if spread.have >= coded.m else replace(spread, have=0))
         sent += len(data)
-        if many:
+        if many or len(groups) > 1:
             progress(sent // len(groups))
 
     source = await asyncio.to_thread(file.open, "rb")

@@ -137,6 +137,18 @@ async def test_keys_typed_in_the_same_moment_as_reply_are_no_commands(root: Path
         assert len(app.session.mailbox.ids("Inbox")) == 6
 
 
+async def test_what_is_too_large_is_said_when_it_is_attached(root: Path, tmp_path: Path) -> None:
+    video = tmp_path / "video.bin"
+    with video.open("wb") as out:
+        out.truncate(740_000_000)
+    app = app_on(root)
+    async with running(app) as pilot:
+        await press(pilot, "c", "f6", "ctrl+u", f"={video}", "enter")
+        assert isinstance(app.screen, Compose)
+        assert app.screen.unsent.enclosures == ()
+        assert any("960 MiB" in note.message for note in app._notifications)
+
+
 async def test_forward_takes_the_attachments_along(root: Path) -> None:
     agent = FakeAgent()
     app = app_on(root, agent)
