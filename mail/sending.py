@@ -26,6 +26,7 @@ from mail.delivery import (
     Headers,
     back_off,
     groups_of_entry,
+    in_turn,
     members,
     members_in,
     notification_for,
@@ -106,11 +107,15 @@ class Sending:
         async def attempt(message_id: str) -> None:
             async with self._letters.of(message_id), gate:
                 await self._attempt(message_id, everything=everything)
+            if len(names) > 1:
+                steps.another()
 
         entries = await asyncio.to_thread(self._outbox.due, self._now(), everything)
-        names = [entry.message_id for entry in entries]
+        names = [e.message_id for e in in_turn(entries) if everything or not self._letters.held(e.message_id)]
         del entries  # 5,000 recipients have 25 MB
-        await all_of(attempt(name) for name in names if everything or not self._letters.held(name))
+        what = f"going through {len(names)} messages in the outbox"
+        steps = Steps(self._tell, what, len(names), asyncio.get_running_loop().time)
+        await all_of(attempt(name) for name in names)
 
     async def network_is_back(self) -> None:
         """Make due what waits for somebody to answer. Raises DatabaseError."""

@@ -361,7 +361,7 @@ class Service:
 
     async def _ask_for_stamp(self, key: bytes, digest: bytes, stamp: bytes) -> None:
         asked = bits_asked(await self.store_room.fullness(key))
-        if bits_of(stamp, key, digest, self._now()) >= asked:
+        if not asked or bits_of(stamp, key, digest, self._now()) >= asked:
             return
         (known,) = await self.store_room.known(key, [digest])
         if not known:  # else it is a repeat of what was taken

@@ -1,14 +1,19 @@
-"""Stamps: what an inbox that fills up asks of those who put something in (hashcash).
+"""Stamps: what an inbox that fills up asks of those who put something in (after hashcash).
 
-A stamp is 12 bytes: the hour that it was made in (4, big endian) and 8 that were found by trying. SHA-256 of
-"p2pmail stamp 1" || 0 || inbox key || SHA-256 of the notification || stamp must begin with so many zero bits. It is
-good for that notification in that inbox, at every replica, for about a day; a flood pays for each one it sends.
+A stamp is 12 bytes: the hour that it was made in (4, big endian) and 8 that were found by trying. A try is
+PBKDF2-HMAC-SHA256 (RFC 8018) with 128 iterations of the 8 bytes, salted with "p2pmail stamp 2" || 0 || inbox key ||
+SHA-256 of the notification || hour; its first 8 bytes must begin with enough zero bits. It is good for that
+notification in that inbox, at every replica, for about a day; a flood pays for each one it sends.
+
+A price is told in bits of work: 2^bits compressions of SHA-256, of which a try takes 2^8. One try is one call into
+native code, which lets go of the interpreter's lock: who pays honestly pays what a flooder with native code pays, and
+the screen of the process that pays doesn't stand still. Checking one costs a node some 30 microseconds.
 """
 
 from __future__ import annotations
 
 import threading
-from hashlib import sha256
+from hashlib import pbkdf2_hmac
 
 from overlay.ids import leading_zero_bits
 
@@ -17,41 +22,50 @@ HOUR = 3600.0
 GOOD_FOR = 30
 """Hours that a clock may be off by, or a stamp old: clocks that are wrong by a day do no harm elsewhere either."""
 
+ITERATIONS = 128
+TRY_BITS = 8
+"""Bits of work that each try is: two compressions an iteration."""
+
 ASKED_FROM = 0.5
 """How full an inbox is, or the room for all inboxes, when stamps are asked: ordinary mail costs nothing."""
 FEWEST, MOST = 16, 22
-"""Zero bits asked for then, and when it is all but full: a tenth of a second, and some seconds, of one core."""
+"""Bits of work asked for then, and when it is all but full: about 10 and 500 milliseconds of one core."""
 
-_PURPOSE = b"p2pmail stamp 1\0"
-_BATCH = 4096
+_PURPOSE = b"p2pmail stamp 2\0"
+_TRIED = 8
+"""Bytes of a try that are looked at."""
 
 
 def bits_asked(fullness: float) -> int:
-    """Zero bits that a stamp must have at an inbox that is so full (0 to 1)."""
+    """Bits of work that a stamp must have at an inbox that is so full (0 to 1); 0: none is asked."""
     if fullness < ASKED_FROM:
         return 0
     return min(MOST, FEWEST + round((MOST - FEWEST) * (fullness - ASKED_FROM) / (1 - ASKED_FROM)))
 
 
 def bits_of(stamp: bytes, key: bytes, digest: bytes, now: float) -> int:
-    """How much a stamp is worth for the notification with this SHA-256: its zero bits, 0 when it isn't good now."""
+    """How much a stamp is worth for the notification with this SHA-256: its bits of work, 0 when it isn't good now."""
     if len(stamp) != STAMP_BYTES or abs(int.from_bytes(stamp[:4], "big") - now // HOUR) > GOOD_FOR:
         return 0
-    return leading_zero_bits(sha256(_PURPOSE + key + digest + stamp).digest())
+    return leading_zero_bits(_try(stamp[4:], _salt(key, digest, stamp[:4]))) + TRY_BITS
 
 
 def mint(key: bytes, digest: bytes, bits: int, now: float, stop: threading.Event) -> bytes | None:
-    """A stamp of so many bits, about 2**bits tries of a microsecond; None when `stop` was set meanwhile. Blocks."""
+    """A stamp of so many bits of work; None when `stop` was set meanwhile. Blocks, without the interpreter's lock."""
     hour = int(now // HOUR).to_bytes(4, "big")
-    begun = sha256(_PURPOSE + key + digest + hour)
-    limit = 1 << (256 - bits)
-    number = 0
+    salt = _salt(key, digest, hour)
+    wanted, number = max(0, bits - TRY_BITS), 0
     while not stop.is_set():
-        for number in range(number, number + _BATCH):  # noqa: B020 - it goes on where the last batch ended
-            tried = begun.copy()
-            tail = number.to_bytes(8, "big")
-            tried.update(tail)
-            if int.from_bytes(tried.digest(), "big") < limit:
-                return hour + tail
+        found = number.to_bytes(8, "big")
+        if leading_zero_bits(_try(found, salt)) >= wanted:
+            return hour + found
         number += 1
     return None
+
+
+def _salt(key: bytes, digest: bytes, hour: bytes) -> bytes:
+    return _PURPOSE + key + digest + hour
+
+
+def _try(found: bytes, salt: bytes) -> bytes:
+    return pbkdf2_hmac("sha256", found, salt, ITERATIONS, _TRIED)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from bench import (
+    bench_absent,
     bench_analysis,
     bench_calls,
     bench_crash,
@@ -46,6 +47,15 @@ def test_sealed_calls_are_measured_beside_unsealed_ones(monkeypatch: pytest.Monk
         monkeypatch.setattr(bench_calls, name, value)
     figures = bench_calls.measure()
     assert all(rate > 0 for figure in figures for rate in figure.peer.values())
+    check(figures)
+
+
+def test_letters_to_an_absent_recipient_are_measured_until_all_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NODES": 4, "LETTERS": 20}.items():
+        monkeypatch.setattr(bench_absent, name, value)
+    figures = bench_absent.measure()
+    stored, _, _ = figures
+    assert stored.value == 20
     check(figures)
 
 

@@ -279,6 +279,24 @@ async def test_a_send_that_is_cancelled_leaves_no_upload_running(world: World, a
     assert await bob.collect() == 1
 
 
+async def test_many_letters_to_one_hold_up_nobody_elses(world: World, alice: Desk, bob: Desk, carol: Desk) -> None:
+    for number in range(20):
+        alice.write(bob, message_id=f"bob{number}@example.org")
+    alice.write(carol, message_id="carol@example.org")
+    sent: list[str] = []
+    real = alice.sending._attempt
+
+    async def attempt(message_id: str, *, everything: bool) -> None:
+        sent.append(message_id)
+        await real(message_id, everything=everything)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alice.sending, "_attempt", attempt)
+        await alice.send()
+    assert sent.index("carol@example.org") == 1
+    assert len(sent) == 21
+
+
 async def test_a_send_that_was_interrupted_goes_on_where_it_was(world: World, alice: Desk, bob: Desk) -> None:
     alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", noise(6 * MEGABYTE)))
     world.overlay.uploaded = 0
