@@ -78,7 +78,7 @@ def check_sender(certificate: bytes, now: float) -> None:
     if now >= opened.not_after:
         raise NotCertified(
             f"Your certificate ended on {_day(opened.not_after)}, so nothing can be sent with it. The message was not"
-            " accepted; ask for a new invite, join with it, then send it again."
+            " accepted; `p2pmail sync` asks the authority to renew it, or join with a new invite, then send it again."
         )
 
 
