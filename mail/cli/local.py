@@ -136,6 +136,10 @@ def outbox(args: argparse.Namespace, profile: Profile) -> int:
 def notices(args: argparse.Namespace, profile: Profile) -> int:
     """`p2pmail notices [--all] [--json] [--seen]`."""
     existing(profile)
+    if not profile.state_file.exists():  # nothing was ever noted, and looking makes no file
+        if args.json:
+            print("[]")
+        return OK
     with profile_state(profile, reads=not args.seen) as state:
         found = state.notices.all() if args.all else state.notices.unseen()
         if args.json:
@@ -153,7 +157,7 @@ def notices(args: argparse.Namespace, profile: Profile) -> int:
 def profile_state(profile: Profile, *, reads: bool = False) -> Iterator[UserState]:
     """The profile's state, open for a moment; with `reads` without writing to its disk. Raises DatabaseError."""
     state = None
-    if reads and profile.state_file.exists():
+    if reads:
         with suppress(DatabaseError):  # of an older version, or damaged, which is said below
             state, whole = UserState.to_read(profile.state_file)
             if not whole:

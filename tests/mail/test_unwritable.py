@@ -119,6 +119,12 @@ def test_without_an_index_the_folders_are_read(profile: Profile) -> None:
     assert sorted(row["id"] for row in json.loads(out)) == ["<m0@x>", "<m1@x>", "<m2@x>"]
 
 
+def test_where_nothing_was_ever_noted_there_are_no_notices(profile: Profile) -> None:
+    for name in profile.root.glob("state.sqlite*"):
+        name.unlink()
+    assert run_without_writing(profile, ["notices", "--json"]) == (0, "[]\n", "")
+
+
 def test_what_must_write_says_so_and_keeps_nothing(profile: Profile) -> None:
     code, _, errors = run_without_writing(profile, ["notices", "--seen"])
     assert code == 75
