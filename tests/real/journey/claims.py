@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 _ID = re.compile(rb"^message-id:\s*<([^>]*)>", re.IGNORECASE | re.MULTILINE)
-_ADDED = re.compile(rb"^(?:X-TUID: \S{12}|Content-Length: \d+|Lines: \d+)\r?\n", re.MULTILINE)
-"""What mbsync adds to what it copies, and neomutt to what it moves."""
+_TUID = re.compile(rb"^X-TUID: \S{12}\r?\n", re.MULTILINE)
+"""What mbsync adds to what it copies."""
+_LENGTH = re.compile(rb"(\r?\n)Content-Length: \d+\n(?:Lines: \d+\n)?\n")
+"""What neomutt adds to what it moves, with the end of the header, which it always writes so."""
 _HEADER = 1 << 18
 
 
@@ -103,7 +105,7 @@ class Shelf:
 def _read(path: Path) -> tuple[str, frozenset[bytes]]:
     data = path.read_bytes()
     found = _ID.search(data[:_HEADER])
-    without = _ADDED.sub(b"", data[:_HEADER]) + data[_HEADER:]
+    without = _LENGTH.sub(rb"\1\1", _TUID.sub(b"", data[:_HEADER], count=1), count=1) + data[_HEADER:]
     digests = frozenset((hashlib.sha256(data).digest(), hashlib.sha256(without).digest()))
     return found[1].decode("latin-1") if found else "", digests
 

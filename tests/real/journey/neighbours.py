@@ -62,7 +62,7 @@ class Failed(AssertionError):
 
 
 def libfaketime() -> Path | None:
-    """The library, where it is installed."""
+    """The library for programs with threads, where it is installed: the other one closes files of theirs."""
     return next((path for pattern in FAKETIME for path in sorted(Path("/").glob(pattern[1:]))), None)
 
 
