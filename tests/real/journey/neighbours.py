@@ -12,11 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-FAKETIME = (
-    "/usr/lib/*/faketime/libfaketime.so.1",
-    "/usr/lib*/faketime/libfaketime.so.1",
-    "/usr/local/lib/faketime/*.1",
-)
+FAKETIME = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/local/lib/faketime/libfaketimeMT.so.1")
 PATIENCE = 60.0
 
 NEOMUTT = """\
