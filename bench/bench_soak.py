@@ -29,7 +29,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     broken: list[str]
     """In words, each promise that wasn't kept."""
     written: int = 0
-    """Bytes of all letters."""
+    """Bytes of all letters' bodies."""
     commit: str = ""
     """The version that played it."""
 

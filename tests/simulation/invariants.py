@@ -103,6 +103,7 @@ class Invariants:
         self.check()
         self._check_delivered()
         self._check_known()
+        self._check_sent()
         self._check_deleted()
 
     def _say(self, words: str) -> None:
@@ -167,6 +168,14 @@ class Invariants:
                 arrived = letter.digest in self._ever[person]
                 if not arrived and (letter.message_id, person.address) not in self._forgotten:
                     self._say(f"{letter.message_id} to {person.address} is lost")
+
+    def _check_sent(self) -> None:
+        """Who has written a letter has a copy of it."""
+        kept = {device: device.sent() for device in self._story.devices}
+        for letter in self._story.letters:
+            gone = any((letter.message_id, person.address) in self._forgotten for person in letter.recipients)
+            if letter.digest not in kept[letter.sender] and not gone:
+                self._say(f"{letter.message_id} isn't in its sender's Sent")
 
     def _check_known(self) -> None:
         """Who has written a letter that arrived is shown that it was collected."""

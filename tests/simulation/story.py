@@ -8,8 +8,6 @@ end all is mended and left to settle, and then every letter must be where it bel
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import io
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -25,7 +23,6 @@ from overlay.errors import OverlayError
 from overlay.moving import Moving
 from overlay.network import Network
 from overlay.ownership import Owner
-from storage.outbox import Outbox
 from tests.overlay.issuing import Issuer
 from tests.simulation.inline import databases
 from tests.simulation.invariants import Invariants
@@ -73,8 +70,9 @@ class Letter:
 
     message_id: str
     size: int
+    """Bytes of its body."""
     digest: bytes
-    """Bytes of the message, and their SHA-256."""
+    """SHA-256 of the message."""
     sender: Device
     recipients: list[Person]
 
@@ -87,7 +85,7 @@ class Outcome:
     copies: int = 0
     """One letter to one recipient each."""
     written: int = 0
-    """Bytes of all letters."""
+    """Bytes of all letters' bodies."""
     broken: list[str] = field(default_factory=list)
     trace: str = ""
     datagrams: int = 0
@@ -245,18 +243,13 @@ class Story:
         if sender is None:
             return
         recipients = [self.people[number] for number in step.recipients]
-        addresses = [person.address for person in recipients]
-        message_id = step.shape.message_id("sim.example")
-        out = io.BytesIO()
-        step.shape.write(out, sender.person.address, addresses, message_id=message_id, date=self.world.wall())
-        data = out.getvalue()
         beside = step.sender in self._beside
         self._beside.discard(step.sender)
-        outbox = Outbox(sender.profile.outbox_file, now=sender.outbox._now) if beside else sender.outbox
-        outbox.accept(data, message_id, "Hello", sender.person.address, addresses, self.world.wall() + sender.skew)
-        if beside:
-            outbox.close()
-        self.letters.append(Letter(message_id, len(data), hashlib.sha256(data).digest(), sender, recipients))
+        digest = sender.accept(step.shape, recipients, beside=beside)
+        if digest is None:
+            return
+        message_id = step.shape.message_id("sim.example")
+        self.letters.append(Letter(message_id, step.shape.size, digest, sender, recipients))
         self.invariants.accepted(self.letters[-1])
         await sender.send()
 
@@ -305,15 +298,18 @@ class Story:
         await device.start(self._client(), self.places)
 
     async def _restore(self, device: Device, seconds: float) -> None:
-        """A disk is lost, and its owner has a backup."""
-        device.look()
+        """A disk is lost, and its owner has a backup: an old one, or one of `seconds` ago."""
+        if not device.has_backup:
+            device.backup()
+            await asyncio.sleep(seconds)
+            if device.node is None:
+                return
         self.invariants.check()
         taken = device.taken()
         await device.crash()
-        restored = device.restore()
+        device.restore()
         await self._start_again(device, seconds)
-        if restored:
-            self.invariants.restored(device, taken - device.taken())
+        self.invariants.restored(device, taken - device.taken())
 
     async def _crash(self) -> None:
         number = self._somebody()

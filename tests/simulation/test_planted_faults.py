@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from mail.sealing import Opener
+from mail.sending import Sending
 from overlay.caller import Caller
 from overlay.handoff import Variant
 from overlay.lookup import Located
@@ -22,6 +24,7 @@ from overlay.ownership import Owner
 from overlay.reading import Reading
 from storage import objects
 from storage.objects import Tombstone
+from storage.outbox import Outbox, Recipient
 from storage.state import UserState
 from tests.simulation.soak import SMALL, small_folder
 from tests.simulation.story import Story
@@ -109,6 +112,28 @@ def test_a_miscounted_end_of_the_compressed_message_is_noticed(tmp_path: Path, m
 
     monkeypatch.setattr(Opener, "_unpack", unpack)
     assert noticed(tmp_path, "is lost")
+
+
+def test_a_state_that_is_better_than_the_truth_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is at some nodes is taken for collected."""
+    real = Outbox.learn_all
+
+    def learn_all(self: Outbox, facts: Sequence[tuple[str, Recipient]]) -> list[Recipient]:
+        better = [(name, replace(one, proof=b"none") if one.notifications[0] else one) for name, one in facts]
+        return real(self, better)
+
+    monkeypatch.setattr(Outbox, "learn_all", learn_all)
+    assert noticed(tmp_path, "untrue: a letter is called collected")
+
+
+def test_a_proof_that_is_never_asked_for_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letters arrive, and their senders never learn of it."""
+
+    async def prove(*_: object) -> None:
+        return
+
+    monkeypatch.setattr(Sending, "_prove", prove)
+    assert noticed(tmp_path, "arrived and is called")
 
 
 def test_a_hand_off_with_the_wrong_key_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

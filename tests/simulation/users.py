@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from mail.accepting import SENT, CannotAccept, accept, finish_copies
 from mail.availability import Availability
 from mail.checks.pipeline import Pipeline
 from mail.coding import Code, choose
@@ -31,6 +32,7 @@ from storage.profile import Profile
 from storage.state import UserState
 from tests.mail.desks import AllClean
 from tests.simulation.nodes import SimNode
+from tests.workload import Shape
 
 
 class Person:
@@ -66,7 +68,8 @@ class Device:
         await node.start(places)
         now = node.now
         self.overlay = Overlay(node)
-        self.outbox = Outbox(self.profile.outbox_file, now=now)
+        self.outbox = self.open_outbox(node)
+        finish_copies(self.outbox, self.profile.folders())
         self.state = UserState(self.profile.state_file, now=now)
         self.index = Index.open(self.profile.index_file, now)
         self.directory = Directory(self.overlay, self._trust, now)
@@ -87,6 +90,36 @@ class Device:
             self.state, self.overlay, self._trust, lambda: reader, filing, Spool(self.profile.spool), self._tell, now
         )
         self.node = node
+
+    def open_outbox(self, node: SimNode) -> Outbox:
+        """Another connection to her outbox, with this node's clock and chance."""
+        return Outbox(self.profile.outbox_file, now=node.now, random=node.random)
+
+    def accept(self, shape: Shape, people: Sequence[Person], *, beside: bool) -> bytes | None:
+        """Accept a message as `p2pmail send` does, `beside` by a program of its own; its SHA-256.
+
+        None when it was refused, which only a wrong clock may do.
+        """
+        assert self.node is not None
+        addresses = [person.address for person in people]
+        message_id = shape.message_id("sim.example")
+        path = self.profile.spool / "written.eml"
+        with path.open("wb") as file:
+            shape.write(file, self.person.address, addresses, message_id=message_id, date=self.node.now())
+        digest = hashlib.sha256(path.read_bytes()).digest()
+        outbox = self.open_outbox(self.node) if beside else self.outbox
+        try:
+            accept(
+                outbox, self.profile.folders(), path, message_id, "Hello", self.person.address, addresses,
+                self.node.now(), certificate=self.person.owner.certificate,
+            )  # fmt: skip
+        except CannotAccept:
+            assert self.skew, "refused without need"
+            return None
+        finally:
+            if beside:
+                outbox.close()
+        return digest
 
     async def crash(self) -> None:
         """Everything in memory is gone."""
@@ -118,17 +151,19 @@ class Device:
         shutil.rmtree(self._backup, ignore_errors=True)
         shutil.copytree(self.profile.root, self._backup, ignore=shutil.ignore_patterns("*-shm"))
 
-    def restore(self) -> bool:
-        """Put the profile back as it was at the last backup; whether there is one. Only while it is down."""
+    @property
+    def has_backup(self) -> bool:
+        """Whether there is one."""
+        return self._backup.is_dir()
+
+    def restore(self) -> None:
+        """Put the profile back as it was at the last backup. Only while it is down."""
         assert self.node is None
-        if not self._backup.is_dir():
-            return False
         shutil.rmtree(self.profile.root)
         shutil.copytree(self._backup, self.profile.root)
         self.seen.clear()
         self._looked.clear()
         self.look()
-        return True
 
     def taken(self) -> set[str]:
         """Message-IDs of the notifications that wait to be worked on."""
@@ -156,9 +191,8 @@ class Device:
             return
 
     def look(self, *, everywhere: bool = True) -> None:
-        """Note what is in the folders now; not `everywhere`: in those that changed since the last look."""
-        folders = self.profile.folders()
-        for place in (folders.folder(name) / part for name in folders.names() for part in ("new", "cur")):
+        """Note what is in the folders but Sent now; not `everywhere`: in those that changed since the last look."""
+        for place in self._places():
             changed = place.stat().st_mtime_ns
             if everywhere or self._looked.get(place) != changed:
                 self._looked[place] = changed
@@ -166,6 +200,15 @@ class Device:
                     unique = file.name.partition(":")[0]
                     if unique not in self.seen:  # a message is written once (maildir(5))
                         self.seen[unique] = hashlib.sha256(Path(file).read_bytes()).digest()
+
+    def sent(self) -> set[bytes]:
+        """SHA-256 of every copy in Sent."""
+        folder = self.profile.folders().folder(SENT)
+        return {hashlib.sha256(file.read_bytes()).digest() for file in (folder / "cur").iterdir()}
+
+    def _places(self) -> list[Path]:
+        folders = self.profile.folders()
+        return [folders.folder(name) / part for name in folders.names() if name != SENT for part in ("new", "cur")]
 
     # What other programs do to the folders
 
@@ -188,9 +231,9 @@ class Device:
             file.unlink()
 
     def _some(self, chance: random.Random) -> list[Path]:
-        folders = self.profile.folders()
-        places = [folders.folder(name) / part for name in folders.names() for part in ("new", "cur")]
-        there = sorted(file for place in places for file in place.iterdir() if file.name.partition(":")[0] in self.seen)
+        there = sorted(
+            file for place in self._places() for file in place.iterdir() if file.name.partition(":")[0] in self.seen
+        )
         return [file for file in there if chance.random() < 0.5]
 
     def _code(self, nodes: int) -> Code:
