@@ -40,12 +40,12 @@ UPGRADES = {
         " (SELECT 1 FROM recipient WHERE message_id = letter.message_id AND expired AND proof IS NULL)",
     ),
     6: ("ALTER TABLE letter ADD COLUMN copy TEXT",),
-    # Recipients' programs up to that version couldn't open some bodies of over 64 KiB, and dropped the notifications,
-    # which their inboxes don't take a second time: whoever hasn't collected such a body is told of it anew, once.
+    # Recipients' programs up to that version couldn't open some messages of over 64 KiB, and dropped the notifications,
+    # which their inboxes don't take a second time: whoever hasn't collected such a message is told of it anew, once.
     7: (
         "UPDATE recipient SET notification = NULL, notifications_have = 0"
         " WHERE notifications_have > 0 AND proof IS NULL AND NOT failed AND NOT expired"
-        " AND message_id IN (SELECT message_id FROM segment GROUP BY message_id HAVING sum(size) > 65536)",
+        " AND message_id IN (SELECT message_id FROM letter WHERE size > 65536)",
         "UPDATE letter SET next_attempt = 0 WHERE message_id IN"
         " (SELECT message_id FROM recipient WHERE notification IS NULL AND notifications_want > 0 AND proof IS NULL)",
     ),

@@ -321,10 +321,10 @@ def test_what_an_earlier_version_called_expired_is_asked_about_again(outbox: Out
     assert [entry.message_id for entry in reopened(outbox).due(NOW)] == ["1@x"]
 
 
-def test_who_has_not_collected_a_large_body_of_an_earlier_version_is_told_of_it_anew_once(outbox: Outbox) -> None:
+def test_who_has_not_collected_a_large_message_of_an_earlier_version_is_told_of_it_anew_once(outbox: Outbox) -> None:
     for number, size in ((1, 65_537), (2, 65_536)):
-        accept(outbox, number, "a@x", "b@x")
-        outbox.keep_secrets(f"{number}@x", Secrets(KEY, [(size, b"d")]))
+        accept(outbox, number, "a@x", "b@x", message=bytes(size))
+        outbox.keep_secrets(f"{number}@x", Secrets(KEY, [(5, b"d")]))
         learn(outbox, f"{number}@x", Recipient("a@x", (3, 3), (3, 3), notification=b"first"))
         learn(outbox, f"{number}@x", Recipient("b@x", (3, 3), (3, 3), notification=b"first", proof=b"signed"))
         outbox.attempted(f"{number}@x", NOW + 900)
