@@ -6,6 +6,7 @@ Puts overlay and storage together from what lies in the profile; used by the use
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from mail.scope import is_private
 from overlay.admission import Proof, sign
 from overlay.contact import node_id, parse_host_port, puzzle_bits
 from overlay.network import Network, NetworkFileError, read_network
@@ -24,6 +26,8 @@ from overlay.tls import IdentityError, TLSIdentity, load_identity, make_identity
 from storage import durable
 from storage.node_store import open_node_store
 from storage.profile import Profile
+
+log = logging.getLogger(__name__)
 
 
 class NoNetwork(Exception):
@@ -63,6 +67,13 @@ async def open_system_node(
     NotAdmitted.
     """
     host, port = parse_host_port(listen)
+    if not network.private_addresses and is_private(host):
+        log.warning(
+            "%s takes public addresses only, and %s is a private one: unless a router passes on what comes for this"
+            " node, nobody reaches it",
+            network.name,
+            host,
+        )
     folder = profile.node_folder
     durable.make_folder(folder)
     key = await asyncio.to_thread(node_key, folder / "node.key", network)

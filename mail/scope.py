@@ -66,6 +66,15 @@ def decide(join: Sequence[str], private: bool | None = None, resolve: Resolve = 
     return Scope(is_private, " ".join([kind, *reasons]), _warning(is_private, inside, outside, unknown))
 
 
+def is_private(host: str) -> bool:
+    """Whether this is an IP address that only a local network reaches; false of names and of every address at once."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return not address.is_unspecified and not routable(host, False)
+
+
 def _kind(private: bool, *, chosen: bool) -> str:
     other = "" if chosen else f" (--{'public' if private else 'private'} says otherwise)"
     if private:

@@ -274,7 +274,8 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
     def save_state(self, fname: Path | None) -> None:
         """Keep the best known contacts as JSON, durably; those that were lost, too: they are met again some day."""
         router = self.protocol.router
-        contacts = [*router.closest(self.id, SAVED_CONTACTS), *reversed(router.lost.values())]
+        known = [*router.closest(self.id, SAVED_CONTACTS, healthy=True), *router.closest(self.id, SAVED_CONTACTS)]
+        contacts = list(dict.fromkeys([*known, *reversed(router.lost.values())]))
         if fname is None or not contacts:
             return
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mail.scope import decide
+from mail.scope import decide, is_private
 
 KNOWN = {"node.example": ["8.8.4.4"], "home.example": ["192.168.1.5"], "both.example": ["192.168.1.5", "8.8.8.8"]}
 
@@ -48,6 +48,14 @@ def test_a_name_that_cannot_be_resolved_is_taken_for_public_and_said() -> None:
     assert not scope.private
     assert "away.example couldn't be resolved" in scope.warning
     assert decide(["nas.local:4600"], resolve=resolve).private
+
+
+@pytest.mark.parametrize(
+    ("host", "private"),
+    [("192.168.1.5", True), ("::1", True), ("8.8.8.8", False), ("*", False), ("0.0.0.0", False), ("home.lan", False)],
+)
+def test_an_address_to_listen_on_is_private_when_only_a_local_network_reaches_it(host: str, private: bool) -> None:
+    assert is_private(host) is private
 
 
 def test_without_a_place_to_join_it_is_private_and_what_is_set_is_what_it_is() -> None:
