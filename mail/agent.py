@@ -231,7 +231,7 @@ class Agent:
         """
         self._may_send()
         await asyncio.to_thread(self.identity.rotate, self._now())
-        outcome = await self.directory.publish(self.identity.card(self._now()))
+        outcome = await self.directory.publish_next(self.identity.address, self.identity.card)
         if not outcome.have:
             raise Unreachable(f"No node took our card, by which others find us: {'; '.join(outcome.refusals)}")
         self._published_by = self.identity.owner.certificate
@@ -357,7 +357,7 @@ class Agent:
         return self.profile.config.poll
 
     async def _publish(self) -> float:
-        fresh = self._now() - self._published < PUBLISH_EVERY
+        fresh = 0 <= self._now() - self._published < PUBLISH_EVERY
         fresh = fresh and self._published_by == self.identity.owner.certificate
         if not (fresh and await self.directory.kept()):
             await self.publish_card()
@@ -397,7 +397,7 @@ class Agent:
 
     async def _learn_revocations(self) -> None:
         """Know who was revoked before anybody is written to or believed; the list is kept for the next start."""
-        if self._now() - self._revocations_learnt < REVOCATIONS_EVERY:
+        if 0 <= self._now() - self._revocations_learnt < REVOCATIONS_EVERY:
             return
         known = self._trust.revocations()
         if not await self.overlay.refresh_revocations():

@@ -231,7 +231,7 @@ class AuthorityService:
         self._revocations = revocations
         self._published = float("-inf")
         list_at = await parts.overlay.store(Kind.REVOCATIONS, key, revocations, ttl=RETENTION)
-        card_at = await parts.directory.publish(parts.identity.card(self._now()))
+        card_at = await parts.directory.publish_next(parts.identity.address, parts.identity.card)
         if not list_at.have or not card_at.have:
             reasons = "; ".join(dict.fromkeys(list_at.refusals + card_at.refusals))
             self._say(f"No node took the authority's card and revocation list ({reasons}); trying again.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 
 from overlay.card import Card, open_card
@@ -78,6 +79,19 @@ class Directory:
         key = certificate_key(opened.certificate.address)
         self._own = key, sha256(card).digest()
         return await self._overlay.store(Kind.CERTIFICATE, key, card, ttl=RETENTION)
+
+    async def publish_next(self, address: str, make: Callable[[float], bytes]) -> Outcome:
+        """Publish our own card, made for a moment (epoch seconds) that is later than that of any card that nodes have.
+
+        After one made under a clock that was ahead that is later than now: an earlier one would be ignored until then.
+        Raises as `publish`, and what `make` raises.
+        """
+        moment = self._now()
+        with suppress(OverlayError):
+            found = await self._overlay.fetch_variants(Kind.CERTIFICATE, certificate_key(address), max_ops=ASKED)
+            cards = [card for card in (self._checked(data, address) for data in found) if card is not None]
+            moment = max([moment, *((card.sequence + 1.5) / 1000 for card in cards)])
+        return await self.publish(make(moment))
 
     async def kept(self) -> bool:
         """Whether all the k closest nodes have our own card as it was last published. Raises Unreachable."""

@@ -43,7 +43,8 @@ _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS taken (
     hash BLOB PRIMARY KEY, content BLOB NOT NULL, taken REAL NOT NULL, attempts INTEGER NOT NULL,
     next_attempt REAL NOT NULL, reason TEXT NOT NULL, folder TEXT, file TEXT,
-    hold TEXT NOT NULL DEFAULT '', opener TEXT NOT NULL DEFAULT '', lost REAL);
+    hold TEXT NOT NULL DEFAULT '', opener TEXT NOT NULL DEFAULT '', lost REAL,
+    scheduled REAL NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS taken_hold ON taken(hold);
 CREATE TABLE IF NOT EXISTS seen (
     hash BLOB PRIMARY KEY, message_id TEXT NOT NULL, sender TEXT NOT NULL, fate TEXT NOT NULL, reason TEXT NOT NULL,
@@ -52,14 +53,14 @@ CREATE INDEX IF NOT EXISTS seen_message ON seen(message_id, sender);
 CREATE INDEX IF NOT EXISTS seen_at ON seen(at);
 CREATE TABLE IF NOT EXISTS owed (
     key BLOB NOT NULL, salt BLOB NOT NULL, attempts INTEGER NOT NULL, next_attempt REAL NOT NULL, expires REAL NOT NULL,
-    kind INTEGER NOT NULL DEFAULT 1, PRIMARY KEY (key, salt));
+    kind INTEGER NOT NULL DEFAULT 1, scheduled REAL NOT NULL DEFAULT 0, PRIMARY KEY (key, salt));
 CREATE TABLE IF NOT EXISTS token (token TEXT PRIMARY KEY, spam INTEGER NOT NULL, ham INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS quarantine (file TEXT PRIMARY KEY, reason TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
 
 
-_VERSION = 4
+_VERSION = 5
 _UPGRADES = {
     1: ("ALTER TABLE owed ADD COLUMN kind INTEGER NOT NULL DEFAULT 1",),
     2: (notices.SCHEMA,),
@@ -68,6 +69,10 @@ _UPGRADES = {
         "ALTER TABLE taken ADD COLUMN opener TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE taken ADD COLUMN lost REAL",
         "CREATE INDEX IF NOT EXISTS taken_hold ON taken(hold)",
+    ),
+    4: (
+        "ALTER TABLE taken ADD COLUMN scheduled REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE owed ADD COLUMN scheduled REAL NOT NULL DEFAULT 0",
     ),
 }
 
@@ -168,7 +173,7 @@ class UserState:
         `opener` (a version of the program) couldn't open is due at once.
         """
         sql = f"""SELECT hash, content, taken, attempts, reason, folder, file, hold, lost FROM taken
-            WHERE next_attempt <= :now OR next_attempt > :now + {LONGEST_PAUSE}
+            WHERE next_attempt <= :now OR scheduled > :now OR next_attempt > :now + {LONGEST_PAUSE}
             OR (:everything AND hold <> '{DAMAGED}' AND lost IS NULL) OR (hold <> '' AND opener <> :opener)
             ORDER BY next_attempt, taken, rowid LIMIT {AT_ONCE}"""  # noqa: S608 - our own constants
         values = {"now": now, "everything": everything, "opener": opener}
@@ -182,9 +187,9 @@ class UserState:
 
         `hold`: why it can't be opened, by which `opener`. One at which nobody `answered` isn't counted.
         """
-        sql = """UPDATE taken SET attempts = attempts + ?, reason = ?, next_attempt = ?, hold = ?, opener = ?
-            WHERE hash = ?"""
-        self._change(sql, answered, reason, next_attempt, hold, opener, hash_)
+        sql = """UPDATE taken SET attempts = attempts + ?, reason = ?, next_attempt = ?, hold = ?, opener = ?,
+            scheduled = ? WHERE hash = ?"""
+        self._change(sql, answered, reason, next_attempt, hold, opener, self._now(), hash_)
 
     def set_aside(self, hash_: bytes, reason: str, next_attempt: float, *, hold: str, opener: str, room: int) -> bool:
         """As `postpone`, unless `room` others are set aside in the place `hold`; whether there was room."""
@@ -195,9 +200,9 @@ class UserState:
             if others >= room:
                 return False
             connection.execute(
-                "UPDATE taken SET attempts = attempts + 1, reason = ?, next_attempt = ?, hold = ?, opener = ?"
-                " WHERE hash = ?",
-                (reason, next_attempt, hold, opener, hash_),
+                "UPDATE taken SET attempts = attempts + 1, reason = ?, next_attempt = ?, hold = ?, opener = ?,"
+                " scheduled = ? WHERE hash = ?",
+                (reason, next_attempt, hold, opener, self._now(), hash_),
             )
             return True
 
@@ -232,7 +237,10 @@ class UserState:
 
         def file(connection: sqlite3.Connection) -> None:
             _done(connection, hash_, message_id, sender, Fate.FILED, "", now)
-            connection.executemany("INSERT OR IGNORE INTO owed VALUES(?, ?, 0, ?, ?, ?)", owed)
+            sql = (
+                "INSERT OR IGNORE INTO owed(key, salt, attempts, next_attempt, expires, kind) VALUES(?, ?, 0, ?, ?, ?)"
+            )
+            connection.executemany(sql, owed)
 
         self._ledger.write(file)
 
@@ -256,8 +264,8 @@ class UserState:
         def ask(connection: sqlite3.Connection) -> list[Owed]:
             # Not before it was tried: the clock alone may be wrong.
             connection.execute("DELETE FROM owed WHERE expires < ? AND attempts > 0", (now,))
-            sql = """SELECT kind, key, salt, attempts FROM owed WHERE next_attempt <= ? OR next_attempt > ?
-                ORDER BY next_attempt LIMIT ?"""
+            sql = """SELECT kind, key, salt, attempts FROM owed
+                WHERE next_attempt <= ?1 OR scheduled > ?1 OR next_attempt > ?2 ORDER BY next_attempt LIMIT ?3"""
             return [Owed(*row) for row in connection.execute(sql, (now, now + LONGEST_PAUSE, AT_ONCE))]
 
         return self._ledger.write(ask)
@@ -271,8 +279,8 @@ class UserState:
 
         One at which nobody `answered` isn't counted.
         """
-        sql = "UPDATE owed SET attempts = attempts + ?, next_attempt = ? WHERE key = ? AND salt = ?"
-        self._change(sql, answered, next_attempt, key, salt)
+        sql = "UPDATE owed SET attempts = attempts + ?, next_attempt = ?, scheduled = ? WHERE key = ? AND salt = ?"
+        self._change(sql, answered, next_attempt, self._now(), key, salt)
 
     # -- Quarantine, and small facts of others
 

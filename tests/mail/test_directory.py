@@ -91,6 +91,17 @@ async def test_a_card_that_was_fetched_under_a_clock_that_was_ahead_is_asked_for
     assert (await alice.directory.card(bob.address)).key_id == bob.pair.key_id
 
 
+@pytest.mark.parametrize("ahead", [0.0, 20 * 3600.0])
+async def test_a_card_follows_one_that_was_made_under_a_clock_that_was_ahead(
+    world: World, alice: Desk, bob: Desk, ahead: float
+) -> None:
+    world.clock.time += ahead
+    await bob.directory.publish(card_of(bob, int(world.clock() * 1000)))
+    world.clock.time -= ahead
+    await bob.directory.publish_next(bob.address, lambda now: card_of(bob, int(now * 1000)))
+    assert (await alice.directory.card(bob.address)).sequence == int((world.clock() + ahead) * 1000) + 1
+
+
 async def test_our_own_card_is_checked_before_it_is_published(world: World, alice: Desk) -> None:
     with pytest.raises(CertificateError):
         await alice.directory.publish(b"nonsense")

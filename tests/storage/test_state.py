@@ -15,6 +15,10 @@ from storage.database import DatabaseDamaged
 from storage.state import AT_ONCE, DAMAGED, OWED, REMEMBERED, Fate, Owed, UserState
 
 NOW = 1_700_000_000.0
+OWED_BEFORE = (
+    "CREATE TABLE owed (key BLOB NOT NULL, salt BLOB NOT NULL, attempts INTEGER NOT NULL, next_attempt REAL NOT NULL,"
+    " expires REAL NOT NULL, kind INTEGER NOT NULL DEFAULT 1, PRIMARY KEY (key, salt))"
+)
 TAKEN_BEFORE = """CREATE TABLE taken (
     hash BLOB PRIMARY KEY, content BLOB NOT NULL, taken REAL NOT NULL, attempts INTEGER NOT NULL,
     next_attempt REAL NOT NULL, reason TEXT NOT NULL, folder TEXT, file TEXT)"""
@@ -230,6 +234,23 @@ def test_a_state_file_that_is_none_is_a_readable_error_and_stays(tmp_path: Path)
     assert path.read_bytes() == b"nonsense" * 1000
 
 
+@pytest.mark.parametrize("back", [0.5, 5.0, 3 * 3600.0, 60 * 86400.0])
+def test_what_was_put_off_under_a_clock_that_was_ahead_is_due_when_it_is_put_right(tmp_path: Path, back: float) -> None:
+    clock = [NOW]
+    state = UserState(tmp_path / "state.sqlite", now=lambda: clock[0])
+    state.take([b"one", b"done"], NOW)
+    state.postpone(digest(b"one"), "away", NOW + 5)
+    state.filed(digest(b"done"), "1@x", "eve@x", [(1, b"key", b"salt")], NOW)
+    state.delete_later(b"key", b"salt", NOW + 5)
+    assert (state.pending(NOW), state.owed(NOW)) == ([], [])
+    clock[0] -= back
+    (waiting,), (owed,) = state.pending(clock[0]), state.owed(clock[0])
+    assert (waiting.content, owed.key) == (b"one", b"key")
+    state.postpone(digest(b"one"), "away", clock[0] + 5)
+    state.delete_later(b"key", b"salt", clock[0] + 5)
+    assert (state.pending(clock[0]), state.owed(clock[0])) == ([], [])
+
+
 def test_a_file_of_the_first_version_is_opened_with_the_deletes_it_owes(tmp_path: Path) -> None:
     path = tmp_path / "old.sqlite"
     with closing(sqlite3.connect(path)) as old:
@@ -255,6 +276,7 @@ def test_a_file_of_the_third_version_is_opened_with_what_waits_and_what_it_gave_
     path = tmp_path / "old.sqlite"
     with closing(sqlite3.connect(path)) as old:
         old.execute(TAKEN_BEFORE)
+        old.execute(OWED_BEFORE)
         old.execute("INSERT INTO taken VALUES (?, ?, ?, 2, ?, 'away', NULL, NULL)", (digest(b"one"), b"one", NOW, NOW))
         old.execute(
             "CREATE TABLE seen (hash BLOB PRIMARY KEY, message_id TEXT NOT NULL, sender TEXT NOT NULL,"
@@ -276,6 +298,7 @@ def test_a_file_of_the_second_version_is_opened_and_keeps_notices(tmp_path: Path
         old.execute("CREATE TABLE fact (name TEXT PRIMARY KEY, value BLOB NOT NULL)")
         old.execute("INSERT INTO fact VALUES ('name', 'value')")
         old.execute(TAKEN_BEFORE)
+        old.execute(OWED_BEFORE)
         old.execute("PRAGMA user_version=2")
         old.commit()
     state = UserState(path)
