@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -110,11 +108,12 @@ def test_what_is_cut_says_so() -> None:
     assert html.as_text("word")[1] is False
 
 
-def test_when_the_time_is_over_the_tags_are_simply_removed() -> None:
-    ticks = itertools.count(step=10)
-    text, cut = html.as_text("<p>still <b>here</b></p>" * 100, clock=lambda: float(next(ticks)))
+def test_what_is_nested_too_deeply_to_be_parsed_is_shown_without_its_tags() -> None:
+    text, cut = html.as_text("<div>" * 4001 + "still <b>here</b>" + "</div>" * 4001)
     assert cut
-    assert text.split() == ["still", "here"] * 100
+    assert text.split() == ["still", "here"]
+    text, cut = html.as_text("<div>" * 1999 + "still here" + "</div>" * 1999)
+    assert (text, cut) == ("still here\n", False)
 
 
 @pytest.mark.parametrize(
@@ -123,3 +122,53 @@ def test_when_the_time_is_over_the_tags_are_simply_removed() -> None:
 def test_hostile_nesting_is_bounded(pattern: str) -> None:
     text, _ = html.as_text((pattern * html.INPUT_LIMIT)[: html.INPUT_LIMIT])
     assert len(text) <= 2 * html.OUTPUT_LIMIT
+
+
+def test_a_table_of_data_stands_in_columns_and_figures_to_the_right() -> None:
+    text, _ = html.as_text(
+        "<p>Dear Bob,<table><tr><th>Item<th>Qty<th>Price<tr><td>Apple<td>3<td>1.20 €"
+        "<tr><td><a href='http://x.example'>Pear</a><td>12<td>10.00 €</table>Bye"
+    )
+    assert text.splitlines() == [
+        "Dear Bob,",
+        "",
+        "Item      Qty    Price",
+        "--------  ---  -------",
+        "Apple       3   1.20 €",
+        "Pear [1]   12  10.00 €",
+        "",
+        "Bye",
+        "",
+        "[1] http://x.example",
+    ]
+
+
+def test_a_table_for_the_layout_is_read_in_order() -> None:
+    cell = "<td><p>a long paragraph of a newsletter that is no figure in any table</p><p>and more</p></td>"
+    text, _ = html.as_text(f"<table><tr>{cell}{cell}</tr><tr>{cell}{cell}</tr></table>")
+    assert text.count("a long paragraph") == 4
+    assert "\n\nand more\n" in text
+
+
+def test_wide_letters_are_counted_as_the_terminal_draws_them() -> None:
+    text, _ = html.as_text("<table><tr><td>日本<td>x<tr><td>abcd<td>y</table>")
+    assert text == "日本  x\nabcd  y\n"
+
+
+def test_headings_are_underlined_and_lists_within_lists_are_indented() -> None:
+    text, _ = html.as_text("<h1>One</h1><h2>Two</h2><ol start=3><li>a<ul><li>b</ul><li>c</ol>")
+    assert text == "One\n===\n\nTwo\n---\n\n  3. a\n       - b\n  4. c\n"
+
+
+def test_quotations_within_quotations_and_breaks_keep_their_levels() -> None:
+    text, _ = html.as_text("<blockquote>a<blockquote>b</blockquote></blockquote>c<br><br>d<hr>e")
+    assert text == "> a\n>\n> > b\n\nc\n\nd\n\n--------------------\n\ne\n"
+
+
+def test_a_deep_quotation_is_not_indented_without_end() -> None:
+    text, _ = html.as_text("<blockquote>" * 100 + "deep")
+    assert text == "> " * 12 + "deep\n"
+
+
+def test_the_words_for_searching_are_those_that_are_shown() -> None:
+    assert html.words("<p>caf&eacute; <b>bold</b><script>no()</script><td>cell").split() == ["café", "bold", "cell"]

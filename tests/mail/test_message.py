@@ -102,7 +102,7 @@ def test_html_alone_is_shown_as_text() -> None:
     message = _valid("html-only")
     assert message.from_html
     assert message.text == (
-        "# News\n\nPay at https://bank.example [1] now.\n\n[image: our logo]\n\n[1] https://evil.example/login\n"
+        "News\n====\n\nPay at https://bank.example [1] now.\n\n[image: our logo]\n\n[1] https://evil.example/login\n"
     )
 
 
