@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
-from importlib.metadata import PackageNotFoundError, version
 
 from mail.accepting import finish_copies
 from mail.availability import Availability
@@ -30,6 +29,7 @@ from mail.receiving import Reader, Receiving
 from mail.renewing import Renewal
 from mail.sending import Sending
 from mail.standing import REVOCATIONS_FACT, check_may_send, is_news, standing
+from mail.version import program_version
 from overlay.certificates import CertificateError, Ended, TrustStore
 from overlay.errors import Offline, OverlayError, Unreachable
 from overlay.network import Network
@@ -440,11 +440,3 @@ async def node_status(node: Node, config: Config, k: int, known: Availability | 
 def status_document(status: NodeStatus) -> dict[str, object]:
     """`p2pmail status --json` (docs/commands.md)."""
     return asdict(status)
-
-
-def program_version() -> str:
-    """The installed version of p2pmail."""
-    try:
-        return version("p2pmail")
-    except PackageNotFoundError:
-        return "unknown"

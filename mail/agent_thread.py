@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from mail.accept_draft import accept_draft
-from mail.agent import Agent, program_version
+from mail.agent import Agent
 from mail.cli.passphrase import from_file
 from mail.cli.running import run_loop
 from mail.compose import Draft
@@ -28,6 +28,7 @@ from mail.identity import Identity
 from mail.notices import keep
 from mail.peer import NoNetwork, read_network_file
 from mail.standing import refuse_if_nobody_takes_it
+from mail.version import program_version
 from overlay.errors import OverlayError
 from overlay.network import DEFAULT_K
 from storage.keyring import Keyring

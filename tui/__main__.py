@@ -8,12 +8,15 @@ import sys
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
+from mail.version import Version
+
 USAGE, OK = 64, 0
 
 
 def parser() -> argparse.ArgumentParser:
     """The options (docs/commands.md)."""
     parse = argparse.ArgumentParser(prog="p2pmail-tui", description="Mail without a server: the mail reader.")
+    parse.add_argument("--version", action=Version)
     parse.add_argument("--profile", type=Path, metavar="DIR", help="the profile (else P2PMAIL_PROFILE)")
     parse.add_argument("--passphrase-file", type=Path, metavar="FILE", help="its first line opens the keys")
     parse.add_argument("--demo", action="store_true", help="a private network on this machine; nothing is kept")

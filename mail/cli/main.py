@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from mail.version import Version
+
 USAGE = os.EX_USAGE
 
 
@@ -33,6 +35,7 @@ def parser() -> Parser:
     top = Parser(
         prog="p2pmail", description="Serverless e-mail for scripts; the reader is p2pmail-tui.", parents=[common]
     )
+    top.add_argument("--version", action=Version)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
     def command(name: str, answer: str, text: str) -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from mail import plain
 from mail.accepting import accept, check_room, check_sender, check_size
-from mail.agent import Agent, program_version, status_document
+from mail.agent import Agent, status_document
 from mail.cli.errors import CONFIGURATION, DATA, OK, TEMPORARY, UNAVAILABLE, USAGE, CommandError, words
 from mail.cli.local import existing, profile_state
 from mail.cli.passphrase import existing_passphrase, new_passphrase
@@ -32,6 +32,7 @@ from mail.offline import take_certificate, write_request
 from mail.peer import stored_node_id
 from mail.standing import refuse_if_nobody_takes_it, stored_standing
 from mail.submission import Submission, read_submission
+from mail.version import program_version
 from overlay.address import AddressError, normalise_address
 from overlay.errors import Unreachable
 from overlay.network import DEFAULT_K

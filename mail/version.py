@@ -1,0 +1,27 @@
+"""Which p2pmail this is, and the option that says so."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+
+def program_version() -> str:
+    """The installed version of p2pmail, or "unknown" where it runs without being installed."""
+    try:
+        return version("p2pmail")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+class Version(argparse.Action):
+    """`--version`: the version is looked up only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:  # noqa: A002
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help or "print the version and end")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print it."""
+        print(f"{parser.prog} {program_version()}")
+        parser.exit()
