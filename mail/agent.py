@@ -23,14 +23,14 @@ from mail.filing import Filing
 from mail.identity import Identity
 from mail.notices import Keeper
 from mail.parts import Spool
-from mail.peer import open_client, open_system_node, read_network_file, write_admission
+from mail.peer import open_client, open_system_node, read_network_file, renew_admission, write_admission
 from mail.probes import Probes
 from mail.receiving import Reader, Receiving
 from mail.renewing import Renewal
 from mail.sending import Sending
-from mail.standing import REVOCATIONS_FACT, check_may_send, is_news, standing
+from mail.standing import REVOCATIONS_FACT, Stand, check_may_send, is_news, standing
 from mail.version import program_version
-from overlay.certificates import CertificateError, Ended, TrustStore
+from overlay.certificates import CertificateError, TrustStore
 from overlay.errors import Offline, OverlayError, Unreachable
 from overlay.network import Network
 from overlay.node import Node
@@ -235,6 +235,7 @@ class Agent:
         if not outcome.have:
             raise Unreachable(f"No node took our card, by which others find us: {'; '.join(outcome.refusals)}")
         self._published_by = self.identity.owner.certificate
+        await asyncio.to_thread(renew_admission, self.profile, self.node, self.identity.owner)
 
     async def renew(self, wait: float = 0.0) -> None:
         """Ask for the next certificate when it is time for that, take it when it is there, and say how ours stands.
@@ -374,13 +375,7 @@ class Agent:
     @property
     def ended(self) -> bool:
         """Whether our certificate has ended, so that nothing but renewing it can be done."""
-        try:
-            self._may_send()
-        except Ended:
-            return True
-        except CertificateError:
-            return False
-        return False
+        return standing(self.identity.owner.certificate, self._trust, self._now()).stand is Stand.ENDED
 
     async def _look_at_certificate(self) -> None:
         """Keep our certificate for those who ask without a passphrase; tell once what there is to tell of it."""

@@ -130,13 +130,21 @@ async def _listen_everywhere(node: Node, port: int) -> None:
     return await node.listen(port, "0.0.0.0")  # noqa: S104
 
 
-def write_admission(profile: Profile, network: Network, owner: Owner) -> None:
+def renew_admission(profile: Profile, node: Node, owner: Owner) -> None:
+    """Have a running system node shown by the owner's renewed certificate, before the old one ends. Raises OSError."""
+    shown = node.protocol.proof
+    if shown is not None and shown.certificate != owner.certificate:
+        node.protocol.proof = write_admission(profile, node.network, owner)
+
+
+def write_admission(profile: Profile, network: Network, owner: Owner) -> Proof:
     """Have `owner` answer for this profile's node, for when it runs without her keys. Raises OSError."""
     folder = profile.node_folder
     durable.make_folder(folder)
     key = node_key(folder / "node.key", network).public_key().public_bytes_raw()
     proof = sign(owner, network.name, key)
     durable.write(folder / "admission", msgspec.msgpack.encode((proof.certificate, proof.signature)))
+    return proof
 
 
 def _read_admission(path: Path) -> Proof:

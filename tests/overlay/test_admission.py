@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mail.peer import NotAdmitted, open_system_node, write_admission
+from mail.peer import NotAdmitted, open_system_node, renew_admission, write_admission
 from overlay.admission import GOOD_FOR, NODES_OF_CERTIFICATE, Admission, Proof, sign
 from overlay.certificates import TrustStore
 from overlay.network import NetworkFileError, read_network, write_network
@@ -123,3 +123,21 @@ async def test_a_node_without_a_member_is_told_what_to_do_and_one_with_runs_with
         assert known.show(node.sealer.public, node.protocol.proof)
     finally:
         await node.stop()
+
+
+async def test_a_running_node_shows_its_owners_certificate_when_that_is_renewed(tmp_path: Path) -> None:
+    profile = Profile(tmp_path, environ={})
+    write_admission(profile, CERTIFIED, ALICE)
+    node = await open_system_node(profile, CERTIFIED, listen="127.0.0.1:0", now=lambda: NOW)
+    try:
+        person = ISSUER.person("alice@village.example", 100, serial=8, end=NOW + 700 * 86_400)
+        renew_admission(profile, node, Owner(person.certificate, person.sign))
+        proof = node.protocol.proof
+        assert proof is not None and proof.certificate == person.certificate
+        later = Admission(CERTIFIED.name, TrustStore([ISSUER.der]), lambda: NOW + 500 * 86_400)
+        assert later.show(node.sealer.public, proof)
+    finally:
+        await node.stop()
+    again = await open_system_node(profile, CERTIFIED, listen="127.0.0.1:0", now=lambda: NOW)
+    await again.stop()
+    assert again.protocol.proof == proof
