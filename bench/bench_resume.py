@@ -1,7 +1,8 @@
 """A process that is killed in the middle of a large message: how much goes over the network again.
 
-The nodes are this process and count what they hand out. One recipient's `p2pmail sync` is killed (SIGKILL) when half
-of the message is on her disk, and started again; another one collects the same message undisturbed.
+The nodes are this process and count what they take and hand out. One sender's `p2pmail sync` is killed (SIGKILL) when
+half of what another one sends undisturbed has gone out, one recipient's when half of the message is on her disk; each
+is started again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from aiohttp import web
 
 from bench.figure import Figure
 from bench.overlay import village
-from storage.outbox import State
+from overlay.bulk_limits import Pace
+from storage.outbox import Outbox, State
 from storage.profile import Profile
 from tests.mail.desks import letter
 
@@ -34,13 +36,47 @@ AGAIN = 0.05
 MEMORY = 400
 """MB that a recipient's process may have, whatever the size of the message."""
 POLL = 0.02
+ATTEMPTS = 3
 COMMAND = "from mail.cli.main import main; raise SystemExit(main())"
 MB = 1e6
 
 
 def measure() -> list[Figure]:
-    """The recipient's half."""
-    return uvloop.run(_collecting())
+    """The sender's half, and the recipient's."""
+    return [*uvloop.run(_sending()), *uvloop.run(_collecting())]
+
+
+async def _sending() -> list[Figure]:
+    async with village(NODES) as place:
+        profiles = {}
+        for who in ("alice", "bob", "carol"):
+            agent = await place.agent(f"{who}@bench.example", Profile(place.folder / who))
+            await agent.close()
+            profiles[who] = agent.profile
+        content = os.urandom(SIZE)
+        for who in ("alice", "carol"):
+            sender, to, name = f"{who}@bench.example", ["bob@bench.example"], f"of-{who}@bench.example"
+            outbox = Outbox(profiles[who].outbox_file)
+            outbox.accept(letter(sender, to, name, content, "Large"), name, "Large", sender, to, time.time())
+            outbox.close()
+        with _taken() as undisturbed:
+            await _send(profiles["carol"])
+        with _taken() as first:
+            process = await _sync(profiles["alice"])
+            while first[0] < undisturbed[0] / 2:
+                assert process.returncode is None, "it was sent before it could be killed"
+                await asyncio.sleep(POLL)
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+        with _taken() as second:
+            await _send(profiles["alice"])
+        stored = [_stored(profiles[who]) for who in ("alice", "carol")]
+        again = max(0.0, first[0] + second[0] - undisturbed[0]) / undisturbed[0]
+        name = f"{SIZE / MB:,.0f} MB, sender killed at half"
+        return [
+            Figure(f"{name}: share sent again", again, "", AGAIN, "lower"),
+            Figure(f"{name}: stored", float(all(stored)), "", 1, "higher"),
+        ]
 
 
 async def _collecting() -> list[Figure]:
@@ -80,6 +116,40 @@ async def _collecting() -> list[Figure]:
             Figure(f"{name}: arrived identical", float(same), "", 1, "higher"),
             Figure(f"{name}: recipient's memory at most", memory, "MB", MEMORY, "lower"),
         ]
+
+
+@contextmanager
+def _taken() -> Iterator[list[int]]:
+    """Count the bytes of bodies that the nodes of this process take over HTTP meanwhile."""
+    count = [0]
+    real = Pace.read
+
+    async def read(pace: Pace, reader: Callable[[], Awaitable[bytes]]) -> bytes:
+        data = await real(pace, reader)
+        count[0] += len(data)
+        return data
+
+    Pace.read = read  # type: ignore[assignment, method-assign]
+    try:
+        yield count
+    finally:
+        Pace.read = real  # type: ignore[method-assign]
+
+
+async def _send(profile: Profile) -> None:
+    """Send what waits; on a busy machine nodes may be too slow for one attempt."""
+    for _ in range(ATTEMPTS):
+        await (await _sync(profile)).wait()
+        if _stored(profile):
+            return
+
+
+def _stored(profile: Profile) -> bool:
+    outbox = Outbox(profile.outbox_file)
+    try:
+        return all(recipient.state is State.STORED for entry in outbox.entries() for recipient in entry.recipients)
+    finally:
+        outbox.close()
 
 
 @contextmanager

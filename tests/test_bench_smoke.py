@@ -118,7 +118,9 @@ def test_crashes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_fetched_again_after_a_kill_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"NODES": 4, "SIZE": 20_000_000}.items():
         monkeypatch.setattr(bench_resume, name, value)
-    again, same, memory = bench_resume.measure()
+    sent_again, stored, again, same, memory = bench_resume.measure()
+    assert sent_again.value < 0.5
+    assert stored.value == 1
     assert again.value < 0.5  # the pieces that were on their way weigh more in a small message
     assert same.value == 1
     assert memory.value > 0
