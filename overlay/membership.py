@@ -56,8 +56,8 @@ class Membership:
 
     @property
     def places(self) -> list[tuple[str, int, bytes | None]]:
-        """Host, port and key of the places to join by."""
-        return [parse_join(place) for place in self._places]
+        """Host, port and key of the places to join by, without those that were found to be ours."""
+        return [parse_join(place) for place in self._places if place not in self._own]
 
     @property
     def others(self) -> bool:

@@ -240,6 +240,24 @@ def test_what_a_node_kept_and_whom_it_knew_survive_a_restart(tmp_path: Path) -> 
     play(tmp_path, story)
 
 
+def test_a_node_that_is_up_before_the_others_passes_nothing_on_through_itself(tmp_path: Path) -> None:
+    state = tmp_path / "contacts.json"
+
+    async def story(nodes: Nodes) -> None:
+        other = await nodes.start(1)
+        one = await nodes.start(2)
+        own = one.place.partition("/")[0]  # as a network's file may name it: without its key
+        await one.join([own, other.place], state)
+        await one.stop()
+        await other.stop()
+        again = await nodes.start(2, port=int(own.rpartition(":")[2]))
+        await again.join([own], state)
+        status = await again.status()
+        assert (status.mode, status.transport) == ("node", "udp")
+
+    play(tmp_path, story)
+
+
 GOOD = {"key": key_text(bytes(range(32))), "ip": "127.0.0.1", "port": 9}
 
 
