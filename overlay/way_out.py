@@ -215,7 +215,10 @@ class WayOut:
             await link.close()
 
     async def _use(self, link: Link) -> bool:
-        """See whether it is a node of this network that has the key it named, and can carry large bodies too."""
+        """See whether it is another node of this network that has the key it named, and can carry large bodies too."""
+        if link.contact.id == self._protocol.own_id:  # the place where others join is often this node's own
+            await link.close()
+            return False
         self._protocol.way = link.send
         link.start(self._protocol.datagram_received)
         try:
