@@ -26,11 +26,13 @@ class Proving:
         self._overlay = overlay
         self._learning = learning
 
-    async def prove(self, entry: Entry) -> None:
-        """Ask the nodes for the recipients' signed deletes: the proof that they have it. Raises Unreachable."""
+    async def prove(self, entry: Entry) -> set[str]:
+        """Ask the nodes for the recipients' signed deletes: the proof that they have it. The addresses of those who
+        gave one now. Raises Unreachable."""
         secrets = entry.secrets
+        proven: set[str] = set()
         if secrets is None or not secrets.segments:
-            return
+            return proven
         group_of = groups_of_entry(entry)
         waiting = [r for r in entry.recipients if not r.rests and r.salt is not None and r.certificate is not None]
         for group in dict.fromkeys(group_of[recipient.address] for recipient in waiting):
@@ -38,12 +40,19 @@ class Proving:
             proofs = await self._proofs_of(entry, secrets, group, members)
             learnt = [replace(r, proof=proofs[r.address], reason="") for r in members if r.address in proofs]
             await self._learning.learn(entry.message_id, learnt)
+            proven |= proofs.keys()
+        return proven
 
     async def let_go(self, entry: Entry) -> None:
         """Of a message whose time is over by the clock note which copies the nodes have let go, which proves that it
         is, and which they have after all. Raises Unreachable.
+
+        What was collected since the proofs were asked for is gone too, so before anything is called expired they are
+        asked for again.
         """
         left = await gone(self._overlay, entry)
+        if any(r.address in left and r.state is not State.EXPIRED for r in entry.recipients):
+            left -= await self.prove(entry)
         learnt = [
             replace(r, expired=r.expired + 1, reason=LET_GO) if r.address in left else replace(r, expired=0, reason="")
             for r in entry.recipients

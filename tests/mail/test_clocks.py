@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import pytest
 
 from overlay.ids import Kind
@@ -77,6 +79,28 @@ async def test_one_sync_under_a_clock_that_is_far_ahead_ends_nothing(
     assert alice.troubles == []
 
 
+async def test_what_is_collected_while_its_proof_is_asked_for_is_not_called_expired(
+    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nodes have let it go because Bob has it."""
+    alice.write(bob)
+    await alice.send()
+    world.clock.time += RETENTION
+    ask, asked = world.overlay.tombstones, 0
+
+    async def tombstones(kind: int, key: bytes, wanted: Mapping[bytes, Callable[[bytes], bool]]) -> dict[bytes, bytes]:
+        nonlocal asked
+        asked += 1
+        proofs = await ask(kind, key, wanted)
+        if asked == 1:
+            await bob.collect()
+        return proofs
+
+    monkeypatch.setattr(world.overlay, "tombstones", tombstones)
+    await alice.send()
+    assert (alice.copy(bob).state, alice.troubles) == (State.COLLECTED, [])
+
+
 async def expired(world: World, alice: Desk, bob: Desk) -> list[FakeNode]:
     """A letter that is expired as far as those nodes say that can be asked; the others."""
     alice.write(bob)
@@ -118,5 +142,5 @@ async def test_what_has_expired_is_asked_about_for_thirty_days_and_not_for_ever(
     for _ in range(40):
         world.clock.time += DAY
         await alice.sending.run()
-    assert world.overlay.calls.count("tombstones") == 30
+    assert world.overlay.calls.count("tombstones") == 1 + 30
     assert len(alice.troubles) == 1
