@@ -239,9 +239,8 @@ class Story:
         return drawn
 
     async def _write(self, step: Written) -> None:
-        sender = self._device(step.sender)
-        if sender is None:
-            return
+        while (sender := self._device(step.sender)) is None:  # it is off, and is used when it is on again
+            await asyncio.sleep(20)
         recipients = [self.people[number] for number in step.recipients]
         beside = step.sender in self._beside
         self._beside.discard(step.sender)
