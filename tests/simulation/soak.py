@@ -42,7 +42,7 @@ SMALL = Scale(
     settling=240.0,
     rounds=4,
 )
-"""What the suite plays 200 times: some minutes of a handful of nodes, most of which crash or stop in that time."""
+"""What the suite plays 140 times: some minutes of a handful of nodes, most of which crash or stop in that time."""
 LARGE = Scale(
     nodes=200,
     users=24,

@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.soak import SMALL, small_folder
 from tests.simulation.story import Story
 
-SEEDS = 200
+SEEDS = 140
 GROUP = 10
 
 
