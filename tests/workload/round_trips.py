@@ -42,6 +42,8 @@ USUAL, LARGE = 300_000, 4_000_000
 LARGE_EVERY, SHARES_EVERY, TOLD_EVERY = 50, 4, 8
 GROUP = 250
 """Cases that a worker is given at once."""
+TOLD_AFTER = 10_000
+"""Cases after which progress is told."""
 
 ISSUER = Issuer()
 TRUST = TrustStore([ISSUER.der])
@@ -195,6 +197,8 @@ def main(arguments: list[str] | None = None) -> int:
             played, total, failures = played + len(group), total + size, failures + len(failed)
             for words in failed:
                 print(words, flush=True)
+            if group.stop % TOLD_AFTER == 0:
+                print(f"{group.stop:,} of {end:,}", flush=True)
     seconds = time.monotonic() - begun
     print(f"{played:,} round trips of {total / 1e9:.2f} GB in {seconds:,.0f} s: {failures} failed")
     return bool(failures)
