@@ -1,13 +1,14 @@
 """`make mutants`: would the tests notice? Each small change to a module must make one of its tests fail.
 
-    python -m tests.mutants.run [MODULE ...] [--workers N] [--seconds N]
+    python -m tests.mutants.run [MODULE ...] [--workers N] [--every N] [--lines N ...]
 
 A mutant that no test notices is a hole in the tests, or changes nothing that can be seen; the second kind is explained
 in tests/mutants/explained.toml. Ends with 1 when fewer than 95% of a module's mutants are killed, explained ones aside.
 
 How: the tests of a module run once under coverage, which tells what test runs which line. A mutant is compiled in a
-forked process in place of its module, and the tests that run its line decide, the quickest first. A mutant that takes
-five times as long as it should hangs, and counts as killed.
+forked process in place of its module, and the tests that run its line decide, the quickest first. A mutant that uses
+five times the processor time that it should, or that sleeps for 20 seconds, hangs: it counts as killed, and is counted
+apart. How busy the machine is makes no difference to either.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import StrEnum
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -42,16 +44,32 @@ ROOT = Path(__file__).parent.parent.parent
 EXPLAINED = Path(__file__).parent / "explained.toml"
 WANTED = 0.95
 OURS = frozenset({"tui", "mail", "overlay", "storage", "tests", "bench", "__main__", "__mp_main__"})
-AT_LEAST = 10.0
-"""Seconds that a mutant may take whatever its tests take."""
+AT_LEAST = 5.0
+"""Seconds of processor time that a mutant may take whatever its tests take."""
 SLOWER = 5.0
+ASLEEP = 20.0
+"""Seconds after which a process whose threads all sleep waits for what won't come: no test sleeps."""
+LONGEST = 1800.0
+"""Seconds after which a run that neither works nor sleeps is given up, and nothing was learnt."""
 MEMORY = 4 << 30
 """Bytes of address space that a mutant's process may take."""
 
 
+class Fate(StrEnum):
+    """What became of a mutant."""
+
+    KILLED = "killed"
+    HANGS = "hangs"
+    SURVIVES = "survives"
+
+
+class Hangs(Exception):
+    """A process doesn't come to an end."""
+
+
 @dataclass
 class Tests:
-    """What the tests of a module run: seconds of each test, and the tests that run each line."""
+    """What the tests of a module run: seconds of processor time of each test, and the tests that run each line."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     lines: dict[int, set[str]] = field(default_factory=dict)
@@ -76,9 +94,9 @@ class _Recorder:
         """One test, its fixtures too."""
         if self._measured is not None:
             self._measured.switch_context(item.nodeid)
-        begun = time.monotonic()
+        begun = time.process_time()
         result = yield
-        self.seconds[item.nodeid] = time.monotonic() - begun
+        self.seconds[item.nodeid] = time.process_time() - begun
         return result
 
 
@@ -112,9 +130,8 @@ def _pytest(arguments: Sequence[str], plugin: object) -> int:
     return int(pytest.main([*options, *arguments], plugins=[plugin]))
 
 
-def _in_child(work: object, seconds: float, output: Path | None = None) -> int | None:
-    """The exit code of `work` in a forked process, or None when it takes longer than `seconds`."""
-    assert callable(work)
+def _in_child(work: Callable[[], int], seconds: float, output: Path | None = None) -> int:
+    """The exit code of `work` in a forked process. Raises Hangs when that sleeps, or takes `seconds` of processor."""
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
@@ -129,15 +146,32 @@ def _in_child(work: object, seconds: float, output: Path | None = None) -> int |
             code = 98
         finally:
             os._exit(code)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    begun = awake = time.monotonic()
+    while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
+        used, asleep = _observed(child)
+        now = time.monotonic()
+        awake = awake if asleep else now
+        if used > seconds or now - awake > ASLEEP or now - begun > LONGEST:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            if now - begun > LONGEST:
+                raise SystemExit("A run neither ended nor hung: nothing was learnt.")
+            raise Hangs
+        time.sleep(0.02)
+
+
+def _observed(process: int) -> tuple[float, bool]:
+    """Seconds of processor time that a process has used, and whether all its threads sleep now (proc(5))."""
+    used, asleep = 0.0, True
+    for thread in Path(f"/proc/{process}/task").glob("*/stat"):
+        with suppress(OSError):
+            fields = thread.read_text("utf-8", "replace").rpartition(")")[2].split()
+            used += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            asleep = asleep and fields[0] == "S"
+    return used, asleep
 
 
 def measure(module: str, selection: Sequence[str]) -> Tests:
@@ -159,7 +193,7 @@ def measure(module: str, selection: Sequence[str]) -> Tests:
             return code
 
         output = Path(folder) / "output"
-        if _in_child(work, 900.0, output) != 0:
+        if _in_child(work, 600.0, output) != 0:
             raise SystemExit(f"The tests of {module} fail as they are:\n{output.read_text('utf-8')[-3000:]}")
         found = Tests()
         for line in times.read_text("utf-8").splitlines():
@@ -180,19 +214,22 @@ def _preload(names: Iterable[str]) -> None:
             importlib.import_module(name)
 
 
-def survives(module: str, mutant: Mutant, tests: Tests) -> bool:
-    """Whether no test notices this mutant."""
+def fate(module: str, mutant: Mutant, tests: Tests) -> Fate:
+    """What the tests make of this mutant."""
     path = ROOT / (module.replace(".", "/") + ".py")
     chosen = tests.of(mutant.line, mutant.line + mutant.before.count("\n"))
     if not chosen:
-        return True
+        return Fate.SURVIVES
     expected = sum(tests.seconds.get(name, 0.0) for name in chosen)
 
     def work() -> int:
         sys.meta_path.insert(0, _Mutated(module, path, mutant.source))
         return _pytest(chosen, _Recorder(None))
 
-    return _in_child(work, AT_LEAST + SLOWER * expected) == 0
+    try:
+        return Fate.KILLED if _in_child(work, AT_LEAST + SLOWER * expected) else Fate.SURVIVES
+    except Hangs:
+        return Fate.HANGS
 
 
 def explained() -> dict[str, dict[str, str]]:
@@ -207,32 +244,43 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("modules", nargs="*", help=f"of {', '.join(TARGETS)}")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--every", type=int, default=1, help="only each Nth mutant, for a quick look")
+    parser.add_argument("--lines", type=int, nargs="+", help="only the mutants of these lines")
     options = parser.parse_args(arguments)
     os.chdir(ROOT)
     known, failed = explained(), False
-    total = killed = excused = 0
+    totals: Counter[str] = Counter()
     for module in options.modules or TARGETS:
         tests = measure(module, TARGETS[module])
         source = (ROOT / (module.replace(".", "/") + ".py")).read_text("utf-8")
-        if not survives(module, Mutant(1, "", "", "", source), tests):
+        if fate(module, Mutant(1, "", "", "", source), tests) is not Fate.SURVIVES:
             raise SystemExit(f"{module} as it is fails where its mutants are tried: nothing could be learnt from them.")
-        mutants = mutants_of(source)[:: options.every]
-        with ThreadPoolExecutor(options.workers) as pool:
-            left = list(pool.map(lambda mutant, m=module, t=tests: survives(m, mutant, t), mutants))
-        survivors = [mutant for mutant, lives in zip(mutants, left, strict=True) if lives]
+        mutants = [one for one in mutants_of(source) if not options.lines or one.line in options.lines]
+        mutants = mutants[:: options.every]
         why = known.get(module, {})
-        holes = [mutant for mutant in survivors if mutant.name not in why]
-        counted = len(mutants) - (len(survivors) - len(holes))
-        share = 1 - len(holes) / counted if counted else 1.0
+        count: Counter[str] = Counter(mutants=len(mutants))
+        print(f"{module}:", flush=True)
+        with ThreadPoolExecutor(options.workers) as pool:
+            fates = pool.map(lambda mutant, m=module, t=tests: fate(m, mutant, t), mutants)
+            for mutant, became in zip(mutants, fates, strict=True):
+                excused = became is Fate.SURVIVES and mutant.name in why
+                count["explained" if excused else str(became)] += 1
+                if became is not Fate.KILLED and not excused:
+                    print(f"  {became}, line {mutant.line}: {mutant.name}", flush=True)
+        counted = len(mutants) - count["explained"]
+        share = 1 - count[Fate.SURVIVES] / counted if counted else 1.0
         failed = failed or share < WANTED
-        total, killed = total + len(mutants), killed + len(mutants) - len(survivors)
-        excused += len(survivors) - len(holes)
-        print(f"{module}: {len(mutants)} mutants, {len(mutants) - len(survivors)} killed", end="")
-        print(f", {len(survivors) - len(holes)} explained, {share:.1%} of the rest killed", flush=True)
-        for mutant in holes:
-            print(f"  line {mutant.line}: {mutant.name}", flush=True)
-    print(f"{total} mutants, {killed} killed, {excused} explained, {total - killed - excused} survive")
+        totals += count
+        print(f"{module}: {_said(count)}, {share:.1%} killed of those that aren't explained", flush=True)
+    print(f"Altogether: {_said(totals)}")
     return int(failed)
+
+
+def _said(count: Counter[str]) -> str:
+    killed = count[Fate.KILLED] + count[Fate.HANGS]
+    return (
+        f"{count['mutants']} mutants, {killed} killed ({count[Fate.HANGS]} of them hang),"
+        f" {count['explained']} explained, {count[Fate.SURVIVES]} survive"
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "mail.fetching": ("tests/mail/test_receiving.py", "tests/mail/test_coded_letters.py"),
     "mail.parts": ("tests/mail/test_parts.py",),
     "mail.sending": ("tests/mail/test_sending.py", "tests/mail/test_recheck.py", "tests/mail/test_coded_letters.py"),
-    "mail.accepting": ("tests/mail/test_agent.py", "tests/mail/test_cli.py"),
-    "storage.keyring": ("tests/storage/test_keyring.py", "tests/mail/test_identity.py"),
+    "mail.accepting": ("tests/mail/test_accepting.py",),
+    "mail.accept_draft": ("tests/mail/test_accepting.py",),
+    "storage.keyring": ("tests/storage/test_keyring.py",),
     "storage.outbox": ("tests/storage/test_outbox.py",),
 }
