@@ -63,7 +63,7 @@ MOST_MEMORY = 1024 * 1024
 """KiB that a keyring file may ask for: a changed file must not be able to stop the computer."""
 
 SIZE_LIMIT = 16 * 1024 * 1024
-"""Bytes of a keyring file; a real one has a few thousand."""
+"""Bytes of a keyring file that are read; a real one has a few thousand."""
 
 LOCK_WAIT = 10.0
 """Seconds to wait for another process's change, which takes some milliseconds."""
@@ -262,7 +262,7 @@ class Keyring:
     def _exclusive(self) -> Iterator[None]:
         """Be the only process that changes the file; the kernel lets go when it dies. Raises KeyringBusy, OSError."""
         path = self.path.with_name(f"{self.path.name}.lock")
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             deadline = time.monotonic() + LOCK_WAIT
             while True:
@@ -351,7 +351,7 @@ def _opened(path: Path, file: _File, key: bytes | None) -> Contents:
 def _read(path: Path) -> _File:
     try:
         with path.open("rb") as file:
-            data = file.read(SIZE_LIMIT + 1)
+            data = file.read(SIZE_LIMIT)  # what is cut off is damaged
     except FileNotFoundError as error:
         raise NoKeyring(f"There is no keyring at {path}: join a network first.") from error
     except OSError as error:

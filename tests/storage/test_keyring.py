@@ -60,6 +60,7 @@ def test_what_is_kept_is_there_when_it_is_opened_again(path: Path, passphrase: s
 def test_the_file_is_for_the_user_alone(path: Path) -> None:
     Keyring.create(path, None).set_identity(EVE)
     assert path.stat().st_mode & 0o777 == 0o600
+    assert path.with_name("keyring.lock").stat().st_mode & 0o777 == 0o600
 
 
 def test_protected_keys_do_not_stand_in_the_file(path: Path) -> None:
@@ -144,6 +145,84 @@ def test_a_file_that_asks_for_the_impossible_is_damaged(path: Path, field: str, 
     path.write_bytes(msgspec.msgpack.encode(document))
     with pytest.raises(KeyringDamaged):
         Keyring.open(path, "correct horse")
+
+
+LIMITS = {"memory": (8, 1_048_576), "passes": (1, 64), "lanes": (1, 64)}
+
+
+@pytest.mark.parametrize(("field", "least", "most"), [(field, *limits) for field, limits in LIMITS.items()])
+def test_what_a_file_may_ask_for_has_limits(path: Path, field: str, least: int, most: int) -> None:
+    Keyring.create(path, "correct horse")
+    document = msgspec.msgpack.decode(path.read_bytes())
+    for value, allowed in ((least - 1, False), (least, True), (most, True), (most + 1, False)):
+        document["protection"][field] = value
+        path.write_bytes(msgspec.msgpack.encode(document))
+        if allowed:
+            assert Keyring.is_protected(path)
+        else:
+            with pytest.raises(KeyringDamaged):
+                Keyring.is_protected(path)
+
+
+PROTECTED = bytes.fromhex(
+    "84a6666f726d6174b17032706d61696c206b657972696e672031aa70726f74656374696f6e85a473616c74c410000102030405060708090a0b"
+    "0c0d0e0fa66d656d6f727908a670617373657301a56c616e657304a5636865636bc410c3f23d20fffb0b1f00eb4b5058f398f9a56e6f6e6365"
+    "c40cdea777e6ef11c59f2f6f80e7a7636f6e74656e74c4709a9d96ae8c3924e935d269d2f8be59519cbf531b75a4a48177cd38e847dd6b59fc"
+    "a26ac79b25df79cf21d244eb01de61fe5c49192d4a21780fe52b2976ea744895b5812eb4fcc9b94413d4beb2d5e6c59e7f554c4412f0f12e83"
+    "39f6c28def39f4eb910bbccdf26d14986fbcf0b2947c"
+)
+"""An empty keyring, protected by "p\u00e4ss" with 8 KiB (of which Argon2 makes 32 for 4 lanes) and one pass."""
+
+
+def test_a_protected_file_of_today_opens_for_ever(path: Path) -> None:
+    path.write_bytes(PROTECTED)
+    opened = Keyring.open(path, "pa\u0308ss")
+    assert (opened.contents, opened.contents.version) == (Contents(), 1)
+    with pytest.raises(WrongPassphrase):
+        Keyring.open(path, "pass")
+
+
+def test_each_writing_has_a_nonce_of_its_own(path: Path) -> None:
+    made = Keyring.create(path, "correct horse")
+    nonces = {msgspec.msgpack.decode(path.read_bytes())["nonce"]}
+    for identity in (EVE, replace(EVE, certificate=b"newer")):
+        made.set_identity(identity)
+        nonces.add(msgspec.msgpack.decode(path.read_bytes())["nonce"])
+    assert [len(nonce) for nonce in nonces] == [12, 12, 12]
+
+
+def test_a_file_of_16_mib_opens_and_one_of_a_byte_more_is_damaged(path: Path) -> None:
+    Keyring.create(path, None)
+    document = msgspec.msgpack.decode(path.read_bytes())
+
+    def written(certificate: bytes) -> int:
+        content = msgspec.msgpack.encode(Contents(replace(EVE, certificate=certificate)))
+        return path.write_bytes(msgspec.msgpack.encode({**document, "content": content}))
+
+    longest = bytes(16_000_000 + 16_777_216 - written(bytes(16_000_000)))
+    assert written(longest) == 16_777_216
+    assert Keyring.open(path, None).contents.identity == replace(EVE, certificate=longest)
+    written(longest + b"x")
+    with pytest.raises(KeyringDamaged):
+        Keyring.open(path, None)
+
+
+def test_too_little_memory_for_the_passphrase_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Keyring.create(path, "correct horse")
+
+    def none_free(**_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(keyring, "Argon2id", none_free)
+    with pytest.raises(KeyringError, match="memory"):
+        Keyring.open(path, "correct horse")
+
+
+def test_what_can_not_be_read_is_said_and_is_not_taken_for_a_missing_keyring(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(KeyringError, match="can't be read") as caught:
+        Keyring.open(path, None)
+    assert not isinstance(caught.value, NoKeyring)
 
 
 def test_a_file_of_another_format_is_left_as_it_is(path: Path) -> None:
@@ -308,6 +387,26 @@ def test_an_older_copy_put_in_its_place_loses_no_key_and_is_told(path: Path) -> 
     assert len(told) == 1 and "older copy" in told[0]
 
 
+def test_what_was_put_together_with_an_older_copy_is_written_once(path: Path) -> None:
+    running = Keyring.create(path, None)
+    running.tell = lambda words: None
+    running.set_identity(EVE)
+    backup = path.read_bytes()
+    running.add_encryption_key(KEY)
+    path.write_bytes(backup)
+    assert running.encryption_keys == (KEY,)
+    running.change(lambda contents: contents)
+    assert version(path) == 4
+
+
+def test_a_file_that_nobody_else_has_written_is_not_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Keyring.create(path, None)
+    made.set_identity(EVE)
+    opened = Keyring.open(path, None)
+    monkeypatch.setattr(keyring, "_read", lambda _: pytest.fail("it was read again"))
+    assert made.identity == opened.identity == EVE
+
+
 def test_an_older_copy_does_not_bring_back_a_key_whose_time_was_over(path: Path) -> None:
     running = Keyring.create(path, None)
     running.add_encryption_key(KEY)
@@ -337,6 +436,9 @@ def test_a_keyring_that_vanished_is_written_again_with_the_next_change(path: Pat
     path.unlink()
     assert running.identity == EVE
     running.add_encryption_key(KEY)
+    assert Keyring.open(path, None).contents == Contents(EVE, (KEY,))
+    path.unlink()
+    running.change(lambda contents: contents)
     assert Keyring.open(path, None).contents == Contents(EVE, (KEY,))
 
 
@@ -396,6 +498,19 @@ def test_a_change_waits_for_another_process_and_says_so_when_that_takes_too_long
             made.set_identity(EVE)
     assert made.identity is None
     made.set_identity(EVE)
+
+
+def test_another_process_is_waited_for_ten_seconds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Keyring.create(path, None)
+    slept: list[float] = []
+    monkeypatch.setattr(keyring.time, "monotonic", lambda: 1000.0 + sum(slept))
+    monkeypatch.setattr(keyring.time, "sleep", slept.append)
+    with path.with_name("keyring.lock").open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(KeyringBusy):
+            made.set_identity(EVE)
+    assert 10.0 <= sum(slept) <= 10.02
+    assert max(slept) <= 0.01
 
 
 def test_a_file_of_before_there_were_versions_opens_and_gets_one(path: Path) -> None:
