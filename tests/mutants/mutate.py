@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ast
 import copy
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -50,12 +51,15 @@ class Mutant:
     before: str
     after: str
     source: str
+    number: int = 1
+    """Which it is of the changes to its line that look the same."""
 
     @property
     def name(self) -> str:
         """What it is called in lists: the same for the same text, wherever it stands in the module."""
         change = f"{_one_line(self.before)}  ->  {_one_line(self.after)}"
-        return change if _one_line(self.before) == self.text else f"{change}  in  {self.text}"
+        name = change if _one_line(self.before) == self.text else f"{change}  in  {self.text}"
+        return name if self.number == 1 else f"{name}  (number {self.number})"
 
 
 def mutants_of(source: str) -> list[Mutant]:
@@ -66,7 +70,12 @@ def mutants_of(source: str) -> list[Mutant]:
         mutant = _replaced(source, lines, node, changed)
         if mutant is not None:
             found.setdefault(mutant.source, mutant)
-    return sorted(found.values(), key=lambda mutant: mutant.line)
+    numbers: Counter[tuple[int, str]] = Counter()
+    mutants = []
+    for mutant in sorted(found.values(), key=lambda mutant: mutant.line):
+        numbers[mutant.line, mutant.name] += 1
+        mutants.append(replace(mutant, number=numbers[mutant.line, mutant.name]))
+    return mutants
 
 
 def _changes(tree: ast.Module) -> Iterator[tuple[ast.stmt | ast.expr, ast.AST]]:

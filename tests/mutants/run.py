@@ -5,8 +5,10 @@
 A mutant that no test notices is a hole in the tests, or changes nothing that can be seen; the second kind is explained
 in tests/mutants/explained.toml. Ends with 1 when fewer than 95% of a module's mutants are killed, explained ones aside.
 
-How: the tests of a module run once under coverage, which tells what test runs which line. A mutant is compiled in a
-forked process in place of its module, and the tests that run its line decide, the quickest first. A mutant that uses
+How: the tests of a module run once under coverage, which tells what test runs which line. One process collects them,
+and forks for each mutant: there the code of the function that is changed is replaced, and the tests that run its line
+decide, the quickest first. What survives that, and what isn't inside a function, is imported in place of its module by
+a process that has imported nothing of ours before (tests/mutants/swapped.py). A mutant that uses
 five times the processor time that it should, or that sleeps for 20 seconds, hangs: it counts as killed, and is counted
 apart. How busy the machine is makes no difference to either.
 """
@@ -15,10 +17,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.abc
-import importlib.util
 import os
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -30,14 +31,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import CodeType, ModuleType
 
 import coverage
 import pytest
 
 from tests.mutants.mutate import Mutant, mutants_of
+from tests.mutants.swapped import Mutated, Swapped
 from tests.mutants.targets import TARGETS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -100,29 +100,6 @@ class _Recorder:
         return result
 
 
-class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    """Imports one module from other source."""
-
-    def __init__(self, name: str, path: Path, source: str) -> None:
-        self._name, self._path, self._source = name, path, source
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """The mutant, when it is asked for."""
-        if fullname != self._name:
-            return None
-        return importlib.util.spec_from_file_location(fullname, self._path, loader=self)
-
-    def get_source(self, fullname: str) -> str:
-        """Its source."""
-        return self._source
-
-    def get_code(self, fullname: str) -> CodeType:
-        """Its code, never from a cache."""
-        return compile(self._source, self._path, "exec", dont_inherit=True)
-
-
 def _pytest(arguments: Sequence[str], plugin: object) -> int:
     options = ["-q", "-x", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
     for plugin_name in ("cacheprovider", "xdist", "syrupy", "textual-snapshot"):
@@ -130,8 +107,11 @@ def _pytest(arguments: Sequence[str], plugin: object) -> int:
     return int(pytest.main([*options, *arguments], plugins=[plugin]))
 
 
-def _in_child(work: Callable[[], int], seconds: float, output: Path | None = None) -> int:
-    """The exit code of `work` in a forked process. Raises Hangs when that sleeps, or takes `seconds` of processor."""
+def _in_child(work: Callable[[], int], seconds: float, output: Path | None = None, *, watch: bool = True) -> int:
+    """The exit code of `work` in a forked process. Raises Hangs when that sleeps, or takes `seconds` of processor.
+
+    Without `watch` it may take what it takes.
+    """
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
@@ -151,13 +131,13 @@ def _in_child(work: Callable[[], int], seconds: float, output: Path | None = Non
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
-        used, asleep = _observed(child)
+        used, asleep = _observed(child) if watch else (0.0, False)
         now = time.monotonic()
         awake = awake if asleep else now
-        if used > seconds or now - awake > ASLEEP or now - begun > LONGEST:
+        if used > seconds or now - awake > ASLEEP or (watch and now - begun > LONGEST):
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            if now - begun > LONGEST:
+            if used <= seconds and now - awake <= ASLEEP:
                 raise SystemExit("A run neither ended nor hung: nothing was learnt.")
             raise Hangs
         time.sleep(0.02)
@@ -223,13 +203,78 @@ def fate(module: str, mutant: Mutant, tests: Tests) -> Fate:
     expected = sum(tests.seconds.get(name, 0.0) for name in chosen)
 
     def work() -> int:
-        sys.meta_path.insert(0, _Mutated(module, path, mutant.source))
+        sys.meta_path.insert(0, Mutated(module, path, mutant.source))
         return _pytest(chosen, _Recorder(None))
 
     try:
         return Fate.KILLED if _in_child(work, AT_LEAST + SLOWER * expected) else Fate.SURVIVES
     except Hangs:
         return Fate.HANGS
+
+
+def killed_at_once(module: str, mutants: Sequence[Mutant], tests: Tests, workers: int) -> dict[str, Fate]:
+    """What became of those mutants that the collected tests notice where only a function's code is replaced."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder) / "results"
+        server = _Server(module, mutants, tests, workers, Path(folder))
+
+        def work() -> int:
+            return _pytest(TARGETS[module], server)
+
+        _in_child(work, float("inf"), watch=False)
+        found = {}
+        for line in results.read_text("utf-8").splitlines():
+            number, _, became = line.partition("\t")
+            found[mutants[int(number)].source] = Fate(became)
+        return found
+
+
+class _Server:
+    """A pytest plugin: collects once, then runs the chosen tests for each mutant in a process of its own."""
+
+    def __init__(self, module: str, mutants: Sequence[Mutant], tests: Tests, workers: int, folder: Path) -> None:
+        self._module, self._mutants, self._tests, self._workers = module, mutants, tests, workers
+        self._folder = folder
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """In place of running the tests."""
+        items = {item.nodeid: item for item in session.items}
+
+        def one(number: int) -> str:
+            mutant = self._mutants[number]
+            function = Swapped.of(self._module, mutant.source, mutant.line)
+            chosen = self._tests.of(mutant.line, mutant.line + mutant.before.count("\n"))
+            if function is None or not chosen:
+                return ""
+            folder = self._folder / str(number)
+
+            def work() -> int:
+                folder.mkdir()
+                session.config._tmp_path_factory._basetemp = folder  # type: ignore[attr-defined]
+                function.swap()
+                return _run([items[name] for name in chosen], session)
+
+            expected = sum(self._tests.seconds.get(name, 0.0) for name in chosen)
+            try:
+                return f"{number}\t{Fate.KILLED}\n" if _in_child(work, AT_LEAST + SLOWER * expected) else ""
+            except Hangs:
+                return f"{number}\t{Fate.HANGS}\n"
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+        with (self._folder / "results").open("w", encoding="utf-8") as out, ThreadPoolExecutor(self._workers) as pool:
+            out.writelines(pool.map(one, range(len(self._mutants))))
+        return True
+
+
+def _run(items: Sequence[pytest.Item], session: pytest.Session) -> int:
+    """Run these tests until one fails; how many failed."""
+    for item, following in zip(items, [*items[1:], None], strict=True):
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.testsfailed:
+            break
+    return session.testsfailed
 
 
 def explained() -> dict[str, dict[str, str]]:
@@ -259,8 +304,11 @@ def main(arguments: list[str] | None = None) -> int:
         why = known.get(module, {})
         count: Counter[str] = Counter(mutants=len(mutants))
         print(f"{module}:", flush=True)
+        quick = killed_at_once(module, mutants, tests, options.workers)
         with ThreadPoolExecutor(options.workers) as pool:
-            fates = pool.map(lambda mutant, m=module, t=tests: fate(m, mutant, t), mutants)
+            fates = pool.map(
+                lambda mutant, m=module, t=tests, q=quick: q.get(mutant.source) or fate(m, mutant, t), mutants
+            )
             for mutant, became in zip(mutants, fates, strict=True):
                 excused = became is Fate.SURVIVES and mutant.name in why
                 count["explained" if excused else str(became)] += 1

@@ -55,6 +55,12 @@ def test_every_mutant_is_a_module_and_no_two_are_the_same() -> None:
         assert mutant.source != source
 
 
+def test_changes_to_a_line_that_look_the_same_have_names_of_their_own() -> None:
+    assert names("def f():\n    g(1, 1)\n    g(1, 1)\n") == {"g(1, 1)  ->  pass", "1  ->  (2)"}
+    whole = {mutant.name for mutant in mutants_of("def f():\n    g(1, 1)\n")}
+    assert whole == {"g(1, 1)  ->  pass", "1  ->  (2)  in  g(1, 1)", "1  ->  (2)  in  g(1, 1)  (number 2)"}
+
+
 def test_what_is_explained_is_a_mutant_that_exists() -> None:
     for module, reasons in explained().items():
         assert module in TARGETS

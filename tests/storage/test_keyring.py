@@ -6,6 +6,7 @@ import errno
 import fcntl
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -55,6 +56,11 @@ def test_what_is_kept_is_there_when_it_is_opened_again(path: Path, passphrase: s
     opened = Keyring.open(path, passphrase)
     assert opened.contents == Contents(EVE, (KEY,))
     assert opened.protected == Keyring.is_protected(path) == (passphrase is not None)
+
+
+def test_a_folder_for_it_is_made(tmp_path: Path) -> None:
+    Keyring.create(tmp_path / "new" / "keyring", None).set_identity(EVE)
+    assert Keyring.open(tmp_path / "new" / "keyring", None).identity == EVE
 
 
 def test_the_file_is_for_the_user_alone(path: Path) -> None:
@@ -223,6 +229,17 @@ def test_what_can_not_be_read_is_said_and_is_not_taken_for_a_missing_keyring(pat
     with pytest.raises(KeyringError, match="can't be read") as caught:
         Keyring.open(path, None)
     assert not isinstance(caught.value, NoKeyring)
+
+
+@pytest.mark.parametrize("where", ["file", "protection"])
+def test_a_file_with_more_in_it_is_not_written_over_without_that(path: Path, where: str) -> None:
+    made = Keyring.create(path, "correct horse")
+    document = msgspec.msgpack.decode(path.read_bytes())
+    (document if where == "file" else document["protection"])["newer"] = 1
+    path.write_bytes(msgspec.msgpack.encode(document))
+    with pytest.raises(KeyringDamaged):
+        made.set_identity(EVE)
+    assert msgspec.msgpack.decode(path.read_bytes()) == document
 
 
 def test_a_file_of_another_format_is_left_as_it_is(path: Path) -> None:
@@ -437,8 +454,9 @@ def test_a_keyring_that_vanished_is_written_again_with_the_next_change(path: Pat
     assert running.identity == EVE
     running.add_encryption_key(KEY)
     assert Keyring.open(path, None).contents == Contents(EVE, (KEY,))
+    opened = Keyring.open(path, None)
     path.unlink()
-    running.change(lambda contents: contents)
+    assert opened.change(lambda contents: contents) == Contents(EVE, (KEY,))
     assert Keyring.open(path, None).contents == Contents(EVE, (KEY,))
 
 
@@ -467,6 +485,13 @@ def test_a_passphrase_that_another_process_changed_stops_changes_and_loses_nothi
     with pytest.raises(PassphraseChanged):
         running.add_encryption_key(KEY_2)
     assert Keyring.open(path, "new").contents == Contents(EVE, (KEY,))
+
+
+def test_who_changes_the_passphrase_keeps_what_another_process_has_written(path: Path) -> None:
+    running = Keyring.create(path, "old")
+    Keyring.open(path, "old").add_encryption_key(KEY)
+    running.change_passphrase("new")
+    assert Keyring.open(path, "new").encryption_keys == (KEY,)
 
 
 def test_a_passphrase_that_another_process_took_away_is_no_hindrance(path: Path) -> None:
@@ -503,8 +528,8 @@ def test_a_change_waits_for_another_process_and_says_so_when_that_takes_too_long
 def test_another_process_is_waited_for_ten_seconds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = Keyring.create(path, None)
     slept: list[float] = []
-    monkeypatch.setattr(keyring.time, "monotonic", lambda: 1000.0 + sum(slept))
-    monkeypatch.setattr(keyring.time, "sleep", slept.append)
+    clock = SimpleNamespace(monotonic=lambda: 1000.0 + sum(slept), sleep=slept.append)
+    monkeypatch.setattr("storage.keyring.time", clock)
     with path.with_name("keyring.lock").open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(KeyringBusy):
