@@ -16,6 +16,7 @@ apart. How busy the machine is makes no difference to either.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import resource
@@ -127,11 +128,14 @@ def _in_child(work: Callable[[], int], seconds: float, output: Path | None = Non
         finally:
             os._exit(code)
     begun = awake = time.monotonic()
+    pause = 0.005
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
-        used, asleep = _observed(child) if watch else (0.0, False)
+        time.sleep(pause)
+        pause = min(1.5 * pause, 0.5)
+        used, asleep = _observed(child) if watch and pause >= 0.2 else (0.0, False)
         now = time.monotonic()
         awake = awake if asleep else now
         if used > seconds or now - awake > ASLEEP or (watch and now - begun > LONGEST):
@@ -140,7 +144,6 @@ def _in_child(work: Callable[[], int], seconds: float, output: Path | None = Non
             if used <= seconds and now - awake <= ASLEEP:
                 raise SystemExit("A run neither ended nor hung: nothing was learnt.")
             raise Hangs
-        time.sleep(0.02)
 
 
 def _observed(process: int) -> tuple[float, bool]:
@@ -240,6 +243,7 @@ class _Server:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """In place of running the tests."""
         items = {item.nodeid: item for item in session.items}
+        gc.freeze()  # what is collected here is the same in every process
 
         def one(number: int) -> str:
             mutant = self._mutants[number]
