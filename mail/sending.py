@@ -45,7 +45,7 @@ from mail.storing import Changed, Stored, store_body
 from mail.superseded import given_up, superseded
 from mail.together import Locks, Steps, all_of, each_of
 from overlay.card import KEY_ID_SIZE, Card
-from overlay.certificates import Revoked
+from overlay.certificates import Revoked, parse_certificate
 from overlay.errors import OverlayError, Unreachable
 from overlay.ids import SALT_BYTES, inbox_key
 from overlay.messages import RETENTION
@@ -171,7 +171,8 @@ class Sending:
         else:
             self._away.pop(entry.message_id, None)
         pause = ASK_AGAIN if entry.settled else pause
-        await asyncio.to_thread(self._outbox.attempted, entry.message_id, self._now() + pause, answered=not away)
+        counts = not away and self._now() >= parse_certificate(self._owner().certificate).not_before
+        await asyncio.to_thread(self._outbox.attempted, entry.message_id, self._now() + pause, answered=counts)
         self._tell(OutboxChanged(entry.message_id))
         ended = [r for r in entry.recipients if r.state in (State.FAILED, State.EXPIRED)]
         news = [recipient for recipient in ended if before.get(recipient.address) != recipient.state]
@@ -186,8 +187,8 @@ class Sending:
         if missing is not None:
             raise missing
 
-    async def _send_to(self, entry: Entry, cards: Mapping[str, Card]) -> None:
-        """Bring body and notifications to those whose `cards` are known."""
+    async def _send_to(self, entry: Entry, cards: Mapping[str, Card | None]) -> None:
+        """Bring body and notifications to those in `cards`."""
         entry = await self._reload(entry)
         headers = await asyncio.to_thread(headers_of, entry)
         secrets = entry.secrets
@@ -217,12 +218,13 @@ class Sending:
 
         await each_of(to_notify, notify, RECIPIENTS_AT_ONCE)
 
-    async def _cards(self, entry: Entry, wanting: Collection[str]) -> tuple[dict[str, Card], Unreachable | None]:
+    async def _cards(self, entry: Entry, wanting: Collection[str]) -> tuple[dict[str, Card | None], Unreachable | None]:
         """The cards of those who still need something, each with a salt of their own from here on (step 1).
 
-        With them why some may still come to have one: nobody answered, or the network has only begun.
+        None for who has no card any more: what was sealed for her before is brought again. With them why some may
+        still come to have one: nobody answered, or the network has only begun.
         """
-        cards: dict[str, Card] = {}
+        cards: dict[str, Card | None] = {}
         steps = self._steps(f"looking up {len(wanting)} recipients of", entry, len(wanting))
         missing: Unreachable | None = None
 
@@ -235,6 +237,9 @@ class Sending:
                 missing = error
                 return
             except UnknownAddress as error:
+                if recipient.notification is not None and self._good(recipient):
+                    cards[recipient.address] = None  # she may have been away for longer than nodes keep a card
+                    return
                 # Several times in a row: one may have missed the right nodes while the network was coming up.
                 # And for a while: those that have her card may be away just now.
                 since = self._now() if recipient.unknown_since is None else recipient.unknown_since
@@ -245,12 +250,12 @@ class Sending:
             cards[recipient.address] = card
             if recipient.unknown_since is not None:
                 recipient = await self._learn(entry, replace(recipient, unknown_since=None))
-            if recipient.certificate != card.certificate.der:  # the first attempt, or a renewed certificate
-                salt = self._random(SALT_BYTES)
-                certificate = card.certificate.der
-                await self._learn(
-                    entry, replace(recipient, salt=salt, certificate=certificate, notification=None, reason="")
-                )
+            told = recipient.notifications[0] and recipient.notification is not None and self._good(recipient)
+            if recipient.certificate != card.certificate.der and not told:
+                # The first attempt, or another certificate. Of what names that one nobody has anything yet.
+                new = replace(recipient, salt=self._random(SALT_BYTES), certificate=card.certificate.der)
+                none = (0, recipient.notifications[1])
+                await self._learn(entry, replace(new, notification=None, notifications=none, reason=""))
 
         wanted = [recipient for recipient in entry.recipients if recipient.address in wanting]
         await each_of(wanted, find, RECIPIENTS_AT_ONCE)
@@ -285,7 +290,10 @@ class Sending:
         stored = await store_body(
             self._overlay, entry.file, entry.message_id, secrets, groups, progress, ttl, plan, again
         )
-        known = replace(secrets, coding=coding, begun=b"".join(sorted(begun | those)))
+        # Who came later is noted once all nodes know her: what one had before is deleted without her.
+        complete = [group for group, of in stored.outcomes.items() if of.have >= of.want]
+        noted = members_in(secrets.begun).union(*(members(groups[group]) for group in complete))
+        known = replace(secrets, coding=coding, begun=b"".join(sorted(noted)))
         if not secrets.segments:
             digests = [(segment.size, segment.digest) for segment in stored.segments]
             known = replace(known, segments=digests)
@@ -306,7 +314,7 @@ class Sending:
         self,
         entry: Entry,
         recipient: Recipient,
-        card: Card,
+        card: Card | None,
         headers: Headers,
         secrets: Secrets,
         stored: Stored,
@@ -316,8 +324,9 @@ class Sending:
         try:
             sealed = recipient.notification
             # What nobody has yet may as well be sealed to the key that she uses now.
-            if sealed is None or (not recipient.notifications[0] and sealed[:KEY_ID_SIZE] != card.key_id):
-                assert recipient.salt is not None
+            other_key = sealed is not None and card is not None and sealed[:KEY_ID_SIZE] != card.key_id
+            if sealed is None or (other_key and not recipient.notifications[0]):
+                assert card is not None and recipient.salt is not None  # without a card it was sealed before
                 told = notification_for(
                     recipient.address,
                     headers,
@@ -359,6 +368,10 @@ class Sending:
         if left <= 0 and not recipient.notifications[0]:
             return RETENTION
         return min(max(left, MINUTE), RETENTION)
+
+    def _good(self, recipient: Recipient) -> bool:
+        """Whether the certificate that her copies name is good."""
+        return recipient.certificate is not None and self._directory.good(recipient.certificate)
 
     def _over(self, entry: Entry) -> bool:
         """Whether its time is over by this computer's clock, which may be wrong."""

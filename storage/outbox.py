@@ -273,12 +273,12 @@ class Outbox:
     def attempted(self, message_id: str, next_attempt: float, *, answered: bool = True) -> None:
         """Note that an attempt was made, and when (epoch seconds) the next one is due, unless the letter rests.
 
-        One at which nobody `answered` isn't counted: it says nothing about the letter. A letter that was written under
-        a clock that was ahead is as old as this attempt.
+        One at which nobody `answered`, or under a clock that can't be right, isn't counted: it says nothing about the
+        letter. A letter that was written under a clock that was ahead is as old as this attempt.
         """
         sql = (
             "UPDATE letter SET attempts = attempts + ?5, next_attempt = iif(next_attempt = ?1, ?1, ?2), scheduled = ?3,"
-            " created = min(created, ?3) WHERE message_id = ?4"
+            " created = iif(?5, min(created, ?3), created) WHERE message_id = ?4"
         )
         values = (RESTS, next_attempt, self._now(), message_id, answered)
         self._ledger.write(lambda connection: connection.execute(sql, values) and None)
@@ -297,7 +297,7 @@ class Outbox:
     def retry(self, message_id: str, now: float) -> bool:
         """Begin again for those for whom it failed or expired; False when there are none.
 
-        What nodes had of an expired copy is gone, so it counts from nothing; the letter's time runs from `now`.
+        What nodes had of it counts for nothing, and is brought anew: the letter's time runs from `now`.
         """
 
         def again(connection: sqlite3.Connection) -> bool:
@@ -310,7 +310,7 @@ class Outbox:
                 [(message_id, recipient.address) for recipient in ended],
             )
             if ended:
-                new = "created = ?1, attempts = 0, next_attempt = ?1, scheduled = ?1"
+                new = "created = ?1, attempts = 0, next_attempt = ?1, scheduled = ?1, begun = NULL"
                 sql = f"UPDATE letter SET {new} WHERE message_id = ?2"  # noqa: S608 - a constant
                 connection.execute(sql, (now, message_id))
             return bool(ended)

@@ -78,11 +78,18 @@ class FakeOverlay(Overlay):
             raise Unreachable("No node of the network answers.")
         return up
 
-    def _taken(self, nodes: Sequence[FakeNode], do: Callable[[FakeNode], None], most: int = K) -> Outcome:
+    def _taken(
+        self,
+        nodes: Sequence[FakeNode],
+        do: Callable[[FakeNode], None],
+        most: int = K,
+        has: Callable[[FakeNode], bool] = lambda node: False,
+    ) -> Outcome:
+        """`has`: whether a node has it and need take nothing."""
         refusals = []
         have = 0
         for node in nodes:
-            if node.refuses:
+            if node.refuses and not has(node):
                 refusals.append(node.refuses)
             elif have < most:
                 do(node)
@@ -101,9 +108,12 @@ class FakeOverlay(Overlay):
         max_connections: int | None = None,
         again: bool = False,
     ) -> Outcome:
+        def has(node: FakeNode) -> bool:
+            return again and sha256(data).digest() in node.objects.get((kind, key), {})
+
         def do(node: FakeNode) -> None:
             variants = node.objects.setdefault((kind, key), {})
-            if again and sha256(data).digest() in variants:
+            if has(node):
                 return
             self.uploaded += len(data)
             _, before = variants.get(sha256(data).digest(), (b"", set()))
@@ -111,7 +121,7 @@ class FakeOverlay(Overlay):
             variants[sha256(data).digest()] = (data, before | (set(deleters) - gone))
 
         self.ttls.append(ttl)
-        return self._taken(self._up("store"), do)
+        return self._taken(self._up("store"), do, has=has)
 
     async def fetch(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from overlay.certificates import CertificateError
 from overlay.ids import Kind
 from overlay.messages import RETENTION
 from storage.outbox import State
@@ -53,6 +54,35 @@ async def test_a_letter_written_under_a_clock_that_was_behind_has_all_its_time(
     world.clock.time += RETENTION / 2
     await alice.send()
     assert (alice.copy(bob).state, alice.troubles) == (State.STORED, [])
+
+
+async def test_attempts_under_a_clock_before_the_certificates_beginning_make_no_letter_older(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    """As after an empty battery: it is 1970 until the network says what time it is."""
+    alice.write(bob)
+    await alice.send()
+    alice.write(bob, message_id="queued@example.org")
+    right, world.clock.time = world.clock.time, 600.0
+
+    def refuse() -> None:
+        raise CertificateError("The certificate of alice@example.org is not valid yet; is the clock right?")
+
+    alice.may_send = refuse
+    for _ in range(12):
+        world.clock.time += 60
+        await alice.send()
+    world.clock.time, alice.may_send = right + 3600, lambda: None
+    for node in world.nodes:
+        node.refuses = "full"
+    await alice.send()
+    assert alice.copy(bob, "queued@example.org").state is State.QUEUED
+    assert alice.entry().created == alice.entry("queued@example.org").created == right
+    for node in world.nodes:
+        node.refuses = ""
+    await alice.send()
+    assert await bob.collect() == 2
+    assert alice.troubles == []
 
 
 @pytest.mark.parametrize("ahead", [31 * DAY, 400 * DAY])

@@ -327,6 +327,54 @@ async def test_a_body_that_was_begun_before_a_recipient_was_known_is_brought_for
     assert await late.collect() == 1
 
 
+async def test_nodes_that_keep_a_body_without_knowing_a_late_recipient_do_not_count_for_her(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    """They would let it go when all they know of have deleted it."""
+    alice.write(bob, "late@example.org")
+    await alice.send()
+    late = await world.desk("late")
+    for node in world.nodes:
+        node.refuses = "full"
+    for _ in range(2):
+        await alice.send()
+        assert (alice.copy(late).state, alice.copy(late).bodies) == (State.QUEUED, (0, 3))
+    for node in world.nodes:
+        node.refuses = ""
+    await alice.send()
+    assert [len(deleters) for deleters in world.overlay.bodies(Kind.BODY, body_at())] == [2, 2, 2]
+    assert await bob.collect() == 1
+    assert await late.collect() == 1
+
+
+async def test_what_is_sent_again_after_it_failed_is_kept_by_nodes_for_all_its_time(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob)
+    await alice.send()
+    alice.outbox.learn_all([("letter@example.org", replace(alice.copy(bob), notifications=(0, 3), failed=True))])
+    world.overlay.uploaded = 0
+    assert alice.outbox.retry("letter@example.org", world.clock())
+    await alice.send()
+    assert world.overlay.uploaded > 0, "the copies that nodes have would be gone earlier"
+    assert alice.copy(bob).state is State.STORED
+
+
+async def test_copies_for_somebody_whose_card_is_gone_are_mended(world: World, alice: Desk, bob: Desk) -> None:
+    """Nodes keep a card for 30 days: somebody who is away for longer has none any more, and her mail is there."""
+    alice.write(bob)
+    await alice.send()
+    for node in world.nodes:
+        node.objects.clear()
+    alice.forget_cards()
+    for _ in range(8):
+        world.clock.time += 3600
+        await alice.send()
+    assert (alice.copy(bob).state, alice.copy(bob).bodies) == (State.STORED, (3, 3))
+    assert alice.troubles == []
+    assert await bob.collect() == 1
+
+
 async def test_a_message_file_that_was_changed_is_not_sent_under_the_same_name(
     world: World, alice: Desk, bob: Desk
 ) -> None:
@@ -499,6 +547,44 @@ async def test_who_lost_her_keys_gets_what_is_on_its_way_sealed_to_the_new_ones(
     await revoked(world, bob, alice)
     assert await bob.collect() == 0
     await alice.send()
+    assert await bob.collect() == 1
+    await alice.send()
+    assert alice.copy(bob).state is State.COLLECTED
+
+
+@pytest.mark.parametrize("call", ["store", "append_inbox"])
+async def test_what_is_sealed_anew_for_who_joined_anew_counts_only_when_nodes_have_that(
+    world: World, alice: Desk, bob: Desk, call: str
+) -> None:
+    """The attempt to send it is cut off: what nodes have was made for the revoked certificate."""
+    alice.write(bob)
+    await alice.send()
+    bob.pairs.clear()
+    bob.new_key()
+    await revoked(world, bob, alice)
+    world.overlay.before = FailAt(call)
+    await alice.send()
+    world.overlay.before = nothing
+    assert alice.copy(bob).state is State.QUEUED
+    alice.restart()
+    await alice.send()
+    assert await bob.collect() == 1
+    await alice.send()
+    assert alice.copy(bob).state is State.COLLECTED
+
+
+async def test_a_renewed_certificate_changes_nothing_of_what_is_out(world: World, alice: Desk, bob: Desk) -> None:
+    alice.write(bob)
+    world.nodes[0].refuses = world.nodes[1].refuses = world.nodes[2].refuses = "full"
+    await alice.send()
+    before = alice.copy(bob)
+    assert (before.state, before.notifications) == (State.STORED, (2, 3))
+    bob.renew()
+    world.clock.time += 3600
+    world.nodes[0].refuses = ""
+    await bob.publish()
+    await alice.send()
+    assert alice.copy(bob) == replace(before, bodies=(3, 3), notifications=(3, 3))
     assert await bob.collect() == 1
     await alice.send()
     assert alice.copy(bob).state is State.COLLECTED
