@@ -1,15 +1,14 @@
 """A process that is killed in the middle of a large message: how much goes over the network again.
 
-The nodes are this process and count what they take and hand out. One sender's `p2pmail sync` is killed (SIGKILL) when
-half of what another one sends undisturbed has gone out, one recipient's when half of the message is on her disk; each
-is started again.
+The nodes are this process and count what they take and hand out. They stop when it is half of what another sender sends,
+or another recipient fetches, undisturbed; then `p2pmail sync` is killed (SIGKILL), and started again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
-import resource
 import signal
 import sys
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
+from bench.anonymous import Peak
 from bench.figure import Figure
 from bench.overlay import village
 from overlay.bulk_limits import Pace
@@ -33,9 +33,8 @@ NODES = 50
 SIZE = 500_000_000
 AGAIN = 0.05
 """Share of the message that may be fetched again."""
-MEMORY = 400
-"""MB that a recipient's process may have, whatever the size of the message."""
-POLL = 0.02
+MEMORY = 150
+"""MB of anonymous memory (bench/anonymous.py) that a recipient's process may have, whatever the size of the message."""
 ATTEMPTS = 3
 COMMAND = "from mail.cli.main import main; raise SystemExit(main())"
 MB = 1e6
@@ -61,17 +60,12 @@ async def _sending() -> list[Figure]:
             outbox.close()
         with _taken() as undisturbed:
             await _send(profiles["carol"])
-        with _taken() as first:
-            process = await _sync(profiles["alice"])
-            while first[0] < undisturbed[0] / 2:
-                assert process.returncode is None, "it was sent before it could be killed"
-                await asyncio.sleep(POLL)
-            process.send_signal(signal.SIGKILL)
-            await process.wait()
+        with _taken(undisturbed.bytes / 2) as first:
+            await _killed(profiles["alice"], first)
         with _taken() as second:
             await _send(profiles["alice"])
         stored = [_stored(profiles[who]) for who in ("alice", "carol")]
-        again = max(0.0, first[0] + second[0] - undisturbed[0]) / undisturbed[0]
+        again = max(0.0, first.bytes + second.bytes - undisturbed.bytes) / undisturbed.bytes
         name = f"{SIZE / MB:,.0f} MB, sender killed at half"
         return [
             Figure(f"{name}: share sent again", again, "", AGAIN, "lower"),
@@ -97,36 +91,50 @@ async def _collecting() -> list[Figure]:
         assert [r.state for r in entry.recipients] == [State.STORED] * 2, entry.recipients[0].reason
         await alice.close()
         with _handed_out() as undisturbed:
-            assert await (await _sync(carol)).wait() == 0
-        with _handed_out() as first:
-            process = await _sync(bob)
-            while _kept(bob) < SIZE / 2:
-                assert process.returncode is None, "it was collected before it could be killed"
-                await asyncio.sleep(POLL)
-            process.send_signal(signal.SIGKILL)
-            await process.wait()
+            memory = await _collected(carol)
+        with _handed_out(undisturbed.bytes / 2) as first:
+            await _killed(bob, first)
         with _handed_out() as second:
-            assert await (await _sync(bob)).wait() == 0
+            memory = max(memory, await _collected(bob))
         same = _inbox(bob) == _inbox(carol) == message
-        again = max(0.0, first[0] + second[0] - undisturbed[0]) / undisturbed[0]
+        again = max(0.0, first.bytes + second.bytes - undisturbed.bytes) / undisturbed.bytes
         name = f"{SIZE / MB:,.0f} MB, recipient killed at half"
-        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / MB
         return [
             Figure(f"{name}: share fetched again", again, "", AGAIN, "lower"),
             Figure(f"{name}: arrived identical", float(same), "", 1, "higher"),
-            Figure(f"{name}: recipient's memory at most", memory, "MB", MEMORY, "lower"),
+            Figure(f"{name}: recipient's memory at most", memory / MB, "MB", MEMORY, "lower"),
         ]
 
 
+class _Count:
+    """Bytes that went over the network; at `limit` of them everything waits, until the block ends."""
+
+    def __init__(self, limit: float) -> None:
+        self.bytes = 0
+        self._limit = limit
+        self.reached, self._ended = asyncio.Event(), asyncio.Event()
+
+    async def add(self, size: int) -> None:
+        """Count them, or wait."""
+        if self.bytes >= self._limit:
+            self.reached.set()
+            await self._ended.wait()
+        self.bytes += size
+
+    def end(self) -> None:
+        """Let go on what waits."""
+        self._ended.set()
+
+
 @contextmanager
-def _taken() -> Iterator[list[int]]:
+def _taken(limit: float = math.inf) -> Iterator[_Count]:
     """Count the bytes of bodies that the nodes of this process take over HTTP meanwhile."""
-    count = [0]
+    count = _Count(limit)
     real = Pace.read
 
     async def read(pace: Pace, reader: Callable[[], Awaitable[bytes]]) -> bytes:
         data = await real(pace, reader)
-        count[0] += len(data)
+        await count.add(len(data))
         return data
 
     Pace.read = read  # type: ignore[assignment, method-assign]
@@ -134,6 +142,7 @@ def _taken() -> Iterator[list[int]]:
         yield count
     finally:
         Pace.read = real  # type: ignore[method-assign]
+        count.end()
 
 
 async def _send(profile: Profile) -> None:
@@ -153,13 +162,13 @@ def _stored(profile: Profile) -> bool:
 
 
 @contextmanager
-def _handed_out() -> Iterator[list[int]]:
+def _handed_out(limit: float = math.inf) -> Iterator[_Count]:
     """Count the bytes that the nodes of this process hand out over HTTP meanwhile."""
-    count = [0]
+    count = _Count(limit)
     real = web.StreamResponse.write
 
     async def write(response: web.StreamResponse, data: bytes | bytearray | memoryview) -> None:
-        count[0] += len(data)
+        await count.add(len(data))
         await real(response, data)
 
     web.StreamResponse.write = write  # type: ignore[assignment, method-assign]
@@ -167,6 +176,7 @@ def _handed_out() -> Iterator[list[int]]:
         yield count
     finally:
         web.StreamResponse.write = real  # type: ignore[method-assign]
+        count.end()
 
 
 async def _sync(profile: Profile) -> Process:
@@ -174,9 +184,22 @@ async def _sync(profile: Profile) -> Process:
     return await asyncio.create_subprocess_exec(*arguments, stdin=DEVNULL, cwd=Path(__file__).parent.parent)
 
 
-def _kept(profile: Profile) -> int:
-    """Bytes of the message that are on the disk of her who collects it."""
-    return sum(file.stat().st_size for file in profile.spool.glob("*.parts/*"))
+async def _killed(profile: Profile, count: _Count) -> None:
+    """Start `p2pmail sync`, and kill it when so many bytes have gone over the network."""
+    process = await _sync(profile)
+    ended, reached = asyncio.create_task(process.wait()), asyncio.create_task(count.reached.wait())
+    await asyncio.wait((ended, reached), return_when=asyncio.FIRST_COMPLETED)
+    assert count.reached.is_set(), "it was done before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    await ended
+
+
+async def _collected(profile: Profile) -> int:
+    """Collect what there is; the bytes of memory that it took."""
+    process = await _sync(profile)
+    peak = Peak(process.pid)
+    assert await process.wait() == 0
+    return peak.end().most
 
 
 def _inbox(profile: Profile) -> bytes:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench.anonymous import Peak
 from mail.agent import Agent
 from mail.attachments import save_attachment
 from mail.cli.running import run_loop
@@ -32,7 +33,7 @@ from storage.profile import Profile
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How the work went. Memory in bytes: resident before it, and the most that was resident until it was done."""
+    """How the work went. Memory in bytes, anonymous (bench/anonymous.py): before it, and the most until it was done."""
 
     before: int
     peak: int
@@ -104,7 +105,7 @@ class _Watch:
     def __init__(self) -> None:
         self.troubles: list[str] = []
         self._steps: list[Progress] = []
-        self._before = 0
+        self._peak: Peak | None = None
         self._start = 0.0
 
     def tell(self, event: Event) -> None:
@@ -116,15 +117,16 @@ class _Watch:
 
     def start(self) -> None:
         """Begin to measure."""
-        reset_peak()
-        self._before = memory("VmRSS")
+        self._peak = Peak()
         self._start = time.perf_counter()
 
     def report(self, digest: str) -> Report:
         """What came of it."""
         finished = any(step.done == step.total > 0 for step in self._steps)
         seconds = time.perf_counter() - self._start
-        return Report(self._before, memory("VmHWM"), seconds, len(self._steps), finished, digest, tuple(self.troubles))
+        assert self._peak is not None, "it was started"
+        peak = self._peak.end()
+        return Report(peak.before, peak.most, seconds, len(self._steps), finished, digest, tuple(self.troubles))
 
 
 @contextlib.asynccontextmanager

@@ -116,7 +116,8 @@ def test_crashes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_fetched_again_after_a_kill_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"NODES": 4, "SIZE": 20_000_000}.items():
+    monkeypatch.setattr("bench.overlay.K", 2)
+    for name, value in {"NODES": 3, "SIZE": 9_000_000}.items():
         monkeypatch.setattr(bench_resume, name, value)
     sent_again, stored, again, same, memory = bench_resume.measure()
     assert sent_again.value < 0.5

@@ -59,8 +59,8 @@ class YaraCheck:
 
     def __init__(self, rules: yara_x.Rules | None = None) -> None:
         self._rules = rules if rules is not None else load_rules()
-        # One scan at a time, always in this thread: a scan has the whole file in memory, and what it needed stays
-        # with its thread. Four threads kept 100 MB after a letter of 25 MB each.
+        # One scan at a time, always in this thread: what it needed stays with its thread. The file is mapped, not read:
+        # its pages count as resident during the scan, and are the system's to take back (bench/anonymous.py).
         self._worker = ThreadPoolExecutor(1, "virus-rules")
 
     def check(self, letter: Letter) -> Verdict:

@@ -12,6 +12,7 @@ import yara_x
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.anonymous import Peak
 from mail.checks import virus
 from mail.checks.pipeline import Clean, Infected, Letter, Unchecked, Verdict
 from mail.checks.virus import RULES, RulesError, YaraCheck, load_rules
@@ -82,6 +83,16 @@ def test_eicar_is_found_wherever_it_is(check: YaraCheck, place: Path, data: byte
 )  # fmt: skip
 def test_what_is_not_exactly_eicar_is_not_taken_for_it(check: YaraCheck, place: Path, data: bytes) -> None:
     assert _verdict(check, place, data) == Clean()
+
+
+def test_a_scan_has_none_of_a_large_file_in_memory_of_its_own(check: YaraCheck, place: Path) -> None:
+    with place.open("wb") as file:
+        file.write(b"Subject: x\n\n")
+        file.truncate(60_000_000)
+    check.check(Letter(place))  # what stays with its thread
+    peak = Peak()
+    assert check.check(Letter(place)) == Clean()
+    assert peak.end().growth < 20_000_000
 
 
 def test_a_large_attachment_is_scanned_to_its_end(check: YaraCheck, place: Path) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from mail.checks.spam import Gtube
+from mail.checks.virus import YaraCheck
 from mail.events import Progress
 from mail.notification import Notification, seal_notification
 from overlay.errors import NotFound, Offline, Unreachable
@@ -311,6 +315,24 @@ async def test_a_long_message_comes_with_progress_and_in_little_memory(world: Wo
     assert len(steps) == 8
     assert all(step.done < step.total for step in steps[:-1])
     assert steps[-1].done == steps[-1].total
+
+
+async def test_collecting_and_checking_60_mb_takes_the_memory_of_a_few_segments(alice: Desk, bob: Desk) -> None:
+    bob.checks[:] = [YaraCheck(), Gtube()]
+    bob.restart()
+    text = random.Random(3).randbytes(60_000_000)
+    original = alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", text))
+    await alice.send()
+    tracemalloc.start()
+    try:
+        assert await bob.collect() == 1
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 24 << 20  # of which the shown text takes most: a mebibyte of it at the most
+    (entry,) = bob.profile.folders().scan("Inbox")
+    with original.file.open("rb") as sent, (bob.profile.folders().folder("Inbox") / entry.place).open("rb") as filed:
+        assert hashlib.file_digest(filed, "sha256").digest() == hashlib.file_digest(sent, "sha256").digest()
 
 
 async def test_collecting_that_is_cancelled_while_it_files_ends_when_that_is_done(
