@@ -1,7 +1,7 @@
 """A process that is killed in the middle of a large message: how much goes over the network again.
 
-The nodes are this process and count what they take and hand out. They stop when it is half of what another sender sends,
-or another recipient fetches, undisturbed; then `p2pmail sync` is killed (SIGKILL), and started again.
+The nodes are this process and count what they take and hand out. They stop at half of what another sender sends, or
+another recipient fetches, undisturbed; then `p2pmail sync` is killed (SIGKILL), and started again.
 """
 
 from __future__ import annotations
