@@ -164,6 +164,8 @@ class Desk:
             else:
                 self._again(claim, path)
             path.unlink()
+        if not self.watches:
+            self.collect()
         self._took = 0.7 * self._took + 0.3 * min(time.monotonic() - begun, 10)
         if doomed == "agent":
             self.watch()
@@ -218,6 +220,10 @@ class Desk:
         elif self._agent is not None:
             self.stop_watching(kill=True)
             self.counts["agents killed"] += 1
+
+    def collect(self) -> None:
+        """`sync`, once."""
+        self.run("sync")
 
     # -- what happens
 

@@ -106,6 +106,8 @@ class Forker:
             name = f"{number}-{arguments[0]}"
             command = Command(self, number, self._logs / f"{name}.out", self._logs / f"{name}.err")
             self._commands[number] = command
+        for path in (command.out, command.err):  # there even when it is killed before it opens them
+            path.touch()
         request = Request(number, [*map(str, arguments)], str(stdin), str(command.out), str(command.err))
         self.tell(request._asdict())
         return command

@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 
 from tests.real.journey.claims import Answered, Claims, Found, Wrong
@@ -36,6 +35,8 @@ LETTERS_A_NODE_LIVES = 12
 """Letters after which one of the nodes is killed, on average."""
 AT_ONCE = 6
 """Letters of a burst that are handed in at the same moment."""
+COLLECTS_EVERY = 10.0
+"""Seconds between two looks of a member who has written all her letters and has no agent."""
 SMALL_DISK = 1 << 30
 AWAY = 4.0
 """Seconds that all nodes are away at most."""
@@ -95,7 +96,7 @@ class Story:
     left_out: list[str] = field(default_factory=list)
     _counts: Counter[str] = field(default_factory=Counter)
     _mounted: list[Path] = field(default_factory=list)
-    _handed_in: count[int] = field(default_factory=count)
+    _counting: threading.Lock = field(default_factory=threading.Lock)
     _over: threading.Event = field(default_factory=threading.Event)
     _progress: int = 0
     _nodes_change: threading.Lock = field(default_factory=threading.Lock)
@@ -241,6 +242,8 @@ class Story:
         if desk.clock is not None:
             desk.clock.set(0)
         desk.make_room()
+        while not desk.watches and self._progress < self.scale.letters and not self._over.wait(COLLECTS_EVERY):
+            desk.collect()
 
     def _write(self, desks: Sequence[Desk], desk: Desk, letters: Sequence[Letter], doomed: str) -> None:
         written = []
@@ -252,8 +255,8 @@ class Story:
                 letter.shape.write(file, desk.address, recipients, message_id=message_id, date=time.time())
             written.append((self.claims.hand_in(message_id, desk.address, recipients, path), path))
         desk.send(written, doomed=doomed)
-        for _ in written:
-            self._progress = next(self._handed_in) + 1
+        with self._counting:
+            self._progress += len(written)
 
     def _happen(self, village: Village, desk: Desk, step: Happening) -> None:
         match step.event:
