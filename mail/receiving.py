@@ -41,7 +41,7 @@ from overlay.overlay import Overlay
 from overlay.ownership import Owner
 from overlay.reading import Reading
 from storage.database import DatabaseError
-from storage.state import AT_ONCE, DAMAGED, Fate, Owed, Taken, UserState
+from storage.state import AT_ONCE, DAMAGED, DAY, Fate, Owed, Taken, UserState
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,8 @@ JUNK_KEPT = 64
 """Notifications kept in each of these: anybody can make such bytes, and nearly all of them are none."""
 PROVEN_KEPT = 100
 """Notifications kept of one member of the network whose certificate isn't good now, or whose program is newer."""
+LACKING_KEPT = 1000
+"""Notifications kept for longer than a day of one sender whose messages no node has, or can't be opened."""
 COSTLY_BACK_OFF = (HOUR, 4 * HOUR, 24 * HOUR)
 """Seconds between attempts at what can't be opened or is lost: each fetches the whole message again."""
 LEAST_ATTEMPTS = 2
@@ -105,6 +107,8 @@ class Receiving:
         self._running = asyncio.Lock()
         self._messages = Locks()  # two notifications of one message are one message
         self._swept = False
+        self._crowds: set[str] = set()
+        """Senders of whom the user was told that they have too many that can't be had."""
 
     @property
     def late(self) -> int:
@@ -226,7 +230,8 @@ class Receiving:
         self._explain(taken, what, reason, error)
         if isinstance(error, SealingError):
             await self._fetching.settled(taken.hash)
-        if isinstance(error, NotFound | SealingError) and await self._given_up(taken, f"{what} is", reason):
+        lacking = isinstance(error, NotFound | SealingError)
+        if lacking and (await self._given_up(taken, f"{what} is", reason) or await self._crowded(taken, notification)):
             return
         pause = back_off(taken.attempts + 1)
         hold = DAMAGED if isinstance(error, SealingError) else ""
@@ -237,7 +242,14 @@ class Receiving:
             pause = min(pause, AWAY)
         moment = self._now() + pause
         await asyncio.to_thread(
-            self._state.postpone, taken.hash, reason, moment, hold=hold, opener=self._opener, answered=not away
+            self._state.postpone,
+            taken.hash,
+            reason,
+            moment,
+            hold=hold,
+            opener=self._opener,
+            answered=not away,
+            sender=notification.sender if lacking else "",
         )
 
     def _explain(self, taken: Taken, what: str, reason: str, error: Exception) -> None:
@@ -274,6 +286,26 @@ class Receiving:
             return False
         await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, f"{what} lost: {reason}")
         await self._fetching.settled(taken.hash)
+        return True
+
+    async def _crowded(self, taken: Taken, notification: Notification) -> bool:
+        """Bound what one sender may announce without its being there; True when this one was let go for that.
+
+        Only after a day: nodes may have been out of reach, and many messages come at once.
+        """
+        if self._now() - taken.taken <= DAY or taken.attempts < LEAST_ATTEMPTS:
+            return False
+        sender = notification.sender
+        words = (
+            f"{sender} has announced more than {LACKING_KEPT:,} messages that can't be collected. What is beyond that"
+            " is dropped; its sender won't see it as collected."
+        )
+        if not await asyncio.to_thread(self._state.crowded_out, taken.hash, sender, words, room=LACKING_KEPT):
+            return False
+        await self._fetching.settled(taken.hash)
+        if sender not in self._crowds:
+            self._crowds.add(sender)
+            self._tell(Trouble(words, lasting=True))
         return True
 
     async def _unopened(self, taken: Taken, error: Exception) -> None:

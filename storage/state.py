@@ -44,8 +44,9 @@ CREATE TABLE IF NOT EXISTS taken (
     hash BLOB PRIMARY KEY, content BLOB NOT NULL, taken REAL NOT NULL, attempts INTEGER NOT NULL,
     next_attempt REAL NOT NULL, reason TEXT NOT NULL, folder TEXT, file TEXT,
     hold TEXT NOT NULL DEFAULT '', opener TEXT NOT NULL DEFAULT '', lost REAL,
-    scheduled REAL NOT NULL DEFAULT 0);
+    scheduled REAL NOT NULL DEFAULT 0, sender TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS taken_hold ON taken(hold);
+CREATE INDEX IF NOT EXISTS taken_sender ON taken(sender);
 CREATE TABLE IF NOT EXISTS seen (
     hash BLOB PRIMARY KEY, message_id TEXT NOT NULL, sender TEXT NOT NULL, fate TEXT NOT NULL, reason TEXT NOT NULL,
     at REAL NOT NULL);
@@ -60,7 +61,7 @@ CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
 
 
-_VERSION = 5
+_VERSION = 6
 _UPGRADES = {
     1: ("ALTER TABLE owed ADD COLUMN kind INTEGER NOT NULL DEFAULT 1",),
     2: (notices.SCHEMA,),
@@ -73,6 +74,10 @@ _UPGRADES = {
     4: (
         "ALTER TABLE taken ADD COLUMN scheduled REAL NOT NULL DEFAULT 0",
         "ALTER TABLE owed ADD COLUMN scheduled REAL NOT NULL DEFAULT 0",
+    ),
+    5: (
+        "ALTER TABLE taken ADD COLUMN sender TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX IF NOT EXISTS taken_sender ON taken(sender)",
     ),
 }
 
@@ -181,15 +186,39 @@ class UserState:
         return [Taken(*row) for row in rows]
 
     def postpone(
-        self, hash_: bytes, reason: str, next_attempt: float, *, hold: str = "", opener: str = "", answered: bool = True
+        self,
+        hash_: bytes,
+        reason: str,
+        next_attempt: float,
+        *,
+        hold: str = "",
+        opener: str = "",
+        answered: bool = True,
+        sender: str = "",
     ) -> None:
         """Note that an attempt failed, why, and when (epoch seconds) the next is due.
 
-        `hold`: why it can't be opened, by which `opener`. One at which nobody `answered` isn't counted.
+        `hold`: why it can't be opened, by which `opener`. One at which nobody `answered` isn't counted. `sender`: whose
+        message it is, when it can't be had from nodes that answered (`lacking`).
         """
         sql = """UPDATE taken SET attempts = attempts + ?, reason = ?, next_attempt = ?, hold = ?, opener = ?,
-            scheduled = ? WHERE hash = ?"""
-        self._change(sql, answered, reason, next_attempt, hold, opener, self._now(), hash_)
+            scheduled = ?, sender = ? WHERE hash = ?"""
+        self._change(sql, answered, reason, next_attempt, hold, opener, self._now(), sender, hash_)
+
+    def lacking(self, sender: str) -> int:
+        """How many messages of this sender can't be had."""
+        return self._ledger.read(lambda connection: _lacking(connection, sender))
+
+    def crowded_out(self, hash_: bytes, sender: str, reason: str, *, room: int) -> bool:
+        """Give a notification up as lost, if more than `room` messages of its sender can't be had; whether it was."""
+
+        def drop(connection: sqlite3.Connection) -> bool:
+            if _lacking(connection, sender) <= room:
+                return False
+            _done(connection, hash_, "", "", Fate.LOST, reason, self._now())
+            return True
+
+        return self._ledger.write(drop)
 
     def set_aside(self, hash_: bytes, reason: str, next_attempt: float, *, hold: str, opener: str, room: int) -> bool:
         """As `postpone`, unless `room` others are set aside in the place `hold`; whether there was room."""
@@ -345,6 +374,11 @@ class UserState:
     def _one(self, sql: str, *parameters: object) -> object:
         row = self._ledger.read(lambda connection: connection.execute(sql, parameters).fetchone())
         return None if row is None else row[0]
+
+
+def _lacking(connection: sqlite3.Connection, sender: str) -> int:
+    (count,) = connection.execute("SELECT count(*) FROM taken WHERE sender = ?", (sender,)).fetchone()
+    return int(count)
 
 
 def _done(

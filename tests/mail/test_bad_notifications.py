@@ -11,6 +11,7 @@ import pytest
 
 from mail.delivery import Headers, notification_for
 from mail.notification import BUCKETS, Notification, OutOfTime, open_notification, seal_notification
+from mail.receiving import LACKING_KEPT
 from mail.sealing import seal_body
 from overlay.certificates import parse_certificate
 from overlay.ids import Kind
@@ -281,3 +282,28 @@ async def test_a_body_that_unpacks_to_more_than_was_said_is_stopped(
     assert await bob.collect() == 0
     assert bob.everywhere() == []
     assert "longer than the 1,000 bytes" in bob.troubles[0]
+
+
+async def test_of_one_senders_announcements_without_messages_1000_are_kept_for_longer_than_a_day(
+    world: World, alice: Desk, bob: Desk, carol: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert LACKING_KEPT == 1000
+    monkeypatch.setattr("mail.receiving.LACKING_KEPT", 3)
+    good = await a_good_one(alice, bob)
+    carol.write(bob, message_id="carol@example.org")
+    await carol.send()
+    for node in world.nodes:
+        node.objects.clear()
+    for number in range(5):
+        told = replace(good, message_id=f"{number}@example.org")
+        await bob.get(seal_notification(told, alice.owner, bob.pair.public))
+    for _ in range(3):
+        await bob.collect()
+    assert len(bob.state.hashes()) == 6
+    assert bob.lasting == []
+    world.clock.time += DAY + 1
+    for _ in range(3):
+        await bob.collect()
+    assert (bob.state.lacking(alice.address), bob.state.lacking(carol.address)) == (3, 1)
+    (told_once,) = bob.lasting
+    assert told_once.startswith("alice@example.org has announced more than 3 messages that can't be collected.")

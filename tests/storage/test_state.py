@@ -306,3 +306,15 @@ def test_a_file_of_the_second_version_is_opened_and_keeps_notices(tmp_path: Path
     assert state.notices.add("A message is lost.", NOW)
     state.close()
     assert [notice.text for notice in UserState(path).notices.unseen()] == ["A message is lost."]
+
+
+def test_a_file_of_the_fifth_version_is_opened_with_what_waits(tmp_path: Path) -> None:
+    state = UserState(tmp_path / "state.sqlite", now=lambda: NOW)
+    state.take([b"one"], NOW)
+    state.close()
+    with closing(sqlite3.connect(tmp_path / "state.sqlite")) as old:
+        old.executescript("DROP INDEX taken_sender; ALTER TABLE taken DROP COLUMN sender; PRAGMA user_version=5;")
+    state = UserState(tmp_path / "state.sqlite", now=lambda: NOW)
+    assert contents(state) == [b"one"]
+    state.postpone(digest(b"one"), "nobody has it", NOW, sender="eve@x")
+    assert (state.lacking("eve@x"), state.lacking("mallory@x")) == (1, 0)
