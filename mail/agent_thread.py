@@ -211,7 +211,7 @@ class AgentThread:
         told = ""
         while True:
             try:
-                if identity.waiting:
+                if identity.joining:
                     await resume(self.profile, identity.keyring, wait=JOIN_WAIT)
                 path = self._options.network or self.profile.network_file
                 network = await asyncio.to_thread(read_network_file, path)

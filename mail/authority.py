@@ -254,11 +254,10 @@ class Authority:
         code = self._random(CODE_BYTES)
         with self._transaction() as database:
             expires = self._now() + INVITE_LIFE
-            held = self._held(database, address)
-            if held and held[0][2] - self._now() > RENEWAL:
+            if (good := self._good(self._held(database, address))) is not None:
                 raise AddressTaken(
-                    f"{address} has a certificate until {_day(held[0][2])}, which can be renewed from"
-                    f" {_day(held[0][2] - RENEWAL)} on; revoke it first if its owner has lost the key."
+                    f"{address} has a certificate until {_day(good.not_after)}, which can be renewed from"
+                    f" {_day(good.not_after - RENEWAL)} on; revoke it first if its owner has lost the key."
                 )
             database.execute("DELETE FROM invites WHERE address = ? AND used_by IS NULL", (address,))
             database.execute(
@@ -327,8 +326,8 @@ class Authority:
                 f"{address} belongs to somebody with another key until {_day(held[0][2] + GRACE)}; nothing was issued."
                 " If its owner has lost the key, the authority revokes it first."
             )
-        if held and held[0][2] - self._now() > RENEWAL:
-            return parse_certificate(held[0][1])
+        if (good := self._good(held)) is not None:
+            return good
         der = make_certificate(self.certificate, self._key, address, key, _serial(self._random), self._now())
         certificate = parse_certificate(der)
         database.execute(
@@ -345,6 +344,17 @@ class Authority:
             " WHERE address = ? AND revoked IS NULL AND not_after > ? ORDER BY not_after DESC",
             (address, self._now() - GRACE),
         ).fetchall()
+
+    def _good(self, held: list[tuple[bytes, bytes, float]]) -> Certificate | None:
+        """The certificate among these that is good now and not near its end.
+
+        One that was issued while this clock was far ahead isn't good yet, and must not keep its holder waiting.
+        """
+        for _, der, not_after in held:
+            certificate = parse_certificate(der)
+            if certificate.not_before <= self._now() < not_after - RENEWAL:
+                return certificate
+        return None
 
     def _revoked(self, database: sqlite3.Connection, address: str, public_key: bytes) -> bool:
         sql = "SELECT 1 FROM certificates WHERE address = ? AND public_key = ? AND revoked IS NOT NULL"

@@ -11,7 +11,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from enum import Enum
 
@@ -31,7 +32,7 @@ from mail.enrolment import (
 from mail.identity import Identity
 from mail.invite import Invite, read_invite
 from mail.peer import NoNetwork, open_client, read_network_file
-from mail.pending import Pending, asked, begin, open_keyring, pending_join
+from mail.pending import Pending, asked, begin, give_up, open_keyring, pending_join
 from mail.standing import remember_certificate
 from overlay.certificates import CertificateError, Revoked, TrustStore
 from overlay.contact import host_port, key_text
@@ -45,12 +46,16 @@ from overlay.overlay import Overlay
 from storage import durable
 from storage.keyring import Identity as Certified
 from storage.keyring import Keyring
-from storage.profile import Profile
+from storage.profile import Profile, ProfileBusy
 
 log = logging.getLogger(__name__)
 
 POLL = 2.0
 """Seconds between two looks for the answer."""
+
+BUSY_LOOKS = 15
+"""Looks, POLL seconds apart, whether another process that joins or renews has come to its end: a running agent takes
+some seconds to ask for its next certificate."""
 
 KNOWN_PLACES = 5
 """Nodes met while joining that are kept in network.toml, as places to start from if those of the invite are gone."""
@@ -91,7 +96,7 @@ async def join(
     """
     invite = read_invite(invite_text)
     await asyncio.to_thread(profile.create)
-    with profile.lock("join"):
+    async with _alone(profile, pause):
         keyring = await asyncio.to_thread(open_keyring, profile, passphrase, random)
         renewed = keyring.identity
         if renewed is not None:
@@ -100,6 +105,7 @@ async def join(
                     tell(f"This profile has joined as {invite.address} already.")
                     return invite.address
                 case _Standing.OVER:
+                    await asyncio.to_thread(give_up, keyring, renewed)
                     renewed = None
         await asyncio.to_thread(begin, keyring, invite_text, now(), random, renewed=renewed)
         return await _resumed(profile, keyring, now, tell).run(wait, pause)
@@ -118,8 +124,23 @@ async def resume(
 
     Raises as `join`, and EnrolmentError when nothing is waited for.
     """
-    with profile.lock("join"):
+    async with _alone(profile, pause):
         return await _resumed(profile, keyring, now, tell).run(wait, pause)
+
+
+@asynccontextmanager
+async def _alone(profile: Profile, pause: Callable[[float], Awaitable[None]]) -> AsyncIterator[None]:
+    """Be the only process that joins or renews here. Raises ProfileBusy when another one goes on with it."""
+    with ExitStack() as lock:
+        for left in reversed(range(BUSY_LOOKS)):
+            try:
+                lock.enter_context(profile.lock("join"))
+                break
+            except ProfileBusy:
+                if not left:
+                    raise
+                await pause(POLL)
+        yield
 
 
 class _Joining:

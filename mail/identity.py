@@ -41,6 +41,16 @@ class Identity:
         return self.keyring.identity is None
 
     @property
+    def joining(self) -> bool:
+        """Whether a join waits for its answer without which nothing can be done: the first one, or, after a
+        revocation, one with a new key. (One with the certified key renews a certificate, as the agent does itself.)"""
+        contents = self.keyring.contents
+        if contents.identity is None:
+            return True
+        pending = contents.pending
+        return bool(pending and pending.invite and pending.private_key != contents.identity.private_key)
+
+    @property
     def address(self) -> str:
         """The user's address, normalised; also while the authority's answer hasn't come. Raises NotJoined."""
         pending = self.keyring.pending

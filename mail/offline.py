@@ -20,7 +20,7 @@ from mail.authority import Authority
 from mail.csr import read_csr, write_csr
 from mail.enrolment import EnrolmentError
 from mail.peer import read_network_file
-from mail.pending import begin_offline, open_keyring
+from mail.pending import begin_offline, give_up, open_keyring
 from mail.standing import known_trust, remember_certificate
 from overlay.address import normalise_address
 from overlay.certificates import (
@@ -63,6 +63,7 @@ def write_request(
         if renewed is not None and renewed.address != address:
             raise EnrolmentError(f"This profile belongs to {renewed.address} already; nothing was changed.")
         if renewed is not None and _revoked(profile, renewed, now()):
+            give_up(keyring, renewed)
             renewed = None
         key = begin_offline(keyring, address, now(), random, renewed=renewed)
     durable.write(out_file, write_csr(key, address), 0o644)

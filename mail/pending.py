@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from mail.enrolment import Request
 from mail.invite import Invite, read_invite
 from mail.keys import KeyPair, generate_pair, pair_from_secret
-from storage.keyring import EncryptionKey, Identity, Keyring, PendingJoin
+from storage.keyring import Contents, EncryptionKey, Identity, Keyring, PendingJoin
 from storage.profile import Profile
 
 ASK_AGAIN = 3600.0
@@ -82,6 +82,16 @@ def begin(
             keyring.set_pending(replace(before.kept, invite=invite_text, request=b"", created=now))
         return
     keyring.set_pending(_fresh(invite.address, invite_text, now, random, renewed))
+
+
+def give_up(keyring: Keyring, revoked: Identity) -> None:
+    """Forget a join that asks with a key which was revoked: it would be refused. Raises KeyringError, OSError."""
+
+    def without(before: Contents) -> Contents:
+        theirs = before.pending is not None and before.pending.private_key == revoked.private_key
+        return replace(before, pending=None) if theirs else before
+
+    keyring.change(without)
 
 
 def begin_offline(

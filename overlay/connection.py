@@ -76,7 +76,7 @@ class Connection:
         if not self._membership.in_touch:  # else the file needn't be read
             await self._membership.rejoin(self._saved())
         if self._way_out.blind():
-            await self._way_out.replace(self._doors())
+            await self._replace(self._doors())
         await self._go_by_https()
 
     async def restore(self) -> None:
@@ -89,7 +89,7 @@ class Connection:
     async def change_relay(self) -> None:
         """By another relay: who keeps some of what it is given to itself doesn't keep that from us for long."""
         if self._way_out.taken:
-            await self._way_out.replace(sorted(self._doors(), key=lambda _: self._random(8)))
+            await self._replace(sorted(self._doors(), key=lambda _: self._random(8)))
 
     async def try_udp(self) -> None:
         """Go by UDP again when it works: the network or its firewall may have changed."""
@@ -97,11 +97,18 @@ class Connection:
             return
         router = self._protocol.router
         contacts = router.closest(self._random(len(self._protocol.own_id)), STRAIGHT, healthy=True)
+        if not contacts and self._way_out.relay is not None:  # it is in no table when it goes by HTTPS itself
+            contacts = [self._way_out.relay]
         answers = await asyncio.gather(*(self._protocol.answers_straight(contact) for contact in contacts))
         if answers.count(True) * 2 > len(answers):
             log.info("nodes answer by UDP again")
             await self._by_udp()
             await self._membership.settle()
+
+    async def _replace(self, doors: Sequence[Door]) -> None:
+        await self._way_out.replace(doors)
+        if not self._way_out.taken:
+            await self._by_udp()
 
     async def _by_udp(self) -> None:
         await self._way_out.close()

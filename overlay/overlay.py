@@ -335,7 +335,7 @@ class Overlay:
         if not self._others({at.contact.id for at, _ in results.done}) and not any(r.notifications for r in readings):
             if not self._others({at.contact.id for at in nodes}):
                 raise self._offline()
-            raise Unreachable("None of the nodes that keep this inbox answered: " + "; ".join(results.reasons))
+            raise Unreachable("No node that keeps this inbox gave its mail out: " + "; ".join(results.reasons))
         for reading in withholding(readings, {at.contact.id for at in nodes[: self.k]}):
             self._blame(reading.node, WITHHELD)
         return readings

@@ -164,6 +164,11 @@ class WayOut:
         """Whether it went by HTTPS, and the connection has ended."""
         return self._link is not None and self._link.ended.is_set()
 
+    @property
+    def relay(self) -> Contact | None:
+        """The node that everything goes by way of now."""
+        return self._link.contact if self._link is not None and self.taken else None
+
     def blind(self) -> bool:
         """Whether nobody but the relay answers any more, by way of it; true once in a while at the most."""
         if not self.taken or self._link is None:
@@ -227,7 +232,12 @@ class WayOut:
         except (NoAnswer, Refused, Malformed) as error:
             log.info("%s", error)
             found = None
-        if not isinstance(found, messages.Found) or not found.bulk_port:
+        if (
+            not isinstance(found, messages.Found)
+            or not found.bulk_port
+            # Who answers by UDP is no way out: it may go by HTTPS itself, by way of this node.
+            or await self._protocol.answers_straight(contact)
+        ):
             self._protocol.way = None
             await link.close()
             return False

@@ -180,7 +180,7 @@ def _identity(args: argparse.Namespace, profile: Profile) -> Identity:
     if not profile.keyring_file.exists():
         raise CommandError(CONFIGURATION, f"{profile.root} has no keys yet: paste an invite with `p2pmail join`.")
     identity = Identity.open(profile, existing_passphrase(args, profile))
-    if identity.waiting:
+    if identity.joining:
         run_loop(resume(profile, identity.keyring, wait=RESUME_WAIT, tell=_say))
     return identity
 

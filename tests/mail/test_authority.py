@@ -177,6 +177,20 @@ def test_the_same_key_renews_when_the_end_is_near(authority: Authority, world: W
         authority.issue(ALICE, key(2))
 
 
+def test_a_certificate_issued_while_the_clock_was_a_year_ahead_keeps_nobody_waiting(
+    authority: Authority, world: World
+) -> None:
+    world.time = NOW + 400 * DAY
+    ahead = authority.issue(ALICE, key(1))
+    world.time = NOW
+    invitation = authority.invite(ALICE)
+    good = authority.redeem(ALICE, key(1), invitation.code)
+    assert good.not_before <= NOW < good.not_after < ahead.not_after
+    assert authority.issue(ALICE, key(1)) == good
+    with pytest.raises(AddressTaken):
+        authority.issue(ALICE, key(2))
+
+
 def test_a_certificate_ends_with_its_root(authority: Authority, world: World) -> None:
     root_end = x509.load_der_x509_certificate(authority.certificate).not_valid_after_utc.timestamp()
     world.time = root_end - 10 * DAY

@@ -64,6 +64,13 @@ async def town(tmp_path: Path) -> AsyncIterator[Town]:
         yield town
 
 
+async def test_the_node_says_how_it_is_though_the_clock_is_before_the_certificate_s_beginning(town: Town) -> None:
+    agent = await town.agent()
+    town.time -= 3 * DAY
+    status = await agent.status()
+    assert (status.mode, status.certificate) == ("client", None)
+
+
 async def test_the_end_of_a_certificate_is_told_once_at_each_step_and_stays_until_it_is_seen(town: Town) -> None:
     agent = await town.agent()
     ends = parse_certificate(agent.identity.owner.certificate).not_after

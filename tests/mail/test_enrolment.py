@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ from tests.overlay.issuing import Issuer, Person, seeded
 ALICE = "alice@village.example"
 BOB = "bob@village.example"
 CODE = b"one-time code 16"
+DAY = 86_400.0
 
 
 @pytest.fixture
@@ -171,6 +173,67 @@ async def test_after_a_revocation_a_new_invite_gives_new_keys(world: Community) 
         assert await joined(world, service, profile, world.invite(ALICE)) == ALICE
     new = Keyring.open(profile.keyring_file, None).identity
     assert new is not None and new.private_key != old.private_key
+
+
+async def test_a_join_that_asks_with_a_key_which_was_revoked_since_begins_anew_with_a_new_invite(
+    world: Community,
+) -> None:
+    profile = world.profile("alice")
+    async with world.serving() as service:
+        await joined(world, service, profile, world.invite(ALICE))
+        old = Keyring.open(profile.keyring_file, None).identity
+        assert old is not None
+        world.time += 310 * DAY
+        with pytest.raises(Waiting):  # a renewal, at a time when nobody answers
+            await join(profile, world.invite(ALICE), None, wait=2, now=world.now, pause=world.idle)
+        assert revoke(world.folder, ALICE, now=world.now) >= 1
+        await service.run_once()
+        assert await joined(world, service, profile, world.invite(ALICE)) == ALICE
+    new = Keyring.open(profile.keyring_file, None).identity
+    assert new is not None and new.private_key != old.private_key
+
+
+async def test_a_revoked_member_whose_new_join_waits_goes_on_with_it(world: Community) -> None:
+    profile = world.profile("alice")
+    async with world.serving() as service:
+        await joined(world, service, profile, world.invite(ALICE))
+        assert not Identity.open(profile, None).joining
+        revoke(world.folder, ALICE, now=world.now)
+        await service.run_once()
+        with pytest.raises(Waiting):
+            await join(profile, world.invite(ALICE), None, wait=2, now=world.now, pause=world.idle)
+        identity = Identity.open(profile, None)
+        assert identity.joining and not identity.waiting
+        pause = world.waiting_for(service)
+        assert await resume(profile, identity.keyring, wait=60, now=world.now, pause=pause) == ALICE
+        assert not identity.joining
+
+
+async def test_a_join_that_renews_is_nothing_that_a_command_waits_for(world: Community) -> None:
+    profile = world.profile("alice")
+    async with world.serving() as service:
+        await joined(world, service, profile, world.invite(ALICE))
+        world.time += 310 * DAY
+        with pytest.raises(Waiting):
+            await join(profile, world.invite(ALICE), None, wait=2, now=world.now, pause=world.idle)
+    identity = Identity.open(profile, None)
+    assert identity.keyring.pending is not None and not identity.joining
+
+
+async def test_joining_waits_for_an_agent_that_is_renewing(world: Community) -> None:
+    profile = world.profile("alice")
+    profile.create()
+    async with world.serving() as service:
+        renewing = ExitStack()
+        renewing.enter_context(profile.lock("join"))
+
+        async def pause(seconds: float) -> None:
+            renewing.close()
+            await world.waiting_for(service)(seconds)
+
+        assert await join(profile, world.invite(ALICE), None, wait=60, now=world.now, pause=pause) == ALICE
+        with profile.lock("join"), pytest.raises(ProfileBusy):
+            await join(profile, world.invite(BOB), None, wait=60, now=world.now, pause=world.idle)
 
 
 async def test_a_revocation_reaches_the_nodes_at_the_next_look(world: Community) -> None:

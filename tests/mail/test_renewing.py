@@ -196,6 +196,21 @@ async def test_after_a_revocation_files_ask_with_a_new_key(world: Community, ali
     assert alice.identity.certified.private_key != first.private_key
 
 
+async def test_a_request_file_names_a_new_key_when_that_of_an_earlier_one_was_revoked_since(
+    world: Community, alice: Member, tmp_path: Path
+) -> None:
+    first = alice.identity.certified
+    request, answer = tmp_path / "alice.csr", tmp_path / "alice.pem"
+    write_request(alice.profile, ALICE, request, None, now=world.now)
+    revoke(world.folder, ALICE, now=world.now)
+    async with world.serving():
+        learn(world, alice)
+    write_request(alice.profile, ALICE, request, None, now=world.now)
+    issue_offline(world.folder, ALICE, request, answer, now=world.now)
+    take_certificate(alice.profile, alice.profile.network_file, answer, None, now=world.now)
+    assert alice.identity.certified.private_key != first.private_key
+
+
 # Attacks, each by its name
 
 

@@ -26,7 +26,7 @@ from overlay.ownership import Owner
 from overlay.proxy import proxy_for
 from overlay.relay import Relay
 from overlay.tls import client_context
-from overlay.way_out import Door, _beyond_the_proxy
+from overlay.way_out import Door, Link, _beyond_the_proxy
 from tests.overlay.connect_proxy import connect_proxy
 from tests.overlay.nodes import ISSUER, LOOPBACK, new_node, run, village
 from tests.overlay.nodes import Village as Place
@@ -264,6 +264,75 @@ def test_a_node_that_only_https_lets_out_is_a_client_until_udp_works(tmp_path: P
                 status = await node.status()
                 assert (status.transport, status.mode) == ("udp", "node")
                 assert node.id in {at.contact.id for at in await place.overlay.closest(node.id, 1)}
+            finally:
+                await node.stop()
+
+    run(story)
+
+
+@asynccontextmanager
+async def two_by_way_of_each_other(folder: Path) -> AsyncIterator[list[Node]]:
+    """A network of two nodes after an outage in which each took the other for its way out; UDP works again."""
+
+    async def silence(contact: Contact) -> bool:
+        return False
+
+    async with village(folder, 2) as place:
+        for node, other in (place.nodes, place.nodes[::-1]):
+            node.protocol.answers_straight = silence  # type: ignore[method-assign]
+            assert await connection(node)._way_out.find([Door(LOOPBACK, other.port)])
+            node.protocol.is_node = False
+        for node in place.nodes:
+            for contact in node.protocol.router.closest(KEY, 8):
+                node.protocol.router.drop(contact.id)
+            del node.protocol.answers_straight
+        yield place.nodes
+
+
+def test_two_nodes_that_go_by_way_of_each_other_find_back_to_udp(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with two_by_way_of_each_other(tmp_path) as nodes:
+            for node in nodes:
+                await connection(node).try_udp()
+                await connection(node).rejoin()
+            for node in nodes:
+                status = await node.status()
+                assert (status.transport, status.mode, status.contacts) == ("udp", "node", 1)
+
+    run(story)
+
+
+def test_nobody_goes_by_way_of_a_node_that_answers_by_udp(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with two_by_way_of_each_other(tmp_path) as nodes:
+            first, second = nodes
+            await connection(first)._by_udp()
+            await connection(first).rejoin()  # the second is a client still, so this node knows nobody
+            assert not connection(first)._membership.in_touch
+            assert ((await first.status()).transport, first.protocol.is_node) == ("udp", True)
+            assert not await connection(first)._way_out.find([Door(LOOPBACK, second.port)])
+
+    run(story)
+
+
+def test_a_node_that_finds_no_relay_when_another_is_looked_for_serves_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(door: Door) -> Link:
+        raise NoAnswer("no relay there")
+
+    async def story() -> None:
+        async with village(tmp_path, 2) as place:
+            node = new_node(2003, tmp_path / "confined")
+            try:
+                await node.listen(0, LOOPBACK)
+                without_udp(node, silent=True)
+                await node.join([place.nodes[0].place])
+                assert (await node.status()).transport == "https"
+                monkeypatch.setattr(Link, "open", nothing)
+                await connection(node).change_relay()
+                status = await node.status()
+                assert (status.transport, status.mode) == ("udp", "node")
             finally:
                 await node.stop()
 
