@@ -1,8 +1,8 @@
 """Receiving (paper, sections 3.2 and 3.3): the superset of the inboxes, then each message, then its deletion.
 
 A notification is on disk here before a node is told to delete it, and a message is in its folder before its body is
-deleted: whenever this process dies, the next one goes on. Who sent it is proven before anything is fetched, and
-what it holds is checked before anybody sees it.
+deleted: whenever this process dies, the next one goes on. The user is told of a loss before it is noted. Who sent a
+message is proven before anything is fetched, and what it holds is checked before anybody sees it.
 """
 
 from __future__ import annotations
@@ -279,8 +279,8 @@ class Receiving:
         if self._now() - taken.taken <= RETENTION or taken.attempts < LEAST_ATTEMPTS:
             return False
         if taken.lost is None:
-            await asyncio.to_thread(self._state.mark_lost, taken.hash, self._now())
             self._tell(Trouble(f"{what} lost: {reason} Ask for it to be sent again.", lasting=True))
+            await asyncio.to_thread(self._state.mark_lost, taken.hash, self._now())
             return False
         if self._now() - taken.lost <= RETENTION:
             return False
@@ -317,17 +317,17 @@ class Receiving:
             self._state.set_aside, taken.hash, str(error), moment, hold=hold, opener=self._opener, room=room
         )
         if not aside:
+            told = f"{words} As {room} of them wait already, it was dropped; its sender won't see it as collected."
+            self._tell(Trouble(told, lasting=True))
             await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, words)
-            words = f"{words} As {room} of them wait already, it was dropped; its sender won't see it as collected."
-            self._tell(Trouble(words, lasting=True))
         elif isinstance(error, Proven | KeyMaterialError):
             if not taken.attempts:
                 self._tell(Trouble(f"{words} It is kept and tried again for 60 days.", lasting=True))
             await self._given_up(taken, f"{what} is", str(error))
         elif self._now() - taken.taken > RETENTION:
             words = f"{words} It was kept for 30 days and is given up."
-            await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, words)
             self._tell(Trouble(words, lasting=True))
+            await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, words)
         else:
             log.info("a notification is set aside: %s", error)
 

@@ -94,6 +94,7 @@ class Sending:
         self._learning = Learning(outbox)
         self._away: Counter[str] = Counter()  # attempts in a row at which nobody answered, by Message-ID
         self._proving = Proving(overlay, self._learning)
+        self._looked = False
         self._letters = Locks()  # one attempt a letter: two at once would be two notifications
 
     async def run(self, *, everything: bool = False) -> None:
@@ -103,6 +104,10 @@ class Sending:
         the outbox can't be read or written, once the other letters are done.
         """
         gate = asyncio.Semaphore(LETTERS_AT_ONCE)
+        if not self._looked:
+            self._looked = True
+            for entry in await asyncio.to_thread(self._outbox.unreported):
+                await self._report(entry)
 
         async def attempt(message_id: str) -> None:
             async with self._letters.of(message_id), gate:
@@ -128,7 +133,6 @@ class Sending:
         entry = await asyncio.to_thread(self._outbox.entry, message_id)
         if entry is None or not (entry.due(self._now()) or (everything and not entry.settled)):
             return
-        before = {recipient.address: recipient.state for recipient in entry.recipients}
         late = self._over(entry) and not entry.told
         away = lonely = False
         try:
@@ -174,10 +178,16 @@ class Sending:
         counts = not away and self._now() >= parse_certificate(self._owner().certificate).not_before
         await asyncio.to_thread(self._outbox.attempted, entry.message_id, self._now() + pause, answered=counts)
         self._tell(OutboxChanged(entry.message_id))
-        ended = [r for r in entry.recipients if r.state in (State.FAILED, State.EXPIRED)]
-        news = [recipient for recipient in ended if before.get(recipient.address) != recipient.state]
-        for words in endings(entry.subject, news):
+        await self._report(entry)
+
+    async def _report(self, entry: Entry) -> None:
+        """Tell the user for whom it has failed or expired, unless she was told. Noted only then: better twice than
+        never."""
+        ended = [r for r in entry.recipients if r.state in (State.FAILED, State.EXPIRED) and not r.reported]
+        for words in endings(entry.subject, ended):
             self._tell(Trouble(words, lasting=True))
+        if ended:
+            await asyncio.to_thread(self._outbox.report, entry.message_id, [r.address for r in ended])
 
     async def _send(self, entry: Entry, wanting: Collection[str]) -> None:
         """Bring body and notifications to those who want them (addresses), as far as nodes lack them."""

@@ -59,6 +59,8 @@ class Recipient:
     """Why it isn't better than it is, in words for the user."""
     unknown_since: float | None = None
     """Since when (epoch seconds) each answer has been that nobody holds the address; None while that isn't so."""
+    reported: bool = False
+    """Whether the user was told that it has failed or expired (kept by storage.outbox.Outbox.report alone)."""
 
     @property
     def state(self) -> State:

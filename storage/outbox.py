@@ -23,7 +23,7 @@ from storage import durable
 from storage.folder_lock import alone, shared
 from storage.ledger import Ledger
 from storage.letter import GROUP_SECRET_SIZE, SESSION_KEY_SIZE, Entry, Recipient, Secrets, State, state_of
-from storage.outbox_rows import SCHEMA, UPGRADES, VERSION, load, recipients_of
+from storage.outbox_rows import SCHEMA, UPGRADES, VERSION, load, note_facts, recipients_of
 
 __all__ = [
     "AlreadySent",
@@ -256,7 +256,7 @@ class Outbox:
         """
 
         def note(connection: sqlite3.Connection) -> tuple[list[Recipient], list[Path]]:
-            noted = [_note(connection, message_id, known) for message_id, known in facts]
+            noted = [note_facts(connection, message_id, known) for message_id, known in facts]
             needless = []
             for message_id in dict.fromkeys(message_id for message_id, _ in facts):
                 file = self._settle(connection, message_id)
@@ -294,6 +294,18 @@ class Outbox:
         sql = "UPDATE letter SET created = ? WHERE message_id = ?"
         self._ledger.write(lambda connection: connection.execute(sql, (self._now(), message_id)) and None)
 
+    def unreported(self) -> list[Entry]:
+        """Letters that may have ended for somebody without the user having been told: the process died."""
+        ended = "SELECT message_id FROM recipient WHERE (failed OR expired) AND NOT reported AND proof IS NULL"
+        where = f"WHERE message_id IN ({ended}) ORDER BY created, rowid"
+        return self._ledger.read(lambda connection: load(connection, self.folder, where))
+
+    def report(self, message_id: str, addresses: Collection[str]) -> None:
+        """Note that the user was told how it ended for these."""
+        sql = "UPDATE recipient SET reported = 1 WHERE message_id = ? AND address = ?"
+        values = [(message_id, address) for address in addresses]
+        self._ledger.write(lambda connection: connection.executemany(sql, values) and None)
+
     def retry(self, message_id: str, now: float) -> bool:
         """Begin again for those for whom it failed or expired; False when there are none.
 
@@ -305,7 +317,7 @@ class Outbox:
             ended = [r for r in entry.recipients if r.state in (State.FAILED, State.EXPIRED)] if entry else []
             connection.executemany(
                 "UPDATE recipient SET bodies_have = 0, notifications_have = 0, failed = 0, expired = 0, reason = '',"
-                " unknown_since = NULL"
+                " unknown_since = NULL, reported = 0"
                 " WHERE message_id = ? AND address = ?",
                 [(message_id, recipient.address) for recipient in ended],
             )
@@ -396,35 +408,10 @@ def _insert(connection: sqlite3.Connection, letter: tuple[object, ...], addresse
         letter,
     )
     connection.executemany(
-        "INSERT INTO recipient VALUES(?, ?, ?, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, '', NULL)",
+        "INSERT INTO recipient VALUES(?, ?, ?, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, '', NULL, 0)",
         [(message_id, number, address) for number, address in enumerate(addresses)],
     )
     return True
-
-
-def _note(connection: sqlite3.Connection, message_id: str, facts: Recipient) -> Recipient:
-    """Note facts of one recipient, but keep a proof; what is noted now."""
-    connection.execute(
-        "UPDATE recipient SET bodies_have = ?, bodies_want = ?, notifications_have = ?, notifications_want = ?,"
-        " salt = ?, certificate = ?, notification = ?, proof = coalesce(?, proof), failed = ?, expired = ?,"
-        " reason = ?, unknown_since = ? WHERE message_id = ? AND address = ?",
-        (
-            *facts.bodies,
-            *facts.notifications,
-            facts.salt,
-            facts.certificate,
-            facts.notification,
-            facts.proof,
-            facts.failed,
-            facts.expired,
-            facts.reason,
-            facts.unknown_since,
-            message_id,
-            facts.address,
-        ),
-    )
-    where = "WHERE message_id = ? AND address = ?"
-    return next((known for _, known in recipients_of(connection, where, message_id, facts.address)), facts)
 
 
 def _take(message: bytes | Path, target: Path, *, consume: bool) -> tuple[int, bytes]:

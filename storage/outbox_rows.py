@@ -9,7 +9,7 @@ from pathlib import Path
 
 from storage.letter import Entry, Recipient, Secrets
 
-VERSION = 10
+VERSION = 11
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS letter (
     message_id TEXT PRIMARY KEY, subject TEXT NOT NULL, sender TEXT NOT NULL, created REAL NOT NULL,
@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS recipient (
     notifications_have INTEGER NOT NULL, notifications_want INTEGER NOT NULL,
     salt BLOB, certificate BLOB, notification BLOB, proof BLOB,
     failed INTEGER NOT NULL, expired INTEGER NOT NULL, reason TEXT NOT NULL, unknown_since REAL,
-    PRIMARY KEY (message_id, address));
+    reported INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (message_id, address));
 CREATE INDEX IF NOT EXISTS letter_due ON letter(next_attempt);
 """
 UPGRADES = {
@@ -51,6 +51,10 @@ UPGRADES = {
     ),
     8: ("ALTER TABLE recipient ADD COLUMN unknown_since REAL",),
     9: ("ALTER TABLE letter ADD COLUMN begun BLOB",),
+    10: (
+        "ALTER TABLE recipient ADD COLUMN reported INTEGER NOT NULL DEFAULT 0",
+        "UPDATE recipient SET reported = 1 WHERE expired OR (failed AND (bodies_have = 0 OR notifications_have = 0))",
+    ),
 }
 
 
@@ -86,9 +90,25 @@ def load(connection: sqlite3.Connection, folder: Path, which: str, *parameters: 
 
 def recipients_of(connection: sqlite3.Connection, which: str, *parameters: object) -> Iterator[tuple[str, Recipient]]:
     """What is known of those whose rows `which` selects, each with the Message-ID."""
-    sql = f"SELECT message_id, address, bodies_have, bodies_want, notifications_have, notifications_want, salt, certificate, notification, proof, failed, expired, reason, unknown_since FROM recipient {which}"  # noqa: S608, E501
+    sql = f"SELECT message_id, address, bodies_have, bodies_want, notifications_have, notifications_want, salt, certificate, notification, proof, failed, expired, reason, unknown_since, reported FROM recipient {which}"  # noqa: S608, E501
     rows = connection.execute(sql, parameters)
-    for name, address, a, b, c, d, salt, certificate, notification, proof, failed, expired, reason, since in rows:
+    for (
+        name,
+        address,
+        a,
+        b,
+        c,
+        d,
+        salt,
+        certificate,
+        notification,
+        proof,
+        failed,
+        expired,
+        reason,
+        since,
+        reported,
+    ) in rows:
         facts = Recipient(
             address,
             (a, b),
@@ -101,5 +121,32 @@ def recipients_of(connection: sqlite3.Connection, which: str, *parameters: objec
             expired,
             reason,
             since,
+            bool(reported),
         )
         yield name, facts
+
+
+def note_facts(connection: sqlite3.Connection, message_id: str, facts: Recipient) -> Recipient:
+    """Note facts of one recipient, but keep a proof; what is noted now."""
+    connection.execute(
+        "UPDATE recipient SET bodies_have = ?, bodies_want = ?, notifications_have = ?, notifications_want = ?,"
+        " salt = ?, certificate = ?, notification = ?, proof = coalesce(?, proof), failed = ?, expired = ?,"
+        " reason = ?, unknown_since = ?, reported = reported AND ? WHERE message_id = ? AND address = ?",
+        (
+            *facts.bodies,
+            *facts.notifications,
+            facts.salt,
+            facts.certificate,
+            facts.notification,
+            facts.proof,
+            facts.failed,
+            facts.expired,
+            facts.reason,
+            facts.unknown_since,
+            facts.failed or facts.expired > 0,
+            message_id,
+            facts.address,
+        ),
+    )
+    where = "WHERE message_id = ? AND address = ?"
+    return next((known for _, known in recipients_of(connection, where, message_id, facts.address)), facts)

@@ -256,7 +256,8 @@ async def test_what_a_program_before_gave_up_and_acknowledged_arrives_when_sende
     for node in world.nodes:  # it was acknowledged, so that they take it no more
         node.inboxes.clear()
     alice.outbox._ledger._connection.executescript(
-        "ALTER TABLE letter DROP COLUMN begun; ALTER TABLE recipient DROP COLUMN unknown_since; PRAGMA user_version=7;"
+        "ALTER TABLE letter DROP COLUMN begun; ALTER TABLE recipient DROP COLUMN reported;"
+        " ALTER TABLE recipient DROP COLUMN unknown_since; PRAGMA user_version=7;"
     )
     alice.restart()
     await alice.send()

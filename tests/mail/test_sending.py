@@ -758,6 +758,17 @@ async def test_many_for_whom_a_message_failed_for_the_same_reason_are_one_lastin
     )
 
 
+async def test_an_end_of_which_the_user_was_not_told_when_the_process_died_is_told_by_the_next_one(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob)
+    alice.outbox.learn_all([("letter@example.org", replace(alice.copy(bob), failed=True, reason="It is too large."))])
+    for _ in range(2):
+        alice.restart()
+        await alice.send()
+        assert alice.lasting == ['"Hello" to bob@example.org failed: It is too large. Your copy is in Sent.']
+
+
 def test_up_to_1000_recipients_are_one_group_without_a_name() -> None:
     people = [f"reader{number}@example.org" for number in range(1001)]
     assert set(groups_of(b"secret", people[:1000]).values()) == {b""}

@@ -143,7 +143,8 @@ def test_an_outbox_of_the_first_version_is_opened_with_its_letters(outbox: Outbo
         "ALTER TABLE letter DROP COLUMN coding; ALTER TABLE letter DROP COLUMN group_secret;"
         " ALTER TABLE letter DROP COLUMN scheduled; ALTER TABLE letter DROP COLUMN copy;"
         " ALTER TABLE recipient DROP COLUMN unknown_since;"
-        " ALTER TABLE letter DROP COLUMN begun; PRAGMA user_version=1;"
+        " ALTER TABLE letter DROP COLUMN begun;"
+        " ALTER TABLE recipient DROP COLUMN reported; PRAGMA user_version=1;"
     )
     again = reopened(outbox)
     entry = again.entry("1@x")
@@ -299,7 +300,8 @@ def test_letters_that_an_earlier_version_saw_collected_rest(outbox: Outbox) -> N
         "UPDATE recipient SET proof = x'00', salt = x'00'; DROP INDEX letter_due;"
         " ALTER TABLE letter DROP COLUMN group_secret; ALTER TABLE letter DROP COLUMN scheduled;"
         " ALTER TABLE letter DROP COLUMN copy; ALTER TABLE recipient DROP COLUMN unknown_since;"
-        " ALTER TABLE letter DROP COLUMN begun; PRAGMA user_version=2;"
+        " ALTER TABLE letter DROP COLUMN begun;"
+        " ALTER TABLE recipient DROP COLUMN reported; PRAGMA user_version=2;"
     )
     os.utime(entry.file, (NOW - 90_000, NOW - 90_000))
     again = reopened(outbox)
@@ -316,7 +318,8 @@ def test_what_an_earlier_version_called_expired_is_asked_about_again(outbox: Out
     outbox._ledger._connection.executescript(
         "UPDATE letter SET next_attempt = 9e999; ALTER TABLE letter DROP COLUMN scheduled;"
         " ALTER TABLE letter DROP COLUMN copy; ALTER TABLE recipient DROP COLUMN unknown_since;"
-        " ALTER TABLE letter DROP COLUMN begun; PRAGMA user_version=4;"
+        " ALTER TABLE letter DROP COLUMN begun;"
+        " ALTER TABLE recipient DROP COLUMN reported; PRAGMA user_version=4;"
     )
     assert [entry.message_id for entry in reopened(outbox).due(NOW)] == ["1@x"]
 
@@ -329,7 +332,8 @@ def test_who_has_not_collected_a_large_message_of_an_earlier_version_is_told_of_
         learn(outbox, f"{number}@x", Recipient("b@x", (3, 3), (3, 3), notification=b"first", proof=b"signed"))
         outbox.attempted(f"{number}@x", NOW + 900)
     outbox._ledger._connection.executescript(
-        "ALTER TABLE recipient DROP COLUMN unknown_since; ALTER TABLE letter DROP COLUMN begun; PRAGMA user_version=7;"
+        "ALTER TABLE recipient DROP COLUMN unknown_since; ALTER TABLE letter DROP COLUMN begun;"
+        " ALTER TABLE recipient DROP COLUMN reported; PRAGMA user_version=7;"
     )
     again = reopened(outbox)
     told = {(entry.message_id, r.address): r for entry in again.entries() for r in entry.recipients}
@@ -459,7 +463,8 @@ def test_a_letter_that_failed_or_expired_is_tried_again_from_nothing(outbox: Out
 def test_an_outbox_of_the_eighth_version_is_opened_with_its_letters(outbox: Outbox) -> None:
     accept(outbox)
     outbox._ledger._connection.executescript(
-        "ALTER TABLE recipient DROP COLUMN unknown_since; ALTER TABLE letter DROP COLUMN begun; PRAGMA user_version=8;"
+        "ALTER TABLE recipient DROP COLUMN unknown_since; ALTER TABLE letter DROP COLUMN begun;"
+        " ALTER TABLE recipient DROP COLUMN reported; PRAGMA user_version=8;"
     )
     (entry,) = reopened(outbox).entries()
     assert [recipient.unknown_since for recipient in entry.recipients] == [None, None]
@@ -491,3 +496,26 @@ def test_a_message_that_is_being_accepted_is_not_swept_when_the_clock_jumps(tmp_
 
     entry = accept(Outbox(path, random=another_process_begins_a_month_later))
     assert entry.file.read_bytes() == b"raw \xff\r\n"
+
+
+def test_what_an_outbox_of_the_tenth_version_says_has_ended_was_reported(outbox: Outbox) -> None:
+    accept(outbox)
+    learn(outbox, "1@x", Recipient("b@x", failed=True))
+    outbox._ledger._connection.executescript("ALTER TABLE recipient DROP COLUMN reported; PRAGMA user_version=10;")
+    again = reopened(outbox)
+    (entry,) = again.entries()
+    assert {recipient.address: recipient.reported for recipient in entry.recipients}["b@x"]
+    assert again.unreported() == []
+
+
+def test_an_end_is_reported_until_it_is_none_any_more(outbox: Outbox) -> None:
+    accept(outbox)
+    ended = learn(outbox, "1@x", Recipient("b@x", failed=True))
+    assert [entry.message_id for entry in outbox.unreported()] == ["1@x"]
+    outbox.report("1@x", ["b@x"])
+    assert reopened(outbox).unreported() == []
+    learn(outbox, "1@x", replace(ended, reason="as before"))
+    assert outbox.unreported() == []
+    learn(outbox, "1@x", replace(ended, failed=False))
+    learn(outbox, "1@x", ended)
+    assert [entry.message_id for entry in outbox.unreported()] == ["1@x"]
