@@ -14,7 +14,7 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -147,7 +147,6 @@ class Keyring:
         self._key = key
         self._stamp = stamp
         self._told: _Stamp | None = None  # the older copy that the user has heard of
-        self._unsaved = False  # whether something is known here that the file lacks
         self._lock = threading.RLock()  # one look or change at a time in this process
 
     @classmethod
@@ -211,8 +210,7 @@ class Keyring:
             if stamp is not None and stamp != self._stamp:
                 self._stamp = stamp
                 try:
-                    self._take_over()
-                    if self._unsaved:
+                    if self._take_over():
                         self.change(lambda contents: contents)
                 except KeyringError as error:
                     self.tell(str(error))
@@ -226,10 +224,12 @@ class Keyring:
         Raises OSError, KeyringBusy, PassphraseChanged, KeyringDamaged, KeyringReplaced; then nothing changed.
         """
         with self._lock, self._exclusive():
-            with suppress(NoKeyring):
-                self._take_over()
+            try:
+                lacking = self._take_over()
+            except NoKeyring:
+                lacking = True
             changed = how(self._contents)
-            if changed != self._contents or self._unsaved or not self.path.exists():
+            if changed != self._contents or lacking:
                 self._write(changed)
             return self._contents
 
@@ -280,8 +280,11 @@ class Keyring:
         finally:
             os.close(handle)
 
-    def _take_over(self) -> None:
-        """Unite what is known with what the file has now. Raises KeyringError; then what is known stays."""
+    def _take_over(self) -> bool:
+        """Unite what is known with what the file has now; whether the file lacks something of it.
+
+        Raises KeyringError; then what is known stays.
+        """
         stamp = _stamp(self.path)
         file = _read(self.path)
         if file.protection is not None and file.protection != self._protection:
@@ -302,7 +305,6 @@ class Keyring:
             )
         self._contents = united(known, found)
         self._stamp = stamp
-        self._unsaved = self._contents != found or found.version < known.version
         if file.protection is None:
             self._protection = self._key = None
         if found.version < known.version and stamp != self._told:
@@ -311,6 +313,7 @@ class Keyring:
                 f"The keyring {self.path} was replaced by an older copy of it. What this process knows was put together"
                 " with it: no key was lost."
             )
+        return self._contents != found or found.version < known.version
 
     def _write(self, contents: Contents) -> None:
         contents = replace(contents, version=self._contents.version + 1)
@@ -322,7 +325,6 @@ class Keyring:
         durable.write(self.path, msgspec.msgpack.encode(_File(_FORMAT, self._protection, nonce, data)), 0o600)
         self._contents = contents
         self._stamp = _stamp(self.path)
-        self._unsaved = False
 
 
 def _stamp(path: Path) -> _Stamp | None:

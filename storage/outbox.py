@@ -44,8 +44,6 @@ STALE = 86400.0
 RESTS = float("inf")
 """When a letter that is settled is due: so years of sent mail cost an attempt nothing."""
 
-_CHUNK = 1024 * 1024
-
 
 class OutboxError(Exception):
     """The outbox refuses; the message says why, and what was kept."""
@@ -154,7 +152,7 @@ class Outbox:
     def has_copy(self, message_id: str) -> None:
         """Note that the copy is in Sent. Raises DatabaseError."""
         sql = "UPDATE letter SET copy = NULL WHERE message_id = ?"
-        self._ledger.write(lambda connection: connection.execute(sql, (message_id,)) and None)
+        self._ledger.write(lambda connection: connection.execute(sql, (message_id,)))
 
     def forget(self, message_id: str) -> None:
         """Drop a letter that is settled for everybody. Raises StillOnItsWay, DatabaseError."""
@@ -172,18 +170,15 @@ class Outbox:
             with suppress(OSError):  # swept later
                 entry.file.unlink()
 
-    def sweep(self) -> int:
-        """Remove files over a day old that no letter needs (of an acceptance that died, say); returns how many."""
+    def sweep(self) -> None:
+        """Remove files over a day old that no letter needs (of an acceptance that died, say)."""
         sql = "SELECT file FROM letter WHERE message_id IN (SELECT message_id FROM recipient WHERE proof IS NULL)"
-        swept = 0
         with alone(self.folder) as undisturbed:  # by one whose row isn't there yet; the clock may have jumped meanwhile
             known = self._ledger.read(lambda connection: {name for (name,) in connection.execute(sql)})
             for file in [*self.folder.glob("*.eml"), *self.folder.glob(".*.tmp")] if undisturbed else []:
                 with suppress(FileNotFoundError):
                     if file.name not in known and self._now() - file.stat().st_mtime > STALE:
                         file.unlink()
-                        swept += 1
-        return swept
 
     # -- asking
 
@@ -281,18 +276,18 @@ class Outbox:
             " created = iif(?5, min(created, ?3), created) WHERE message_id = ?4"
         )
         values = (RESTS, next_attempt, self._now(), message_id, answered)
-        self._ledger.write(lambda connection: connection.execute(sql, values) and None)
+        self._ledger.write(lambda connection: connection.execute(sql, values))
 
     def hurry(self, message_ids: Collection[str], now: float) -> None:
         """Make these letters due `now`, unless they rest."""
         sql = "UPDATE letter SET next_attempt = ?1, scheduled = ?1 WHERE message_id = ?2 AND next_attempt < ?3"
         values = [(now, message_id, RESTS) for message_id in message_ids]
-        self._ledger.write(lambda connection: connection.executemany(sql, values) and None)
+        self._ledger.write(lambda connection: connection.executemany(sql, values))
 
     def begin(self, message_id: str) -> None:
         """Count the letter's time from now on: nodes have only now taken it."""
         sql = "UPDATE letter SET created = ? WHERE message_id = ?"
-        self._ledger.write(lambda connection: connection.execute(sql, (self._now(), message_id)) and None)
+        self._ledger.write(lambda connection: connection.execute(sql, (self._now(), message_id)))
 
     def unreported(self) -> list[Entry]:
         """Letters that may have ended for somebody without the user having been told: the process died."""
@@ -377,7 +372,7 @@ class Outbox:
         without = self._ledger.read(lambda connection: connection.execute(sql).fetchall())
         if without:
             drawn = [(self._random(SESSION_KEY_SIZE), self._random(GROUP_SECRET_SIZE), name) for (name,) in without]
-            self._ledger.write(lambda connection: connection.executemany(update, drawn) and None)
+            self._ledger.write(lambda connection: connection.executemany(update, drawn))
 
     def _has(self, message_id: str, name: str) -> bool | None:
         """Whether the letter is here with the file of that name; None when that can't be said."""
@@ -420,7 +415,7 @@ def _take(message: bytes | Path, target: Path, *, consume: bool) -> tuple[int, b
         durable.write(target, message)
     elif not (consume and _moved(message, target)):
         with durable.writing(target) as file, message.open("rb") as source:
-            shutil.copyfileobj(source, file, _CHUNK)
+            shutil.copyfileobj(source, file)
     with target.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").digest()
         return file.tell(), digest

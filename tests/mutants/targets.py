@@ -30,7 +30,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "mail.accept_draft": ("tests/mail/test_accepting.py",),
     "storage.keyring": ("tests/storage/test_keyring.py",),
     "storage.keyring_contents": ("tests/storage/test_keyring.py",),
-    "storage.outbox": ("tests/storage/test_outbox.py",),
+    "storage.outbox": ("tests/storage/test_outbox.py", "tests/mail/test_accepting.py"),
     "storage.letter": ("tests/storage/test_outbox.py",),
     "storage.notices": ("tests/storage/test_notices.py",),
 }

@@ -188,6 +188,16 @@ def test_a_protected_file_of_today_opens_for_ever(path: Path) -> None:
         Keyring.open(path, "pass")
 
 
+@pytest.mark.parametrize("passphrase", ["correct horse", None])
+def test_contents_that_nobody_sealed_or_that_are_none_are_not_believed(path: Path, passphrase: str | None) -> None:
+    Keyring.create(path, passphrase)
+    document = msgspec.msgpack.decode(path.read_bytes())
+    forged = msgspec.msgpack.encode(Contents(EVE)) if passphrase else b"junk"
+    path.write_bytes(msgspec.msgpack.encode({**document, "content": forged}))
+    with pytest.raises(KeyringDamaged):
+        Keyring.open(path, passphrase)
+
+
 def test_each_writing_has_a_nonce_of_its_own(path: Path) -> None:
     made = Keyring.create(path, "correct horse")
     nonces = {msgspec.msgpack.decode(path.read_bytes())["nonce"]}
@@ -420,8 +430,12 @@ def test_a_file_that_nobody_else_has_written_is_not_read_again(path: Path, monke
     made = Keyring.create(path, None)
     made.set_identity(EVE)
     opened = Keyring.open(path, None)
+    looked = Keyring.open(path, None)
+    made.add_encryption_key(KEY)
+    assert looked.encryption_keys == (KEY,)
+    opened.change(lambda contents: contents)
     monkeypatch.setattr(keyring, "_read", lambda _: pytest.fail("it was read again"))
-    assert made.identity == opened.identity == EVE
+    assert made.encryption_keys == opened.encryption_keys == looked.encryption_keys == (KEY,)
 
 
 def test_an_older_copy_does_not_bring_back_a_key_whose_time_was_over(path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,7 @@ def test_the_file_and_the_database_are_for_the_user_alone(outbox: Outbox) -> Non
 def test_the_same_message_again_is_accepted_once(outbox: Outbox) -> None:
     first = accept(outbox, 1, "a@x", "b@x", "a@x")
     assert accept(outbox, 1, "b@x", "a@x") == first
+    assert outbox.accept(b"raw \xff\r\n", "1@x", "Plan", "eve@x", ["a@x", "b@x"], NOW) is False
     assert files(outbox) == {first.file.name}
 
 
@@ -193,6 +195,56 @@ def test_only_old_files_without_a_letter_are_swept(outbox: Outbox) -> None:
     assert files(outbox) == {entry.file.name, "young.eml"}
 
 
+@pytest.mark.parametrize(("age", "left"), [(86_400, True), (86_401, False)])
+def test_a_file_without_a_letter_is_swept_after_a_day(outbox: Outbox, age: int, left: bool) -> None:
+    (outbox.folder / "dead.eml").touch()
+    os.utime(outbox.folder / "dead.eml", (NOW - age, NOW - age))
+    reopened(outbox)
+    assert (files(outbox) == {"dead.eml"}) == left
+
+
+def test_what_is_only_read_shows_every_letter_with_its_file(outbox: Outbox) -> None:
+    entry = accept(outbox)
+    reading, whole = Outbox.to_read(outbox._ledger.path)
+    assert (reading.entries(), whole) == ([entry], True)
+
+
+def test_an_outbox_that_is_closed_is_not_used_any_more(outbox: Outbox) -> None:
+    outbox.close()
+    with pytest.raises(DatabaseError):
+        outbox.entries()
+
+
+def test_a_commit_that_fails_after_it_was_made_is_an_acceptance(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = outbox._ledger.write
+
+    def write(action: Callable[[sqlite3.Connection], object]) -> object:
+        real(action)
+        raise DatabaseError("the disk failed at the last moment")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox._ledger, "write", write)
+        assert outbox.accept(b"raw", "1@x", "Plan", "eve@x", ["a@x"], NOW) is True
+    (entry,) = outbox.entries()
+    assert entry.file.read_bytes() == b"raw"
+
+
+def test_for_whom_a_body_was_begun_is_kept(outbox: Outbox) -> None:
+    accept(outbox)
+    outbox.keep_secrets("1@x", Secrets(KEY, [(5, b"d")], b"coding", KEY, b"members"))
+    entry = reopened(outbox).entry("1@x")
+    assert entry is not None and entry.secrets == Secrets(KEY, [(5, b"d")], b"coding", KEY, b"members")
+
+
+def test_the_time_of_a_letter_can_begin_anew(outbox: Outbox) -> None:
+    assert accept(outbox, 500).created == NOW + 500
+    outbox.begin("500@x")
+    entry = outbox.entry("500@x")
+    assert entry is not None and entry.created == NOW
+
+
 def test_what_is_learnt_is_there_for_the_next_attempt(outbox: Outbox) -> None:
     entry = accept(outbox)
     facts = Recipient("b@x", (9, 10), (8, 10), b"s" * 16, b"cert", b"sealed", None, reason="two nodes refused")
@@ -279,6 +331,7 @@ def test_of_a_letter_that_everybody_has_collected_only_the_proofs_are_kept(outbo
         Recipient(address, (3, 3), (3, 3), proof=b"signed by " + address.encode()) for address in ("a@x", "b@x")
     )
     assert files(outbox) == set()
+    assert outbox._ledger.read(lambda connection: connection.execute("SELECT count(*) FROM segment").fetchone()) == (0,)
     assert accept(outbox) == kept, "the same message again isn't sent again"
     assert files(outbox) == set()
 
