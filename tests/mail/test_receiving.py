@@ -8,6 +8,7 @@ import random
 import threading
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from mail.checks.spam import Gtube
 from mail.checks.virus import YaraCheck
 from mail.events import Progress
 from mail.notification import Notification, seal_notification
+from mail.parts import Spool
 from overlay.errors import NotFound, Offline, Unreachable
 from overlay.ids import Kind
 from overlay.messages import RETENTION
+from overlay.reading import Reading
 from storage.database import DatabaseError
 from storage.outbox import State
 from tests.mail.desks import Desk, World, a_good_one, body_at, letter
@@ -460,3 +463,176 @@ async def test_a_letter_to_a_certificate_that_was_renewed_meanwhile_is_deleted_a
     assert bob.state.owed(world.clock() + 1e6) == []
     await alice.send()
     assert alice.copy(bob).state is State.COLLECTED
+
+
+# -- how much at once, how often, how soon again
+
+
+class Crowd:
+    """Counts how many are inside at once; the first `wait_for` of them wait for each other, and then for more."""
+
+    def __init__(self, wait_for: int) -> None:
+        self.inside = self.most = 0
+        self._wait_for = wait_for
+        self._full = asyncio.Event()
+
+    async def pass_through(self) -> None:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        if self.inside >= self._wait_for:
+            for _ in range(20):
+                await asyncio.to_thread(lambda: None)
+            self._full.set()
+        await self._full.wait()
+        self.inside -= 1
+
+
+async def test_four_messages_are_collected_at_the_same_time(
+    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        alice.write(bob, message_id=f"{number}@example.org")
+    await alice.send()
+    crowd, fetch = Crowd(4), world.overlay.fetch
+
+    async def fetching(*args: int | bytes, **rest: bytes | None) -> bytes:
+        await crowd.pass_through()
+        return await fetch(*args, **rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world.overlay, "fetch", fetching)
+    assert await bob.collect() == 6
+    assert crowd.most == 4
+
+
+async def test_eight_deletes_are_made_at_the_same_time(
+    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(10):
+        alice.write(bob, message_id=f"{number}@example.org")
+    await alice.send()
+    crowd, delete = Crowd(8), world.overlay.delete
+
+    async def deleting(*args: bytes, **rest: int | None) -> object:
+        await crowd.pass_through()
+        return await delete(*args, **rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world.overlay, "delete", deleting)
+    assert await bob.collect() == 10
+    assert crowd.most == 8
+    assert bob.state.owed(float("inf")) == []
+
+
+@pytest.mark.parametrize(("more", "readings"), [(False, 1), (True, 20)])
+async def test_an_inbox_is_read_again_while_nodes_have_more_and_at_most_twenty_times_in_a_row(
+    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch, more: bool, readings: int
+) -> None:
+    world.nodes[0].deaf = True  # it offers the same again and again
+    alice.write(bob)
+    await alice.send()
+    read = world.overlay.read_inbox
+
+    async def with_more(*args: bytes) -> list[Reading]:
+        return [replace(reading, more=more) for reading in await read(*args)]  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world.overlay, "read_inbox", with_more)
+    assert await bob.collect() == 1
+    assert world.overlay.calls.count("read_inbox") == readings
+
+
+async def test_an_inbox_whose_nodes_hear_no_acknowledgement_is_not_read_again(
+    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for node in world.nodes:
+        node.deaf = True
+    alice.write(bob)
+    await alice.send()
+    read = world.overlay.read_inbox
+
+    async def with_more(*args: bytes) -> list[Reading]:
+        return [replace(reading, more=True) for reading in await read(*args)]  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world.overlay, "read_inbox", with_more)
+    assert await bob.collect() == 1
+    assert world.overlay.calls.count("read_inbox") == 1
+
+
+async def test_the_spool_is_swept_once_by_each_process(alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweeps: list[int] = []
+    monkeypatch.setattr(Spool, "sweep", lambda *_: sweeps.append(1))
+    bob.restart()
+    await bob.collect()
+    await bob.collect()
+    assert len(sweeps) == 1
+
+
+def due(bob: Desk, pause: float) -> bool:
+    """Whether what waits is due in `pause` seconds, and not before."""
+    now = bob.world.clock()
+    return bob.state.pending(now + pause - 0.5) == [] != bob.state.pending(now + pause)
+
+
+async def test_a_message_that_can_not_be_had_is_tried_again_after_longer_and_longer_pauses(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob)
+    await alice.send()
+    world.overlay.before = FailAt("fetch", NotFound("None has it."))
+    for pause in (5.0, 15.0, 60.0, 300.0):
+        await bob.collect()
+        assert due(bob, pause)
+    world.overlay.before = FailAt("fetch", Unreachable("No node answers."))
+    await bob.collect()
+    assert due(bob, 60.0)  # whether the network is back is asked often
+
+
+async def test_what_is_lost_is_fetched_again_after_an_hour_four_hours_and_each_day(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob)
+    await alice.send()
+    world.overlay.before = FailAt("fetch", NotFound("None has it."))
+    await bob.collect()
+    world.clock.time += 31 * DAY
+    await bob.collect()
+    assert bob.lasting == [], "one attempt proves nothing"
+    await bob.collect()
+    assert len(bob.lasting) == 1
+    world.clock.time += 900
+    await bob.receiving.run()
+    assert due(bob, 86_400.0)
+    for _ in range(2):
+        world.clock.time += 86_400
+        await bob.receiving.run()
+        assert due(bob, 86_400.0)
+
+
+async def test_a_delete_is_tried_again_after_longer_and_longer_pauses(world: World, alice: Desk, bob: Desk) -> None:
+    alice.write(bob)
+    await alice.send()
+    for node in world.nodes:
+        node.refuses = "The disk is full."
+    await bob.collect()
+    for pause in (5.0, 15.0, 60.0):
+        now = world.clock()
+        assert bob.state.owed(now + pause - 0.5) == [] != bob.state.owed(now + pause)
+        world.clock.time += pause
+        await bob.collect()
+    assert len(bob.state.owed(world.clock() + 4 * 3600)) == 1, "no node has heard it"
+    world.nodes[0].refuses = ""
+    world.clock.time += 300
+    await bob.collect()
+    assert bob.state.owed(world.clock() + 4 * 3600) == []
+
+
+async def test_a_delete_that_too_few_nodes_hear_is_left_to_expiry_after_three_more_attempts(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob)
+    await alice.send()
+    for node in world.nodes[2:]:
+        node.refuses = "The disk is full."
+    await bob.collect()
+    for left in (1, 1, 0):
+        world.clock.time += DAY
+        await bob.collect()
+        assert len(bob.state.owed(world.clock() + 4 * 3600)) == left
