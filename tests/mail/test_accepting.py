@@ -368,6 +368,11 @@ def test_a_disk_with_too_little_room_is_said_before_it_is_used(sender: Sender, m
     check_room(sender.outbox, sender.folders, 1_000_000, 1, composed=True)
     monkeypatch.setattr(space, "free_bytes", lambda _: 1_132_096)
     check_room(sender.outbox, sender.folders, 1_000_000, 1)  # only the copy in Sent is still to be made
+    monkeypatch.setattr(space, "free_bytes", lambda _: 3_155_071)
+    with pytest.raises(NoRoom):
+        check_room(sender.outbox, sender.folders, 1_000_000, 1000, composed=True)
+    monkeypatch.setattr(space, "free_bytes", lambda _: 3_155_072)
+    check_room(sender.outbox, sender.folders, 1_000_000, 1000, composed=True)
     monkeypatch.setattr(space, "free_bytes", lambda _: 1000)
     with pytest.raises(NoRoom, match="Nothing was kept"):
         sender.hands_it_in()
