@@ -5,6 +5,7 @@ Only what `overlay.overlay.Overlay` promises is kept to; the real one is met in 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -302,3 +303,22 @@ class FailAt:
 
 def nothing(_: str) -> None:
     """For `FakeOverlay.before`: all is well again."""
+
+
+class Crowd:
+    """Counts how many are inside at once; the first `wait_for` of them wait for each other, and then for more."""
+
+    def __init__(self, wait_for: int) -> None:
+        self.inside = self.most = 0
+        self._wait_for = wait_for
+        self._full = asyncio.Event()
+
+    async def pass_through(self) -> None:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        if self.inside >= self._wait_for:
+            for _ in range(20):
+                await asyncio.to_thread(lambda: None)
+            self._full.set()
+        await self._full.wait()
+        self.inside -= 1

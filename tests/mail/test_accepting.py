@@ -104,6 +104,7 @@ def test_a_message_handed_in_again_after_a_kill_has_one_copy_in_sent(sender: Sen
     sender.hands_it_in(now=NOW + 7.5)
     assert sender.sent() == sender.accepted() == [MESSAGE]
     assert sender.left() == []
+    assert not (sender.profile.root / "message").exists(), "its bytes are on the disk once"
 
 
 def test_a_copy_that_was_moved_and_flagged_meanwhile_is_not_made_again(sender: Sender) -> None:

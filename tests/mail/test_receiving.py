@@ -25,7 +25,7 @@ from overlay.reading import Reading
 from storage.database import DatabaseError
 from storage.outbox import State
 from tests.mail.desks import Desk, World, a_good_one, body_at, letter
-from tests.mail.fakes import FailAt, nothing
+from tests.mail.fakes import Crowd, FailAt, nothing
 
 DAY = 86400.0
 
@@ -466,25 +466,6 @@ async def test_a_letter_to_a_certificate_that_was_renewed_meanwhile_is_deleted_a
 
 
 # -- how much at once, how often, how soon again
-
-
-class Crowd:
-    """Counts how many are inside at once; the first `wait_for` of them wait for each other, and then for more."""
-
-    def __init__(self, wait_for: int) -> None:
-        self.inside = self.most = 0
-        self._wait_for = wait_for
-        self._full = asyncio.Event()
-
-    async def pass_through(self) -> None:
-        self.inside += 1
-        self.most = max(self.most, self.inside)
-        if self.inside >= self._wait_for:
-            for _ in range(20):
-                await asyncio.to_thread(lambda: None)
-            self._full.set()
-        await self._full.wait()
-        self.inside -= 1
 
 
 async def test_four_messages_are_collected_at_the_same_time(

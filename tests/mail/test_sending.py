@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mail import delivery, sealing
+from mail import delivery, sealing, together
 from mail.delivery import UNKNOWN_FOR, Headers, groups_of, groups_of_entry, notification_for, segment_key
 from mail.events import OutboxChanged, Progress, Trouble
 from mail.keys import generate_pair
@@ -26,7 +26,7 @@ from overlay.ownership import Owner
 from storage.database import DatabaseError
 from storage.outbox import State
 from tests.mail.desks import Desk, World, body_at, letter, noise
-from tests.mail.fakes import FailAt, nothing
+from tests.mail.fakes import Crowd, FailAt, nothing
 from tests.overlay.issuing import NOW, Issuer
 
 DAY = 86400.0
@@ -820,3 +820,100 @@ async def test_a_recipient_whose_card_is_out_of_reach_holds_up_nobody_else(
     assert (alice.copy(bob).state, alice.copy(bob).reason) == (State.QUEUED, "No node answers now.")
     await alice.send()
     assert alice.copy(bob).state is State.STORED
+
+
+# -- how much at once, how soon again, what is told
+
+
+async def test_four_letters_are_sent_at_the_same_time(
+    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        alice.write(bob, message_id=f"{number}@example.org")
+    crowd, append = Crowd(4), world.overlay.append_inbox
+
+    async def appending(*args: bytes, ttl: float) -> Outcome:
+        await crowd.pass_through()
+        return await append(*args, ttl=ttl)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world.overlay, "append_inbox", appending)
+    await alice.send()
+    assert crowd.most == 4
+    assert {entry.recipients[0].state for entry in alice.outbox.entries()} == {State.STORED}
+
+
+async def test_thirty_two_recipients_are_looked_up_at_the_same_time(
+    world: World, alice: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice.write(*(f"reader{number}@example.org" for number in range(40)))
+    crowd, fetch = Crowd(32), world.overlay.fetch_variants
+
+    async def fetching(*args: int | bytes, **rest: int | None) -> list[bytes]:
+        await crowd.pass_through()
+        return await fetch(*args, **rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world.overlay, "fetch_variants", fetching)
+    await alice.send()
+    assert crowd.most == 32
+
+
+async def test_a_letter_that_nobody_takes_is_tried_again_after_longer_and_longer_pauses(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob)
+    for node in world.nodes:
+        node.refuses = "no space"
+    for pause in (5.0, 15.0, 60.0, 300.0):
+        await alice.send()
+        assert alice.entry().next_attempt == world.clock() + pause
+
+
+async def test_whether_it_was_collected_is_asked_after_longer_and_longer_pauses(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob)
+    for pause in (2.0, 5.0, 15.0, 60.0):
+        await alice.send()
+        assert alice.entry().next_attempt == world.clock() + pause
+
+
+async def test_the_pauses_without_a_network_begin_anew_when_somebody_has_answered(
+    world: World, alice: Desk, bob: Desk
+) -> None:
+    alice.write(bob)
+
+    async def tried(pause: float) -> None:
+        await alice.send()
+        assert alice.entry().next_attempt == world.clock() + pause
+
+    away = FailAt("fetch_variants", Offline("This computer is offline."))
+    world.overlay.before = away
+    for pause in (5.0, 15.0, 60.0, 60.0):
+        await tried(pause)
+    await alice.sending.network_is_back()
+    await tried(5.0)
+    for node in world.nodes:
+        node.refuses = "no space"
+    world.overlay.before = nothing
+    await tried(5.0)  # the first attempt that was answered
+    world.overlay.before = away
+    alice.forget_cards()
+    await tried(5.0)
+    assert alice.entry().attempts == 1
+
+
+async def test_of_several_letters_it_is_told_how_many_are_done_and_of_one_how_many_recipients(
+    world: World, alice: Desk, bob: Desk, carol: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, "STEPS_TOLD_EVERY", 0.0)
+
+    def told(what: str) -> list[tuple[int, int]]:
+        return [(e.done, e.total) for e in alice.events if isinstance(e, Progress) and e.what.startswith(what)]
+
+    alice.write(bob, carol)
+    await alice.send()
+    assert told("looking up") == told("notifying") == [(1, 2), (2, 2)]
+    assert told("going through") == []
+    alice.write(bob, message_id="second@example.org")
+    await alice.send()
+    assert told("going through") == [(1, 2), (2, 2)]
