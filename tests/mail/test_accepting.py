@@ -31,6 +31,7 @@ from mail.identity import Identity
 from overlay.certificates import parse_certificate
 from storage import durable, space
 from storage.database import DatabaseError
+from storage.folders import FolderError
 from storage.keyring import Identity as Certified
 from storage.keyring import Keyring
 from storage.outbox import AlreadySent, NotKnown, Outbox
@@ -275,6 +276,18 @@ def test_a_copy_whose_hidden_file_was_swept_is_made_from_the_outbox(sender: Send
     assert sender.sent() == [MESSAGE]
     sender.starts_again()
     assert sender.sent() == [MESSAGE]
+
+
+def test_a_copy_that_was_not_shown_is_when_the_message_is_handed_in_again(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sender.folders, "publish", lambda *_: (_ for _ in ()).throw(FolderError("not now")))
+        sender.hands_it_in()
+    assert sender.sent() == []
+    sender.hands_it_in()
+    assert sender.sent() == sender.accepted() == [MESSAGE]
+    assert sender.left() == []
 
 
 def test_a_commit_that_reports_a_failure_and_is_there_is_an_acceptance(

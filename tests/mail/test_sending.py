@@ -834,7 +834,7 @@ async def test_four_letters_are_sent_at_the_same_time(
 
     async def appending(*args: bytes, ttl: float) -> Outcome:
         await crowd.pass_through()
-        return await append(*args, ttl=ttl)  # type: ignore[arg-type]
+        return await append(*args, ttl=ttl)
 
     monkeypatch.setattr(world.overlay, "append_inbox", appending)
     await alice.send()
