@@ -120,7 +120,8 @@ class Sending:
         del entries  # 5,000 recipients have 25 MB
         what = f"going through {len(names)} messages in the outbox"
         steps = Steps(self._tell, what, len(names), asyncio.get_running_loop().time)
-        await all_of(attempt(name) for name in names)
+        with self._overlay.areas.share(len(names)):
+            await all_of(attempt(name) for name in names)
 
     async def network_is_back(self) -> None:
         """Make due what waits for somebody to answer. Raises DatabaseError."""
@@ -191,9 +192,10 @@ class Sending:
 
     async def _send(self, entry: Entry, wanting: Collection[str]) -> None:
         """Bring body and notifications to those who want them (addresses), as far as nodes lack them."""
-        cards, missing = await self._cards(entry, wanting)
-        if cards:
-            await self._send_to(entry, cards)
+        with self._overlay.areas.share(len(wanting)):
+            cards, missing = await self._cards(entry, wanting)
+            if cards:
+                await self._send_to(entry, cards)
         if missing is not None:
             raise missing
 

@@ -13,6 +13,7 @@ from functools import partial
 from hashlib import sha256
 from typing import TypeVar
 
+from overlay.areas import Areas
 from overlay.caller import Caller
 from overlay.certificates import CertificateError
 from overlay.errors import NoAnswer, NotFound, Offline, Refused, Unreachable
@@ -60,6 +61,7 @@ class Overlay:
         self._k = k or (lambda: node.network.k)
         self._caller = Caller(node.protocol, node.service, node.bulk_client, node.now)
         self._inbox = Remembered()
+        self.areas = Areas(partial(node.closest, disjoint=True), partial(node.protocol.router.closest, healthy=True))
 
     @property
     def network(self) -> Network:
@@ -89,10 +91,11 @@ class Overlay:
 
     async def _closest(self, key: bytes, count: int, *, disjoint: bool = False) -> list[Located]:
         """The same, and this node by itself when no other answers, for calls that can use what it has."""
-        found = await self.node.closest(key, min(count, MAX_WIDTH), disjoint=disjoint)
+        look = self.areas.closest if self.areas.sharing else partial(self.node.closest, disjoint=disjoint)
+        found = await look(key, min(count, MAX_WIDTH))
         distrusted = sum(not self._trusts(at) for at in found)
         if distrusted:
-            found = await self.node.closest(key, min(count + distrusted, MAX_WIDTH), disjoint=disjoint)
+            found = await look(key, min(count + distrusted, MAX_WIDTH))
             found.sort(key=lambda at: not self._trusts(at))
         if not self._others({at.contact.id for at in found}):
             self.node.protocol.presence.nobody()
@@ -230,6 +233,7 @@ class Overlay:
         most = min(max_connections or self.k + SPARE, MAX_WIDTH)
         nodes = await self.closest(key, most, disjoint=True)
         results = await replicate(nodes, lambda at: self._caller.fetch(at, kind, key, None), max_ops, most)
+        self.areas.silent(results.asked - results.answered)
         if not self._others(results.answered):
             raise Unreachable("None of the nodes that should have it answers.")
         if not results.done:
@@ -437,5 +441,7 @@ class Overlay:
             more = await replicate(wider, operation, ops - len(results.done), most - len(results.asked))
             results.done += more.done
             results.refused += more.refused
+            results.answered |= more.answered
+        self.areas.silent(results.asked - results.answered)
         have = self._count({at.contact.id for at, _ in results.done})
         return Outcome(want or ops, min(have, want or ops), results.reasons)

@@ -140,9 +140,10 @@ class Store(Protocol):
 
     async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]: ...
 
-    async def append(self, key: bytes, notification: bytes, ttl: float, asker: Contact | None) -> bool: ...
-
-    async def fullness(self, key: bytes) -> float: ...
+    async def append(
+        self, key: bytes, notification: bytes, ttl: float, asker: Contact | None, admit: Callable[[float], None]
+    ) -> bool:
+        """`admit` hears how full the inbox is (0 to 1) before something new is put there, and may raise Refused."""
 
     async def read(self, key: bytes, reader: bytes, limit: int, lease: float) -> tuple[list[bytes], bool]: ...
 
@@ -354,18 +355,14 @@ class Service:
         """Put a notification into an inbox; False when it is there already. One that fills up asks for a stamp."""
         if not notification or len(notification) > MAX_NOTIFICATION:
             raise refusal(Code.TOO_LARGE)
-        lasting = _lasting(ttl)
-        if asker is not None:
-            await self._ask_for_stamp(key, sha256(notification).digest(), stamp)
-        return await self.store_room.append(key, notification, lasting, asker)
+        lasting, now = _lasting(ttl), self._now()
 
-    async def _ask_for_stamp(self, key: bytes, digest: bytes, stamp: bytes) -> None:
-        asked = bits_asked(await self.store_room.fullness(key))
-        if not asked or bits_of(stamp, key, digest, self._now()) >= asked:
-            return
-        (known,) = await self.store_room.known(key, [digest])
-        if not known:  # else it is a repeat of what was taken
-            raise Refused(Code.STAMP_NEEDED, WORDS[Code.STAMP_NEEDED], asked)
+        def admit(fullness: float) -> None:
+            asked = bits_asked(fullness) if asker is not None else 0
+            if asked and bits_of(stamp, key, sha256(notification).digest(), now) < asked:
+                raise Refused(Code.STAMP_NEEDED, WORDS[Code.STAMP_NEEDED], asked)
+
+        return await self.store_room.append(key, notification, lasting, asker, admit)
 
     async def read_inbox(
         self, key: bytes, reader: bytes, token: bytes, certificate: bytes, signature: bytes, limit: int

@@ -74,14 +74,12 @@ class StoreRoom:
         with _refusing():
             return await self._store.proofs(kind, key, deleters)
 
-    async def append(self, key: bytes, notification: bytes, ttl: float, asker: Contact | None) -> bool:
-        origin = self._origin(asker)
+    async def append(
+        self, key: bytes, notification: bytes, ttl: float, asker: Contact | None, admit: Callable[[float], None]
+    ) -> bool:
+        origin, responsible = self._origin(asker), self._responsible
         with _refusing():
-            return await self._store.append(key, notification, ttl, origin=origin, responsible=self._responsible)
-
-    async def fullness(self, key: bytes) -> float:
-        with _refusing():
-            return await self._store.fullness(key)
+            return await self._store.append(key, notification, ttl, origin=origin, responsible=responsible, admit=admit)
 
     async def read(self, key: bytes, reader: bytes, limit: int, lease: float) -> tuple[list[bytes], bool]:
         with _refusing():

@@ -8,7 +8,7 @@ an inbox is decided elsewhere.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from storage.objects import NoSpace, Origin, StoreRefused, names_of
@@ -87,10 +87,18 @@ class Leases:
         return sum(len(held) for held in self._held.values())
 
 
-def append(connection: sqlite3.Connection, new: Notification, *, now: float, quota: int) -> bool:
+def append(
+    connection: sqlite3.Connection,
+    new: Notification,
+    *,
+    now: float,
+    quota: int,
+    admit: Callable[[float], None] = lambda fullness: None,
+) -> bool:
     """Put a notification into an inbox; False when it is there already or was acknowledged (paper 2.2).
 
-    Raises InboxFull, or NoSpace when the quota or the inboxes' share of it is used up.
+    `admit` hears how full the inbox is, or the room for all of them where that is fuller (0 to 1), and may raise.
+    Raises that, InboxFull, or NoSpace when the quota or the inboxes' share of it is used up.
     """
     charge = NOTIFICATION_OVERHEAD + len(new.data)
     place = {"key": new.key, "hash": new.hash, "now": now}
@@ -103,9 +111,10 @@ def append(connection: sqlite3.Connection, new: Notification, *, now: float, quo
     ).fetchone()
     if known:
         return False
+    admit(max(count / MAX_NOTIFICATIONS, size / MAX_INBOX_BYTES, inboxes / max(1.0, quota * INBOX_SHARE)))
     if count >= MAX_NOTIFICATIONS or size + len(new.data) > MAX_INBOX_BYTES:
         if connection.execute("DELETE FROM notifications WHERE key = :key AND expires <= :now", place).rowcount:
-            return append(connection, new, now=now, quota=quota)
+            return append(connection, new, now=now, quota=quota, admit=admit)
         raise InboxFull
     over_share = inboxes + charge - int(quota * INBOX_SHARE)
     if over_share > 0:
@@ -120,16 +129,6 @@ def append(connection: sqlite3.Connection, new: Notification, *, now: float, quo
         (new.key, new.hash, new.expires, len(new.data), charge, new.data, *names_of(new.origin)),
     )
     return True
-
-
-def fullness(connection: sqlite3.Connection, key: bytes, *, quota: int) -> float:
-    """How full an inbox is, or the room for all of them where that is fuller: 0 to 1."""
-    count, size, inboxes = connection.execute(
-        "SELECT coalesce((SELECT count FROM inboxes WHERE key = :key), 0),"
-        " coalesce((SELECT bytes FROM inboxes WHERE key = :key), 0), inbox_bytes FROM totals",
-        {"key": key},
-    ).fetchone()
-    return float(max(count / MAX_NOTIFICATIONS, size / MAX_INBOX_BYTES, inboxes / max(1.0, quota * INBOX_SHARE)))
 
 
 def read(

@@ -195,11 +195,13 @@ class NodeStore:
         *,
         origin: Origin | None = None,
         responsible: Callable[[bytes], bool] | None = None,
+        admit: Callable[[float], None] = lambda fullness: None,
     ) -> bool:
         """Put a notification into an inbox, durably, for `ttl` seconds (paper 2.2, append-inbox).
 
-        False: it is there already, or was acknowledged within the retention. Raises InboxFull, NoSpace (with
-        `responsible`, after objects were collected as in `store`), StoreFailed.
+        False: it is there already, or was acknowledged within the retention. `admit` hears, in the database's thread,
+        how full the inbox is (0 to 1), and may raise. Raises that, InboxFull, NoSpace (with `responsible`, after
+        objects were collected as in `store`), StoreFailed.
         """
         require(len(key) == KEY_SIZE, "a key has 20 bytes")
         if not ttl > 0:
@@ -209,16 +211,12 @@ class NodeStore:
         new = inboxes.Notification(key, digest, notification, now + min(ttl, self._retention), origin)
 
         def action(connection: sqlite3.Connection) -> bool:
-            fresh = inboxes.append(connection, new, now=now, quota=self._quota)
+            fresh = inboxes.append(connection, new, now=now, quota=self._quota, admit=admit)
             if fresh:
                 shares.check(connection, origin, self._quota)
             return fresh
 
         return await self._with_room(action, responsible)
-
-    async def fullness(self, key: bytes) -> float:
-        """How full an inbox is, or the room for all of them where that is fuller: 0 to 1."""
-        return await self._read(partial(inboxes.fullness, key=key, quota=self._quota))
 
     async def read(self, key: bytes, reader: bytes, *, limit: int, lease: float = 60.0) -> tuple[list[bytes], bool]:
         """The oldest notifications, up to `limit` bytes but at least one, and whether more wait.

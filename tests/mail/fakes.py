@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+from overlay.areas import Areas
 from overlay.contact import Contact
 from overlay.errors import NotFound, Unreachable
 from overlay.ids import deleter_hash
@@ -44,6 +45,10 @@ class FakeNode:
         return Located(Contact(bytes([self.number]) * 32, "127.0.0.1", 4000 + self.number), b"token", 0, b"")
 
 
+async def _no_lookup(key: bytes, count: int) -> list[Located]:
+    return []
+
+
 class FakeOverlay(Overlay):
     """Every node is responsible for every key; the first k that can take an object do."""
 
@@ -58,6 +63,7 @@ class FakeOverlay(Overlay):
         """Of every store and append."""
         self.uploaded = 0
         """Bytes of objects and shares that were brought to nodes."""
+        self.areas = Areas(_no_lookup, lambda key, count: [])
 
     @property
     def network(self) -> Network:

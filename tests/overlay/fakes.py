@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -76,9 +76,6 @@ class MemoryStore:
     async def proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
         return [self.stones.get((kind, key, deleter), b"") for deleter in deleters]
 
-    async def fullness(self, key: bytes) -> float:
-        return self.full_inboxes
-
     async def digests(self, kind: int, key: bytes) -> list[bytes]:
         return list(self.objects.get((kind, key), {}))
 
@@ -92,10 +89,13 @@ class MemoryStore:
     async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]:
         return [digest in map(_hash, self.inboxes.get(key, [])) for digest in hashes]
 
-    async def append(self, key: bytes, notification: bytes, ttl: float, asker: Contact | None) -> bool:
+    async def append(
+        self, key: bytes, notification: bytes, ttl: float, asker: Contact | None, admit: Callable[[float], None]
+    ) -> bool:
         inbox = self.inboxes.setdefault(key, [])
         if notification in inbox:
             return False
+        admit(self.full_inboxes)
         inbox.append(notification)
         return True
 

@@ -89,9 +89,6 @@ class MemoryStore:
     async def proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
         return [self.stones.get((kind, key, deleter), b"") for deleter in deleters]
 
-    async def fullness(self, key: bytes) -> float:
-        return self.full_inboxes
-
     async def digests(self, kind: int, key: bytes) -> list[bytes]:
         return list(self.objects.get((kind, key), {}))
 
@@ -105,10 +102,14 @@ class MemoryStore:
     async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]:
         return [digest in self.inboxes.get(key, {}) for digest in hashes]
 
-    async def append(self, key: bytes, notification: bytes, ttl: float, asker: Contact | None) -> bool:
+    async def append(
+        self, key: bytes, notification: bytes, ttl: float, asker: Contact | None, admit: Callable[[float], None]
+    ) -> bool:
         self.calls += 1
         inbox = self.inboxes.setdefault(key, {})
         new = sha256(notification).digest() not in inbox
+        if new:
+            admit(self.full_inboxes)
         inbox[sha256(notification).digest()] = notification
         return new
 

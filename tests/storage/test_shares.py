@@ -106,12 +106,23 @@ async def test_a_range_that_doesnt_count_has_no_share(store: NodeStore) -> None:
 
 
 async def test_how_full_an_inbox_is(store: NodeStore) -> None:
-    assert await store.fullness(b"k" * 20) == 0
-    for number in range(10):
-        await store.append(b"k" * 20, number.to_bytes(2, "big") * 5_000, 60)
-    full = await store.fullness(b"k" * 20)
-    assert full == pytest.approx(10 * 10_256 / (QUOTA / 2))
-    assert await store.fullness(b"x" * 20) == full  # the room for all inboxes
+    heard: list[float] = []
+    for number in range(11):
+        await store.append(b"k" * 20, number.to_bytes(2, "big") * 5_000, 60, admit=heard.append)
+    assert heard == [pytest.approx(number * 10_256 / (QUOTA / 2)) for number in range(11)]
+    await store.append(b"x" * 20, b"another", 60, admit=heard.append)
+    assert heard[-1] == pytest.approx(11 * 10_256 / (QUOTA / 2))  # the room for all inboxes
+    assert not await store.append(b"x" * 20, b"another", 60, admit=heard.append)
+    assert len(heard) == 12  # it is there: nothing is asked
+
+
+async def test_what_isnt_admitted_to_an_inbox_isnt_kept(store: NodeStore) -> None:
+    def refuse(fullness: float) -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await store.append(b"k" * 20, b"notification", 60, admit=refuse)
+    assert await store.append(b"k" * 20, b"notification", 60)
 
 
 async def test_a_store_of_the_first_version_is_opened_with_all_that_it_keeps(tmp_path: Path) -> None:
