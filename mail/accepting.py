@@ -139,8 +139,11 @@ def finish_copies(outbox: Outbox, folders: Folders) -> None:
 def _finish(outbox: Outbox, folders: Folders, message_id: str, unique: str, file: Path | None) -> None:
     """Show the copy; made again from the outbox's `file` if it was swept. What fails is tried at the next start."""
     try:
-        if not folders.publish(SENT, unique, "S") and file is not None and file.exists():
-            folders.add(SENT, file, "S", unique=unique)
+        if not folders.publish(SENT, unique, "S"):
+            if file is None:
+                return
+            if file.exists():
+                folders.add(SENT, file, "S", unique=unique)
         outbox.has_copy(message_id)
     except (OSError, FolderError, DatabaseError) as error:
         log.warning("the copy of %s isn't in Sent yet: %s", message_id, error)

@@ -98,6 +98,7 @@ class Agent:
         self.overlay = Overlay(node, lambda: self.probes.k)
         self.directory = Directory(self.overlay, self._trust, now)
         finish_copies(self.outbox, profile.folders())
+        profile.folders().sweep()
         filing = Filing(profile.folders(), self._index, checks, self.state)
         self._sending = Sending(
             self.outbox,

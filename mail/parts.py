@@ -22,6 +22,10 @@ LIMIT = 2 << 30
 MARGIN = 64 << 20
 """Bytes that collecting leaves free on the disk: outbox and state need some too."""
 
+STALE = 36 * 3600
+"""Seconds after which a message that was being written here belongs to an acceptance that died."""
+
+_ACCEPTED = re.compile(r"[0-9a-f]{16}\.eml")
 _OURS = re.compile(r"([0-9a-f]{64})\.(parts|eml)")
 
 
@@ -85,15 +89,19 @@ class Spool:
         """Where the message is opened into."""
         return self.folder / f"{hash_.hex()}.eml"
 
-    def sweep(self, wanted: Collection[bytes]) -> None:
-        """Remove what a process that died left, but for the parts of the notifications that are still `wanted`."""
+    def sweep(self, wanted: Collection[bytes], now: float) -> None:
+        """Remove what a process that died left, but for the parts of the notifications that are still `wanted`.
+
+        `now` in epoch seconds.
+        """
         names = {hash_.hex() for hash_ in wanted}
         with suppress(FileNotFoundError):
             for path in list(self.folder.iterdir()):
                 found = _OURS.fullmatch(path.name)
                 if found is None:
-                    continue
-                if found[2] == "eml":
+                    if _ACCEPTED.fullmatch(path.name) and now - path.stat().st_mtime > STALE:
+                        path.unlink(missing_ok=True)
+                elif found[2] == "eml":
                     path.unlink(missing_ok=True)
                 elif found[1] not in names:
                     shutil.rmtree(path, ignore_errors=True)

@@ -153,7 +153,7 @@ class Receiving:
     async def work(self, *, everything: bool = False) -> int:
         """Fetch, check and file the messages of notifications taken over; how many were filed. Raises DatabaseError."""
         if not self._swept:
-            await asyncio.to_thread(lambda: self._spool.sweep(self._state.hashes()))
+            await asyncio.to_thread(lambda: self._spool.sweep(self._state.hashes(), self._now()))
             self._swept = True
         gate = asyncio.Semaphore(MESSAGES_AT_ONCE)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -288,6 +289,25 @@ def test_a_copy_that_was_not_shown_is_when_the_message_is_handed_in_again(
     sender.hands_it_in()
     assert sender.sent() == sender.accepted() == [MESSAGE]
     assert sender.left() == []
+
+
+def test_a_copy_that_is_swept_while_the_message_is_accepted_is_made_at_the_next_start(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock jumped by days between two steps."""
+    with monkeypatch.context() as patch:
+        real = sender.outbox.accept
+
+        def accept_and_sweep(*args: Any, **kwargs: Any) -> bool:
+            new = real(*args, **kwargs)
+            sender.folders.unstage("Sent", kwargs["copy"])
+            return new
+
+        patch.setattr(sender.outbox, "accept", accept_and_sweep)
+        sender.hands_it_in()
+    assert sender.sent() == []
+    sender.starts_again()
+    assert sender.sent() == [MESSAGE]
 
 
 def test_a_commit_that_reports_a_failure_and_is_there_is_an_acceptance(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import AsyncIterator
@@ -284,3 +285,14 @@ async def test_a_large_letter_in_shares_survives_nodes_that_are_killed_and_is_de
 async def objects(node: Node) -> list[StoredObject]:
     assert node.store is not None
     return await node.store.objects()
+
+
+async def test_what_a_process_that_died_left_unseen_in_a_folder_is_swept_at_the_start(town: Town) -> None:
+    profile = town.profile("alice")
+    profile.create()
+    tmp = profile.folders().folder("Inbox") / "tmp"
+    for name, age in (("old", 37 * 3600), ("new", 35 * 3600)):
+        (tmp / name).write_bytes(b"message")
+        os.utime(tmp / name, (time.time() - age,) * 2)
+    await town.agent("alice")
+    assert [path.name for path in tmp.iterdir()] == ["new"]

@@ -99,6 +99,17 @@ def test_what_is_swept_is_what_nobody_wants_any_more(spool: Spool) -> None:
     kept(spool, TWO, 1, 1)
     spool.target(ONE).write_bytes(b"half of it")
     (spool.folder / "forward-1.eml").write_bytes(b"somebody else's")
-    spool.sweep({ONE})
+    spool.sweep({ONE}, 0.0)
     assert {path.name for path in spool.folder.iterdir()} == {f"{ONE.hex()}.parts", "forward-1.eml"}
-    Spool(spool.folder / "missing").sweep(())
+    Spool(spool.folder / "missing").sweep((), 0.0)
+
+
+def test_what_an_acceptance_that_died_left_is_swept_after_36_hours(tmp_path: Path) -> None:
+    names = ["0123456789abcdef.eml", "draft-0123456789abcdef.eml"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"message")
+        os.utime(tmp_path / name, (1000.0, 1000.0))
+    Spool(tmp_path).sweep((), 1000.0 + 36 * 3600)
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    Spool(tmp_path).sweep((), 1001.0 + 36 * 3600)
+    assert [path.name for path in tmp_path.iterdir()] == ["draft-0123456789abcdef.eml"]
