@@ -35,7 +35,7 @@ _BITS = KEY_BYTES * 8
 class _Area:
     """All live nodes whose distance from `key` is less than 2^bits, as they were until `until` (the loop's seconds).
 
-    `whole`: it is the network, so that there are no other nodes.
+    `whole`: it is the network with nobody left out, so that there are no other nodes.
     """
 
     key: bytes
@@ -94,8 +94,10 @@ class Areas:
     def silent(self, nodes: Iterable[bytes]) -> None:
         """These nodes (ids) didn't answer."""
         gone = set(nodes)
-        for area in self._areas if gone else ():
-            area.nodes = [at for at in area.nodes if at.contact.id not in gone]
+        for area in self._areas:
+            left = [at for at in area.nodes if at.contact.id not in gone]
+            if len(left) < len(area.nodes):  # where too few are left it is looked at again: they may be slow, not gone
+                area.nodes, area.whole = left, False
 
     def _known(self, key: bytes, count: int) -> list[Located] | None:
         now = asyncio.get_running_loop().time()

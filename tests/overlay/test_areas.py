@@ -81,6 +81,17 @@ async def test_who_doesnt_answer_is_left_out() -> None:
     assert len(world.asked) == 1
 
 
+async def test_where_too_few_are_left_of_those_that_answered_it_is_looked_at_again() -> None:
+    world = World(12)
+    key = world.key()
+    with world.areas.share(50):
+        for _ in range(3):
+            found = await world.areas.closest(key, 13)
+            assert found == world.nearest(key, 12)
+            world.areas.silent([found[0].contact.id])
+    assert world.asked == [64, 64, 64]
+
+
 async def test_after_a_lookup_that_missed_a_known_node_each_key_is_looked_up_for_a_while() -> None:
     world = World(12)
     world.table = [world.node().contact]
