@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from mail.proving import Proving
 from mail.sealing import Opener
-from mail.sending import Sending
 from overlay.caller import Caller
 from overlay.handoff import Variant
 from overlay.lookup import Located
@@ -129,10 +129,10 @@ def test_a_state_that_is_better_than_the_truth_is_noticed(tmp_path: Path, monkey
 def test_a_proof_that_is_never_asked_for_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Letters arrive, and their senders never learn of it."""
 
-    async def prove(*_: object) -> None:
-        return
+    async def prove(*_: object) -> set[str]:
+        return set()
 
-    monkeypatch.setattr(Sending, "_prove", prove)
+    monkeypatch.setattr(Proving, "prove", prove)
     assert noticed(tmp_path, "arrived and is called")
 
 
