@@ -7,6 +7,7 @@ rest to the Inbox. Its bytes stay as they were sent.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from overlay.address import AddressError, normalise_address
 from storage.folders import Folders
 from storage.index import Index, IndexUnavailable
 from storage.state import UserState
+
+ADDED = 256
+"""Bytes that other programs add to the header of what they move (neomutt: Content-Length; mbsync: X-TUID)."""
+PIECE = 1 << 20
 
 
 class Filing:
@@ -31,6 +36,22 @@ class Filing:
     def find(self, folder: str | None, unique: str | None) -> bool:
         """Whether a message that was about to be filed under this name, when the process died, is there."""
         return bool(folder and unique and self._folders.find_anywhere(unique) is not None)
+
+    def moved(self, spooled: Path, notification: Notification) -> str | None:
+        """Where another program put the message after it was filed, under a name of its own; None when it is nowhere.
+
+        Its header may have more lines there. Raises OSError.
+        """
+        if notification.sender == notification.recipient:  # her own copy has the same bytes
+            return None
+        size = spooled.stat().st_size
+        for name in self._folders.names():
+            for place in self._folders.places(name):
+                path = self._folders.folder(name) / place
+                with suppress(FileNotFoundError):
+                    if 0 <= path.stat().st_size - size <= ADDED and _same_message(spooled, path):
+                        return name
+        return None
 
     def file(self, hash_: bytes, spooled: Path, notification: Notification) -> str:
         """Check and file; the folder's name, once the message is on disk for good. Raises OSError.
@@ -59,6 +80,23 @@ class Filing:
             if sum(name == "from" for name, _ in message.headers) > 1:  # programs differ in which one they show
                 return Place.QUARANTINE.value, f"says it is from several, and {notification.sender} sent it"
         return report.place.value, "" if report.place is Place.INBOX else str(report)
+
+
+def _same_message(spooled: Path, other: Path) -> bool:
+    """Whether both have the same Message-ID, sender and body."""
+    ours, theirs = read_headers(spooled), read_headers(other)
+    if not ours.message_id or (ours.message_id, ours.sender) != (theirs.message_id, theirs.sender):
+        return False
+    with spooled.open("rb") as first, other.open("rb") as second:
+        for line in first:
+            if line in {b"\n", b"\r\n"}:
+                break
+        left = spooled.stat().st_size - first.tell()
+        second.seek(-left, os.SEEK_END)
+        while piece := first.read(PIECE):
+            if piece != second.read(PIECE):
+                return False
+    return True
 
 
 def _same(claimed: str, proven: str) -> bool:

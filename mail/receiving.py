@@ -209,7 +209,10 @@ class Receiving:
         folder = taken.folder or ""
         if not await asyncio.to_thread(self._filing.find, taken.folder, taken.file):
             async with self._fetching.body(taken.hash, notification) as spooled:
-                folder = await uninterrupted(self._filing.file, taken.hash, spooled, notification)
+                found = await asyncio.to_thread(self._filing.moved, spooled, notification) if taken.file else None
+                if found is None:
+                    found = await uninterrupted(self._filing.file, taken.hash, spooled, notification)
+                folder = found
         await self._filed(taken, notification)
         self._tell(NewMail(notification.message_id, _person(notification), notification.subject, folder))
 

@@ -15,6 +15,7 @@ from mail.checks.standard import standard_pipeline
 from mail.filing import Filing
 from mail.mailbox import Mailbox, MailboxError
 from mail.message import read_message
+from storage.database import DatabaseError
 from storage.index import IndexUnavailable
 from tests.mail.desks import Desk, letter
 from tests.mail.letters import EICAR, MALFORMED, VALID, with_attachment
@@ -171,3 +172,51 @@ async def test_what_is_filed_is_in_the_index_at_once(alice: Desk, bob: Desk) -> 
     await deliver(alice, bob, letter(alice.address, [bob.address], "letter@example.org"))
     (row,) = bob.index.by_message_id("letter@example.org")
     assert (row.folder, row.subject, row.unread) == ("Inbox", "Hello", True)
+
+
+ADDED = b"Content-Length: 42\n"
+"""What neomutt writes into what it moves."""
+
+
+async def killed_once_it_is_filed(alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch, message: bytes) -> None:
+    """Bob's process dies when the message is in his Inbox, before that is noted."""
+    alice.write(bob, message_id="letter@example.org", message=message)
+    await alice.send()
+
+    def dies(*_: object) -> None:
+        raise DatabaseError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bob.state, "filed", dies)
+        with pytest.raises(DatabaseError):
+            await bob.collect()
+    assert bob.folder("Inbox") == [message]
+
+
+async def test_what_another_program_moved_before_it_was_noted_is_not_filed_again(
+    alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = letter(alice.address, [bob.address], "letter@example.org", b"the text\r\n")
+    await killed_once_it_is_filed(alice, bob, monkeypatch, message)
+    folders = bob.profile.folders()
+    (entry,) = folders.scan("Inbox")
+    folders.remove("Inbox", entry.unique)
+    header, empty, body = message.partition(b"\r\n\r\n" if b"\r\n\r\n" in message else b"\n\n")
+    moved = header + empty[: len(empty) // 2] + ADDED + empty[len(empty) // 2 :] + body
+    folders.add("Archive", moved)
+    await bob.collect()
+    assert bob.everywhere() == [moved]
+
+
+async def test_what_is_gone_before_it_was_noted_is_filed_again_beside_another_of_that_id(
+    alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = letter(alice.address, [bob.address], "letter@example.org", b"the text\r\n")
+    await killed_once_it_is_filed(alice, bob, monkeypatch, message)
+    folders = bob.profile.folders()
+    (entry,) = folders.scan("Inbox")
+    folders.remove("Inbox", entry.unique)
+    other = message.replace(b"the text", b"and this")
+    folders.add("Archive", other)
+    await bob.collect()
+    assert sorted(bob.everywhere()) == sorted([message, other])
