@@ -199,6 +199,8 @@ KINDS: dict[str, tuple[type, ...]] = {
     "online": (bool, type(None)),
     "offline_since": (float, type(None)),
     "alone": (bool,),
+    "certificate": (str, type(None)),
+    "certificate_ends": (str, type(None)),
 }
 
 

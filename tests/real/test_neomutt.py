@@ -212,6 +212,9 @@ def test_a_readers_draft_is_readdressed_and_sent_by_neomutt(
         assert len(told) == 1 and len(mailbox.ids("Drafts")) == 2
         mailbox.discard_draft(ours)
 
+    # Another neomutt: a running one counts what is postponed by the folder's time in whole seconds.
+    with Terminal(arguments, socket=tmp_path / "tmux2", env=env) as terminal:
+        terminal.shows(r"about quinces")
         terminal.write("m")
         terminal.shows(r"To: dave@village.example")
         terminal.write("y")
