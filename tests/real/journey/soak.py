@@ -75,10 +75,15 @@ def keep(outcome: Outcome) -> None:
 
 
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    ).stdout.strip()
+    """What was played; "-dirty" where more than the lines differs from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        folder = bench_journeys.LINES.parent
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder).stdout.strip()
+
+    changed = git("diff", "--name-only", "HEAD", "--", ":/", f":!{bench_journeys.LINES.name}")
+    return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
 
 
 if __name__ == "__main__":
