@@ -6,6 +6,7 @@ What is fetched when, and what a failure means, is mail/receiving.py's.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -91,6 +92,10 @@ class Fetching:
                 for task in running:
                     task.cancel()
                 await asyncio.gather(*running, return_exceptions=True)
+        # What is filed is deleted at the nodes, so what the disk has of it is looked at, not what was written.
+        size = (await asyncio.to_thread(target.stat)).st_size
+        if size != notification.original_size:
+            raise OSError(errno.EIO, f"the disk has {size:,} bytes of it, not {notification.original_size:,}")
         if many:
             self._tell(Progress(what, notification.original_size, notification.original_size))
 

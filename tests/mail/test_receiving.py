@@ -10,14 +10,17 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from mail import fetching
 from mail.checks.spam import Gtube
 from mail.checks.virus import YaraCheck
 from mail.events import Progress
 from mail.notification import Notification, seal_notification
 from mail.parts import Spool
+from mail.sealing import Opener
 from overlay.errors import NotFound, Offline, Unreachable
 from overlay.ids import Kind
 from overlay.messages import RETENTION
@@ -617,3 +620,30 @@ async def test_a_delete_that_too_few_nodes_hear_is_left_to_expiry_after_three_mo
         world.clock.time += DAY
         await bob.collect()
         assert len(bob.state.owed(world.clock() + 4 * 3600)) == left
+
+
+async def test_a_message_of_which_the_disk_kept_nothing_is_not_filed_and_stays_at_the_nodes(
+    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = alice.write(bob).file.read_bytes()
+    await alice.send()
+
+    class WritesNowhere(Opener):
+        def __init__(self, session_key: bytes, original_size: int, target: BinaryIO) -> None:
+            super().__init__(session_key, original_size, target)
+            self._file = target
+
+        def finish(self) -> int:
+            written = super().finish()
+            self._file.seek(0)
+            self._file.truncate()
+            return written
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fetching, "Opener", WritesNowhere)
+        assert await bob.collect() == 0
+    assert bob.everywhere() == []
+    assert len(world.overlay.bodies(Kind.BODY, body_at())) > 0
+    assert "the disk has 0 bytes of it" in bob.troubles[0]
+    assert await bob.collect() == 1
+    assert bob.folder("Inbox") == [original]
