@@ -76,7 +76,8 @@ class Fetching:
         running: list[asyncio.Task[bytes]] = []
         again = ", going on where it was" if kept else ""
         what = f"collecting {notification.subject or notification.message_id}{again}"
-        with target.open("wb") as file:
+        target.unlink(missing_ok=True)  # a file that has another name too must not be emptied
+        with target.open("xb") as file:
             opener = Opener(notification.session_key, notification.original_size, file)
             try:
                 while left or running:

@@ -84,7 +84,7 @@ class _Writer:
         self._lists: list[_List] = []
         self._pre = 0
         self._length = 0
-        self._links: list[tuple[str, int]] = []
+        self._links: list[tuple[str, int, int]] = []  # target; lines and pieces before its text
 
     # -- words and lines
 
@@ -224,19 +224,24 @@ class _Writer:
 
     def _open_link(self, node: LexborNode) -> None:
         target = (node.attributes.get("href") or "").strip()
-        self._links.append(("" if target.startswith("#") else target, len(self._pieces)))
+        self._links.append(("" if target.startswith("#") else target, len(self.lines), len(self._pieces)))
 
     def _close_link(self) -> None:
         """Put the note's number behind the link's text, unless that text is the target itself."""
-        target, begun = self._links.pop()
-        written = "".join(self._pieces[begun:]).strip()
+        target, lines, pieces = self._links.pop()
+        ended = len(self.lines) > lines  # blocks and breaks within the link ended the line that it began in
+        written = "".join([*self.lines[lines:], *self._pieces] if ended else self._pieces[pieces:]).strip()
         if not target or not written or written in (target, target.removeprefix("mailto:")):
             return
         if len(target) > TARGET_LIMIT:
             target = f"{target[:TARGET_LIMIT]}... ({len(target)} characters)"
         number = self._notes.number(target)
-        if number is not None:
+        if number is None:
+            return
+        if self._pieces:
             self._pieces.append(f" [{number}]")
+        else:
+            self.lines[-1] += f" [{number}]"
 
 
 def as_text(source: str) -> tuple[str, bool]:

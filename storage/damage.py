@@ -45,9 +45,9 @@ class FolderLock:
 
     def release(self) -> None:
         """Let others have it. May be called again."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
 
 
 def inspect(folder: Path, bodies: Bodies) -> None:

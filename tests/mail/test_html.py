@@ -72,6 +72,21 @@ def test_a_link_shows_where_it_really_leads() -> None:
     assert text == "Pay at https://bank.example [1] now.\n\n[1] https://evil.example/login\n"
 
 
+@pytest.mark.parametrize(
+    ("link", "text"),
+    [
+        ("<div>Buy</div>", "Buy [1]\n"),
+        ("<table><tr><td>Buy</td></tr></table>", "Buy [1]\n"),
+        ("one<br>two", "one\ntwo [1]\n"),
+        ("<p>one</p><p>two</p>", "one\n\ntwo [1]\n"),
+        ("one<br>", "one [1]\n"),
+    ],
+)
+def test_a_link_around_blocks_shows_where_it_really_leads(link: str, text: str) -> None:
+    shown, _ = html.as_text(f'<a href="https://evil.example">{link}</a>')
+    assert shown == f"{text}\n[1] https://evil.example\n"
+
+
 def test_links_are_numbered_and_one_target_has_one_number() -> None:
     text, _ = html.as_text(
         '<a href="http://a.example">one</a> <a href="http://b.example">two</a> <a href="http://a.example">again</a> '
