@@ -15,12 +15,12 @@ from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import msgspec
-import uvloop
 
 from bench.figure import Figure
 from bench.overlay import village
 from mail.agent import Agent
 from mail.identity import Identity
+from overlay import event_loop
 from storage.outbox import State
 from storage.profile import Profile
 
@@ -41,7 +41,7 @@ class Report(msgspec.Struct):
 
 def measure() -> list[Figure]:
     """The letters that are stored, the seconds, the worst stall."""
-    return uvloop.run(_measure(LETTERS, NODES))
+    return event_loop.run(_measure(LETTERS, NODES))
 
 
 async def _measure(letters: int, nodes: int) -> list[Figure]:

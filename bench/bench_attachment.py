@@ -15,11 +15,11 @@ from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
 import msgspec
-import uvloop
 
 from bench.delivery_end import Report
 from bench.figure import Figure, quantile
 from bench.overlay import K, village
+from overlay import event_loop
 from storage.profile import Profile
 
 NODES = 50
@@ -32,7 +32,7 @@ MB = 1e6
 
 def measure() -> list[Figure]:
     """Three attachments, with new processes at both ends for each; the worst memory, the median time."""
-    rounds = [uvloop.run(_measure()) for _ in range(ROUNDS)]
+    rounds = [event_loop.run(_measure()) for _ in range(ROUNDS)]
     sent, collected = [send for send, _, _ in rounds], [collect for _, collect, _ in rounds]
     name = f"25 MB attachment, {NODES} nodes, k={K}"
     steps = min(report.steps if report.finished else 0 for report in [*sent, *collected])

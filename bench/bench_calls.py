@@ -13,12 +13,11 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TypeVar
 
-import uvloop
 from rpcudp.protocol import RPCProtocol
 
 from bench.figure import Figure, quantile
 from bench.overlay import village
-from overlay import messages
+from overlay import event_loop, messages
 
 IN_FLIGHT = 20
 ANSWER = 760
@@ -36,7 +35,7 @@ T = TypeVar("T")
 def measure() -> list[Figure]:
     """Rounds of ours and of the peer by turns, the median of each. Half a minute."""
     name = f"sealed calls, {IN_FLIGHT} in flight"
-    ours, peer = _rounds(uvloop.run)
+    ours, peer = _rounds(event_loop.run)
     ours_on_asyncio, peer_on_asyncio = _rounds(asyncio.run)
     return [
         Figure(name, ours, "/s", 8000, "higher", peer),

@@ -13,8 +13,6 @@ import random
 import time
 from pathlib import Path
 
-import uvloop
-
 from bench.figure import Figure
 from bench.overlay import village
 from mail.agent import Agent
@@ -24,6 +22,7 @@ from mail.delivery import segment_key
 from mail.probes import Probes
 from mail.shares import Gathered, Plan, make_shares
 from mail.village import Village
+from overlay import event_loop
 from overlay.ids import Kind
 from storage.outbox import State
 from storage.profile import Profile
@@ -44,7 +43,7 @@ def measure() -> list[Figure]:
     """Both ways for each p; then how fast shares are made and joined."""
     figures: list[Figure] = []
     wanted = TARGET ** (1 / OPERATIONS)
-    for p, coded, copied, code in uvloop.run(_measure()):
+    for p, coded, copied, code in event_loop.run(_measure()):
         name = f"10 MB mail, p={p}, target {TARGET:.1%}"
         figures += [
             Figure(

@@ -9,14 +9,13 @@ from __future__ import annotations
 import io
 import time
 
-import uvloop
-
 from bench.figure import Figure, quantile
 from bench.overlay import K, village
 from mail.agent import Agent
 from mail.compose import Draft, compose
 from mail.events import Event, NewMail
 from mail.headers import Address
+from overlay import event_loop
 from storage.profile import Profile
 
 NODES = 50
@@ -28,7 +27,7 @@ SIZE = 2048
 
 def measure() -> list[Figure]:
     """One letter after the other, each waited for. Ten seconds."""
-    to_filed, to_stored = uvloop.run(_measure())
+    to_filed, to_stored = event_loop.run(_measure())
     name = f"a 2 KB letter, {NODES} nodes, k={K}"
     return [
         Figure(f"{name}: send to filed, median", quantile(to_filed, 0.5) * 1000, "ms", 300, "lower"),

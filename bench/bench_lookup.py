@@ -23,6 +23,7 @@ from bench import peer_kademlia, peer_opendht
 from bench.figure import Figure, quantile
 from bench.overlay import K, village
 from bench.peer_kademlia import KademliaFigures, Lookups
+from overlay import event_loop
 from overlay.ids import distance
 from overlay.node import Node
 
@@ -58,7 +59,7 @@ def measure() -> list[Figure]:
     measured = {share: _Measured() for share in (0.0, *SHARES)}
     on_uvloop, on_asyncio = _Measured(), _Measured()
     for seed in SEEDS:
-        uvloop.run(_village(seed, measured))
+        event_loop.run(_village(seed, measured))
         on_uvloop.add(_peer(seed, uvloop.new_event_loop, 0).alive)
         on_asyncio.add(_peer(seed, asyncio.new_event_loop, 0).alive)
     peer_dead = _peer(SEEDS[0], uvloop.new_event_loop, PEER_DEAD_LOOKUPS).dead

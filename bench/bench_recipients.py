@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.delivery_end import memory, reset_peak
@@ -31,6 +30,7 @@ from mail.identity import Identity
 from mail.issuing import make_certificate
 from mail.keys import generate_pair
 from mail.village import Village
+from overlay import event_loop
 from overlay.card import make_card
 from overlay.ids import Kind, certificate_key, distance
 from overlay.ownership import Owner
@@ -57,7 +57,7 @@ class Sent:
 
 def measure() -> list[Figure]:
     """One message. Three minutes, of which one makes the recipients."""
-    sent, grown, collected = uvloop.run(_measure())
+    sent, grown, collected = event_loop.run(_measure())
     name = f"one message to {RECIPIENTS:,} recipients, {NODES} nodes, k={K}"
     return [
         Figure(f"{name}: recipients a second", sent.stored / sent.seconds, "/s", 40, "higher"),

@@ -17,12 +17,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import uvloop
 from aiohttp import web
 
 from bench.anonymous import Peak
 from bench.figure import Figure
 from bench.overlay import village
+from overlay import event_loop
 from overlay.bulk_limits import Pace
 from storage.outbox import Outbox, State
 from storage.profile import Profile
@@ -42,7 +42,7 @@ MB = 1e6
 
 def measure() -> list[Figure]:
     """The sender's half, and the recipient's."""
-    return [*uvloop.run(_sending()), *uvloop.run(_collecting())]
+    return [*event_loop.run(_sending()), *event_loop.run(_collecting())]
 
 
 async def _sending() -> list[Figure]:

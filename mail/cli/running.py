@@ -1,4 +1,4 @@
-"""Running an event loop for a command: uvloop where there is one, signals as a request to stop."""
+"""Running an event loop for a command: what nobody caught is logged, signals are a request to stop."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from overlay import event_loop
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
 def run_loop(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end; on uvloop, which is four times as fast with datagrams, where it is installed."""
+    """Run `work` to its end."""
 
     async def main() -> T:
         asyncio.get_running_loop().set_exception_handler(unhandled)
         return await work
 
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(main())
-    return uvloop.run(main())
+    return event_loop.run(main())
 
 
 def unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

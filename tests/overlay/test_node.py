@@ -11,11 +11,10 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay import messages
+from overlay import event_loop, messages
 from overlay.contact import Contact, key_text, node_id, puzzle_bits
 from overlay.errors import NoAnswer
 from overlay.ids import Kind, body_key
@@ -27,7 +26,7 @@ from storage.objects import StoreFailed
 from tests.overlay.nodes import LOOPBACK, NETWORK, key_of, new_node, run, village
 
 KEY = body_key("<1@village.example>")
-LOOPS = pytest.mark.parametrize("loop", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+LOOPS = pytest.mark.parametrize("loop", [asyncio.run, event_loop.run], ids=["asyncio", "uvloop"])
 
 
 class Nodes:
@@ -93,7 +92,7 @@ def test_udp_and_tcp_have_one_port(tmp_path: Path, loop: Callable[..., None]) ->
 @pytest.mark.parametrize(
     ("loop", "kind"),
     # uvloop's own transport isn't closed when it can't bind, and its garbage collection warns of that.
-    [(asyncio.run, socket.SOCK_DGRAM), (asyncio.run, socket.SOCK_STREAM), (uvloop.run, socket.SOCK_STREAM)],
+    [(asyncio.run, socket.SOCK_DGRAM), (asyncio.run, socket.SOCK_STREAM), (event_loop.run, socket.SOCK_STREAM)],
 )
 def test_a_port_that_is_taken_is_an_error_with_words(
     tmp_path: Path, loop: Callable[..., None], kind: socket.SocketKind

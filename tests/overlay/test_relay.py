@@ -12,10 +12,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-import uvloop
 from yarl import URL
 
-from overlay import relay, relay_format
+from overlay import event_loop, relay, relay_format
 from overlay.connection import Connection
 from overlay.contact import Contact, WireContact, pack_ip
 from overlay.errors import Malformed, NoAnswer, Unreachable
@@ -31,7 +30,7 @@ from tests.overlay.connect_proxy import connect_proxy
 from tests.overlay.nodes import ISSUER, LOOPBACK, new_node, run, village
 from tests.overlay.nodes import Village as Place
 
-LOOPS = pytest.mark.parametrize("loop", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+LOOPS = pytest.mark.parametrize("loop", [asyncio.run, event_loop.run], ids=["asyncio", "uvloop"])
 KEY = body_key("<1@village.example>")
 LARGE = bytes(range(256)) * 400
 

@@ -1,0 +1,65 @@
+"""The event loop that a node runs on: uvloop's, with one owner for each descriptor; asyncio's where uvloop is absent.
+
+uvloop carries four times as many datagrams a second as asyncio's own loop. But its `create_connection(sock=...)`, which
+aiohttp calls for each connection, leaves a descriptor with two owners until the connection has been made: libuv, which
+closes it when the peer resets the connection just then, and the Python socket, which closes the same number again when
+it is collected. By then the number may belong to anything: once it was the file of a message being fetched, whose last
+bytes went nowhere (uvloop 0.23.0; its issues 645 and 738 mended a connection that is cancelled, not one that is reset).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, cast
+
+try:
+    import uvloop
+except ImportError:
+    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+else:
+
+    class Loop(uvloop.Loop):
+        """uvloop's loop, to which a socket can be handed over."""
+
+        async def create_connection(  # type: ignore[override]
+            self, protocol_factory: Callable[[], asyncio.BaseProtocol], *place: Any, **options: Any
+        ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+            """As asyncio's. A socket given as `sock` is the transport's from the moment that its descriptor is."""
+            if options.get("sock") is not None:
+                options["sock"] = _HandedOver(options["sock"])
+            made = await super().create_connection(protocol_factory, *place, **options)
+            return cast("tuple[asyncio.Transport, asyncio.BaseProtocol]", made)
+
+    new_event_loop = Loop
+
+T = TypeVar("T")
+
+
+class _HandedOver:
+    """A connected socket as uvloop takes one: it gives up its descriptor when asked for it, so closes it no more."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self.family = sock.family
+        self.type = sock.type
+
+    def setblocking(self, flag: bool) -> None:
+        self._socket.setblocking(flag)
+
+    def fileno(self) -> int:
+        """The descriptor, whose owner is the caller from now on."""
+        return self._socket.detach()
+
+    def detach(self) -> None:
+        """uvloop says so when connecting failed: libuv has closed the descriptor."""
+
+    def close(self) -> None:
+        """uvloop says so when the connection is closed: libuv has closed the descriptor."""
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end in a loop of its own."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(work)
