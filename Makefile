@@ -21,7 +21,7 @@ help:
 	@echo "make soak     at length: the simulated community (ARGS='--seconds 600'), real processes (LETTERS=2000), then"
 	@echo "              the fuzzers (SECONDS=60 each)"
 	@echo "make fuzz     the fuzzers alone (ARGS='request card' SECONDS=60)"
-	@echo "make mutants  would the tests notice a small change of what holds the promise? (ARGS=mail.sealing for one module)"
+	@echo "make mutants  would the tests notice a small change of what holds the promise? (ARGS=mail.sealed.body for one module)"
 	@echo "make setup    only make .venv, with everything a developer needs"
 	@echo "make clean    remove .venv and what the tools left behind"
 

@@ -1,9 +1,7 @@
 """900 letters to one who is absent: how long until all are stored, and does the sender's screen stand still?
-
-Her inbox holds 1,000 notifications; from 500 on nodes ask a stamp for each (overlay/stamps.py). The sender is a process
-of its own, its agent in a thread as behind the screen, with an event loop beside it that wants to be woken every few
-milliseconds; the nodes are this process.
-"""
+ Her inbox holds 1,000 notifications; from 500 on nodes ask a stamp for each (overlay/limits/stamps.py). The sender is
+a process of its own, its agent in a thread as behind the screen, with an event loop beside it that wants to be woken
+every few milliseconds; the nodes are this process."""
 
 from __future__ import annotations
 
@@ -21,8 +19,8 @@ from bench.overlay import village
 from mail.agent import Agent
 from mail.identity import Identity
 from overlay import event_loop
-from storage.outbox import State
-from storage.profile import Profile
+from storage.user.outbox import State
+from storage.user.profile import Profile
 
 LETTERS = 900
 NODES = 12

@@ -4,7 +4,7 @@ The nodes' own code (protocol, table, lookup, service, replicated store and fetc
 in memory. An action is two objects stored and two fetched (paper: her inbox and her message). Nodes die in between, and
 nobody repairs anything. For each action others die, and a client asks that knows nothing of earlier deaths: keys share
 holders, so that actions after the same deaths would succeed and fail together and tell little. What is measured is kept
-in mail/analysis_measured.toml, which `p2pmail analyse` shows.
+in mail/analysis/measured.toml, which `p2pmail analyse` shows.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from hashlib import sha256
 from pathlib import Path
 
 from bench.figure import Figure
-from mail.analysis_measured import FILE, Case, Measurements, encode
-from mail.availability import OPERATIONS, success
+from mail.analysis.measured import FILE, Case, Measurements, encode
+from mail.availability.estimate import OPERATIONS, success
+from overlay.client import Overlay
 from overlay.errors import NotFound, Unreachable
+from overlay.identity.network import DEFAULT_K
 from overlay.ids import Kind
-from overlay.network import DEFAULT_K
-from overlay.node import Node
-from overlay.overlay import Overlay
+from overlay.node.node import Node
 from storage import durable
 from tests.overlay.peers import PRIVATE, Peer, grow, host, new_key, start
 from tests.simulation.world import Address, World
@@ -35,7 +35,7 @@ CASES = ((0.3, 5), (0.3, 10), (0.5, 5), (0.5, 10), (0.75, 5), (0.9, 3), (0.9, 5)
 """p and k: Table 2's k = 5, the network's own 10, and what the product takes at p = 0.9 for 99%."""
 HALF_WORLDS = 60
 COMMAND = "make bench (bench/bench_analysis.py)"
-WHERE = Path(__file__).parent.parent / "mail" / FILE
+WHERE = Path(__file__).parent.parent / "mail" / "analysis" / FILE
 HOUR = 3600.0
 
 

@@ -20,7 +20,7 @@ from bench.delivery_end import Report
 from bench.figure import Figure, quantile
 from bench.overlay import K, village
 from overlay import event_loop
-from storage.profile import Profile
+from storage.user.profile import Profile
 
 NODES = 50
 SIZE = 25_000_000

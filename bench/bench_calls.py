@@ -17,7 +17,8 @@ from rpcudp.protocol import RPCProtocol
 
 from bench.figure import Figure, quantile
 from bench.overlay import village
-from overlay import event_loop, messages
+from overlay import event_loop
+from overlay.wire import messages
 
 IN_FLIGHT = 20
 ANSWER = 760

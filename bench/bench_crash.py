@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench.crashing import inbox_of
 from bench.figure import Figure
-from storage.node_store import NodeStore, open_node_store
+from storage.node.store import NodeStore, open_node_store
 from tests.simulation import desk_cuts
 from tests.simulation.power_cuts import broken_promises, play
 

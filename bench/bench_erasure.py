@@ -16,16 +16,16 @@ from pathlib import Path
 from bench.figure import Figure
 from bench.overlay import village
 from mail.agent import Agent
-from mail.availability import OPERATIONS, Availability, copies
-from mail.coding import Code
-from mail.delivery import segment_key
-from mail.probes import Probes
-from mail.shares import Gathered, Plan, make_shares
-from mail.village import Village
+from mail.availability.erasure_code import Code
+from mail.availability.estimate import OPERATIONS, Availability, copies
+from mail.availability.probes import Probes
+from mail.demo.private_overlay import Village
+from mail.sealed.erasure_shares import Gathered, Plan, make_shares
+from mail.send.rules import segment_key
 from overlay import event_loop
 from overlay.ids import Kind
-from storage.outbox import State
-from storage.profile import Profile
+from storage.user.outbox import State
+from storage.user.profile import Profile
 
 NODES = 64
 SIZE = 10_000_000

@@ -17,12 +17,12 @@ from pathlib import Path
 from bench.figure import Figure
 from bench.overlay import village
 from mail.agent import Agent
-from mail.village import Village
-from overlay.contact import Contact, parse_join
-from overlay.network import write_network
-from overlay.node import Node, new_key
-from storage.outbox import State
-from storage.profile import Profile
+from mail.demo.private_overlay import Village
+from overlay.identity.contact import Contact, parse_join
+from overlay.identity.network import write_network
+from overlay.node.node import Node, new_key
+from storage.user.outbox import State
+from storage.user.profile import Profile
 from tests.workload import draw
 
 SECONDS = 600.0

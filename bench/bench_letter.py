@@ -12,11 +12,11 @@ import time
 from bench.figure import Figure, quantile
 from bench.overlay import K, village
 from mail.agent import Agent
-from mail.compose import Draft, compose
 from mail.events import Event, NewMail
-from mail.headers import Address
+from mail.mime.headers import Address
+from mail.write.compose import Draft, compose
 from overlay import event_loop
-from storage.profile import Profile
+from storage.user.profile import Profile
 
 NODES = 50
 LETTERS = 40

@@ -25,7 +25,7 @@ from bench.overlay import K, village
 from bench.peer_kademlia import KademliaFigures, Lookups
 from overlay import event_loop
 from overlay.ids import distance
-from overlay.node import Node
+from overlay.node.node import Node
 
 NODES = 100
 LOOKUPS = 300

@@ -22,20 +22,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bench.delivery_end import memory, reset_peak
 from bench.figure import Figure
 from bench.overlay import K, village
-from mail.accepting import accept
 from mail.agent import Agent
 from mail.cli.running import run_loop
+from mail.demo.private_overlay import Village
 from mail.events import Event, Progress
 from mail.identity import Identity
-from mail.issuing import make_certificate
-from mail.keys import generate_pair
-from mail.village import Village
+from mail.membership.x509 import make_certificate
+from mail.sealed.keys import generate_pair
+from mail.send.enqueue import accept
 from overlay import event_loop
-from overlay.card import make_card
+from overlay.identity.card import make_card
+from overlay.identity.ownership import Owner
 from overlay.ids import Kind, certificate_key, distance
-from overlay.ownership import Owner
-from storage.outbox import State
-from storage.profile import Profile
+from storage.user.outbox import State
+from storage.user.profile import Profile
 
 NODES = 20
 RECIPIENTS = 5000

@@ -23,9 +23,9 @@ from bench.anonymous import Peak
 from bench.figure import Figure
 from bench.overlay import village
 from overlay import event_loop
-from overlay.bulk_limits import Pace
-from storage.outbox import Outbox, State
-from storage.profile import Profile
+from overlay.http.limits import Pace
+from storage.user.outbox import Outbox, State
+from storage.user.profile import Profile
 from tests.mail.desks import letter
 
 NODES = 50

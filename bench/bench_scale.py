@@ -15,15 +15,15 @@ from bisect import bisect_left
 from collections.abc import Callable
 
 from bench.figure import Figure, quantile
-from overlay import messages
-from overlay.contact import Contact, node_id
-from overlay.datagram import OVERHEAD
+from overlay.identity.contact import Contact, node_id
+from overlay.identity.network import Network
 from overlay.ids import KEY_BYTES, distance
-from overlay.lookup import Lookup
-from overlay.network import Network
+from overlay.kademlia.lookup import Lookup
+from overlay.kademlia.routing import BUCKET, Entry
 from overlay.protocol import OverlayProtocol
-from overlay.routing import BUCKET, Entry
-from overlay.tokens import Tokens
+from overlay.wire import messages
+from overlay.wire.sealed_datagram import OVERHEAD
+from overlay.wire.write_tokens import Tokens
 from tests.simulation.world import Weather, World
 
 SIZES = (100, 1_000, 10_000)
@@ -36,7 +36,7 @@ BARS = {10_000: (4.0, 0.99, 25.0)}
 
 
 class Unsealed:
-    """overlay/datagram.py's Sealer without its cost: the sender's key, and the payload as it is."""
+    """overlay/wire/sealed_datagram.py's Sealer without its cost: the sender's key, and the payload as it is."""
 
     def __init__(self, public: bytes) -> None:
         self.public = public

@@ -16,9 +16,9 @@ from pathlib import Path
 from bench.figure import Figure, quantile
 from bench.maildir import cached_maildir, copy_of
 from bench.terminal import Painted, paint
+from mail.demo.private_overlay import Village
 from mail.mailbox import Mailbox
-from mail.village import Village
-from storage.profile import Profile
+from storage.user.profile import Profile
 
 COUNT = 100_000
 RUNS = 7

@@ -14,8 +14,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from bench.figure import Figure
+from overlay.client import Overlay
 from overlay.ids import Kind, deleter_hash, inbox_key
-from overlay.overlay import Overlay
 from tests.simulation.siege import ADDRESS, ALICE, Siege
 from tests.simulation.world import Address
 

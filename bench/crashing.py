@@ -13,7 +13,7 @@ import random
 import sys
 from pathlib import Path
 
-from storage.node_store import NodeStore, open_node_store
+from storage.node.store import NodeStore, open_node_store
 
 AT_ONCE = 8
 

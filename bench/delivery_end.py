@@ -20,15 +20,15 @@ import msgspec
 
 from bench.anonymous import Peak
 from mail.agent import Agent
-from mail.attachments import save_attachment
 from mail.cli.running import run_loop
-from mail.compose import Draft, Enclosure, compose
 from mail.events import Event, Progress, Trouble
-from mail.headers import Address
 from mail.identity import Identity
-from mail.message import read_message
-from storage.outbox import State
-from storage.profile import Profile
+from mail.mime.attachments import save_attachment
+from mail.mime.headers import Address
+from mail.mime.message import read_message
+from mail.write.compose import Draft, Enclosure, compose
+from storage.user.outbox import State
+from storage.user.profile import Profile
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ import time
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from overlay import fragments, messages
-from overlay.contact import parse_join
-from overlay.datagram import Sealer
 from overlay.errors import Malformed
+from overlay.identity.contact import parse_join
+from overlay.wire import fragments, messages
+from overlay.wire.sealed_datagram import Sealer
 
 SOCKETS = 64
 KEYS = 200

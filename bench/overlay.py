@@ -1,6 +1,6 @@
 """What the benches of the overlay share: a village for the length of a block, and its k.
 
-Measuring is each bench_*.py's own; the village itself is mail/village.py's.
+Measuring is each bench_*.py's own; the village itself is mail/demo/private_overlay.py's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from mail.village import Village
+from mail.demo.private_overlay import Village
 
 K = 10
 """Copies: the k of all figures of the overlay."""

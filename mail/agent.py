@@ -13,34 +13,34 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 
-from mail.accepting import finish_copies
-from mail.availability import Availability
+from mail.availability.estimate import Availability
+from mail.availability.probes import Probes
 from mail.checks.standard import standard_pipeline
 from mail.control import ControlServer
 from mail.directory import Directory
 from mail.events import Event, NodeStatus, Online, Trouble
-from mail.filing import Filing
 from mail.identity import Identity
+from mail.membership.certificate_status import REVOCATIONS_FACT, Stand, check_may_send, is_news, standing
+from mail.membership.renewal import Renewal
 from mail.notices import Keeper
-from mail.parts import Spool
-from mail.peer import open_client, open_system_node, read_network_file, renew_admission, write_admission
-from mail.probes import Probes
-from mail.receiving import Reader, Receiving
-from mail.renewing import Renewal
-from mail.sending import Sending
-from mail.standing import REVOCATIONS_FACT, Stand, check_may_send, is_news, standing
+from mail.profile_node import open_client, open_system_node, read_network_file, renew_admission, write_admission
+from mail.receive.filing import Filing
+from mail.receive.receiver import Reader, Receiving
+from mail.receive.segment_cache import Spool
+from mail.send.enqueue import finish_copies
+from mail.send.sender import Sending
 from mail.version import program_version
-from overlay.certificates import CertificateError, TrustStore
+from overlay.client import Overlay
 from overlay.errors import Offline, OverlayError, Unreachable
-from overlay.network import Network
-from overlay.node import Node
-from overlay.overlay import Overlay
+from overlay.identity.certificates import CertificateError, TrustStore
+from overlay.identity.network import Network
+from overlay.node.node import Node
 from storage.database import DatabaseError
-from storage.index import Index
-from storage.keyring import KeyringError
-from storage.outbox import Outbox
-from storage.profile import Config, ConfigError, Profile
-from storage.state import UserState
+from storage.user.index import Index
+from storage.user.keyring import KeyringError
+from storage.user.outbox import Outbox
+from storage.user.profile import Config, ConfigError, Profile
+from storage.user.state import UserState
 
 log = logging.getLogger(__name__)
 

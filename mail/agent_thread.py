@@ -15,25 +15,25 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from mail.accept_draft import accept_draft
 from mail.agent import Agent
 from mail.cli.passphrase import from_file
 from mail.cli.running import run_loop
-from mail.compose import Draft
-from mail.enrolling import join as join_network
-from mail.enrolling import resume
 from mail.events import Event, NodeStatus, Progress, Trouble
-from mail.first_member import AUTHORITY
 from mail.identity import Identity
+from mail.membership.certificate_status import refuse_if_nobody_takes_it
+from mail.membership.create_network_with_member import AUTHORITY
+from mail.membership.join import join as join_network
+from mail.membership.join import resume
 from mail.notices import keep
-from mail.peer import NoNetwork, read_network_file
-from mail.standing import refuse_if_nobody_takes_it
+from mail.profile_node import NoNetwork, read_network_file
 from mail.version import program_version
+from mail.write.compose import Draft
+from mail.write.submit_draft import accept_draft
 from overlay.errors import OverlayError
-from overlay.network import DEFAULT_K
-from storage.keyring import Keyring
-from storage.outbox import Outbox
-from storage.profile import Profile, ProfileBusy
+from overlay.identity.network import DEFAULT_K
+from storage.user.keyring import Keyring
+from storage.user.outbox import Outbox
+from storage.user.profile import Profile, ProfileBusy
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ class AgentThread:
 
     async def invite(self, address: str) -> str:
         """A line for `address` to join with, good for one use. Raises AuthorityError, AddressError."""
-        from mail.founding import make_invite
+        from mail.membership.create_network import make_invite
 
         return await asyncio.to_thread(make_invite, self._authority_folder, address, self._passphrase)
 
@@ -171,7 +171,7 @@ class AgentThread:
 
         Raises AuthorityError, AddressError, KeyringError, OSError.
         """
-        from mail.first_member import found_with_member
+        from mail.membership.create_network_with_member import found_with_member
 
         said: list[str] = []
         folder = await asyncio.to_thread(found_with_member, self.profile, name, address, passphrase, said.append)
@@ -242,7 +242,7 @@ class AgentThread:
 
     async def _answer_invites(self) -> None:
         """Answer those whom this founder invited, as `p2pmail authority serve` does, until stopped."""
-        from mail.authority_service import AuthorityService
+        from mail.membership.authority_service import AuthorityService
 
         service = AuthorityService(self._authority_folder, self._passphrase, tell=log.info)
         try:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from overlay.errors import OverlayError
 from storage.database import DatabaseError
-from storage.keyring import KeyringError
+from storage.user.keyring import KeyringError
 
 log = logging.getLogger(__name__)
 

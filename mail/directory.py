@@ -11,12 +11,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
 
-from overlay.card import Card, open_card
-from overlay.certificates import CertificateError, TrustStore
+from overlay.client import Outcome, Overlay
 from overlay.errors import NotFound, OverlayError, Unreachable
+from overlay.identity.card import Card, open_card
+from overlay.identity.certificates import CertificateError, TrustStore
 from overlay.ids import Kind, certificate_key
-from overlay.messages import RETENTION
-from overlay.overlay import Outcome, Overlay
+from overlay.wire.messages import RETENTION
 
 FRESH = 600.0
 """Seconds for which a fetched card is used again without asking the overlay."""

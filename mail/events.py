@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from storage.profile import TARGET
+from storage.user.profile import TARGET
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Who the user is: her keyring turned into what the rest works with, and her card (design, section 5).
-
-Which key is used when is decided here and in mail/keys.py; the file is storage/keyring.py's. Signs, never talks.
-"""
+ Which key is used when is decided here and in mail/sealed/keys.py; the file is storage/user/keyring.py's. Signs, never
+talks."""
 
 from __future__ import annotations
 
@@ -9,14 +8,14 @@ from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mail.keys import KeyPair, generate_pair, pair_from_secret
-from mail.rotation import in_use, rotated
-from overlay.card import make_card
-from overlay.certificates import CertificateError, parse_certificate
-from overlay.ownership import Owner
-from storage import keyring as keys
-from storage.keyring import Keyring, KeyringError
-from storage.profile import Profile
+from mail.sealed.key_rotation import in_use, rotated
+from mail.sealed.keys import KeyPair, generate_pair, pair_from_secret
+from overlay.identity.card import make_card
+from overlay.identity.certificates import CertificateError, parse_certificate
+from overlay.identity.ownership import Owner
+from storage.user import keyring as keys
+from storage.user.keyring import Keyring, KeyringError
+from storage.user.profile import Profile
 
 
 class NotJoined(KeyringError):
@@ -32,7 +31,7 @@ class Identity:
 
     @classmethod
     def open(cls, profile: Profile, passphrase: str | None) -> Identity:
-        """Raises storage.keyring.KeyringError (wrong passphrase, damaged file), OSError."""
+        """Raises storage.user.keyring.KeyringError (wrong passphrase, damaged file), OSError."""
         return cls(Keyring.open(profile.keyring_file, passphrase))
 
     @property

@@ -13,20 +13,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from mail.draft_box import DRAFTS, DraftBox
-from mail.opened import MailboxError
+from mail.mailbox_files import MailboxError
 from mail.undo import Change, History, Step
-from storage.folders import QUARANTINE, STANDARD, Counts
-from storage.index import IndexUnavailable, Row
-from storage.profile import Profile
-from storage.search import SearchError
+from mail.write.draft_store import DRAFTS, DraftBox
+from storage.user.folders import QUARANTINE, STANDARD, Counts
+from storage.user.index import IndexUnavailable, Row
+from storage.user.profile import Profile
+from storage.user.search import SearchError
 
 if TYPE_CHECKING:
-    from mail.message import Message
-    from storage.index_update import Changes
-    from storage.notices import Notice
-    from storage.outbox import Entry as Letter
-    from storage.outbox import Recipient
+    from mail.mime.message import Message
+    from storage.user.index_update import Changes
+    from storage.user.notices import Notice
+    from storage.user.outbox import Entry as Letter
+    from storage.user.outbox import Recipient
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class Mailbox(DraftBox):
 
         `typing`: the last word may be unfinished.
         """
-        from storage.search import parse
+        from storage.user.search import parse
 
         asked = parse(query, typing=typing)
         first = self._index.search(asked, folder, FIRST_RESULTS)
@@ -116,7 +116,7 @@ class Mailbox(DraftBox):
 
     def open(self, row: Row) -> Message:
         """The message, ready to be shown. Raises MailboxError when it is gone, in Quarantine, or can't be read."""
-        from mail.message import read_message
+        from mail.mime.message import read_message
 
         if row.folder == QUARANTINE:
             raise MailboxError("This message is in Quarantine and isn't opened. Release it first, if you are sure.")
@@ -124,13 +124,13 @@ class Mailbox(DraftBox):
 
     def source(self, row: Row) -> str:
         """The message's source, fit for a terminal, at most SOURCE_LIMIT bytes of it. Raises MailboxError."""
-        from mail import plain
-        from mail.charset import decode
+        from mail.mime import sanitize
+        from mail.mime.charset import decode
 
         def read(path: Path) -> str:
             with path.open("rb") as file:
                 data = file.read(SOURCE_LIMIT + 1)
-            text = plain.block(decode(data[:SOURCE_LIMIT]))
+            text = sanitize.block(decode(data[:SOURCE_LIMIT]))
             return text if len(data) <= SOURCE_LIMIT else f"{text}\n[The source is longer; only its beginning is here.]"
 
         if row.folder == QUARANTINE:
@@ -138,8 +138,9 @@ class Mailbox(DraftBox):
         return self._reading(row, read)
 
     def save_attachment(self, row: Row, index: int, target: Path) -> Path:
-        """Save one attachment; see mail.attachments.save_attachment. Raises MailboxError, AttachmentError, OSError."""
-        from mail.attachments import save_attachment
+        """Save one attachment; see mail.mime.attachments.save_attachment. Raises MailboxError, AttachmentError,
+        OSError."""
+        from mail.mime.attachments import save_attachment
 
         if row.folder == QUARANTINE:
             raise MailboxError("This message is in Quarantine; nothing of it is saved.")
@@ -237,7 +238,7 @@ class Mailbox(DraftBox):
 
     def refresh(self, progress: Callable[[int, int], None] | None = None) -> Changes:
         """Make the index say what is on disk; see Index.update. Raises IndexUnavailable."""
-        from mail.message import summarise
+        from mail.mime.message import summarise
 
         return self._index.update(self._files, summarise, progress)
 
@@ -257,8 +258,8 @@ class Mailbox(DraftBox):
 
     def suspect(self, row: Row) -> Suspect:
         """What may be shown of a message in Quarantine. Raises MailboxError."""
-        from mail.message import read_message
-        from storage.state import UserState
+        from mail.mime.message import read_message
+        from storage.user.state import UserState
 
         message = self._reading(row, read_message)
         state = UserState(self.profile.state_file)
@@ -336,8 +337,8 @@ class Mailbox(DraftBox):
             return self._move(rows, target, what, marks)
 
     def _teach(self, row: Row, mark: bool | None) -> bool | None:
-        from mail.teaching import teach
-        from storage.state import UserState
+        from mail.spam_training import teach
+        from storage.user.state import UserState
 
         state = UserState(self.profile.state_file)
         try:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from mail.events import Event, Trouble
 from storage.database import DatabaseError
-from storage.profile import Profile
-from storage.state import UserState
+from storage.user.profile import Profile
+from storage.user.state import UserState
 
 log = logging.getLogger(__name__)
 

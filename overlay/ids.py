@@ -18,7 +18,7 @@ CARD_SALT = bytes(SALT_BYTES)
 
 
 class Kind(IntEnum):
-    """What an object is; a node checks some kinds before it keeps them (overlay/service.py)."""
+    """What an object is; a node checks some kinds before it keeps them (overlay/primitives/service.py)."""
 
     BODY = 1
     CERTIFICATE = 2

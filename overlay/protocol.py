@@ -1,7 +1,6 @@
 """What a node says to nodes: pings, lookups, and who gets into the table. Extends kademlia's protocol.
-
-kademlia's open `rpc_store`/`rpc_find_value` and its welcome by hand-off are out of the network's reach: requests
-come as typed messages (overlay/messages.py), and those that store go to the service (overlay/service.py).
+ kademlia's open `rpc_store`/`rpc_find_value` and its welcome by hand-off are out of the network's reach: requests come
+as typed messages (overlay/wire/messages.py), and those that store go to the service (overlay/primitives/service.py).
 """
 
 from __future__ import annotations
@@ -14,22 +13,22 @@ from collections.abc import Callable, Iterable
 
 from kademlia.protocol import KademliaProtocol
 
-from overlay import messages
-from overlay.admission import Admission, Proof
-from overlay.contact import Contact, WireContact, pack_ip, puzzle_bits, routable, unpack_ip
-from overlay.datagram import Sealer
-from overlay.dialling import Dialler
-from overlay.disjoint import disjoint_lookup
 from overlay.errors import Malformed, NoAnswer, Refused
-from overlay.lookup import Located, Lookup
-from overlay.messages import Code, Refusal
-from overlay.network import Network
-from overlay.presence import Presence
-from overlay.routing import BUCKET, Table
-from overlay.rpc import Handled, SealedRPC, Sender
-from overlay.service import Service
-from overlay.standing import Standing
-from overlay.tokens import Tokens
+from overlay.identity.admission import Admission, Proof
+from overlay.identity.contact import Contact, WireContact, pack_ip, puzzle_bits, routable, unpack_ip
+from overlay.identity.network import Network
+from overlay.kademlia.disjoint_lookup import disjoint_lookup
+from overlay.kademlia.lookup import Located, Lookup
+from overlay.kademlia.reputation import Standing
+from overlay.kademlia.routing import BUCKET, Table
+from overlay.primitives.service import Service
+from overlay.reachability.dial_back import Dialler
+from overlay.reachability.presence import Presence
+from overlay.wire import messages
+from overlay.wire.messages import Code, Refusal
+from overlay.wire.rpc import Handled, SealedRPC, Sender
+from overlay.wire.sealed_datagram import Sealer
+from overlay.wire.write_tokens import Tokens
 
 SUSPECTED = 30.0
 """Seconds for which a contact that stayed silent is asked without being waited for."""
@@ -189,7 +188,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         if successor is not None:
             self.start_call(successor, messages.Ping(), lambda _: None)
 
-    # Asking (overlay/lookup.py's Asker)
+    # Asking (overlay/kademlia/lookup.py's Asker)
 
     def ask_find(
         self,

@@ -38,7 +38,7 @@ class DatabaseError(Exception):
 
 
 class DatabaseDamaged(DatabaseError):
-    """The file is not a database or is damaged. It was left as it is; storage.damage sets such a file aside."""
+    """The file is not a database or is damaged. It was left as it is; storage.node.integrity sets such a file aside."""
 
 
 def connect(path: Path, schema: str) -> sqlite3.Connection:

@@ -27,7 +27,7 @@ from bench import (
     peer_kademlia,
 )
 from bench.figure import Figure
-from mail.analysis_measured import FILE, decode
+from mail.analysis.measured import FILE, decode
 
 PEER = peer_kademlia.Lookups((1.0,), (0.01,))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,11 @@ def test_every_module_that_the_architecture_names_exists() -> None:
     here = {path.name for room in ("tui", "mail", "overlay", "storage") for path in (ROOT / room).rglob("*.py")}
     named = set(re.findall(r"`(?:\w+/)*(\w+\.py)`", text)) - {path.name for path in ROOT.glob("tests/**/*.py")}
     assert named - here == set()
+
+
+def test_the_architecture_lists_each_file_with_its_docstring() -> None:
+    process = subprocess.run([sys.executable, ROOT / "scripts" / "file_table.py", "--check"], check=False)
+    assert process.returncode == 0, "run: python scripts/file_table.py"
 
 
 @every_document

@@ -24,22 +24,21 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
-from mail.delivery import proves_collected, segment_key
-from mail.enrolment import Request, open_request
-from mail.invite import read_invite
-from mail.keys import pair_from_secret
-from mail.notification import open_notification
-from mail.padding import padded_length
-from mail.sealing import Opener
-from mail.shares import Plan, make_shares
-from overlay import fragments, ids, messages, stamps
-from overlay.address import normalise_address
-from overlay.card import make_card, open_card
-from overlay.certificates import TrustStore
-from overlay.contact import WireContact, key_text, node_id, puzzle_bits
-from overlay.datagram import Sealer
-from overlay.enrolment import authority_address
-from overlay.ownership import (
+from mail.membership.invite import read_invite
+from mail.membership.messages import Request, open_request
+from mail.sealed.body import Opener
+from mail.sealed.erasure_shares import Plan, make_shares
+from mail.sealed.keys import pair_from_secret
+from mail.sealed.notification import open_notification
+from mail.sealed.padding import padded_length
+from mail.send.rules import proves_collected, segment_key
+from overlay import ids
+from overlay.identity.address import normalise_address
+from overlay.identity.card import make_card, open_card
+from overlay.identity.certificates import TrustStore
+from overlay.identity.contact import WireContact, key_text, node_id, puzzle_bits
+from overlay.identity.enrolment_answer import authority_address
+from overlay.identity.ownership import (
     ACKNOWLEDGE_INBOX,
     DELETE,
     READ_INBOX,
@@ -49,6 +48,9 @@ from overlay.ownership import (
     encode_delete_proof,
     statement,
 )
+from overlay.limits import stamps
+from overlay.wire import fragments, messages
+from overlay.wire.sealed_datagram import Sealer
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "protocol.md"
 

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if not terminal:
         if args.demo:
-            from mail.demo import run_headless
+            from mail.demo.journey import run_headless
 
             return run_headless()
         print("p2pmail-tui needs a terminal; for scripts there is the command p2pmail.", file=sys.stderr)

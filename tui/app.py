@@ -35,8 +35,8 @@ from tui.theme import DARK, NO_COLOUR, THEMES
 if TYPE_CHECKING:
     from textual.command import Provider
 
-    from mail.drafts import Unsent
-    from mail.headers import Address
+    from mail.mime.headers import Address
+    from mail.write.drafts import Unsent
 
 
 NAMED = 4
@@ -228,13 +228,13 @@ class MailApp(App[None]):
 
     def _tell_arrived(self) -> None:
         """Who wrote, and what about; many at once in one notice. Junk is silent."""
-        from mail import plain
+        from mail.mime import sanitize
 
         arrived, self._arrived = [mail for mail in self._arrived if mail.folder != "Junk"], []
         lines = []
         for mail in arrived[:NAMED]:
             where = "" if mail.folder == "Inbox" else f"[{mail.folder}] "
-            lines.append(plain.line(f"{where}{person(mail.sender)}: {mail.subject or '(no subject)'}"))
+            lines.append(sanitize.line(f"{where}{person(mail.sender)}: {mail.subject or '(no subject)'}"))
         if len(arrived) > NAMED:
             lines.append(f"and {len(arrived) - NAMED} more")
         if lines:
@@ -246,7 +246,7 @@ class MailApp(App[None]):
     @property
     def me(self) -> Address:
         """The user as a sender; without an address drafts can be written all the same."""
-        from mail.headers import Address
+        from mail.mime.headers import Address
 
         return Address("", self.session.address)
 
@@ -263,8 +263,8 @@ class MailApp(App[None]):
         mailbox, me = self.session.mailbox, self.me
 
         def prepare() -> Unsent:
-            from mail.drafts import begun
-            from mail.reply import reply
+            from mail.write.drafts import begun
+            from mail.write.reply import reply
 
             return begun(reply(mailbox.open(row), me, all=everybody), row.message_id)
 
@@ -277,8 +277,8 @@ class MailApp(App[None]):
         mailbox, me = self.session.mailbox, self.me
 
         def prepare() -> Unsent:
-            from mail.drafts import begun
-            from mail.reply import forward
+            from mail.write.drafts import begun
+            from mail.write.reply import forward
 
             return begun(forward(mailbox.hold(row), me), row.message_id)
 

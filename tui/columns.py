@@ -13,8 +13,8 @@ from email.utils import parseaddr
 
 from rich.cells import cell_len, set_cell_size
 
-from mail import plain
 from mail.mailbox import DRAFTS, SENT, Row
+from mail.mime import sanitize
 
 Piece = tuple[str, str]
 """Text and the name of its style (see widgets/message_list.py)."""
@@ -68,7 +68,7 @@ def pieces(
         (" ", "plain"),
         (fit(who(row), widths.who), text),
         (" ", "plain"),
-        (fit(plain.line(row.subject) or "(no subject)", widths.subject), text if row.subject else "dim"),
+        (fit(sanitize.line(row.subject) or "(no subject)", widths.subject), text if row.subject else "dim"),
         (ATTACHED if row.attachments else " ", "flag"),
     ]
     if widths.folder:
@@ -89,7 +89,7 @@ def who(row: Row) -> str:
 
 def person(mailbox: str) -> str:
     """The name in "Ada Lovelace <ada@example.org>", or the address where there is none."""
-    text = plain.line(mailbox)
+    text = sanitize.line(mailbox)
     if "<" in text:
         name = text.rpartition("<")[0].strip().strip('"')
         return name or parseaddr(text)[1] or text

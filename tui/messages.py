@@ -14,8 +14,8 @@ from mail.mailbox import Counts, Row, Suspect
 from tui.reading import LaidOut
 
 if TYPE_CHECKING:
-    from mail.message import Message as Mail
-    from storage.notices import Notice
+    from mail.mime.message import Message as Mail
+    from storage.user.notices import Notice
 
 
 @dataclass

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from mail.events import Event, NewMail, NodeStatus, Online, OutboxChanged, Progress, Trouble
 
 if TYPE_CHECKING:
-    from mail.compose import Draft
+    from mail.write.compose import Draft
 
 __all__ = [
     "AgentPort",

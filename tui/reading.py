@@ -1,8 +1,6 @@
 """A message as lines of the screen: header, attachments, notices, and its text, wrapped and with quotes told apart.
-
-Pure: values in, lines out, each a tuple of (text, name of its style). All text was made harmless by mail/plain.py
-when the message was read; the header passes there again because it costs nothing.
-"""
+ Pure: values in, lines out, each a tuple of (text, name of its style). All text was made harmless by
+mail/mime/sanitize.py when the message was read; the header passes there again because it costs nothing."""
 
 from __future__ import annotations
 
@@ -14,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, chop_cells
 
-from mail import plain
 from mail.mailbox import Suspect
+from mail.mime import sanitize
 
 if TYPE_CHECKING:
-    from mail.message import Address, Message
+    from mail.mime.message import Address, Message
 
 Piece = tuple[str, str]
 Line = tuple[Piece, ...]
@@ -28,7 +26,7 @@ TEXT_WIDTH = 96
 PEOPLE = 12
 """Recipients named before "and 30 more"."""
 LINES = 60_000
-"""Lines that are laid out; mail.message bounds the text to 1 MiB, which can still be all line ends."""
+"""Lines that are laid out; mail.mime.message bounds the text to 1 MiB, which can still be all line ends."""
 
 PLACES = 5000
 """Places that are found; nobody steps through more."""
@@ -88,7 +86,7 @@ def lay_out_suspect(suspect: Suspect, width: int) -> tuple[Line, ...]:
     lines += [((piece, "notice"),) for piece in wrap(help_text, width)]
     lines.append((("─" * width, "rule"),))
     for name, value in suspect.headers[:200]:
-        lines += _fields([(name.title(), plain.line(value[:2000]))], width)
+        lines += _fields([(name.title(), sanitize.line(value[:2000]))], width)
     return tuple(lines)
 
 
@@ -163,7 +161,7 @@ def _header(message: Message, local: Callable[[float], datetime]) -> list[tuple[
             fields.append(("Date", "not a date"))
     if message.reply_to and message.reply_to != (message.sender,):
         fields.append(("Reply-To", _people(message.reply_to)))
-    return [(name, plain.line(value)) for name, value in fields if value]
+    return [(name, sanitize.line(value)) for name, value in fields if value]
 
 
 def _people(people: Sequence[Address]) -> str:

@@ -21,6 +21,6 @@ class RealServices:
 
     def open_demo(self, progress: Callable[[str], None]) -> DemoPort:
         """Start a private overlay."""
-        from mail.demo import open_demo
+        from mail.demo.journey import open_demo
 
         return open_demo(progress)

@@ -1,8 +1,6 @@
 """A spam score learned from what the user marks: Graham's token counts, Robinson's chi-squared combining.
-
-What lives here is arithmetic over counts that a TokenCounts keeps (storage/state.py is one). Which tokens a message
-has is mail/checks/tokens.py's; what a score leads to is mail/checks/spam.py's.
-"""
+ What lives here is arithmetic over counts that a TokenCounts keeps (storage/user/state.py is one). Which tokens a
+message has is mail/checks/tokens.py's; what a score leads to is mail/checks/spam.py's."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mail import plain
 from mail.checks.pipeline import Clean, Infected, Letter, Unchecked, Verdict
+from mail.mime import sanitize
 
 PLACES = ("/run/clamav/clamd.ctl", "/run/clamd.scan/clamd.sock", "/run/clamav/clamd.sock", "/var/run/clamd.sock")
 """Where Debian, Fedora, Arch and the BSDs put the socket. Not in /tmp, where anybody could."""
@@ -145,7 +145,7 @@ def _answer(connection: socket.socket, clock: Callable[[], float], deadline: flo
 
 
 def _verdict(answer: bytes) -> Verdict:
-    text = plain.line(answer.decode("utf-8", "replace"))
+    text = sanitize.line(answer.decode("utf-8", "replace"))
     if text == "stream: OK":
         return Clean()
     if text.startswith("stream: ") and text.endswith(" FOUND"):
@@ -158,4 +158,4 @@ def _verdict(answer: bytes) -> Verdict:
 
 
 def _reason(error: OSError) -> str:
-    return plain.line(error.strerror or str(error) or type(error).__name__)[:200]
+    return sanitize.line(error.strerror or str(error) or type(error).__name__)[:200]

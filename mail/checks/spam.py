@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from mail.checks.bayes import Classifier
 from mail.checks.pipeline import Clean, Letter, Spam, Verdict
 from mail.checks.tokens import tokens
-from mail.message import read_headers, read_message
-from overlay.address import AddressError, normalise_address
+from mail.mime.message import read_headers, read_message
+from overlay.identity.address import AddressError, normalise_address
 
 SPAM_FROM = 0.9
 """The score from which a message is spam (SpamBayes: 0.9). Below it is shown: a letter lost in Junk costs more."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from mail.message import Message
+from mail.mime.message import Message
 
 TOKEN_LIMIT = 1500
 """Distinct tokens of one message: spam can't bury itself in words, nor the store under it."""

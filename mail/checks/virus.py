@@ -15,9 +15,9 @@ from typing import BinaryIO
 
 import yara_x
 
-from mail import mime, plain, transfer
 from mail.checks.pipeline import Clean, Infected, Letter, Unchecked, Verdict
-from mail.mime import Part
+from mail.mime import content_decoding, parser, sanitize
+from mail.mime.parser import Part
 
 RULES = Path(__file__).parent / "rules"
 TIMEOUT = 60
@@ -53,7 +53,8 @@ def load_rules(folders: Sequence[Path] = (RULES,)) -> yara_x.Rules:
 
 
 class YaraCheck:
-    """Scans the file as it stands and every decoded part; what is saved later was scanned (mail/transfer.py)."""
+    """Scans the file as it stands and every decoded part; what is saved later was scanned
+    (mail/mime/content_decoding.py)."""
 
     name = "virus rules"
 
@@ -73,7 +74,7 @@ class YaraCheck:
         except yara_x.TimeoutError:
             return Unchecked(f"the scan took more than {TIMEOUT} seconds")
         except yara_x.ScanError as error:
-            return Unchecked(f"the scan failed: {plain.line(str(error))[:200]}")
+            return Unchecked(f"the scan failed: {sanitize.line(str(error))[:200]}")
 
 
 class _Scan:
@@ -88,22 +89,22 @@ class _Scan:
         if found:
             return Infected(found)
         with path.open("rb") as file:
-            structure = mime.walk(file)
-            unsure = [defect for defect in structure.defects if defect in mime.UNSEEN]
+            structure = parser.walk(file)
+            unsure = [defect for defect in structure.defects if defect in parser.UNSEEN]
             for part in _leaves(structure.parts):
                 verdict = self._part(file, part, depth)
                 if isinstance(verdict, Infected):
                     return verdict
                 if isinstance(verdict, Unchecked):
-                    unsure.append(mime.Defect.TOO_DEEP)
+                    unsure.append(parser.Defect.TOO_DEEP)
         return Unchecked(unsure[0]) if unsure else Clean()
 
     def _part(self, file: BinaryIO, part: Part, depth: int) -> Verdict:
-        name = plain.line(part.file_name)[:1000]
+        name = sanitize.line(part.file_name)[:1000]
         text = part.content_type in ("text/plain", "text/html") and not name and part.disposition != "attachment"
         kind = "text" if text else "attachment"
         message = part.content_type.startswith("message/") or name.lower().endswith(".eml")
-        data, more = transfer.head(file, part, IN_MEMORY)
+        data, more = content_decoding.head(file, part, IN_MEMORY)
         if not more and not message:
             found = self._told(kind, name).scan(data).matching_rules
             return Infected(_name(found)) if found else Clean()
@@ -113,7 +114,7 @@ class _Scan:
                 return Infected(identifier)
             if not message:
                 return Clean()
-            return self.message(path, depth + 1) if depth < MESSAGE_DEPTH else Unchecked(mime.Defect.TOO_DEEP)
+            return self.message(path, depth + 1) if depth < MESSAGE_DEPTH else Unchecked(parser.Defect.TOO_DEEP)
 
     def _file(self, path: Path, kind: str, name: str) -> str:
         found = self._told(kind, name).scan_file(str(path)).matching_rules
@@ -140,5 +141,5 @@ def _decoded(file: BinaryIO, part: Part) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="p2pmail-scan-") as folder:
         path = Path(folder) / "part"
         with path.open("xb") as out:
-            transfer.copy(file, part, out)
+            content_decoding.copy(file, part, out)
         yield path

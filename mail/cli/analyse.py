@@ -8,14 +8,14 @@ import sys
 from dataclasses import dataclass
 from random import Random
 
-from mail import analysis, analysis_growth
-from mail.analysis_measured import Case, Measurements, shipped
-from mail.analysis_model import Losses, Measured, actions, losses
-from mail.availability import success
-from mail.chart import Curve, Panel, as_svg, as_text
+from mail.analysis import equations, lookup_growth
+from mail.analysis.chart import Curve, Panel, as_svg, as_text
+from mail.analysis.measured import Case, Measurements, shipped
+from mail.analysis.simulation import Losses, Measured, actions, losses
+from mail.availability.estimate import success
 from mail.cli.codes import CANT_CREATE, OK, CommandError
 from storage import durable
-from storage.profile import Profile
+from storage.user.profile import Profile
 
 LEAST = 20
 """Actions simulated at least."""
@@ -55,24 +55,24 @@ class Point:
 def analyse(args: argparse.Namespace, profile: Profile) -> int:
     """`p2pmail analyse [--trials N] [--seed N] [--svg FILE] [--json]`. The profile isn't looked at."""
     chance = Random(args.seed)  # noqa: S311 - a simulation
-    down = {p: _all_down(p, analysis.TABLE_K, args.trials * RARE, chance) for p in analysis.TABLE_P}
+    down = {p: _all_down(p, equations.TABLE_K, args.trials * RARE, chance) for p in equations.TABLE_P}
     cells = [
         Cell(
             p,
             nodes,
-            analysis.lost_down(p, analysis.TABLE_K),
-            analysis.lost_returned(p, analysis.TABLE_K, nodes),
-            analysis.lost_joined(analysis.TABLE_K, nodes, analysis.TABLE_JOINED),
-            losses(p, analysis.TABLE_K, nodes, analysis.TABLE_JOINED, args.trials, chance),
+            equations.lost_down(p, equations.TABLE_K),
+            equations.lost_returned(p, equations.TABLE_K, nodes),
+            equations.lost_joined(equations.TABLE_K, nodes, equations.TABLE_JOINED),
+            losses(p, equations.TABLE_K, nodes, equations.TABLE_JOINED, args.trials, chance),
             down[p],
         )
-        for p in analysis.TABLE_P
-        for nodes in analysis.TABLE_NODES
+        for p in equations.TABLE_P
+        for nodes in equations.TABLE_NODES
     ]
     points = [
         Point(line.n, line.p, target, k, success(line.p, k, line.n), _chain(line, k, args.trials, chance))
-        for line in analysis.figure_2()
-        for target, k in zip(analysis.FIGURE_TARGETS, line.k, strict=True)
+        for line in equations.figure_2()
+        for target, k in zip(equations.FIGURE_TARGETS, line.k, strict=True)
     ]
     if args.svg is not None:
         svg = as_svg(panels(), "Figure 2: number of copies needed", "target p_t", "copies k")
@@ -93,7 +93,7 @@ def _all_down(p: float, k: int, trials: int, chance: Random) -> Measured:
     return Measured(trials - actions(p, k, 1, trials, chance).count, trials)
 
 
-def _chain(line: analysis.Line, k: int, trials: int, chance: Random) -> Measured:
+def _chain(line: equations.Line, k: int, trials: int, chance: Random) -> Measured:
     return actions(line.p, k, line.n, _actions(line.n, trials), chance)
 
 
@@ -103,23 +103,23 @@ def _actions(n: int, trials: int) -> int:
 
 def panels() -> list[Panel]:
     """Figure 2 as charts: one for each n."""
-    places = [f"{target:.5g}" for target in analysis.FIGURE_TARGETS]
-    lines = analysis.figure_2()
+    places = [f"{target:.5g}" for target in equations.FIGURE_TARGETS]
+    lines = equations.figure_2()
     return [
         Panel(f"n = {n:,}", places, [Curve(f"p = {line.p}", line.k) for line in lines if line.n == n])
-        for n in analysis.FIGURE_N
+        for n in equations.FIGURE_N
     ]
 
 
 def report(cells: list[Cell], points: list[Point], real: Measurements, trials: int, seed: int) -> list[str]:
     """All of it in lines of at most 80 columns."""
-    k, joined = analysis.TABLE_K, analysis.TABLE_JOINED
+    k, joined = equations.TABLE_K, equations.TABLE_JOINED
     lines = [
         "Secure and Resilient Peer-to-Peer E-Mail, section 4. p: a node is up (its text",
         "says down, its equations mean up). I nodes, N joined since, k copies, n",
         "operations in a row.",
         "",
-        analysis.EQUATIONS,
+        equations.EQUATIONS,
         "",
         f"Table 2, probability of loss, k = {k}, N = {joined} (the paper doesn't give N).",
         f"paper: as printed. simulated: {trials:,} reads, seed {seed}, 95% interval.",
@@ -128,8 +128,8 @@ def report(cells: list[Cell], points: list[Point], real: Measurements, trials: i
         f"({trials * RARE:,} reads)                         the simulation agrees with",
         "    p       equation  paper     follows  simulated           equation  paper",
     ]
-    for cell in [cell for cell in cells if cell.nodes == analysis.TABLE_NODES[-1]]:
-        printed = analysis.PRINTED_1[cell.p]
+    for cell in [cell for cell in cells if cell.nodes == equations.TABLE_NODES[-1]]:
+        printed = equations.PRINTED_1[cell.p]
         lines.append(
             f"    {cell.p:<6}  {cell.down:8.1e}  {printed:8.1e}  {_follows(cell.down, printed):<7}"
             f"  {_share(cell.all_down):<18}  {agreement(cell.all_down, cell.down):<8}"
@@ -144,7 +144,7 @@ def report(cells: list[Cell], points: list[Point], real: Measurements, trials: i
         "p     I      (2)    paper  follows  (3)    paper  (2) or (3)          eq.  paper",
     ]
     for cell in cells:
-        two, three = analysis.PRINTED_2[cell.p, cell.nodes], analysis.PRINTED_3[cell.nodes]
+        two, three = equations.PRINTED_2[cell.p, cell.nodes], equations.PRINTED_3[cell.nodes]
         lines.append(
             f"{cell.p:<4}  {cell.nodes:<5}  {cell.returned:5.0e}  {two:5.0e}  {_follows(cell.returned, two):<7}"
             f"  {cell.joined:5.0e}  {three:5.0e}  {_share(cell.found.hidden):<18}"
@@ -155,8 +155,8 @@ def report(cells: list[Cell], points: list[Point], real: Measurements, trials: i
     for panel in panels():
         lines += [*as_text(panel, "k"), ""]
     lines += ["Copies for another nine at n = 2, by (6)", "    p     copies   paper   follows"]
-    for p, (low, high) in analysis.PRINTED_NINES.items():
-        more = analysis.nines(p, analysis.FIGURE_N[0])
+    for p, (low, high) in equations.PRINTED_NINES.items():
+        more = equations.nines(p, equations.FIGURE_N[0])
         follows = "yes" if low <= sum(more) / len(more) <= high else "no"
         lines.append(f"    {p:<4}  {', '.join(map(str, more)):<7}  {low} to {high}  {follows}")
     lines.append("")
@@ -169,7 +169,7 @@ def report(cells: list[Cell], points: list[Point], real: Measurements, trials: i
     away = [point for point in points if not point.found.agrees(point.promised)]
     lines += [
         "",
-        "Actions simulated: " + "; ".join(f"{_actions(n, trials):,} for n = {n:,}" for n in analysis.FIGURE_N) + ".",
+        "Actions simulated: " + "; ".join(f"{_actions(n, trials):,} for n = {n:,}" for n in equations.FIGURE_N) + ".",
         f"Of {len(points)} points the simulation disagrees with {len(away)}; by chance 1 in 20 would.",
         "",
         "What Table 2 prints for (1) at p = 0.9, and for (2), doesn't follow from the",
@@ -182,7 +182,7 @@ def report(cells: list[Cell], points: list[Point], real: Measurements, trials: i
         "requests, for buckets of 20, 3 at a time, the 10 closest wanted",
         "    nodes        at most  expected  requests",
     ]
-    for growth in map(analysis_growth.Growth, analysis_growth.SIZES):
+    for growth in map(lookup_growth.Growth, lookup_growth.SIZES):
         lines.append(f"    {growth.nodes:<11,}  {growth.bound:<7}  {growth.hops:<8.1f}  {growth.requests}")
     return lines
 
@@ -215,10 +215,10 @@ def document(cells: list[Cell], points: list[Point], real: Measurements) -> dict
     return {
         "table_2": [
             {
-                "p": cell.p, "nodes": cell.nodes, "k": analysis.TABLE_K, "joined": analysis.TABLE_JOINED,
-                "equation_1": cell.down, "paper_1": analysis.PRINTED_1[cell.p], "simulated_1": cell.all_down.share,
-                "equation_2": cell.returned, "paper_2": analysis.PRINTED_2[cell.p, cell.nodes],
-                "equation_3": cell.joined, "paper_3": analysis.PRINTED_3[cell.nodes],
+                "p": cell.p, "nodes": cell.nodes, "k": equations.TABLE_K, "joined": equations.TABLE_JOINED,
+                "equation_1": cell.down, "paper_1": equations.PRINTED_1[cell.p], "simulated_1": cell.all_down.share,
+                "equation_2": cell.returned, "paper_2": equations.PRINTED_2[cell.p, cell.nodes],
+                "equation_3": cell.joined, "paper_3": equations.PRINTED_3[cell.nodes],
                 "simulated_2_and_3": cell.found.hidden.share, "trials": cell.found.down.trials,
                 "agrees_1": cell.all_down.agrees(cell.down),
                 "agrees_2_and_3": cell.found.hidden.agrees(cell.returned + cell.joined),
@@ -240,7 +240,7 @@ def document(cells: list[Cell], points: list[Point], real: Measurements) -> dict
         },
         "growth": [
             {"nodes": each.nodes, "hops_at_most": each.bound, "hops": each.hops, "requests": each.requests}
-            for each in map(analysis_growth.Growth, analysis_growth.SIZES)
+            for each in map(lookup_growth.Growth, lookup_growth.SIZES)
         ],
     }  # fmt: skip
 
@@ -259,7 +259,7 @@ def _share(found: Measured) -> str:
 
 
 def _follows(equation: float, printed: float) -> str:
-    return "yes" if analysis.same_order(equation, printed) else "no"
+    return "yes" if equations.same_order(equation, printed) else "no"
 
 
 def agreement(found: Measured, value: float, slack: float = 0.0) -> str:

@@ -9,18 +9,18 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from mail import plain
-from mail.authority_service import AuthorityService
 from mail.cli.errors import CONFIGURATION, OK, PERMISSION, USAGE, CommandError
 from mail.cli.passphrase import from_file, new_passphrase
 from mail.cli.running import run_loop, stop_requested
-from mail.founding import found_network, make_invite, network_file
-from mail.founding import revoke as revoke_address
-from mail.offline import issue_offline
-from mail.peer import read_network_file
-from mail.scope import Scope, decide
-from overlay.contact import parse_join
-from storage.profile import Profile
+from mail.membership.authority_service import AuthorityService
+from mail.membership.create_network import found_network, make_invite, network_file
+from mail.membership.create_network import revoke as revoke_address
+from mail.membership.offline import issue_offline
+from mail.mime import sanitize
+from mail.profile_node import read_network_file
+from overlay.identity.contact import parse_join
+from overlay.identity.network_scope import Scope, decide
+from storage.user.profile import Profile
 
 
 def init(args: argparse.Namespace, _: Profile) -> int:
@@ -91,7 +91,7 @@ def _warn(scope: Scope) -> None:
 
 
 def _say(words: str) -> None:
-    print(plain.line(words), file=sys.stderr)
+    print(sanitize.line(words), file=sys.stderr)
 
 
 def _passphrase(args: argparse.Namespace) -> str | None:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 
-from mail.accepting import ClockWrong, NotCertified
-from mail.attachments import AttachmentError
-from mail.authority import AuthorityError, InviteRefused
-from mail.authority import WrongPassphrase as WrongAuthorityPassphrase
 from mail.checks.clamd import ClamdAddressError
 from mail.cli.codes import (
     CONFIGURATION,
@@ -20,26 +16,30 @@ from mail.cli.codes import (
     USAGE,
     CommandError,
 )
-from mail.compose import ComposeError
-from mail.csr import CertificateRequestError
-from mail.enrolling import AlreadyJoined, JoinRefused, NobodyAnswers, Waiting
-from mail.enrolment import EnrolmentError
 from mail.identity import NotJoined
-from mail.invite import InviteError
 from mail.mailbox import MailboxError
-from mail.peer import NoNetwork
-from mail.submission import SubmissionError
-from overlay.address import AddressError
-from overlay.certificates import CertificateError
+from mail.membership.authority import AuthorityError, InviteRefused
+from mail.membership.authority import WrongPassphrase as WrongAuthorityPassphrase
+from mail.membership.csr import CertificateRequestError
+from mail.membership.invite import InviteError
+from mail.membership.join import AlreadyJoined, JoinRefused, NobodyAnswers, Waiting
+from mail.membership.messages import EnrolmentError
+from mail.mime.attachments import AttachmentError
+from mail.profile_node import NoNetwork
+from mail.send.enqueue import ClockWrong, NotCertified
+from mail.write.compose import ComposeError
+from mail.write.submission import SubmissionError
 from overlay.errors import OverlayError
-from overlay.network import NetworkFileError
+from overlay.identity.address import AddressError
+from overlay.identity.certificates import CertificateError
+from overlay.identity.network import NetworkFileError
 from storage.database import DatabaseError
-from storage.folders import FolderError
-from storage.index import IndexUnavailable
-from storage.keyring import KeyringBusy, KeyringDamaged, KeyringError, PassphraseNeeded, WrongPassphrase
-from storage.outbox import NotKnown, OutboxError
-from storage.profile import ConfigError, ProfileBusy, ProfileError
-from storage.search import SearchError
+from storage.user.folders import FolderError
+from storage.user.index import IndexUnavailable
+from storage.user.keyring import KeyringBusy, KeyringDamaged, KeyringError, PassphraseNeeded, WrongPassphrase
+from storage.user.outbox import NotKnown, OutboxError
+from storage.user.profile import ConfigError, ProfileBusy, ProfileError
+from storage.user.search import SearchError
 
 __all__ = [
     "CONFIGURATION",

@@ -11,16 +11,16 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 
-from mail import plain
 from mail.cli.codes import CONFIGURATION, DATA, OK, PERMISSION, CommandError
 from mail.mailbox import DRAFTS, QUARANTINE, IndexUnavailable, Mailbox
-from mail.private import without_private
+from mail.mime import sanitize
+from mail.write.private_headers import without_private
 from storage.database import DatabaseError
-from storage.index import Row
-from storage.notices import Notice
-from storage.outbox import Entry, Outbox
-from storage.profile import Profile
-from storage.state import UserState
+from storage.user.index import Row
+from storage.user.notices import Notice
+from storage.user.outbox import Entry, Outbox
+from storage.user.profile import Profile
+from storage.user.state import UserState
 
 FLAGS = {"S": "seen", "R": "replied", "F": "flagged", "P": "forwarded", "D": "draft", "T": "trashed"}
 """Maildir's flags by their names."""
@@ -101,7 +101,7 @@ def show(args: argparse.Namespace, profile: Profile) -> int:
         ("Subject", message.subject),
     ):
         if value:
-            print(f"{name}: {plain.line(value)}")
+            print(f"{name}: {sanitize.line(value)}")
     for attachment in message.attachments:
         print(f"Attachment: {attachment.name} ({attachment.content_type}, {attachment.size} bytes)")
     print()
@@ -126,10 +126,10 @@ def outbox(args: argparse.Namespace, profile: Profile) -> int:
         print(json.dumps([_entry(entry) for entry in entries], indent=2, ensure_ascii=False))
         return OK
     for entry in entries:
-        print(f"{_day(entry.created)}  {plain.line(entry.subject) or '(no subject)'}  <{entry.message_id}>")
+        print(f"{_day(entry.created)}  {sanitize.line(entry.subject) or '(no subject)'}  <{entry.message_id}>")
         for r in entry.recipients:
             copies = f"bodies {r.bodies[0]}/{r.bodies[1]}, notifications {r.notifications[0]}/{r.notifications[1]}"
-            print(f"    {r.state:<10} {r.address}  {copies}{'  ' + plain.line(r.reason) if r.reason else ''}")
+            print(f"    {r.state:<10} {r.address}  {copies}{'  ' + sanitize.line(r.reason) if r.reason else ''}")
     return OK
 
 
@@ -146,7 +146,7 @@ def notices(args: argparse.Namespace, profile: Profile) -> int:
             print(json.dumps([_notice(notice) for notice in found], indent=2, ensure_ascii=False))
         else:
             for notice in found:
-                print(f"{' ' if notice.seen else 'N'} {_day(notice.at)}  {plain.line(notice.text)}")
+                print(f"{' ' if notice.seen else 'N'} {_day(notice.at)}  {sanitize.line(notice.text)}")
         sys.stdout.flush()
         if args.seen and found:
             state.notices.see(found[0].id, time.time())
@@ -181,7 +181,7 @@ def _print_rows(rows: Iterable[Row], as_json: bool) -> None:
         return
     for row in rows:
         mark = "N" if row.unread else " "
-        print(f"{mark} {_day(row.date)}  {plain.line(row.sender)[:28]:<28}  {plain.line(row.subject)}")
+        print(f"{mark} {_day(row.date)}  {sanitize.line(row.sender)[:28]:<28}  {sanitize.line(row.subject)}")
 
 
 def _row(row: Row) -> dict[str, object]:

@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. A traceback never reaches the user."""
     # Not as defaults of the options: a command's would take the place of what was said before the command.
     args = parser().parse_args(argv, argparse.Namespace(profile=None, passphrase_file=None))
-    from storage.profile import Profile
+    from storage.user.profile import Profile
 
     module, name = args.answer.split(":")
     answer = getattr(importlib.import_module(f"mail.cli.{module}"), name)

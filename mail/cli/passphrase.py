@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from mail.cli.codes import PERMISSION, USAGE, CommandError
-from storage.keyring import Keyring
-from storage.profile import Profile
+from storage.user.keyring import Keyring
+from storage.user.profile import Profile
 
 
 def from_file(path: Path) -> str:

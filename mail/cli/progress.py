@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
-from mail import plain
 from mail.events import Progress
+from mail.mime import sanitize
 
 CLEAR = "\r\x1b[K"
 WIDTH = 60
@@ -28,7 +28,7 @@ class ProgressLine:
             self.clear()
             return
         share = f" {100 * progress.done // progress.total}%" if progress.total else ""
-        what = plain.line(progress.what)
+        what = sanitize.line(progress.what)
         what = what if len(what) <= WIDTH else what[: WIDTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
         self._out.write(f"{CLEAR}{what}{share}")
         self._out.flush()

@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import BinaryIO
 
-from mail import plain
-from mail.accepting import accept, check_room, check_sender, check_size
 from mail.agent import Agent, status_document
 from mail.cli.errors import CONFIGURATION, DATA, OK, TEMPORARY, UNAVAILABLE, USAGE, CommandError, words
 from mail.cli.local import existing, profile_state
@@ -24,22 +22,24 @@ from mail.cli.passphrase import existing_passphrase, new_passphrase
 from mail.cli.progress import ProgressLine
 from mail.cli.running import run_loop, stop_requested
 from mail.control import NotRunning, ask
-from mail.enrolling import join, resume
 from mail.events import Event, NodeStatus, Progress, Trouble
-from mail.headers import addresses
 from mail.identity import Identity
-from mail.offline import take_certificate, write_request
-from mail.peer import stored_node_id
-from mail.standing import refuse_if_nobody_takes_it, stored_standing
-from mail.submission import Submission, read_submission
+from mail.membership.certificate_status import refuse_if_nobody_takes_it, stored_standing
+from mail.membership.join import join, resume
+from mail.membership.offline import take_certificate, write_request
+from mail.mime import sanitize
+from mail.mime.headers import addresses
+from mail.profile_node import stored_node_id
+from mail.send.enqueue import accept, check_room, check_sender, check_size
 from mail.version import program_version
-from overlay.address import AddressError, normalise_address
+from mail.write.submission import Submission, read_submission
 from overlay.errors import Unreachable
-from overlay.network import DEFAULT_K
+from overlay.identity.address import AddressError, normalise_address
+from overlay.identity.network import DEFAULT_K
 from storage import durable
-from storage.node_store import stored_usage
-from storage.outbox import Outbox, State
-from storage.profile import Profile, ProfileBusy
+from storage.node.store import stored_usage
+from storage.user.outbox import Outbox, State
+from storage.user.profile import Profile, ProfileBusy
 
 log = logging.getLogger(__name__)
 
@@ -343,4 +343,4 @@ def _status_on_disk(profile: Profile) -> dict[str, object]:
 
 
 def _say(words: str) -> None:
-    print(plain.line(words), file=sys.stderr)
+    print(sanitize.line(words), file=sys.stderr)

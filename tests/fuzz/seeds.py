@@ -8,19 +8,20 @@ from __future__ import annotations
 import io
 import sys
 
-from mail.notification import seal_notification
-from mail.sealing import seal_body
-from mail.shares import Plan, make_shares
-from overlay import bulk_format, fragments, messages, relay_format
-from overlay.card import ENCRYPTION_KEY_SIZE, make_card
-from overlay.contact import WireContact
-from overlay.network import Network, write_network
-from overlay.ownership import DeleteProof, Owner, encode_delete_proof
+from mail.sealed.body import seal_body
+from mail.sealed.erasure_shares import Plan, make_shares
+from mail.sealed.notification import seal_notification
+from overlay.http import headers, relay_frames
+from overlay.identity.card import ENCRYPTION_KEY_SIZE, make_card
+from overlay.identity.contact import WireContact
+from overlay.identity.network import Network, write_network
+from overlay.identity.ownership import DeleteProof, Owner, encode_delete_proof
+from overlay.wire import fragments, messages
 from tests.fuzz.run import CORPUS, keep
 from tests.fuzz.targets import ISSUER, KEY, PAIR, SEALER
-from tests.mail.test_notification import LETTER
+from tests.mail.sealed.test_notification import LETTER
 from tests.overlay.issuing import NOW
-from tests.overlay.test_messages import ANSWERS, REQUESTS
+from tests.overlay.wire.test_messages import ANSWERS, REQUESTS
 
 PERSON = ISSUER.person("alice@village.example", 100)
 HTML = b"<html><body><p>Hello <a href='https://example.org/'>there</a><img src=x><table><tr><td>1</table>"
@@ -51,12 +52,12 @@ def seeds() -> dict[str, list[bytes]]:
         "notification": [seal_notification(LETTER, Owner(PERSON.certificate, PERSON.sign), PAIR.public)],
         "body": [data for _, data in parts],
         "share": [make_shares(bytes(100), KEY, Plan(2, 3, bytes(1) * 32))[0][:60]],
-        "bulk": [bulk_format.encode_notifications([b"one", b"two"]), bytes(64)],
+        "bulk": [headers.encode_notifications([b"one", b"two"]), bytes(64)],
         "relay": [
-            relay_format.encode(relay_format.Welcome(bytes(32), bytes(4))),
-            relay_format.encode(relay_format.Outward(WireContact(bytes(32), bytes(4), 4600), b"sealed")),
-            relay_format.encode(relay_format.Inward(bytes(16), 4600, b"sealed")),
-            relay_format.to_value("2001:db8::1", 4600, bytes(32)).encode(),
+            relay_frames.encode(relay_frames.Welcome(bytes(32), bytes(4))),
+            relay_frames.encode(relay_frames.Outward(WireContact(bytes(32), bytes(4), 4600), b"sealed")),
+            relay_frames.encode(relay_frames.Inward(bytes(16), 4600, b"sealed")),
+            relay_frames.to_value("2001:db8::1", 4600, bytes(32)).encode(),
         ],
         "mail": [MAIL],
         "html": [HTML],

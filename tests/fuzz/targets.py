@@ -12,23 +12,24 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from mail.html import as_text
-from mail.invite import InviteError, read_invite
-from mail.keys import KeyMaterialError, generate_pair
-from mail.message import read_message, summarise
-from mail.notification import NotificationError, open_notification
-from mail.sealing import Opener, SealingError
-from mail.shares import Gathered, Plan
-from overlay import bulk_format, fragments, messages, relay_format
-from overlay.address import AddressError, normalise_address
-from overlay.card import open_card
-from overlay.certificates import CertificateError, TrustStore, parse_certificate
-from overlay.contact import Contact, WireContact, parse_join
-from overlay.datagram import Sealer
-from overlay.enrolment import open_answer
+from mail.membership.invite import InviteError, read_invite
+from mail.mime.html import as_text
+from mail.mime.message import read_message, summarise
+from mail.sealed.body import Opener, SealingError
+from mail.sealed.erasure_shares import Gathered, Plan
+from mail.sealed.keys import KeyMaterialError, generate_pair
+from mail.sealed.notification import NotificationError, open_notification
 from overlay.errors import Malformed
-from overlay.network import NetworkFileError, read_network
-from overlay.ownership import decode_delete_proof
+from overlay.http import headers, relay_frames
+from overlay.identity.address import AddressError, normalise_address
+from overlay.identity.card import open_card
+from overlay.identity.certificates import CertificateError, TrustStore, parse_certificate
+from overlay.identity.contact import Contact, WireContact, parse_join
+from overlay.identity.enrolment_answer import open_answer
+from overlay.identity.network import NetworkFileError, read_network
+from overlay.identity.ownership import decode_delete_proof
+from overlay.wire import fragments, messages
+from overlay.wire.sealed_datagram import Sealer
 from tests.overlay.issuing import NOW, Issuer
 from tests.overlay.nodes import key_of
 
@@ -138,21 +139,21 @@ def share(data: bytes) -> None:
 
 
 def bulk(data: bytes) -> None:
-    for read in (bulk_format.decode_notifications, bulk_format.decode_hashes, bulk_format.decode_closest):
+    for read in (headers.decode_notifications, headers.decode_hashes, headers.decode_closest):
         with suppress(Malformed):
             read(data)
     with suppress(Malformed):
-        bulk_format.parse_path(data.decode("latin-1"))
+        headers.parse_path(data.decode("latin-1"))
 
 
 def relay(data: bytes) -> None:
-    for read in (relay_format.decode_welcome, relay_format.decode_outward, relay_format.decode_inward):
+    for read in (relay_frames.decode_welcome, relay_frames.decode_outward, relay_frames.decode_inward):
         with suppress(Malformed):
             found = read(data)
-            assert read(relay_format.encode(found)) == found
+            assert read(relay_frames.encode(found)) == found
     with suppress(Malformed):
-        ip, port, fingerprint = relay_format.parse_to(data.decode("latin-1"))
-        assert relay_format.parse_to(relay_format.to_value(ip, port, fingerprint))[1:] == (port, fingerprint)
+        ip, port, fingerprint = relay_frames.parse_to(data.decode("latin-1"))
+        assert relay_frames.parse_to(relay_frames.to_value(ip, port, fingerprint))[1:] == (port, fingerprint)
 
 
 def mail(data: bytes) -> None:

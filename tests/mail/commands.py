@@ -16,10 +16,10 @@ import pytest
 
 from mail.agent import Agent
 from mail.cli.main import main
+from mail.demo.private_overlay import Village
 from mail.identity import Identity
-from mail.village import Village
-from storage.keyring import Keyring
-from storage.profile import Profile
+from storage.user.keyring import Keyring
+from storage.user.profile import Profile
 
 T = TypeVar("T")
 DOMAIN = "test.example"

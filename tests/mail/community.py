@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from mail.authority_service import AuthorityService
-from mail.founding import found_network, make_invite
-from overlay.network import Network
-from overlay.node import Node, new_key
-from overlay.overlay import Overlay
-from storage.node_store import open_node_store
-from storage.profile import Profile
+from mail.membership.authority_service import AuthorityService
+from mail.membership.create_network import found_network, make_invite
+from overlay.client import Overlay
+from overlay.identity.network import Network
+from overlay.node.node import Node, new_key
+from storage.node.store import open_node_store
+from storage.user.profile import Profile
 
 NOW = 1_800_000_000.0
 

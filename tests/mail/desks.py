@@ -11,23 +11,23 @@ from pathlib import Path
 
 from mail.checks.pipeline import Check, Clean, Letter, Pipeline, Verdict
 from mail.checks.spam import Gtube
-from mail.delivery import segment_key
 from mail.directory import Directory
 from mail.events import Event, NewMail, Trouble
-from mail.filing import Filing
-from mail.keys import KeyPair, generate_pair
-from mail.notification import Notification, open_notification
-from mail.parts import Spool
-from mail.receiving import Reader, Receiving
-from mail.sending import Sending
-from overlay.card import make_card
-from overlay.certificates import TrustStore
+from mail.receive.filing import Filing
+from mail.receive.receiver import Reader, Receiving
+from mail.receive.segment_cache import Spool
+from mail.sealed.keys import KeyPair, generate_pair
+from mail.sealed.notification import Notification, open_notification
+from mail.send.rules import segment_key
+from mail.send.sender import Sending
+from overlay.identity.card import make_card
+from overlay.identity.certificates import TrustStore
+from overlay.identity.ownership import Owner
 from overlay.ids import Kind, certificate_key, inbox_key
-from overlay.ownership import Owner
-from storage.index import Index
-from storage.outbox import Entry, Outbox, Recipient
-from storage.profile import Profile
-from storage.state import UserState
+from storage.user.index import Index
+from storage.user.outbox import Entry, Outbox, Recipient
+from storage.user.profile import Profile
+from storage.user.state import UserState
 from tests.mail.fakes import FakeNode, FakeOverlay
 from tests.overlay.issuing import NOW, Issuer
 

@@ -1,6 +1,6 @@
 """An overlay in memory for tests of the user agent: nodes that can refuse, vanish, lie, and fail at a chosen moment.
 
-Only what `overlay.overlay.Overlay` promises is kept to; the real one is met in tests with a Village.
+Only what `overlay.client.Overlay` promises is kept to; the real one is met in tests with a Village.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from overlay.areas import Areas
-from overlay.contact import Contact
+from overlay.client import Outcome, Overlay
 from overlay.errors import NotFound, Unreachable
+from overlay.identity.contact import Contact
+from overlay.identity.network import Network
+from overlay.identity.ownership import DELETE, DeleteProof, Owner, encode_delete_proof, statement
 from overlay.ids import deleter_hash
-from overlay.lookup import Located
-from overlay.network import Network
-from overlay.overlay import Outcome, Overlay
-from overlay.ownership import DELETE, DeleteProof, Owner, encode_delete_proof, statement
-from overlay.reading import Reading
-from overlay.spread import Wanted
+from overlay.kademlia.area_lookup import Areas
+from overlay.kademlia.inbox_read import Reading
+from overlay.kademlia.lookup import Located
+from overlay.replication.share_placement import Wanted
 
 K = 3
 

@@ -14,15 +14,15 @@ import pytest
 
 from mail.agent import Agent, status_document
 from mail.control import NotRunning, ask
+from mail.demo.private_overlay import Village
 from mail.events import Event, NewMail, Trouble
-from mail.village import Village
 from overlay.errors import Unreachable
 from overlay.ids import Kind
-from overlay.node import Node
+from overlay.node.node import Node
 from storage.database import DatabaseError
-from storage.objects import StoredObject
-from storage.outbox import State
-from storage.profile import ConfigError, Profile, ProfileBusy
+from storage.node.objects import StoredObject
+from storage.user.outbox import State
+from storage.user.profile import ConfigError, Profile, ProfileBusy
 from tests.mail.desks import letter
 
 DOMAIN = "test.example"

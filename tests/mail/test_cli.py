@@ -1,6 +1,6 @@
 """The commands as scripts meet them: exit codes, what is printed where, and that nothing is asked or lost.
 
-docs/commands.md is the contract. Joining is met in tests/mail/test_enrolment.py.
+docs/commands.md is the contract. Joining is met in tests/mail/membership/test_enrolment.py.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def test_an_unknown_address_is_told_by_send_waits_with_75_and_fails_with_69(
     assert sent.code == 0
     assert "nobody@test.example isn't known in this network" in sent.errors
     assert run(alice, "sync").code == 75
-    monkeypatch.setattr("mail.sending.UNKNOWN_FOR", 0.0)
+    monkeypatch.setattr("mail.send.sender.UNKNOWN_FOR", 0.0)
     failed = run(alice, "sync")
     assert failed.code == 69
     assert "nobody@test.example failed" in failed.errors
@@ -198,8 +198,8 @@ def test_an_unknown_address_is_told_by_send_waits_with_75_and_fails_with_69(
 
 def test_mail_that_cannot_be_collected_yet_is_75(run: Shell, alice: Member, bob: Member, hamlet: Hamlet) -> None:
     run(alice, "send", bob.address, stdin=mail(alice, bob))
+    from overlay.client import Overlay
     from overlay.errors import NotFound
-    from overlay.overlay import Overlay
 
     async def fetch(*_: object, **__: object) -> bytes:
         raise NotFound("None of the closest nodes has it.")

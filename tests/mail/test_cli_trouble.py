@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from mail.accepting import CannotAccept
 from mail.cli import main as main_module
 from mail.cli import user
+from mail.send.enqueue import CannotAccept
 from storage import space
 from storage.database import DatabaseError
-from storage.folders import Folders
-from storage.index import Index, IndexUnavailable
-from storage.outbox import Outbox
 from storage.space import NoRoom
+from storage.user.folders import Folders
+from storage.user.index import Index, IndexUnavailable
+from storage.user.outbox import Outbox
 from tests.mail.commands import Hamlet, Member, Shell
 from tests.mail.desks import letter
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from overlay.certificates import CertificateError
+from overlay.identity.certificates import CertificateError
 from overlay.ids import Kind
-from overlay.messages import RETENTION
-from storage.outbox import State
+from overlay.wire.messages import RETENTION
+from storage.user.outbox import State
 from tests.mail.desks import Desk, World, body_at
 from tests.mail.fakes import FakeNode
 

@@ -13,8 +13,8 @@ import pytest
 from mail.checks.spam import GTUBE
 from overlay.ids import Kind
 from storage.database import DatabaseError
-from storage.folders import Folders
-from storage.outbox import State
+from storage.user.folders import Folders
+from storage.user.outbox import State
 from tests.mail.desks import Desk, World, body_at, letter
 from tests.mail.fakes import nothing
 

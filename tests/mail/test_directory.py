@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mail.directory import FRESH, UnknownAddress
-from mail.keys import generate_pair
-from overlay.card import make_card
-from overlay.certificates import CertificateError
+from mail.sealed.keys import generate_pair
 from overlay.errors import Unreachable
+from overlay.identity.card import make_card
+from overlay.identity.certificates import CertificateError
 from overlay.ids import Kind, certificate_key
 from tests.mail.desks import Desk, World
 from tests.mail.fakes import FailAt

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from mail.identity import Identity, NotJoined
-from mail.keys import ROTATION
-from overlay.card import open_card
-from overlay.certificates import TrustStore
-from storage.keyring import Identity as Certified
-from storage.keyring import Keyring, WrongPassphrase
-from storage.profile import Profile
+from mail.sealed.keys import ROTATION
+from overlay.identity.card import open_card
+from overlay.identity.certificates import TrustStore
+from storage.user.keyring import Identity as Certified
+from storage.user.keyring import Keyring, WrongPassphrase
+from storage.user.profile import Profile
 from tests.overlay.issuing import DAY, NOW, Issuer
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mail.compose import Enclosure
-from mail.drafts import Unsent
-from mail.headers import Address
 from mail.mailbox import ARCHIVE, DRAFTS, INBOX, QUARANTINE, TRASH, Mailbox, MailboxError, Profile, Row
+from mail.mime.headers import Address
+from mail.write.compose import Enclosure
+from mail.write.drafts import Unsent
 from storage import durable
 
 ME = Address("", "alice@village.example")
@@ -325,7 +325,7 @@ def test_a_full_disk_leaves_the_draft_that_was_kept(mailbox: Mailbox, monkeypatc
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("mail.drafts.write", full)
+        patched.setattr("mail.write.drafts.write", full)
         with pytest.raises(OSError, match="No space left"):
             mailbox.save_draft(Unsent(text="two"), ME, kept)
     assert on_disk(mailbox, DRAFTS) == [kept]

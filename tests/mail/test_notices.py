@@ -12,8 +12,8 @@ from mail.agent_thread import AgentThread
 from mail.events import Event, NewMail, Trouble
 from mail.notices import Keeper
 from storage.database import DatabaseError
-from storage.profile import Profile
-from storage.state import UserState
+from storage.user.profile import Profile
+from storage.user.state import UserState
 from tests.mail.commands import Hamlet, Member, Shell
 from tui.ports import Options
 

@@ -55,7 +55,7 @@ def test_planted_fault_an_outbox_or_state_that_isnt_synced_is_noticed(
         connection.execute("PRAGMA synchronous=OFF")
         return connection
 
-    monkeypatch.setattr("storage.ledger.connect", connect)
+    monkeypatch.setattr("storage.durable_db.connect", connect)
     try:
         noticed = any(broken(place, "alice", 0))
     except database.DatabaseError:  # what is left of it can't even be opened

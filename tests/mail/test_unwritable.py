@@ -14,15 +14,13 @@ from pathlib import Path
 
 import pytest
 
-import mail.cli.errors  # see run_without_writing
-import mail.message  # noqa: F401
 from mail.cli.main import main
 from mail.mailbox import Mailbox
 from storage.database import DatabaseError, connect
-from storage.outbox import Outbox
-from storage.profile import Profile
-from storage.state import UserState
-from storage.unwritable import open_to_read
+from storage.read_only_db import open_to_read
+from storage.user.outbox import Outbox
+from storage.user.profile import Profile
+from storage.user.state import UserState
 
 NOBODY = 65534
 COMMANDS = (

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from aiohttp import web
 
-from overlay.bulk import BulkDoor
-from overlay.bulk_client import BulkClient, Patience
-from overlay.bulk_limits import Limits
-from overlay.certificates import TrustStore
-from overlay.contact import Contact, WireContact
-from overlay.lookup import Located
-from overlay.ownership import Owner
-from overlay.service import Service
-from overlay.tls import TLSIdentity, client_context, make_identity, server_context
-from overlay.tokens import NOBODY, Tokens
+from overlay.http.client import BulkClient, Patience
+from overlay.http.limits import Limits
+from overlay.http.server import BulkDoor
+from overlay.identity.certificates import TrustStore
+from overlay.identity.contact import Contact, WireContact
+from overlay.identity.ownership import Owner
+from overlay.identity.tls import TLSIdentity, client_context, make_identity, server_context
+from overlay.kademlia.lookup import Located
+from overlay.primitives.service import Service
+from overlay.wire.write_tokens import NOBODY, Tokens
 from tests.overlay.fakes import MemoryStore
 from tests.overlay.issuing import NOW, Issuer
 

@@ -1,4 +1,4 @@
-"""A node's store in memory, for tests of what lies above it. The real one is storage/node_store.py."""
+"""A node's store in memory, for tests of what lies above it. The real one is storage/node/store.py."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from overlay.contact import Contact
 from overlay.errors import Refused
-from overlay.messages import WORDS
-from overlay.service import Kept, Stone
+from overlay.identity.contact import Contact
+from overlay.primitives.service import Kept, Stone
+from overlay.wire.messages import WORDS
 
 
 @dataclass
@@ -23,7 +23,8 @@ class _Object:
 
 
 class MemoryStore:
-    """overlay.service.Store without a disk, but for large bodies: those stay the files they came as, in `folder`."""
+    """overlay.primitives.service.Store without a disk, but for large bodies: those stay the files they came as, in
+    `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

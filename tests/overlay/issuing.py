@@ -1,4 +1,4 @@
-"""Certificates for tests, good ones and any kind of bad one. Real ones are made by mail/authority.py."""
+"""Certificates for tests, good ones and any kind of bad one. Real ones are made by mail/membership/authority.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPub
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from overlay.certificates import address_name
+from overlay.identity.certificates import address_name
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
@@ -28,7 +28,7 @@ def seeded(number: int) -> Ed25519PrivateKey:
 
 @dataclass(frozen=True)
 class Person:
-    """Fits where an overlay.ownership.Owner is wanted."""
+    """Fits where an overlay.identity.ownership.Owner is wanted."""
 
     certificate: bytes
     private_key: Ed25519PrivateKey

@@ -10,10 +10,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from overlay.network import Network
-from overlay.node import Node
-from overlay.overlay import Overlay
-from storage.node_store import open_node_store
+from overlay.client import Overlay
+from overlay.identity.network import Network
+from overlay.node.node import Node
+from storage.node.store import open_node_store
 from tests.overlay.issuing import NOW, Issuer
 
 LOOPBACK = "127.0.0.1"

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from overlay import messages
-from overlay.certificates import TrustStore
-from overlay.contact import Contact, node_id
-from overlay.datagram import Sealer
+from overlay.identity.certificates import TrustStore
+from overlay.identity.contact import Contact, node_id
+from overlay.identity.network import Network
 from overlay.ids import distance
-from overlay.messages import Code
-from overlay.network import Network
+from overlay.primitives.service import Kept, Service, Stone, refusal
 from overlay.protocol import OverlayProtocol
-from overlay.rpc import Handled, SealedRPC, Sender
-from overlay.service import Kept, Service, Stone, refusal
-from overlay.tokens import Tokens
+from overlay.wire import messages
+from overlay.wire.messages import Code
+from overlay.wire.rpc import Handled, SealedRPC, Sender
+from overlay.wire.sealed_datagram import Sealer
+from overlay.wire.write_tokens import Tokens
 from tests.simulation.world import Transport, World
 
 PRIVATE = Network("test", private_addresses=True)

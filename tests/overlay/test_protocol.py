@@ -8,13 +8,14 @@ import umsgpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overlay import fragments, messages, protocol
-from overlay.contact import Contact, puzzle_bits
+from overlay import protocol
 from overlay.errors import Refused
+from overlay.identity.contact import Contact, puzzle_bits
+from overlay.identity.network import Network
 from overlay.ids import Kind
-from overlay.messages import Code, Refusal
-from overlay.network import Network
-from overlay.routing import BUCKET, FAILURES, RANGE_IN_TABLE
+from overlay.kademlia.routing import BUCKET, FAILURES, RANGE_IN_TABLE
+from overlay.wire import fragments, messages
+from overlay.wire.messages import Code, Refusal
 from tests.overlay.peers import Peer, found, grow, host, new_key, start, start_liar
 from tests.simulation.world import Address, Transport, Weather, World
 

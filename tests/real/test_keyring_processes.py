@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.keyring import EncryptionKey, Keyring
+from storage.user.keyring import EncryptionKey, Keyring
 
 pytestmark = pytest.mark.real
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 ADD = """
 import sys
 from pathlib import Path
-from storage.keyring import EncryptionKey, Keyring
+from storage.user.keyring import EncryptionKey, Keyring
 keyring = Keyring.open(Path(sys.argv[1]), None)
 print("open", flush=True)
 sys.stdin.readline()

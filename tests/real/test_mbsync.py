@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mail.drafts import Unsent
-from mail.headers import Address
 from mail.mailbox import ARCHIVE, DRAFTS, INBOX, Mailbox
-from storage.folders import Folders
-from storage.profile import Profile
+from mail.mime.headers import Address
+from mail.write.drafts import Unsent
+from storage.user.folders import Folders
+from storage.user.profile import Profile
 
 pytestmark = pytest.mark.real
 

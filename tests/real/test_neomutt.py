@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mail.drafts import Unsent
-from mail.headers import Address
 from mail.mailbox import Mailbox
-from storage.profile import Profile
+from mail.mime.headers import Address
+from mail.write.drafts import Unsent
+from storage.user.profile import Profile
 from tests.real.programs import until
 from tests.real.terminal import Terminal
 from tests.real.village import ask, p2pmail
@@ -168,7 +168,7 @@ def test_a_message_that_neomutt_moved_under_us_is_still_opened(
 SUBMIT = """
 import sys
 from pathlib import Path
-from mail.submission import read_submission
+from mail.write.submission import read_submission
 read_submission(sys.stdin.buffer, Path(sys.argv[1]), [], "alice@village.example", from_headers=True)
 """
 

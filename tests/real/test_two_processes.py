@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.outbox import Outbox
-from storage.profile import Profile
+from storage.user.outbox import Outbox
+from storage.user.profile import Profile
 from tests.real.village import ask
 
 pytestmark = pytest.mark.real

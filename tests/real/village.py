@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from overlay.identity.network import read_network, write_network
 from overlay.ids import Kind
-from overlay.network import read_network, write_network
 from tests.real.programs import Answer, Process, run, until
 
 

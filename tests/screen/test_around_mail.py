@@ -7,9 +7,9 @@ from pathlib import Path
 from textual.widgets import Input, Static
 
 from mail.events import NewMail, Online, OutboxChanged, Progress, Trouble
-from storage.outbox import Outbox, Recipient
-from storage.profile import Profile
-from storage.state import UserState
+from storage.user.outbox import Outbox, Recipient
+from storage.user.profile import Profile
+from storage.user.state import UserState
 from tests.screen.world import NOW, FakeAgent, app_on, mail_screen, press, running, settled, type_ahead, until
 from tui.actions import ACTIONS, Context
 from tui.app import MailApp

@@ -119,7 +119,7 @@ async def test_in_junk_the_same_key_says_not_spam(root: Path) -> None:
 
 def learned(root: Path) -> tuple[int, int]:
     """How often the sender's domain was learned in spam and in ham."""
-    from storage.state import UserState
+    from storage.user.state import UserState
 
     state = UserState(root / "state.sqlite")
     try:

@@ -10,8 +10,8 @@ import pytest
 from textual.pilot import Pilot
 
 from mail.events import NodeStatus, Progress
-from storage.outbox import Outbox, Recipient
-from storage.profile import Profile
+from storage.user.outbox import Outbox, Recipient
+from storage.user.profile import Profile
 from tests.screen.world import NOW, FakeAgent, app_on, press, settled, until
 from tui.app import MailApp
 from tui.theme import LIGHT

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from mail.events import NodeStatus
-from mail.headers import Address
 from mail.mailbox import Row
-from mail.message import Message
+from mail.mime.headers import Address
+from mail.mime.message import Message
 from tui.columns import columns, fit, person, pieces, when
 from tui.delivery import summary
 from tui.listing import CACHE, Listing

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input, TextArea
 
-from mail import drafts
-from mail.drafts import Unsent
 from mail.mailbox import Mailbox
+from mail.write import drafts
+from mail.write.drafts import Unsent
 from tests.screen.world import FakeAgent, app_on, mail_screen, press, running, settled, type_ahead, until
 from tui.app import MailApp
 from tui.screens.compose import Compose
@@ -237,8 +237,8 @@ async def test_the_editor_changes_the_text(root: Path, tmp_path: Path, monkeypat
 
 
 def test_a_draft_is_read_as_it_was_written(tmp_path: Path) -> None:
-    from mail.compose import Enclosure
-    from mail.headers import Address
+    from mail.mime.headers import Address
+    from mail.write.compose import Enclosure
 
     unsent = Unsent(
         to='"Doe, John" <john@example.org>, half@',

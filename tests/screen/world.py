@@ -17,10 +17,10 @@ from textual.keys import _character_to_key
 from textual.pilot import Pilot
 from textual.worker import WorkerCancelled
 
-from mail.compose import Draft
 from mail.events import Event, NodeStatus
 from mail.mailbox import Mailbox, Profile
-from storage.state import UserState
+from mail.write.compose import Draft
+from storage.user.state import UserState
 from tui.app import MailApp
 from tui.pauses import Pauses
 from tui.ports import AgentPort, DemoPort, Options

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from overlay import messages
-from overlay.contact import Contact
+from overlay.identity.contact import Contact
 from overlay.ids import distance
+from overlay.primitives.service import Kept
 from overlay.protocol import OverlayProtocol
-from overlay.rpc import Sender
-from overlay.service import Kept
+from overlay.wire import messages
+from overlay.wire.rpc import Sender
 from tests.simulation.nodes import SimNode
 
 

@@ -17,9 +17,10 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-from overlay import stamps
-from storage import database, durable, ledger, node_store
+from overlay.limits import stamps
+from storage import database, durable, durable_db
 from storage.database import Database, DatabaseError, _Work
+from storage.node import store
 
 T = TypeVar("T")
 _connect = database.connect
@@ -94,9 +95,9 @@ def databases() -> Iterator[None]:
     made for fewer hangs on what is sealed, which no seed decides.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(node_store, "Database", InlineDatabase)
-        patch.setattr(ledger, "connect", connect)
-        patch.setattr(ledger, "check", lambda connection, path: None)
+        patch.setattr(store, "Database", InlineDatabase)
+        patch.setattr(durable_db, "connect", connect)
+        patch.setattr(durable_db, "check", lambda connection, path: None)
         patch.setattr(durable, "sync_folder", lambda folder: None)
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(stamps, "FEWEST", 4)

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mail.delivery import segment_key
+from mail.send.rules import segment_key
 from overlay.ids import Kind, certificate_key, inbox_key
-from overlay.messages import RETENTION
-from overlay.rpc import TASKS
-from storage.outbox import State
+from overlay.wire.messages import RETENTION
+from overlay.wire.rpc import TASKS
+from storage.user.outbox import State
 from tests.simulation.nodes import SimNode
 from tests.simulation.users import Device, Person
 

@@ -14,16 +14,16 @@ from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from overlay.bulk_client import BulkClient
 from overlay.errors import NoAnswer
-from overlay.lookup import Located
-from overlay.messages import Code
-from overlay.network import Network
-from overlay.node import Node
-from overlay.ownership import ACKNOWLEDGE_INBOX, READ_INBOX, Owner, statement
-from overlay.service import Service, refusal
-from overlay.way_out import Door, WayOut
-from storage.node_store import open_node_store
+from overlay.http.client import BulkClient
+from overlay.http.tunnel import Door, WayOut
+from overlay.identity.network import Network
+from overlay.identity.ownership import ACKNOWLEDGE_INBOX, READ_INBOX, Owner, statement
+from overlay.kademlia.lookup import Located
+from overlay.node.node import Node
+from overlay.primitives.service import Service, refusal
+from overlay.wire.messages import Code
+from storage.node.store import open_node_store
 from tests.simulation.world import World
 
 T = TypeVar("T")

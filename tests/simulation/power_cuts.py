@@ -1,6 +1,6 @@
 """Power cuts at a random write of a node's store: everything that was acknowledged must be there afterwards.
 
-Used by tests/storage/test_power_cut.py for some rounds and by bench/bench_crash.py for many.
+Used by tests/storage/node/test_power_cut.py for some rounds and by bench/bench_crash.py for many.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage.node_store import NodeStore, open_node_store
+from storage.node.store import NodeStore, open_node_store
 from tests.simulation.disk import Disk, watched
 
 NOW = 1_700_000_000.0

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from overlay.contact import Contact
+from overlay.client import Overlay
 from overlay.errors import OverlayError
+from overlay.identity.contact import Contact
+from overlay.identity.network import Network
+from overlay.identity.ownership import Owner
 from overlay.ids import Kind, inbox_key
-from overlay.network import Network
-from overlay.overlay import Overlay
-from overlay.ownership import Owner
 from tests.overlay.issuing import Issuer
 from tests.simulation.hostile import HostileNode
 from tests.simulation.inline import databases

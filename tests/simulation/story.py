@@ -16,13 +16,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from mail.keys import generate_pair
-from overlay.card import make_card
-from overlay.certificates import TrustStore
+from mail.sealed.keys import generate_pair
 from overlay.errors import OverlayError
-from overlay.moving import Moving
-from overlay.network import Network
-from overlay.ownership import Owner
+from overlay.identity.card import make_card
+from overlay.identity.certificates import TrustStore
+from overlay.identity.network import Network
+from overlay.identity.ownership import Owner
+from overlay.replication.repair import Moving
 from tests.overlay.issuing import Issuer
 from tests.simulation.inline import databases
 from tests.simulation.invariants import Invariants

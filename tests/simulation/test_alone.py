@@ -11,14 +11,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from mail.directory import NobodyElse
-from overlay.card import make_card
-from overlay.certificates import TrustStore
+from overlay.client import Overlay
 from overlay.errors import NotFound, Offline, Unreachable
+from overlay.identity.card import make_card
+from overlay.identity.certificates import TrustStore
+from overlay.identity.network import Network
+from overlay.identity.ownership import Owner
 from overlay.ids import Kind, body_key, deleter_hash, inbox_key
-from overlay.network import Network
-from overlay.overlay import Overlay
-from overlay.ownership import Owner
-from storage.outbox import Recipient, State
+from storage.user.outbox import Recipient, State
 from tests.mail.desks import letter
 from tests.simulation.inline import databases
 from tests.simulation.nodes import Hub, SimNode

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from overlay.card import ENCRYPTION_KEY_SIZE, make_card, open_card
-from overlay.certificates import CertificateError
-from overlay.contact import Contact, node_id, puzzle_bits
-from overlay.disjoint import disjoint_lookup
+from overlay.client import Overlay
+from overlay.identity.card import ENCRYPTION_KEY_SIZE, make_card, open_card
+from overlay.identity.certificates import CertificateError
+from overlay.identity.contact import Contact, node_id, puzzle_bits
 from overlay.ids import Kind, body_key, certificate_key, distance
-from overlay.lookup import Located
-from overlay.node import new_key
-from overlay.overlay import Overlay
-from overlay.reading import Reading, withholding
-from overlay.routing import Table
-from overlay.standing import DISTRUSTED, HALF_LIFE, KEPT, WITHHELD, WRONG_BYTES, Standing
+from overlay.kademlia.disjoint_lookup import disjoint_lookup
+from overlay.kademlia.inbox_read import Reading, withholding
+from overlay.kademlia.lookup import Located
+from overlay.kademlia.reputation import DISTRUSTED, HALF_LIFE, KEPT, WITHHELD, WRONG_BYTES, Standing
+from overlay.kademlia.routing import Table
+from overlay.node.node import new_key
 from tests.overlay.peers import closest, found, grow, host, start, start_liar
 from tests.simulation.siege import PERSON, Siege, besiege
 from tests.simulation.world import World

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from overlay.network import Network
+from overlay.identity.network import Network
 from tests.simulation.inline import databases
 from tests.simulation.nodes import Hub, SimNode
 from tests.simulation.story import ISSUER

@@ -1,6 +1,6 @@
 """Tests of the tests: each fault that is planted in the program is noticed by the simulation's invariants.
 
-That an fsync which is left out is noticed is shown in tests/storage/test_power_cut.py.
+That an fsync which is left out is noticed is shown in tests/storage/node/test_power_cut.py.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from mail.proving import Proving
-from mail.sealing import Opener
-from overlay.caller import Caller
-from overlay.handoff import Variant
-from overlay.lookup import Located
-from overlay.moving import Moving
-from overlay.overlay import Overlay
-from overlay.ownership import Owner
-from overlay.reading import Reading
-from storage import objects
-from storage.objects import Tombstone
-from storage.outbox import Outbox, Recipient
-from storage.state import UserState
+from mail.sealed.body import Opener
+from mail.send.collection_check import Proving
+from overlay.client import Overlay
+from overlay.identity.ownership import Owner
+from overlay.kademlia.inbox_read import Reading
+from overlay.kademlia.lookup import Located
+from overlay.primitives.placement import Variant
+from overlay.replication.node_client import Caller
+from overlay.replication.repair import Moving
+from storage.node import objects
+from storage.node.objects import Tombstone
+from storage.user.outbox import Outbox, Recipient
+from storage.user.state import UserState
 from tests.simulation.soak import SMALL, small_folder
 from tests.simulation.story import Story
 
@@ -61,7 +61,7 @@ def test_an_early_yes_of_nodes_is_noticed(tmp_path: Path, monkeypatch: pytest.Mo
     async def append(*_: object) -> bool:
         return True
 
-    monkeypatch.setattr("overlay.store_room.StoreRoom.append", append)
+    monkeypatch.setattr("overlay.node.store_adapter.StoreRoom.append", append)
     assert noticed(tmp_path, "is lost")
 
 

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
 
-from overlay.handoff import LATELY, SELDOM, SHARED_BY
+from overlay.client import Overlay
 from overlay.ids import Kind, deleter_hash, distance, inbox_key
-from overlay.lookup import Located
-from overlay.messages import Code
-from overlay.overlay import Overlay
-from overlay.service import refusal
+from overlay.kademlia.lookup import Located
+from overlay.primitives.placement import LATELY, SELDOM, SHARED_BY
+from overlay.primitives.service import refusal
+from overlay.wire.messages import Code
 from tests.simulation.nodes import SimNode
 from tests.simulation.siege import ADDRESS, ALICE, Siege
 

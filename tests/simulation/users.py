@@ -9,27 +9,27 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from mail.accepting import SENT, CannotAccept, accept, finish_copies
-from mail.availability import Availability
+from mail.availability.erasure_code import Code, choose
+from mail.availability.estimate import Availability
 from mail.checks.pipeline import Pipeline
-from mail.coding import Code, choose
 from mail.directory import Directory
 from mail.events import Event, Trouble
-from mail.filing import Filing
-from mail.keys import KeyPair
-from mail.notification import open_notification
-from mail.parts import Spool
-from mail.receiving import Reader, Receiving
-from mail.sending import Sending
-from overlay.certificates import TrustStore
+from mail.receive.filing import Filing
+from mail.receive.receiver import Reader, Receiving
+from mail.receive.segment_cache import Spool
+from mail.sealed.keys import KeyPair
+from mail.sealed.notification import open_notification
+from mail.send.enqueue import SENT, CannotAccept, accept, finish_copies
+from mail.send.sender import Sending
+from overlay.client import Overlay
 from overlay.errors import OverlayError, Unreachable
-from overlay.overlay import Overlay
-from overlay.ownership import Owner
+from overlay.identity.certificates import TrustStore
+from overlay.identity.ownership import Owner
 from storage.database import DatabaseError
-from storage.index import Index
-from storage.outbox import Outbox
-from storage.profile import Profile
-from storage.state import UserState
+from storage.user.index import Index
+from storage.user.outbox import Outbox
+from storage.user.profile import Profile
+from storage.user.state import UserState
 from tests.mail.desks import AllClean
 from tests.simulation.nodes import SimNode
 from tests.workload import Shape

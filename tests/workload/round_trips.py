@@ -23,15 +23,15 @@ from pathlib import Path
 
 from multidict import CIMultiDict
 
-from mail.delivery import segment_key
-from mail.keys import generate_pair
-from mail.message import read_message
-from mail.notification import Notification, open_notification, seal_notification
-from mail.sealing import FRAME_SIZE, Opener, seal_body, sealed_length
-from mail.segments import SEGMENT_SIZE, Segment
-from mail.shares import Coding, Gathered, Plan, make_shares
-from overlay import bulk_format
-from overlay.certificates import TrustStore
+from mail.mime.message import read_message
+from mail.sealed.body import FRAME_SIZE, Opener, seal_body, sealed_length
+from mail.sealed.erasure_shares import Coding, Gathered, Plan, make_shares
+from mail.sealed.keys import generate_pair
+from mail.sealed.notification import Notification, open_notification, seal_notification
+from mail.sealed.segments import SEGMENT_SIZE, Segment
+from mail.send.rules import segment_key
+from overlay.http import headers as bulk_format
+from overlay.identity.certificates import TrustStore
 from overlay.ids import Kind
 from tests.overlay.issuing import NOW, Issuer
 from tests.workload.cutting import Stuttering, chunks

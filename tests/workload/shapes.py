@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import BinaryIO
 
-from mail.sealing import FRAME_CONTENT, FRAME_SIZE
-from mail.segments import SEGMENT_SIZE
+from mail.sealed.body import FRAME_CONTENT, FRAME_SIZE
+from mail.sealed.segments import SEGMENT_SIZE
 from tests.workload.texts import LANGUAGES, MEDIA, Kind, closing, pieces, words
 
 LARGEST = 1_000_000_000

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mail.sealing import FRAME_CONTENT, Opener
-from mail.segments import SEGMENT_SIZE
-from mail.shares import Plan
-from overlay.bulk_format import store_headers as headers_of_store
+from mail.sealed.body import FRAME_CONTENT, Opener
+from mail.sealed.erasure_shares import Plan
+from mail.sealed.segments import SEGMENT_SIZE
+from overlay.http.headers import store_headers as headers_of_store
 from overlay.ids import Kind
-from overlay.tokens import NOBODY
+from overlay.wire.write_tokens import NOBODY
 from tests.overlay.door import KEY, door, hang_up
 from tests.workload import Shape, draw
 from tests.workload.cutting import chunks

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from mail.submission import read_submission
+from mail.write.submission import read_submission
 from tests.workload import EDGES, Ending, Event, Happening, Head, Kind, Letter, Shape, draw, draw_story
 from tests.workload.cutting import chunks
 from tests.workload.strategies import chunkings, shapes

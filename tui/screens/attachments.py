@@ -17,8 +17,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Label, OptionList
 from textual.widgets.option_list import Option
 
-from mail.attachments import Attachment
 from mail.mailbox import Mailbox, Row
+from mail.mime.attachments import Attachment
 from tui.background import Failed, in_background
 from tui.columns import fit
 from tui.reading import size

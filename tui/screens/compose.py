@@ -1,6 +1,6 @@
 """Writing a letter. What is typed is kept as a draft while it is typed, so that nothing is ever lost.
 
-What a letter becomes when it is sent is mail/compose.py's; sending it is the agent's.
+What a letter becomes when it is sent is mail/write/compose.py's; sending it is the agent's.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Input, Label, Static, TextArea
 
-from mail.accepting import CannotAccept, check_size
-from mail.compose import ComposeError, Draft, Enclosure, composed_size
-from mail.drafts import Unsent, finished
 from mail.events import Progress
-from mail.headers import Address
+from mail.mime.headers import Address
+from mail.send.enqueue import CannotAccept, check_size
+from mail.write.compose import ComposeError, Draft, Enclosure, composed_size
+from mail.write.drafts import Unsent, finished
 from tui.actions import Context, bindings
 from tui.background import Failed, explain, in_background
 from tui.messages import Changed, Heard

@@ -42,7 +42,7 @@ from tui.widgets.reader import Reader
 from tui.widgets.title_line import TitleLine
 
 if TYPE_CHECKING:
-    from mail.message import Message as Mail
+    from mail.mime.message import Message as Mail
     from tui.app import MailApp
 
 

@@ -26,7 +26,7 @@ from tui.widgets.title_line import TitleLine
 if TYPE_CHECKING:
     from textual.message import Message
 
-    from mail.message import Message as Mail
+    from mail.mime.message import Message as Mail
     from tui.app import MailApp
 
 LAYOUTS = ("", "-force-below", "-force-beside", "-force-over")

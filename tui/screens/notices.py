@@ -14,13 +14,13 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from mail import plain
+from mail.mime import sanitize
 from tui.background import Failed, in_background
 from tui.columns import when
 from tui.session import Session
 
 if TYPE_CHECKING:
-    from storage.notices import Notice
+    from storage.user.notices import Notice
 
 SHOWN = 100
 """Notices that are shown; `p2pmail notices --all` has the others."""
@@ -98,5 +98,5 @@ def notices_text(notices: Sequence[Notice], now: float) -> Text:
     text = Text()
     for notice in notices:
         text.append(f"{when(notice.at, now, 12)}\n", "dim")
-        text.append(f"{plain.line(notice.text)}\n\n", "" if notice.seen else "bold")
+        text.append(f"{sanitize.line(notice.text)}\n\n", "" if notice.seen else "bold")
     return text if notices else Text("There is nothing that you must know.")

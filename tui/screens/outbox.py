@@ -11,8 +11,8 @@ from textual.app import ComposeResult
 from textual.message import Message
 from textual.screen import Screen
 
-from mail import plain
 from mail.events import OutboxChanged
+from mail.mime import sanitize
 from tui.actions import Context, bindings
 from tui.background import Failed, in_background
 from tui.columns import Piece, fit, when
@@ -108,7 +108,7 @@ class Letters(Lines):
         if recipient is not None:
             return self._recipient(letter, recipient, width)[number]
         date = when(letter.created, self._now(), 12)
-        subject = plain.line(letter.subject) or "(no subject)"
+        subject = sanitize.line(letter.subject) or "(no subject)"
         return [(f" {fit(subject, width - 16)}", "subject"), (f" {date:>13} ", "dim")]
 
     def _whose(self, y: int) -> str | None:
@@ -132,14 +132,14 @@ class Letters(Lines):
         copies = "bodies {}/{}  notices {}/{}".format(*recipient.bodies, *recipient.notifications)
         if not any((*recipient.bodies, *recipient.notifications)):
             copies = ""
-        more = plain.line(recipient.reason) or MEANING[state]
+        more = sanitize.line(recipient.reason) or MEANING[state]
         if state == "queued" and letter.next_attempt > self._now():
             more = more.rstrip(".") + f"; next try in {_span(letter.next_attempt - self._now())}"
         wide = width >= WIDE
         who = 32 if wide else max(16, width - 46)
         line: list[Piece] = [
             (f"   {SIGNS[state]} {state:<10}", style),
-            (fit(plain.line(recipient.address), who) + "  ", "plain"),
+            (fit(sanitize.line(recipient.address), who) + "  ", "plain"),
             (f"{copies:<28}", "dim"),
         ]
         if wide:

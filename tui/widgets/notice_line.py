@@ -9,7 +9,7 @@ from rich.text import Text
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from mail import plain
+from mail.mime import sanitize
 from tui.columns import fit
 
 
@@ -34,7 +34,7 @@ class NoticeLine(Widget):
             return Text()
         more = len(self.texts) - 1
         right = f"  and {more} more  w reads them" if more else "  w reads it"
-        left = fit(plain.line(self.texts[0]), max(1, self.size.width - cell_len(right)))
+        left = fit(sanitize.line(self.texts[0]), max(1, self.size.width - cell_len(right)))
         return Text(left + right, no_wrap=True, end="")
 
     def on_click(self) -> None:

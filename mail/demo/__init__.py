@@ -1,0 +1,1 @@
+"""A private overlay in one process, with a letter's whole journey to watch."""

@@ -1,0 +1,88 @@
+"""A private overlay in this process: real nodes on loopback, an authority, members. For the demo, tests and bench.
+
+Everything is real but the distance: sockets, stores on disk, certificates. It lies in one folder, which its owner
+removes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from mail.agent import Agent
+from mail.events import Event
+from mail.identity import Identity
+from mail.membership.authority import Authority, found
+from overlay.identity.address import normalise_address
+from overlay.identity.network import DEFAULT_K, Network, write_network
+from overlay.node.node import Node, new_key
+from storage import durable
+from storage.node.store import open_node_store
+from storage.user.keyring import Identity as CertifiedIdentity
+from storage.user.keyring import Keyring
+from storage.user.profile import Profile
+
+LOOPBACK = "127.0.0.1"
+QUOTA = 1 << 30
+JOIN_AT = 3
+"""Places that a member's network file names."""
+
+
+class Village:
+    """A network of its own under `folder`."""
+
+    def __init__(self, folder: Path, name: str, k: int = DEFAULT_K, now: Callable[[], float] = time.time) -> None:
+        self.folder = folder
+        self._now = now
+        self.authority: Authority = found(folder / "authority", name, now=now)
+        self.network = Network(name=name, k=k, private_addresses=True, authorities=(self.authority.certificate,))
+        self.nodes: list[Node] = []
+
+    async def start(self, nodes: int, tell: Callable[[int], None] = lambda _: None) -> None:
+        """Start so many nodes, each joined at the first; `tell` hears their number. Raises CantListen, OSError."""
+        for number in range(nodes):
+            await self._start_node(self.folder / "nodes" / str(number))
+            tell(number + 1)
+        self.network = self.network.joined_at(*(node.place for node in self.nodes[:JOIN_AT]))
+
+    async def stop(self) -> None:
+        """Stop every node in good order."""
+        await asyncio.gather(*(node.stop() for node in self.nodes))
+        self.nodes.clear()
+        self.authority.close()
+
+    def member(self, address: str, profile: Profile) -> Identity:
+        """A profile for `address` with keys of its own, certified as by an invite."""
+        profile.create()
+        key = Ed25519PrivateKey.generate()
+        address = normalise_address(address)
+        certificate = self.authority.issue(address, key.public_key().public_bytes_raw())
+        keyring = Keyring.create(profile.keyring_file, None)
+        keyring.set_identity(CertifiedIdentity(address, key.private_bytes_raw(), certificate.der))
+        durable.write(profile.network_file, write_network(self.network))
+        identity = Identity(keyring)
+        identity.rotate(self._now())
+        return identity
+
+    async def agent(self, address: str, profile: Profile, tell: Callable[[Event], None] = lambda _: None) -> Agent:
+        """A new member's agent as a client, joined, its card published."""
+        self.member(address, profile)
+        agent = await self.agent_of(profile, tell)
+        await agent.publish_card()
+        return agent
+
+    async def agent_of(self, profile: Profile, tell: Callable[[Event], None] = lambda _: None) -> Agent:
+        """The agent of a member that there is."""
+        return await Agent.open(profile, Identity.open(profile, None), tell=tell, now=self._now)
+
+    async def _start_node(self, folder: Path) -> Node:
+        durable.make_folder(folder)
+        node = Node(self.network, new_key(), store=open_node_store(folder, quota=QUOTA, now=self._now), now=self._now)
+        await node.listen(0, LOOPBACK)
+        await node.join([self.nodes[0].place] if self.nodes else [])
+        self.nodes.append(node)
+        return node

@@ -1,0 +1,1 @@
+"""How a person gets, keeps and loses an address: the authority, invites, joining, renewal."""

@@ -1,0 +1,187 @@
+"""How the user's own certificate stands, in words for her: valid, about to end, ended, revoked. Decisions only.
+
+Renewing it is mail/membership/renewal.py's work.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from hashlib import sha256
+
+from mail.identity import Identity
+from mail.membership.authority import GRACE
+from mail.membership.x509 import DAY
+from mail.profile_node import NoNetwork, read_network_file
+from overlay.identity.certificates import CertificateError, Ended, Revoked, TrustStore, parse_certificate
+from overlay.identity.network import NetworkFileError
+from storage.database import DatabaseError
+from storage.user.profile import Profile
+from storage.user.state import UserState
+
+log = logging.getLogger(__name__)
+
+WARNINGS = (30 * DAY, 7 * DAY)
+"""Seconds before its end at which the user is warned; it has been asked for anew for some weeks then."""
+
+REVOCATIONS_FACT = "revocations"
+"""The newest revocation list (DER) in the profile's state."""
+CERTIFICATE_FACT = "certificate"
+"""The user's certificate (DER) in the profile's state, for those who ask without her passphrase."""
+WARNED_FACT = "certificate-warned"
+
+
+class Stand(StrEnum):
+    """How a certificate stands."""
+
+    VALID = "valid"
+    ENDING = "ending"
+    """It ends within 30 days."""
+    ENDED = "ended"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a certificate stands at a moment. `ends`: epoch seconds; `words`: for the user, empty while it is valid."""
+
+    stand: Stand
+    ends: float
+    words: str
+    threshold: str
+    """Names what there is to be told, so that it is told once."""
+
+    @property
+    def document(self) -> tuple[str, str]:
+        """What `status` says: how it stands, and its end (ISO 8601, UTC)."""
+        return self.stand.value, datetime.fromtimestamp(int(self.ends), UTC).isoformat()
+
+
+def standing(certificate: bytes, trust: TrustStore, now: float) -> Standing:
+    """How a certificate (DER) of ours stands at `now` (epoch seconds). Raises CertificateError for one that is none."""
+    parsed = parse_certificate(certificate)
+    ends, day = parsed.not_after, _day(parsed.not_after)
+    name = sha256(certificate).hexdigest()[:16]
+    whose = f"The certificate of {parsed.address}"
+    with suppress(Ended):
+        try:
+            trust.verify(certificate, now)
+        except Revoked:
+            return Standing(
+                Stand.REVOKED,
+                ends,
+                f"{whose} was revoked: nobody takes mail from you any more, and you get none. Ask whoever runs the"
+                " authority for a new invite, and paste it with `p2pmail join`.",
+                f"{name} revoked",
+            )
+    if now > ends:
+        return Standing(
+            Stand.ENDED,
+            ends,
+            f"{whose} ended on {day}: you can't send or collect mail until it is renewed. p2pmail asks the authority"
+            f" for that by itself until {_day(ends + GRACE)}; whoever runs it has to have `p2pmail authority serve`"
+            " running. An invite pasted with `p2pmail join` renews it too.",
+            f"{name} ended",
+        )
+    due = [step for step in WARNINGS if ends - now <= step]
+    if not due:
+        return Standing(Stand.VALID, ends, "", "")
+    days = int((ends - now) // DAY)
+    left = "today" if days < 1 else f"in {days} day{'s' if days > 1 else ''}, on {day}"
+    return Standing(
+        Stand.ENDING,
+        ends,
+        f"{whose} ends {left}, and the authority hasn't answered the requests to renew it. Ask whoever runs it to start"
+        " `p2pmail authority serve`, or for an invite. After that day you can't send or collect mail.",
+        f"{name} {min(due) / DAY:.0f}",
+    )
+
+
+def is_news(state: UserState, certificate: bytes, stands: Standing) -> bool:
+    """Whether there is something to tell of our certificate that wasn't told before; it counts as told from now on.
+
+    The certificate is kept for those who ask without a passphrase. Raises DatabaseError.
+    """
+    if state.fact(CERTIFICATE_FACT) != certificate:
+        state.keep_fact(CERTIFICATE_FACT, certificate)
+    told = stands.threshold.encode()
+    if not told or state.fact(WARNED_FACT) == told:
+        return False
+    state.keep_fact(WARNED_FACT, told)
+    return True
+
+
+def check_may_send(identity: Identity, trust: TrustStore, now: float) -> None:
+    """Raises Ended or Revoked (with words) when nobody would take mail from the user, NotJoined."""
+    stands = standing(identity.owner.certificate, trust, now)
+    if stands.stand is Stand.REVOKED:
+        raise Revoked(stands.words)
+    if stands.stand is Stand.ENDED:
+        raise Ended(stands.words)
+
+
+def known_trust(profile: Profile, now: float) -> TrustStore | None:
+    """Whom this profile trusts, with the newest revocation list that it has seen; None where it isn't known yet.
+
+    Raises DatabaseError.
+    """
+    try:
+        trust = TrustStore(read_network_file(profile.network_file).authorities)
+    except (NoNetwork, NetworkFileError, CertificateError):
+        return None
+    if profile.state_file.exists():
+        state = UserState(profile.state_file)
+        try:
+            kept = state.fact(REVOCATIONS_FACT)
+        finally:
+            state.close()
+        with suppress(CertificateError):
+            trust.accept_revocations(kept or b"", now)
+    return trust
+
+
+def remember_certificate(profile: Profile, certificate: bytes) -> None:
+    """Note our new certificate for those who ask without a passphrase. Raises DatabaseError."""
+    state = UserState(profile.state_file)
+    try:
+        state.keep_fact(CERTIFICATE_FACT, certificate)
+    finally:
+        state.close()
+
+
+def stored_standing(profile: Profile, now: float) -> tuple[str, str] | tuple[None, None]:
+    """How our certificate stands and when it ends, as far as is known on disk without a passphrase. Never raises."""
+    try:
+        trust = known_trust(profile, now)
+        if trust is None or not profile.state_file.exists():
+            return None, None
+        state = UserState(profile.state_file)
+        try:
+            certificate = state.fact(CERTIFICATE_FACT)
+        finally:
+            state.close()
+        return (None, None) if certificate is None else standing(certificate, trust, now).document
+    except (DatabaseError, CertificateError) as error:
+        log.info("the certificate's standing isn't known: %s", error)
+        return None, None
+
+
+def refuse_if_nobody_takes_it(profile: Profile, identity: Identity, now: float) -> None:
+    """Before a message is accepted: raises Ended or Revoked when it couldn't be sent, with what is known on disk.
+
+    Raises DatabaseError.
+    """
+    trust = known_trust(profile, now)
+    if trust is not None and not identity.waiting:
+        try:
+            check_may_send(identity, trust, now)
+        except (Ended, Revoked) as error:
+            raise type(error)(f"{error} Nothing was accepted.") from error
+
+
+def _day(moment: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(moment))

@@ -1,0 +1,162 @@
+"""The invite: one line to paste, which says where to join, whom to trust and how to show that one was asked.
+ `p2pmail:` and base64url of a msgpack document with a checksum. What lives here writes and reads that line; the code
+in it is made and redeemed by mail/membership/authority.py. The line is a secret until it is used: whoever has it may
+join with it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+
+from overlay.identity.address import AddressError, normalise_address
+from overlay.identity.contact import host_port, key_text, parse_join
+from overlay.identity.network import Network, NetworkFileError
+
+PREFIX = "p2pmail:"
+
+TEXT_LIMIT = 8192
+"""Characters of a pasted invite; ours have about 300."""
+
+JOIN_LIMIT = 8
+"""Places to join that an invite names; more make the line long, and any that answers is enough."""
+
+_VERSION = 1
+_LENGTH_BYTES = 2
+_CHECKSUM_BYTES = 4
+_CHECKSUM_OF = b"p2pmail invite\0"
+
+_FILLING = re.compile(r"[\s>=\u200b\ufeff]+")
+"""What mail programs put into a long line: breaks, quote marks, soft breaks of quoted-printable."""
+
+_TOKEN = re.compile(r"p2pmail:([A-Za-z0-9_-]+)", re.IGNORECASE | re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9.:-]{1,253}")
+
+_Key = Annotated[bytes, msgspec.Meta(max_length=32)]
+_Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+_Place = tuple[Annotated[str, msgspec.Meta(max_length=253)], _Port, _Key]
+
+
+class InviteError(ValueError):
+    """The text is no invite that can be used; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """What an invite says.
+
+    network      its rules and where to join; its authorities are empty, the fingerprint stands for them
+    fingerprint  SHA-256 of the authority's certificate, hex: a certificate fetched from anywhere is checked with it
+    address      who is invited, normalised
+    code         the one-time code, to be shown to the authority alone
+    """
+
+    network: Network
+    fingerprint: str
+    address: str
+    code: bytes
+
+
+class _Document(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+    version: int
+    name: Annotated[str, msgspec.Meta(max_length=100)]
+    k: int
+    puzzle_bits: int
+    private_addresses: bool
+    join: Annotated[list[_Place], msgspec.Meta(max_length=JOIN_LIMIT)]
+    fingerprint: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    address: Annotated[str, msgspec.Meta(max_length=254)]
+    code: Annotated[bytes, msgspec.Meta(min_length=8, max_length=64)]
+    certified: bool = False
+
+
+_decoder = msgspec.msgpack.Decoder(_Document)
+
+
+def write_invite(invite: Invite) -> str:
+    """The one line. Takes the network's first 8 places to join. Raises InviteError when there is none."""
+    places = [parse_join(place) for place in invite.network.join[:JOIN_LIMIT]]
+    if not places:
+        raise InviteError("An invite must say where to join: give the address of a node that runs (--join HOST:PORT).")
+    document = _Document(
+        version=_VERSION,
+        name=invite.network.name,
+        k=invite.network.k,
+        puzzle_bits=invite.network.puzzle_bits,
+        private_addresses=invite.network.private_addresses,
+        join=[(host, port, key or b"") for host, port, key in places],
+        fingerprint=bytes.fromhex(invite.fingerprint),
+        address=invite.address,
+        code=invite.code,
+        certified=invite.network.admission == "certified",
+    )
+    data = msgspec.msgpack.encode(document)
+    data = len(data).to_bytes(_LENGTH_BYTES, "big") + data
+    return PREFIX + base64.urlsafe_b64encode(data + _checksum(data)).rstrip(b"=").decode()
+
+
+def read_invite(text: str) -> Invite:
+    """Read a pasted invite; line breaks, quote marks and spaces in it are tolerated. Raises InviteError."""
+    if len(text) > TEXT_LIMIT:
+        raise InviteError("This is too long for an invite: paste only the line that begins with p2pmail:")
+    found = _TOKEN.findall(_FILLING.sub("", text))
+    if not found:
+        raise InviteError("This is no invite: it is a line that begins with p2pmail:")
+    # The words before it may name the prefix too: the longest is the invite.
+    data = _unwrap(max(found, key=len))
+    try:
+        document = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # The checksum was right, so nothing was lost in pasting: another version wrote this.
+        raise InviteError("This invite can't be read by this version of p2pmail.") from None
+    if document.version != _VERSION:
+        raise InviteError("This invite was made by a newer version of p2pmail; install that one.")
+    try:
+        return Invite(_network(document), document.fingerprint.hex(), _address(document.address), document.code)
+    except (NetworkFileError, AddressError) as error:
+        raise InviteError(f"This invite has a mistake in it: {error}; ask for a new one.") from None
+
+
+def _unwrap(text: str) -> bytes:
+    """The document's bytes. What follows them is ignored: words after the invite run into it without their space."""
+    text = text[: len(text) - (len(text) % 4 == 1)]
+    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "big")
+    if len(data) < end + _CHECKSUM_BYTES:
+        raise InviteError("The end of this invite is missing: copy the whole line again.")
+    if data[end : end + _CHECKSUM_BYTES] != _checksum(data[:end]):
+        raise InviteError("A part of this invite is missing or was changed: copy the whole line again.")
+    return data[_LENGTH_BYTES:end]
+
+
+def _checksum(data: bytes) -> bytes:
+    return hashlib.sha256(_CHECKSUM_OF + data).digest()[:_CHECKSUM_BYTES]
+
+
+def _network(document: _Document) -> Network:
+    places = []
+    for host, port, key in document.join:
+        if not _HOST.fullmatch(host) or len(key) not in (0, 32):
+            raise NetworkFileError("a place to join is not a host with a port and a key")
+        places.append(host_port(host, port) + ("/" + key_text(key) if key else ""))
+    if not places:
+        raise NetworkFileError("it doesn't say where to join")
+    return Network(
+        name=document.name,
+        k=document.k,
+        puzzle_bits=document.puzzle_bits,
+        private_addresses=document.private_addresses,
+        join=tuple(places),
+        admission="certified" if document.certified else "open",
+    )
+
+
+def _address(text: str) -> str:
+    address = normalise_address(text)
+    if address != text:
+        raise AddressError("the address is not in its normalised form")
+    return address

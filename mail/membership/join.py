@@ -1,0 +1,346 @@
+"""Joining with an invite: keys are made, the authority is asked, its answer awaited, the card published (design 5).
+ The I/O of enrolment, on the joiner's side; what travels is mail/membership/messages.py's, what is kept meanwhile
+mail/membership/pending.py's. Each step is on disk before the next: `join` and `resume` go on where the last one
+stopped, after a crash or days later."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
+from enum import Enum
+
+from mail.directory import Directory, UnknownAddress
+from mail.identity import Identity
+from mail.membership.authority import RENEWAL
+from mail.membership.certificate_status import remember_certificate
+from mail.membership.invite import Invite, read_invite
+from mail.membership.messages import (
+    Answer,
+    BadAnswer,
+    Declined,
+    EnrolmentError,
+    Granted,
+    best_answer,
+    check_root,
+    read_answer,
+    seal_request,
+)
+from mail.membership.pending import Pending, asked, begin, give_up, open_keyring, pending_join
+from mail.profile_node import NoNetwork, open_client, read_network_file
+from overlay.client import Overlay
+from overlay.errors import NotFound, OverlayError, Unreachable
+from overlay.identity.certificates import CertificateError, Revoked, TrustStore
+from overlay.identity.contact import host_port, key_text
+from overlay.identity.enrolment_answer import authority_address
+from overlay.identity.network import NetworkFileError, write_network
+from overlay.ids import Kind, inbox_key, root_key
+from overlay.node.node import Node
+from overlay.wire.messages import RETENTION
+from storage import durable
+from storage.user.keyring import Identity as Certified
+from storage.user.keyring import Keyring
+from storage.user.profile import Profile, ProfileBusy
+
+log = logging.getLogger(__name__)
+
+POLL = 2.0
+"""Seconds between two looks for the answer."""
+
+BUSY_LOOKS = 15
+"""Looks, POLL seconds apart, whether another process that joins or renews has come to its end: a running agent takes
+some seconds to ask for its next certificate."""
+
+KNOWN_PLACES = 5
+"""Nodes met while joining that are kept in network.toml, as places to start from if those of the invite are gone."""
+
+
+class Waiting(EnrolmentError):
+    """The authority hasn't answered yet; keys and request are kept, and resuming goes on."""
+
+
+class NobodyAnswers(Waiting):
+    """Not even a node of the network answered; the keys are kept, and resuming begins again."""
+
+
+class JoinRefused(EnrolmentError):
+    """The authority said no; the message has its words."""
+
+
+class AlreadyJoined(EnrolmentError):
+    """This profile has another address already; nothing was changed."""
+
+
+async def join(
+    profile: Profile,
+    invite_text: str,
+    passphrase: str | None,
+    *,
+    wait: float,
+    now: Callable[[], float] = time.time,
+    tell: Callable[[str], None] = log.info,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    random: Callable[[int], bytes] = os.urandom,
+) -> str:
+    """Join with a pasted invite; the address, once its certificate is here and its card published.
+
+    Waits about `wait` seconds for the authority. The same invite again goes on where the last attempt stopped; when it
+    was answered already, nothing is done. Raises InviteError, AlreadyJoined, JoinRefused, Waiting (NobodyAnswers),
+    KeyringError (WrongPassphrase), ProfileError (ProfileBusy), OSError.
+    """
+    invite = read_invite(invite_text)
+    await asyncio.to_thread(profile.create)
+    async with _alone(profile, pause):
+        keyring = await asyncio.to_thread(open_keyring, profile, passphrase, random)
+        renewed = keyring.identity
+        if renewed is not None:
+            match await _standing(profile, renewed, invite, now):
+                case _Standing.GOOD:
+                    tell(f"This profile has joined as {invite.address} already.")
+                    return invite.address
+                case _Standing.OVER:
+                    await asyncio.to_thread(give_up, keyring, renewed)
+                    renewed = None
+        await asyncio.to_thread(begin, keyring, invite_text, now(), random, renewed=renewed)
+        return await _resumed(profile, keyring, now, tell).run(wait, pause)
+
+
+async def resume(
+    profile: Profile,
+    keyring: Keyring,
+    *,
+    wait: float,
+    now: Callable[[], float] = time.time,
+    tell: Callable[[str], None] = log.info,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> str:
+    """Go on with a join whose answer hasn't come; the address. `keyring` has its certificate then.
+
+    Raises as `join`, and EnrolmentError when nothing is waited for.
+    """
+    async with _alone(profile, pause):
+        return await _resumed(profile, keyring, now, tell).run(wait, pause)
+
+
+@asynccontextmanager
+async def _alone(profile: Profile, pause: Callable[[float], Awaitable[None]]) -> AsyncIterator[None]:
+    """Be the only process that joins or renews here. Raises ProfileBusy when another one goes on with it."""
+    with ExitStack() as lock:
+        for left in reversed(range(BUSY_LOOKS)):
+            try:
+                lock.enter_context(profile.lock("join"))
+                break
+            except ProfileBusy:
+                if not left:
+                    raise
+                await pause(POLL)
+        yield
+
+
+class _Joining:
+    """One attempt to get from a kept request to a certificate."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        keyring: Keyring,
+        pending: Pending,
+        now: Callable[[], float],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._profile = profile
+        self._keyring = keyring
+        self._pending = pending
+        self._invite = pending.invite
+        self._request = pending.request
+        self._now = now
+        self._tell = tell
+        self._told = False
+        self._root = b""
+        self._trust: TrustStore | None = None
+
+    async def run(self, wait: float, pause: Callable[[float], Awaitable[None]]) -> str:
+        """Try until there is an answer, or `wait` seconds are over."""
+        deadline = self._now() + wait
+        # No authorities yet: the invite has a fingerprint, and what it belongs to is fetched from nodes.
+        node = await open_client(self._profile, self._invite.network, now=self._now)
+        try:
+            overlay = Overlay(node)
+            while True:
+                trouble: OverlayError | None = None
+                answer: Answer | None = None
+                try:
+                    answer = await self._step(overlay)
+                except OverlayError as error:
+                    log.info("joining: %s", error)
+                    trouble = error
+                if answer is not None:
+                    return await self._settle(overlay, answer)
+                if self._now() >= deadline:
+                    raise self._waiting(trouble) from trouble
+                await pause(POLL)
+        finally:
+            await node.stop()
+
+    async def _step(self, overlay: Overlay) -> Answer | None:
+        """Find out whom to trust, look for the answer, ask where that is due. Raises OverlayError."""
+        if self._trust is None:
+            self._trust = await self._find_authority(overlay)
+        answer = await self._look(overlay, self._trust)
+        if answer is None and self._pending.must_ask(self._now()):
+            await self._ask(overlay, self._trust)
+        return answer
+
+    async def _find_authority(self, overlay: Overlay) -> TrustStore:
+        fingerprint = self._invite.fingerprint
+        if not self._told:
+            self._told = True
+            self._tell(f"Looking for the network {self._invite.network.name}.")
+        root = await overlay.fetch(Kind.BODY, root_key(fingerprint), digest=bytes.fromhex(fingerprint))
+        self._root = check_root(root, fingerprint)
+        overlay.node.trust = trust = TrustStore([self._root])
+        await overlay.refresh_revocations()
+        return trust
+
+    async def _look(self, overlay: Overlay, trust: TrustStore) -> Answer | None:
+        """The authority's answer, if a node has it. Others' answers are passed over."""
+        try:
+            found = await overlay.fetch_variants(Kind.ENROLMENT, self._request.key)
+        except NotFound:
+            return None
+        answers = []
+        for data in found:
+            try:
+                answers.append(read_answer(data, self._request, self._pending.pair, trust, self._now()))
+            except BadAnswer as error:
+                log.info("%s", error)
+        return best_answer(answers)
+
+    async def _ask(self, overlay: Overlay, trust: TrustStore) -> None:
+        """Leave the request in the authority's inbox. Raises OverlayError."""
+        address = authority_address(self._invite.fingerprint)
+        card = await Directory(overlay, trust, self._now).card(address)
+        sealed = seal_request(self._request, self._pending.key.sign, self._invite.fingerprint, card.encryption_key)
+        outcome = await overlay.append_inbox(inbox_key(address), sealed, ttl=RETENTION)
+        if not outcome.have:
+            raise Unreachable(f"No node took the request: {'; '.join(outcome.refusals)}.")
+        self._pending = await asyncio.to_thread(asked, self._keyring, self._pending, sealed, self._now())
+        self._tell(
+            f"The request for {self._request.address} lies at {_nodes(outcome.have)}; waiting for the authority."
+        )
+
+    async def _settle(self, overlay: Overlay, answer: Answer) -> str:
+        """Keep what the answer gives: first whom to trust, then the certificate, which ends the waiting."""
+        if isinstance(answer, Declined):
+            await asyncio.to_thread(self._keyring.set_pending, None)
+            raise JoinRefused(f"The network's authority refused: {answer.reason}")
+        assert self._trust is not None
+        self._accept_revocations(self._trust, answer)
+        places = (*self._invite.network.join, *_met(overlay.node))
+        network = replace(self._invite.network, authorities=(self._root,), join=tuple(dict.fromkeys(places)))
+        await asyncio.to_thread(durable.write, self._profile.network_file, write_network(network), 0o644)
+        kept = self._pending.kept
+        await asyncio.to_thread(
+            self._keyring.set_identity, Certified(kept.address, kept.private_key, answer.certificate)
+        )
+        await asyncio.to_thread(remember_certificate, self._profile, answer.certificate)
+        await self._publish(overlay, self._trust)
+        return self._request.address
+
+    def _accept_revocations(self, trust: TrustStore, answer: Granted) -> None:
+        try:
+            if answer.revocations:
+                trust.accept_revocations(answer.revocations, self._now())
+        except CertificateError as error:  # signed by the authority, and yet none: the next one will do
+            log.warning("%s", error)
+
+    async def _publish(self, overlay: Overlay, trust: TrustStore) -> None:
+        identity = Identity(self._keyring)
+        await asyncio.to_thread(identity.rotate, self._now())
+        try:
+            outcome = await Directory(overlay, trust, self._now).publish(identity.card(self._now()))
+            self._tell(f"The card of {identity.address} lies at {_nodes(outcome.have)}: others can write now.")
+        except OverlayError as error:
+            self._tell(f"{identity.address} has its certificate; its card will be published later ({error})")
+
+    def _waiting(self, trouble: OverlayError | None) -> Waiting:
+        """Why there is no answer, and what to do."""
+        later = "Your keys are kept; run `p2pmail join` with the invite again, or just start the reader, to go on."
+        if self._trust is None:
+            return NobodyAnswers(f"{trouble or 'No node of the network answers.'} {later}")
+        if self._pending.asked:
+            return Waiting(
+                f"The authority of {self._invite.network.name} hasn't answered yet. The request is left with the"
+                f" network. {later}"
+            )
+        if isinstance(trouble, UnknownAddress):
+            return Waiting(
+                f"The authority of {self._invite.network.name} hasn't been at work in this network yet: whoever invited"
+                f" you has to run `p2pmail authority serve`. {later}"
+            )
+        return Waiting(f"{trouble} {later}")
+
+
+def _resumed(profile: Profile, keyring: Keyring, now: Callable[[], float], tell: Callable[[str], None]) -> _Joining:
+    pending = pending_join(keyring)
+    if pending is None:
+        raise EnrolmentError("This profile waits for no answer: paste an invite with `p2pmail join`.")
+    return _Joining(profile, keyring, pending, now, tell)
+
+
+class _Standing(Enum):
+    """How the certificate stands that a profile has already."""
+
+    GOOD = 1
+    ENDING = 2
+    OVER = 3
+
+
+async def _standing(profile: Profile, has: Certified, invite: Invite, now: Callable[[], float]) -> _Standing:
+    """How the profile's certificate stands, for an invite to its address.
+
+    Raises AlreadyJoined for another address, NobodyAnswers when nobody can say whether it was revoked.
+    """
+    try:
+        network = await asyncio.to_thread(read_network_file, profile.network_file)
+        trust = TrustStore(network.authorities)
+    except (NoNetwork, NetworkFileError, CertificateError):
+        return _Standing.ENDING  # the certificate without its network: joining again mends that
+    if has.address != invite.address or trust.fingerprint != invite.fingerprint:
+        raise AlreadyJoined(
+            f"This profile belongs to {has.address} in the network {network.name}; choose another folder for"
+            f" {invite.address} with --profile. Nothing was changed."
+        )
+    node = await open_client(profile, network, join=invite.network.join, now=now)
+    try:
+        heard = await Overlay(node).refresh_revocations()
+        assert node.trust is not None
+        certificate = node.trust.verify(has.certificate, now())
+    except Revoked:
+        return _Standing.OVER  # the key would be refused
+    except CertificateError:  # it has ended, or the clock is wrong: the key stays, and mail to it can be deleted
+        return _Standing.ENDING
+    finally:
+        await node.stop()
+    if certificate.not_after - now() <= RENEWAL:
+        return _Standing.ENDING
+    if not heard:
+        raise NobodyAnswers(
+            f"No node of the network answers: whether {has.address} was revoked isn't known. Nothing was changed; try"
+            " again when the network is back."
+        )
+    return _Standing.GOOD
+
+
+def _met(node: Node) -> list[str]:
+    """Some nodes that answered, as places to join at."""
+    contacts = node.protocol.router.closest(node.id, KNOWN_PLACES, healthy=True)
+    return [f"{host_port(contact.ip, contact.port)}/{key_text(contact.key)}" for contact in contacts]
+
+
+def _nodes(count: int) -> str:
+    return "1 node" if count == 1 else f"{count} nodes"

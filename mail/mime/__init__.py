@@ -1,0 +1,1 @@
+"""Reading messages that strangers wrote, without ever raising."""

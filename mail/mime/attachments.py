@@ -1,0 +1,94 @@
+"""Attachments: their names made safe, their content saved without ever replacing a file.
+
+What lives here knows one part of a message and one folder. A name from a message is hostile: it may be a path, a
+device, an option, or an override that reads backwards. Which parts count as attachments is mail/mime/message.py's.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mail.mime import content_decoding, parser, sanitize
+from mail.mime.parser import Part
+from storage import durable
+
+NAME_LIMIT = 200
+"""Bytes of a file name as UTF-8 (file systems allow 255), so that ` (1)` and a temporary name still fit."""
+COPIES_LIMIT = 10_000
+"""Names tried before giving up."""
+
+_FORBIDDEN = re.compile('[\x00-\x1f\x7f<>:"|?*]')
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+
+
+class AttachmentError(Exception):
+    """An attachment could not be saved; the message says why, and nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that came with a message: safe name, media type, decoded bytes (base64: exact in even lines), part."""
+
+    name: str
+    content_type: str
+    size: int
+    index: int
+
+
+def safe_name(name: str, fallback: str = "attachment") -> str:
+    """`name` as one file name: no folder, no control or override, no device, no leading dot or dash. Never raises."""
+    name = re.sub(r"<U\+[0-9A-F]{4}>", "_", sanitize.line(name[: 4 * NAME_LIMIT]))
+    name = re.split(r"[/\\]", name)[-1]
+    name = _FORBIDDEN.sub("_", name).strip(" .")
+    if _DEVICES.fullmatch(name) or name.startswith(("-", "~")):
+        name = f"_{name}"
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122
+    suffix = suffix.encode()[:40].decode(errors="ignore")
+    name = stem.encode()[: NAME_LIMIT - len(suffix.encode())].decode(errors="ignore").rstrip(" .") + suffix
+    return name or fallback
+
+
+def shown_name(part: Part) -> str:
+    """The name an attachment is shown and saved under; one is made where the message gives none."""
+    extension = ".eml" if part.content_type.startswith("message/") else mimetypes.guess_extension(part.content_type)
+    return safe_name(part.file_name, f"part-{part.index}{extension or ''}")
+
+
+def save_attachment(path: Path, index: int, target: Path) -> Path:
+    """Save part `index` of the message at `path`, decoded, and return where it is.
+
+    `target` is a folder (the attachment's safe name is used) or a file that doesn't exist yet. A name that is taken
+    gets ` (1)`, ` (2)`...; nothing is ever replaced. Memory stays below 4 MiB. Raises AttachmentError, OSError.
+    """
+    with path.open("rb") as file:
+        structure = parser.walk(file)
+        if not 0 <= index < len(structure.parts):
+            raise AttachmentError("The message has no such attachment; it may have been replaced. Nothing was saved.")
+        part = structure.parts[index]
+        folder, name = (target, shown_name(part)) if target.is_dir() else (target.parent, target.name)
+        place = _claim(folder, name)
+        try:
+            # The claimed, empty file is ours: it is replaced whole, so that a full disk leaves no half.
+            with durable.writing(place) as out:
+                content_decoding.copy(file, part, out)
+        except BaseException:
+            place.unlink(missing_ok=True)
+            raise
+    return place
+
+
+def _claim(folder: Path, name: str) -> Path:
+    """A new, empty file in `folder` called `name`, or the first free ` (n)` of it."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122
+    for number in range(COPIES_LIMIT):
+        place = folder / (f"{stem} ({number}){suffix}" if number else name)
+        try:
+            os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+        except FileExistsError:
+            continue
+        return place
+    raise AttachmentError(f"There are too many files called {name} in {folder}. Nothing was saved.")

@@ -1,0 +1,135 @@
+"""A part's content taken out of a message by chunks: base64, quoted-printable, or as it stands (RFC 2045, 6).
+
+What lives here holds one block in memory whatever the size, and never raises on any bytes. What is scanned and what
+is saved both come through here, so that nothing can be saved that was not scanned.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from mail.mime.parser import Part
+
+BLOCK = 192 * 1024
+"""Bytes read at once."""
+LINE_LIMIT = 64 * 1024
+"""Bytes of a quoted-printable line that are held; a longer one is cut between two characters."""
+ENDS_LIMIT = 64
+"""Padded ends in one base64 text (several texts one after the other); what follows is dropped, by all readers here."""
+
+_NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
+_PADDING = re.compile(rb"=+")
+
+
+def content(file: BinaryIO, part: Part) -> Iterator[bytes]:
+    """The decoded content of `part`, in chunks of at most BLOCK bytes. An unknown encoding is left as it stands.
+
+    The content of a multipart or a message is its bytes in the file. Raises only OSError, from the file itself.
+    """
+    raw = _blocks(file, part.body, part.end)
+    if part.is_multipart or part.is_message:
+        return raw
+    if part.encoding == "base64":
+        return _base64(raw)
+    if part.encoding == "quoted-printable":
+        return _quoted_printable(raw)
+    return raw
+
+
+def copy(file: BinaryIO, part: Part, target: BinaryIO) -> int:
+    """Write the decoded content of `part` to `target`; returns the bytes written. Raises OSError."""
+    written = 0
+    for chunk in content(file, part):
+        target.write(chunk)
+        written += len(chunk)
+    return written
+
+
+def head(file: BinaryIO, part: Part, limit: int) -> tuple[bytes, bool]:
+    """The first `limit` bytes of the decoded content, and whether there is more. Raises OSError."""
+    pieces: list[bytes] = []
+    have = 0
+    for chunk in content(file, part):
+        pieces.append(chunk)
+        have += len(chunk)
+        if have > limit:
+            break
+    data = b"".join(pieces)
+    return data[:limit], len(data) > limit
+
+
+def size(file: BinaryIO, part: Part) -> int:
+    """How many bytes the content has once decoded, without decoding it: exact for base64 in even lines."""
+    length = part.end - part.body
+    if part.encoding != "base64" or part.is_message or length <= 0:
+        return max(length, 0)
+    tail_at = max(part.end - 16, part.body)
+    file.seek(tail_at)
+    tail = file.read(part.end - tail_at)
+    length -= len(tail) - len(tail.rstrip())
+    file.seek(part.body)
+    first = file.read(1024).partition(b"\n")[0] + b"\n"
+    breaks = length // len(first) * (2 if first.endswith(b"\r\n") else 1)
+    padding = len(tail.rstrip()) - len(tail.rstrip().rstrip(b"="))
+    return max((length - breaks) // 4 * 3 - padding, 0)
+
+
+def _blocks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    position = start
+    while position < end:
+        file.seek(position)
+        data = file.read(min(BLOCK, end - position))
+        if not data:
+            return
+        position += len(data)
+        yield data
+
+
+def _base64(raw: Iterator[bytes]) -> Iterator[bytes]:
+    """Signs outside the alphabet are skipped; after a padded end a new text may begin, as mail programs read it."""
+    held = b""
+    ends = 0
+    for data in raw:
+        held += data.translate(None, _NOT_BASE64)
+        while b"=" in held:
+            text, _, held = held.partition(b"=")
+            held = held.lstrip(b"=")
+            if text:
+                ends += 1
+                yield _text64(text)
+            if ends >= ENDS_LIMIT:
+                return
+        whole = len(held) // 4 * 4
+        if whole:
+            yield binascii.a2b_base64(held[:whole])
+            held = held[whole:]
+    if held:
+        yield _text64(held)
+
+
+def _text64(text: bytes) -> bytes:
+    """One base64 text without its padding; a last lone sign, which is no byte, is dropped."""
+    if len(text) % 4 == 1:
+        text = text[:-1]
+    return binascii.a2b_base64(text + b"=" * (-len(text) % 4))
+
+
+def _quoted_printable(raw: Iterator[bytes]) -> Iterator[bytes]:
+    held = b""
+    for data in raw:
+        held += data
+        cut = held.rfind(b"\n") + 1
+        if not cut:
+            if len(held) < LINE_LIMIT:
+                continue
+            # Not within `=XX`, nor within the `=` and blanks of a soft break.
+            cut = len(held)
+            last = held.rfind(b"=", cut - 3)
+            cut = last if last > 0 else cut
+        yield binascii.a2b_qp(held[:cut])
+        held = held[cut:]
+    if held:
+        yield binascii.a2b_qp(held)

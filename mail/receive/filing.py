@@ -1,0 +1,106 @@
+"""Filing a collected message: checks first, then the folder they decide on (paper, section 3.4). Nothing is shown
+before it has been here.
+
+Where it goes: infected or unchecked mail, and mail that isn't from whom it says, to Quarantine; spam to Junk; the
+rest to the Inbox. Its bytes stay as they were sent.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from mail.checks.pipeline import Letter, Pipeline, Place
+from mail.mime.message import read_headers, summarise
+from mail.sealed.notification import Notification
+from overlay.identity.address import AddressError, normalise_address
+from storage.user.folders import Folders
+from storage.user.index import Index, IndexUnavailable
+from storage.user.state import UserState
+
+ADDED = 256
+"""Bytes that other programs add to the header of what they move (neomutt: Content-Length; mbsync: X-TUID)."""
+PIECE = 1 << 20
+
+
+class Filing:
+    """Files messages into one user's folders. Synchronous; for a worker thread."""
+
+    def __init__(self, folders: Folders, index: Index, checks: Pipeline, state: UserState) -> None:
+        self._folders = folders
+        self._index = index
+        self._checks = checks
+        self._state = state
+
+    def find(self, folder: str | None, unique: str | None) -> bool:
+        """Whether a message that was about to be filed under this name, when the process died, is there."""
+        return bool(folder and unique and self._folders.find_anywhere(unique) is not None)
+
+    def moved(self, spooled: Path, notification: Notification) -> str | None:
+        """Where another program put the message after it was filed, under a name of its own; None when it is nowhere.
+
+        Its header may have more lines there. Raises OSError.
+        """
+        if notification.sender == notification.recipient:  # her own copy has the same bytes
+            return None
+        size = spooled.stat().st_size
+        for name in self._folders.names():
+            for place in self._folders.places(name):
+                path = self._folders.folder(name) / place
+                with suppress(FileNotFoundError):
+                    if 0 <= path.stat().st_size - size <= ADDED and _same_message(spooled, path):
+                        return name
+        return None
+
+    def file(self, hash_: bytes, spooled: Path, notification: Notification) -> str:
+        """Check and file; the folder's name, once the message is on disk for good. Raises OSError.
+
+        The name is noted first, so that a crash in between can't file it twice.
+        """
+        folder, reason = self._place(spooled, notification)
+        unique = self._folders.new_unique()
+        self._state.filing(hash_, folder, unique)
+        if reason:
+            self._state.quarantined(unique, reason)
+        self._folders.add(folder, spooled, consume=True, unique=unique)
+        with suppress(IndexUnavailable, OSError):  # it can be rebuilt from the folders; the mail is safe
+            self._index.take(self._folders, folder, unique, summarise)
+        return folder
+
+    def _place(self, spooled: Path, notification: Notification) -> tuple[str, str]:
+        """The folder, and why where that isn't the Inbox."""
+        report = self._checks.run(Letter(spooled, notification.sender))
+        message = read_headers(spooled)
+        claimed = message.sender.address
+        if report.place is not Place.QUARANTINE:
+            if not _same(claimed, notification.sender):
+                what = f"says it is from {claimed or 'nobody'}, but {notification.sender} sent it"
+                return Place.QUARANTINE.value, what
+            if sum(name == "from" for name, _ in message.headers) > 1:  # programs differ in which one they show
+                return Place.QUARANTINE.value, f"says it is from several, and {notification.sender} sent it"
+        return report.place.value, "" if report.place is Place.INBOX else str(report)
+
+
+def _same_message(spooled: Path, other: Path) -> bool:
+    """Whether both have the same Message-ID, sender and body."""
+    ours, theirs = read_headers(spooled), read_headers(other)
+    if not ours.message_id or (ours.message_id, ours.sender) != (theirs.message_id, theirs.sender):
+        return False
+    with spooled.open("rb") as first, other.open("rb") as second:
+        for line in first:
+            if line in {b"\n", b"\r\n"}:
+                break
+        left = spooled.stat().st_size - first.tell()
+        second.seek(-left, os.SEEK_END)
+        while piece := first.read(PIECE):
+            if piece != second.read(PIECE):
+                return False
+    return True
+
+
+def _same(claimed: str, proven: str) -> bool:
+    try:
+        return normalise_address(claimed) == proven
+    except AddressError:
+        return False

@@ -1,0 +1,393 @@
+"""Receiving (paper, sections 3.2 and 3.3): the superset of the inboxes, then each message, then its deletion.
+
+A notification is on disk here before a node is told to delete it, and a message is in its folder before its body is
+deleted: whenever this process dies, the next one goes on. The user is told of a loss before it is noted. Who sent a
+message is proven before anything is fetched, and what it holds is checked before anybody sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mail.asyncio_tools import Locks, all_of, uninterrupted
+from mail.availability.erasure_code import MOST_SHARES
+from mail.events import Event, NewMail, Trouble
+from mail.receive.body_download import Fetching
+from mail.receive.filing import Filing
+from mail.receive.segment_cache import NoRoom, Spool
+from mail.sealed.body import REVISION, SealingError
+from mail.sealed.keys import KeyMaterialError, KeyPair
+from mail.sealed.notification import (
+    BUCKETS,
+    NotForUs,
+    Notification,
+    NotificationError,
+    Proven,
+    Unreadable,
+    Untrusted,
+    open_notification,
+)
+from mail.send.rules import AWAY, HOUR, back_off, kind_of, segment_key
+from overlay.client import Overlay
+from overlay.errors import NotFound, Offline, OverlayError, Unreachable
+from overlay.identity.certificates import TrustStore
+from overlay.identity.ownership import Owner
+from overlay.ids import Kind, inbox_key
+from overlay.kademlia.inbox_read import Reading
+from overlay.wire.messages import RETENTION
+from storage.database import DatabaseError
+from storage.user.state import AT_ONCE, DAMAGED, DAY, Fate, Owed, Taken, UserState
+
+log = logging.getLogger(__name__)
+
+MESSAGES_AT_ONCE = 4
+ROUNDS = 20
+"""Inbox readings in a row, while nodes say that more waits."""
+STRAY, SEALED = "stray", "sealed"
+"""Places for what can't be opened: sealed to a key that isn't here, or to one of ours and not read or not known."""
+JUNK_KEPT = 64
+"""Notifications kept in each of these: anybody can make such bytes, and nearly all of them are none."""
+PROVEN_KEPT = 100
+"""Notifications kept of one member of the network whose certificate isn't good now, or whose program is newer."""
+LACKING_KEPT = 1000
+"""Notifications kept for longer than a day of one sender whose messages no node has, or can't be opened."""
+COSTLY_BACK_OFF = (HOUR, 4 * HOUR, 24 * HOUR)
+"""Seconds between attempts at what can't be opened or is lost: each fetches the whole message again."""
+LEAST_ATTEMPTS = 2
+"""Attempts before a message is called lost, whatever the clock says."""
+DELETES_AT_ONCE = 8
+DELETE_ATTEMPTS = 3
+"""Attempts after which a delete that some nodes have heard is left to expiry at the others (paper, section 2.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Whose mail it is, and what opens it. `pairs`: her encryption keys by key id, the retired ones too.
+
+    `earlier`: the owner by certificates that were renewed, which letters may still name as who may delete them.
+    """
+
+    address: str
+    owner: Owner
+    pairs: Mapping[bytes, KeyPair]
+    earlier: Sequence[Owner] = ()
+
+
+class Receiving:
+    """Collects one user's mail. One for a profile."""
+
+    def __init__(
+        self,
+        state: UserState,
+        overlay: Overlay,
+        trust: TrustStore,
+        reader: Callable[[], Reader],
+        filing: Filing,
+        spool: Spool,
+        tell: Callable[[Event], None],
+        now: Callable[[], float] = time.time,
+        version: str = "",
+    ) -> None:
+        """`version`: the program's; what another one couldn't open is tried again at once."""
+        self._state = state
+        self._overlay = overlay
+        self._trust = trust
+        self._reader = reader
+        self._filing = filing
+        self._spool = spool
+        self._fetching = Fetching(overlay, spool, tell)
+        self._opener = f"{version}/{REVISION}"
+        self._tell = tell
+        self._now = now
+        self._running = asyncio.Lock()
+        self._messages = Locks()  # two notifications of one message are one message
+        self._swept = False
+        self._crowds: set[str] = set()
+        """Senders of whom the user was told that they have too many that can't be had."""
+
+    @property
+    def late(self) -> int:
+        """Messages that are there for us and couldn't be collected when last tried. Raises DatabaseError."""
+        return self._state.waiting(without=(STRAY, SEALED))
+
+    async def run(self, *, everything: bool = False) -> int:
+        """Collect what has come; how many messages were filed. Raises Unreachable when no inbox node answers.
+
+        What was taken over earlier is worked on even then. Raises DatabaseError when the disk refuses; nothing that
+        was acknowledged is lost by that.
+        """
+        async with self._running:
+            filed = await self.work(everything=everything)
+            for _ in range(ROUNDS):
+                more = await self._take_over()
+                filed += await self.work()
+                if not more:
+                    break
+            await self.settle_deletes()
+            return filed
+
+    async def _take_over(self) -> bool:
+        """Read all replicas, keep the superset, acknowledge; whether more waits (paper, section 3.2)."""
+        reader = self._reader()
+        key = inbox_key(reader.address)
+        readings = await self._overlay.read_inbox(key, reader.owner)
+        # What has a size that no notification has isn't worth a place on this disk, but its room at the nodes.
+        superset = dict.fromkeys(n for reading in readings for n in reading.notifications if len(n) in BUCKETS)
+        if superset:
+            await asyncio.to_thread(self._state.take, superset, self._now())
+
+        async def acknowledge(reading: Reading) -> bool:
+            taken = dict.fromkeys((*superset, *reading.notifications))
+            hashes = [hashlib.sha256(notification).digest() for notification in taken]
+            return await self._overlay.acknowledge_inbox(key, reading, reader.owner, hashes)
+
+        # At every replica, at those too that had less: what moves there later is known there to be taken.
+        heard = await all_of(acknowledge(reading) for reading in readings if superset or reading.notifications)
+        return any(heard) and any(reading.more for reading in readings)
+
+    async def work(self, *, everything: bool = False) -> int:
+        """Fetch, check and file the messages of notifications taken over; how many were filed. Raises DatabaseError."""
+        if not self._swept:
+            await asyncio.to_thread(lambda: self._spool.sweep(self._state.hashes(), self._now()))
+            self._swept = True
+        gate = asyncio.Semaphore(MESSAGES_AT_ONCE)
+
+        async def one(taken: Taken) -> bool:
+            async with gate:
+                return await self._one(taken)
+
+        filed = 0
+        while True:
+            pending = await asyncio.to_thread(
+                self._state.pending, self._now(), everything=everything, opener=self._opener
+            )
+            filed += sum(await all_of(one(taken) for taken in pending))
+            if len(pending) < AT_ONCE:
+                return filed
+            everything = False  # what was tried just now isn't due any more
+
+    async def _one(self, taken: Taken) -> bool:
+        reader = self._reader()
+        try:
+            notification, _ = await asyncio.to_thread(
+                open_notification, taken.content, reader.pairs, reader.address, self._trust, self._now()
+            )
+        except (NotForUs, Unreadable, Untrusted, Proven, KeyMaterialError) as error:
+            await self._unopened(taken, error)
+            return False
+        except NotificationError as error:  # anybody can put bytes into an inbox: no word to the user
+            await self._reject(taken, error)
+            return False
+        async with self._messages.of((notification.message_id, notification.sender)):
+            return await self._once(taken, notification)
+
+    async def _once(self, taken: Taken, notification: Notification) -> bool:
+        """Collect a message unless it was filed before: nothing is delivered twice to the eye."""
+        if await asyncio.to_thread(self._state.have, _identity(notification), notification.sender):
+            await self._filed(taken, notification)
+            return False
+        try:
+            await self._collect(taken, notification)
+        except (OverlayError, OSError, NoRoom, SealingError) as error:
+            await self._missed(taken, notification, error)
+            return False
+        except DatabaseError:
+            raise
+        except Exception as error:  # a fault of ours holds up this message alone, and isn't silent
+            log.exception("collecting %s failed", notification.message_id)
+            await self._missed(taken, notification, error)
+            return False
+        return True
+
+    async def _collect(self, taken: Taken, notification: Notification) -> None:
+        """Fetch and open the body into the spool, check it, file it (paper, sections 3.3 and 3.4)."""
+        folder = taken.folder or ""
+        if not await asyncio.to_thread(self._filing.find, taken.folder, taken.file):
+            async with self._fetching.body(taken.hash, notification) as spooled:
+                found = await asyncio.to_thread(self._filing.moved, spooled, notification) if taken.file else None
+                if found is None:
+                    found = await uninterrupted(self._filing.file, taken.hash, spooled, notification)
+                folder = found
+        await self._filed(taken, notification)
+        self._tell(NewMail(notification.message_id, _person(notification), notification.subject, folder))
+
+    async def _filed(self, taken: Taken, notification: Notification) -> None:
+        many = len(notification.segments) > 1
+        keys = [segment_key(notification.message_id, s.index, many, notification.group) for s in notification.segments]
+        kind = kind_of(notification.coding)
+        deletes = [(kind, key, notification.deleter_salt) for key in keys]
+        await uninterrupted(
+            self._state.filed, taken.hash, _identity(notification), notification.sender, deletes, self._now()
+        )
+        await self._fetching.settled(taken.hash)
+
+    async def _missed(self, taken: Taken, notification: Notification, error: Exception) -> None:
+        """The message couldn't be had now: later again, for as long as anybody can have it, and the user is told."""
+        what = f'"{notification.subject or "(no subject)"}" from {_person(notification)}'
+        reason = _words(error)
+        self._explain(taken, what, reason, error)
+        if isinstance(error, SealingError):
+            await self._fetching.settled(taken.hash)
+        lacking = isinstance(error, NotFound | SealingError)
+        if lacking and (await self._given_up(taken, f"{what} is", reason) or await self._crowded(taken, notification)):
+            return
+        pause = back_off(taken.attempts + 1)
+        hold = DAMAGED if isinstance(error, SealingError) else ""
+        away = isinstance(error, Unreachable)
+        if hold or taken.lost is not None:
+            pause = back_off(taken.attempts + 1, COSTLY_BACK_OFF)
+        elif away:
+            pause = min(pause, AWAY)
+        moment = self._now() + pause
+        await asyncio.to_thread(
+            self._state.postpone,
+            taken.hash,
+            reason,
+            moment,
+            hold=hold,
+            opener=self._opener,
+            answered=not away,
+            sender=notification.sender if lacking else "",
+        )
+
+    def _explain(self, taken: Taken, what: str, reason: str, error: Exception) -> None:
+        """Say what failed, once and not at every attempt."""
+        new = taken.attempts == 0 or reason != taken.reason
+        kept = "It stays at the nodes for up to 30 days and is tried again"
+        if isinstance(error, SealingError):
+            # The bytes are those that the sender announced. Whether she or this program is wrong can't be known here.
+            if new:
+                words = f"{what} can't be opened: {reason} {kept}, at once after an update of p2pmail."
+                self._tell(Trouble(words, lasting=True))
+        elif isinstance(error, NoRoom):
+            if new:
+                words = f"{what} can't be collected: {reason}. {kept}; make room before that."
+                self._tell(Trouble(words, lasting=True))
+        elif isinstance(error, Offline):
+            return  # shown while it lasts
+        elif not taken.reason or (new and not isinstance(error, NotFound | Unreachable)):
+            self._tell(Trouble(f"{what} can't be collected yet ({reason}); it will be tried again."))
+
+    async def _given_up(self, taken: Taken, what: str, reason: str) -> bool:
+        """Once the nodes can't have it any more, tell the user that it is lost; after as long again let it go.
+
+        Kept until then: the clock may be wrong, somebody may have it still, a newer program may open it. (A delete
+        would say "collected".) True when it was let go.
+        """
+        if self._now() - taken.taken <= RETENTION or taken.attempts < LEAST_ATTEMPTS:
+            return False
+        if taken.lost is None:
+            self._tell(Trouble(f"{what} lost: {reason} Ask for it to be sent again.", lasting=True))
+            await asyncio.to_thread(self._state.mark_lost, taken.hash, self._now())
+            return False
+        if self._now() - taken.lost <= RETENTION:
+            return False
+        await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, f"{what} lost: {reason}")
+        await self._fetching.settled(taken.hash)
+        return True
+
+    async def _crowded(self, taken: Taken, notification: Notification) -> bool:
+        """Bound what one sender may announce without its being there; True when this one was let go for that.
+
+        Only after a day: nodes may have been out of reach, and many messages come at once.
+        """
+        if self._now() - taken.taken <= DAY or taken.attempts < LEAST_ATTEMPTS:
+            return False
+        sender = notification.sender
+        words = (
+            f"{sender} has announced more than {LACKING_KEPT:,} messages that can't be collected. What is beyond that"
+            " is dropped; its sender won't see it as collected."
+        )
+        if not await asyncio.to_thread(self._state.crowded_out, taken.hash, sender, words, room=LACKING_KEPT):
+            return False
+        await self._fetching.settled(taken.hash)
+        if sender not in self._crowds:
+            self._crowds.add(sender)
+            self._tell(Trouble(words, lasting=True))
+        return True
+
+    async def _unopened(self, taken: Taken, error: Exception) -> None:
+        """Set aside what may be opened later, each kind in a place of its own, as long as its message can be there."""
+        hold, room, what = _place(error)
+        words = f"{what} can't be opened: {error}"
+        moment = self._now() + back_off(taken.attempts + 1)
+        aside = await asyncio.to_thread(
+            self._state.set_aside, taken.hash, str(error), moment, hold=hold, opener=self._opener, room=room
+        )
+        if not aside:
+            told = f"{words} As {room} of them wait already, it was dropped; its sender won't see it as collected."
+            self._tell(Trouble(told, lasting=True))
+            await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, words)
+        elif isinstance(error, Proven | KeyMaterialError):
+            if not taken.attempts:
+                self._tell(Trouble(f"{words} It is kept and tried again for 60 days.", lasting=True))
+            await self._given_up(taken, f"{what} is", str(error))
+        elif self._now() - taken.taken > RETENTION:
+            words = f"{words} It was kept for 30 days and is given up."
+            self._tell(Trouble(words, lasting=True))
+            await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, words)
+        else:
+            log.info("a notification is set aside: %s", error)
+
+    async def _reject(self, taken: Taken, error: Exception) -> None:
+        log.info("a notification was dropped: %s", error)
+        await asyncio.to_thread(self._state.reject, taken.hash, Fate.REJECTED, str(error))
+
+    async def settle_deletes(self) -> None:
+        """Take our hash from the objects of filed messages, at all k nodes (paper, section 3.3)."""
+        owed = await asyncio.to_thread(self._state.owed, self._now())
+        reader = self._reader()
+        gate = asyncio.Semaphore(DELETES_AT_ONCE)
+
+        async def heard(owed: Owed, owner: Owner) -> bool:
+            most = MOST_SHARES if owed.kind == Kind.SHARE else None
+            outcome = await self._overlay.delete(owed.kind, owed.key, owed.salt, owner, max_ops=most)
+            return outcome.have >= outcome.want or (outcome.have > 0 and owed.attempts >= DELETE_ATTEMPTS)
+
+        async def delete(owed: Owed) -> None:
+            pause, away = back_off(owed.attempts + 1), False
+            try:
+                async with gate:
+                    enough = await heard(owed, reader.owner)
+                    for owner in reader.earlier:  # which of them the sender knew isn't told
+                        enough = (await heard(owed, owner) or owed.attempts >= DELETE_ATTEMPTS) and enough
+            except OverlayError as error:
+                enough, away = False, isinstance(error, Unreachable)
+                pause = min(pause, AWAY) if away else pause
+            if enough:
+                await asyncio.to_thread(self._state.deleted, owed.key, owed.salt)
+            else:
+                later = self._now() + pause
+                await asyncio.to_thread(self._state.delete_later, owed.key, owed.salt, later, answered=not away)
+
+        await all_of(delete(one) for one in owed)
+
+
+def _place(error: Exception) -> tuple[str, int, str]:
+    """Where a notification that can't be opened is set aside, beside how many others of the kind, and what it is."""
+    if isinstance(error, Proven):
+        return error.sender, PROVEN_KEPT, f"Mail from {error.sender}"
+    if isinstance(error, KeyMaterialError):
+        return "key", AT_ONCE, "Mail"
+    if isinstance(error, NotForUs):
+        return STRAY, JUNK_KEPT, "Something in the inbox, which may be mail,"
+    return SEALED, JUNK_KEPT, "Something in the inbox, which may be mail,"
+
+
+def _identity(notification: Notification) -> str:
+    """What tells messages apart: the Message-ID and the body. A sender who uses an ID twice loses nothing by it."""
+    body = hashlib.sha256(b"".join(segment.digest for segment in notification.segments))
+    return f"{notification.message_id} {body.hexdigest()}"
+
+
+def _words(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
+def _person(notification: Notification) -> str:
+    return f"{notification.sender_name} <{notification.sender}>" if notification.sender_name else notification.sender

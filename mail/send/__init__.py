@@ -1,0 +1,1 @@
+"""From accepted to stored and collected (paper, 3.1)."""

@@ -1,0 +1,153 @@
+"""Accepting a finished message: from here on the user agent is responsible for it (docs/commands.md, `send`).
+
+The one door into the outbox for screen and commands: every limit is checked here, before the disk is used. Carrying
+the message away is mail/send/sender.py's.
+
+The commit of the outbox's row is the moment of acceptance. Before it everything is invisible and can be removed
+without any room on the disk (the copy for Sent lies in Sent/tmp); after it nothing makes a refusal of it: the copy gets
+its name by a rename, now or at the next start (`finish_copies`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mail.sealed.body import ORIGINAL_LIMIT
+from overlay.identity.address import normalise_address
+from overlay.identity.certificates import parse_certificate
+from storage.database import DatabaseError
+from storage.space import require_room
+from storage.user.folders import FolderError, Folders
+from storage.user.outbox import Outbox, OutboxError
+
+log = logging.getLogger(__name__)
+
+RECIPIENT_LIMIT = 10_000
+"""Recipients of one message: the paper's n (section 4)."""
+BESIDES = 128 * 1024
+"""Bytes of disk that the outbox needs besides the message: pages of the database and of its log."""
+FOR_A_RECIPIENT = 1024
+"""The same for each recipient."""
+SENT = "Sent"
+
+
+class CannotAccept(OutboxError):
+    """The message can't be carried out, so it is refused at once; the text says why and what to do."""
+
+
+class ClockWrong(CannotAccept):
+    """This computer's clock can't be right."""
+
+
+class NotCertified(CannotAccept):
+    """The sender has no valid certificate (any more)."""
+
+
+def check_recipients(count: int) -> None:
+    """Raises CannotAccept for none, or more than RECIPIENT_LIMIT."""
+    if not count:
+        raise CannotAccept("A message without recipients can't be sent; it was not accepted.")
+    if count > RECIPIENT_LIMIT:
+        raise CannotAccept(
+            f"There are {count:,} recipients, and {RECIPIENT_LIMIT:,} are allowed in one message."
+            " It was not accepted; send it to fewer at a time."
+        )
+
+
+def check_size(size: int) -> None:
+    """Raises CannotAccept for a message of more bytes than can be sealed."""
+    if size > ORIGINAL_LIMIT:
+        raise CannotAccept(
+            f"The message has {size:,} bytes with its attachments encoded, and {ORIGINAL_LIMIT:,} are allowed (960 MiB,"
+            " some 735 MB of attachments). It was not accepted; send less in one message."
+        )
+
+
+def check_sender(certificate: bytes, now: float) -> None:
+    """Raises NotCertified, ClockWrong when nothing can be sent with this certificate (DER) at `now` (epoch seconds)."""
+    opened = parse_certificate(certificate)
+    if now < opened.not_before:
+        raise ClockWrong(
+            f"This computer's clock says {_day(now)}, and your certificate was made on {_day(opened.not_before)}."
+            " The message was not accepted; set the clock, then send it again."
+        )
+    if now >= opened.not_after:
+        raise NotCertified(
+            f"Your certificate ended on {_day(opened.not_after)}, so nothing can be sent with it. The message was not"
+            " accepted; `p2pmail sync` asks the authority to renew it, or join with a new invite, then send it again."
+        )
+
+
+def check_room(outbox: Outbox, folders: Folders, size: int, recipients: int, *, composed: bool = False) -> None:
+    """Raises storage.space.NoRoom unless a message of `size` bytes can be kept, besides what of it is on disk already
+    (with `composed` nothing is)."""
+    needs = {folders.folder(SENT): size, outbox.folder: BESIDES + FOR_A_RECIPIENT * recipients}
+    if composed:
+        needs[outbox.folder] += size
+    require_room(needs)
+
+
+def accept(
+    outbox: Outbox,
+    folders: Folders,
+    message: Path,
+    message_id: str,
+    subject: str,
+    sender: str,
+    recipients: Sequence[str],
+    now: float,
+    *,
+    certificate: bytes,
+) -> None:
+    """Put the message in the file `message`, which is taken away, into the outbox, and a copy into Sent; or neither.
+
+    `now` in epoch seconds; `certificate` (DER) is the sender's. A message that was accepted before (the same bytes,
+    Message-ID and recipients) is accepted again without being sent or kept twice. Raises CannotAccept, AddressError,
+    AlreadySent, DatabaseError, OSError; then nothing was accepted. Only NotKnown says that this isn't certain.
+    """
+    addresses = list(dict.fromkeys(normalise_address(recipient) for recipient in recipients))
+    size = message.stat().st_size
+    check_recipients(len(addresses))
+    check_size(size)
+    check_sender(certificate, now)
+    check_room(outbox, folders, size, len(addresses))
+    unique = folders.stage(SENT, message)
+    try:
+        new = outbox.accept(message, message_id, subject, sender, addresses, now, consume=True, copy=unique)
+    except BaseException:
+        with suppress(OSError):
+            folders.unstage(SENT, unique)
+        raise
+    if not new:
+        with suppress(OSError):
+            folders.unstage(SENT, unique)
+        finish_copies(outbox, folders)
+        return
+    _finish(outbox, folders, message_id, unique, None)
+
+
+def finish_copies(outbox: Outbox, folders: Folders) -> None:
+    """Show those copies in Sent that an acceptance which was cut off left unseen. Raises DatabaseError."""
+    for message_id, unique, file in outbox.without_copy():
+        _finish(outbox, folders, message_id, unique, file)
+
+
+def _finish(outbox: Outbox, folders: Folders, message_id: str, unique: str, file: Path | None) -> None:
+    """Show the copy; made again from the outbox's `file` if it was swept. What fails is tried at the next start."""
+    try:
+        if not folders.publish(SENT, unique, "S"):
+            if file is None:
+                return
+            if file.exists():
+                folders.add(SENT, file, "S", unique=unique)
+        outbox.has_copy(message_id)
+    except (OSError, FolderError, DatabaseError) as error:
+        log.warning("the copy of %s isn't in Sent yet: %s", message_id, error)
+
+
+def _day(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d}"

@@ -1,0 +1,31 @@
+"""What notifications tell of a message, read from its file in the outbox."""
+
+from __future__ import annotations
+
+from mail.mime.message import read_headers
+from mail.sealed.body import SealingError
+from mail.send.rules import Headers
+from storage.user.outbox_entry import Entry
+
+
+class FileGone(SealingError):
+    """The message's file isn't in the outbox any more: somebody deleted it."""
+
+
+def headers_of(entry: Entry) -> Headers:
+    """What notifications tell of the message, read from it (the guarded adapter never raises)."""
+    try:
+        message, size = read_headers(entry.file), entry.file.stat().st_size
+    except FileNotFoundError as error:
+        raise FileGone("Its file in the outbox is gone.") from error
+    return Headers(
+        message_id=entry.message_id,
+        sender=entry.sender,
+        sender_name=message.sender.name,
+        to=tuple(map(str, message.to)),
+        cc=tuple(map(str, message.cc)),
+        subject=message.subject,
+        date=message.date if message.date is not None else entry.created,
+        references=message.references,
+        size=size,
+    )

@@ -1,0 +1,48 @@
+"""Noting facts in the outbox: what is learnt of many recipients at the same moment is one commit.
+
+A commit waits for the disk (milliseconds); a message to 5,000 has four facts of each. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from storage.user.outbox import Outbox, Recipient
+
+
+class Learning:
+    """The outbox's facts, written by one commit after the other. For one event loop."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._waiting: list[tuple[list[tuple[str, Recipient]], asyncio.Future[list[Recipient]]]] = []
+        self._writing: asyncio.Task[None] | None = None
+
+    async def learn(self, message_id: str, facts: Sequence[Recipient]) -> list[Recipient]:
+        """Note facts of recipients of one message; what is noted, once it is on disk. Raises DatabaseError."""
+        if not facts:
+            return []
+        noted: asyncio.Future[list[Recipient]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(([(message_id, known) for known in facts], noted))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+        return await noted
+
+    async def _write(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            facts = [fact for some, _ in batch for fact in some]
+            try:
+                noted = await asyncio.to_thread(self._outbox.learn_all, facts)
+            except BaseException as error:
+                for _, waiter in batch:
+                    if not waiter.done():
+                        waiter.set_exception(error)
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+                continue
+            for some, waiter in batch:
+                mine, noted = noted[: len(some)], noted[len(some) :]
+                if not waiter.done():
+                    waiter.set_result(mine)

@@ -1,0 +1,1 @@
+"""Writing messages: composing, replying, drafts, and submission by commands."""

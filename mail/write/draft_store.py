@@ -1,0 +1,181 @@
+"""Drafts on disk, kept while they are written, next to other programs that open, change and send them.
+
+A draft is never written over: each version is a message of its own, and the one before goes only while it is what we
+know it to be. What is in a draft is mail/write/drafts.py's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mail.mailbox_files import MailboxError, OpenFiles
+from storage import durable
+from storage.user.folders import QUARANTINE, Entry
+from storage.user.index import IndexUnavailable, Row
+from storage.user.profile import Profile
+
+if TYPE_CHECKING:
+    from mail.mime.headers import Address
+    from mail.write.drafts import Unsent
+
+DRAFTS = "Drafts"
+DRAFT, SEEN, TRASHED = "D", "S", "T"
+
+KEY_SIZE = 32
+STALE = 30 * 86400.0
+"""Seconds after which a held draft belongs to a program that died."""
+
+CHANGED = "Another program changed this draft meanwhile: its version stays in Drafts, beside yours."
+GONE = "Another program took this draft away meanwhile (changed, sent or deleted it): look into Drafts before you send."
+
+
+def _ignore(_: str) -> None:
+    """Nobody asked to be told."""
+
+
+class DraftBox(OpenFiles):
+    """The drafts of one profile."""
+
+    def __init__(self, profile: Profile, *, now: Callable[[], float] = time.time) -> None:
+        super().__init__(profile, now=now)
+        self._known: dict[str, bytes] = {}
+        """What the drafts at work looked like when we read or wrote them: unique name to digest."""
+
+    def save_draft(
+        self, unsent: Unsent, sender: Address, previous: str | None = None, tell: Callable[[str], None] = _ignore
+    ) -> str:
+        """Keep what was typed, durably; its name in Drafts. `previous` is what was kept of it before.
+
+        Where another program changed that one or took it away, nothing of it is touched and `tell` gets the words.
+        Raises OSError, ComposeError; then what was kept before is still there.
+        """
+        from mail.mime.message import summarise
+        from mail.write import drafts
+        from mail.write.compose import new_message_id
+
+        with self._changing:
+            before = None if previous is None else self._files.find(DRAFTS, previous)
+            flags = {*(before.flags if before else ""), DRAFT, SEEN} - {TRASHED}
+            durable.make_folder(self.profile.spool)
+            written = self.profile.spool / f"draft-{secrets.token_hex(8)}.new"
+            try:
+                with written.open("xb") as out:
+                    drafts.write(out, unsent, sender, new_message_id(sender.address), self._now(), self._key(make=True))
+                digest = _digest(written)
+                unique = self._files.add(DRAFTS, written, flags="".join(sorted(flags)), consume=True)
+            finally:
+                written.unlink(missing_ok=True)
+            self._known[unique] = digest
+            if words := self._drop_draft(previous, before):
+                tell(words)
+            with suppress(IndexUnavailable):  # the draft is on disk; the next update finds it
+                self._index.take(self._files, DRAFTS, unique, summarise)
+            return unique
+
+    def open_draft(self, row: Row) -> Unsent:
+        """Go on with a draft; attachments that lie within it are held until `let_go`. Raises MailboxError."""
+        from mail.write import drafts
+
+        self._sweep()
+        key = self._key()
+
+        def read(path: Path) -> Unsent:
+            place = self.profile.spool / f"draft-{secrets.token_hex(8)}.eml"
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                _second_name(path, place)
+            except FileNotFoundError:
+                raise
+            except OSError:  # a disk that can't be written: it can be read all the same
+                place = path
+            unsent = drafts.read(place, key)
+            self._known[row.unique] = _digest(place)
+            if place != path and not any(item.inside for item in unsent.enclosures):
+                place.unlink()
+            return unsent
+
+        return self._reading(row, read)
+
+    def discard_draft(self, unique: str) -> str:
+        """The draft was sent, or the user threw it away; words when another program's version of it stays, or ""."""
+        with self._changing:
+            return self._drop_draft(unique, self._files.find(DRAFTS, unique))
+
+    def hold(self, row: Row) -> Path:
+        """The message under a name that stays while a letter that passes it on is being written."""
+        if row.folder == QUARANTINE:
+            raise MailboxError("This message is in Quarantine and isn't passed on.")
+        place = self.profile.spool / f"forward-{row.unique}.eml"
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _second_name(self.path(row), place)
+        return place
+
+    def let_go(self, unsent: Unsent, *, kept: bool = False) -> None:
+        """The reverse of `hold` and `open_draft`; other files are left alone.
+
+        `kept`: the draft was kept, and needs what it passes on; what lies within it, it has itself.
+        """
+        for item in unsent.enclosures:
+            held = item.path.name.startswith("draft-" if kept else ("draft-", "forward-"))
+            if held and item.path.parent == self.profile.spool:
+                item.path.unlink(missing_ok=True)
+
+    # -- inside
+
+    def _drop_draft(self, unique: str | None, entry: Entry | None) -> str:
+        """Remove a version that is what we know it to be; else the words that say why not."""
+        if unique is None:
+            return ""
+        known = self._known.pop(unique, None)
+        if entry is None:
+            return GONE if known is not None else ""
+        path = self._files.folder(DRAFTS) / entry.place
+        with suppress(FileNotFoundError):
+            if known is not None and _digest(path) != known:
+                return CHANGED
+        self._files.remove(DRAFTS, unique, entry.place)
+        with suppress(IndexUnavailable):
+            if (row := self._find(DRAFTS, unique)) is not None:
+                self._index.drop([row.id])
+        return ""
+
+    def _key(self, *, make: bool = False) -> bytes:
+        """What binds our field of a draft to this profile; one that proves nothing where there is none yet."""
+        path = self.profile.root / "drafts.key"
+        with suppress(OSError):
+            if len(key := path.read_bytes()) == KEY_SIZE:
+                return key
+        fresh = secrets.token_bytes(KEY_SIZE)
+        if make:
+            durable.write(path, fresh)
+        return fresh
+
+    def _sweep(self) -> None:
+        """Remove what programs that died held of drafts."""
+        with suppress(OSError):
+            for place in self.profile.spool.glob("draft-*"):
+                if self._now() - place.stat().st_ctime > STALE:
+                    place.unlink()
+
+
+def _second_name(path: Path, place: Path) -> None:
+    """The file under another name, whatever becomes of its first; a copy where there are no links."""
+    try:
+        place.hardlink_to(path)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(path, place)
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

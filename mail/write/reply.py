@@ -1,0 +1,114 @@
+"""Drafts made of other messages: a reply, a reply to all, a message passed on.
+
+What lives here decides who gets it, what it is called and what is quoted. Writing it out is mail/write/compose.py's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mail.mime.headers import Address
+from mail.mime.message import Message, read_message
+from mail.write.compose import Draft, Enclosure
+from overlay.identity.address import AddressError, normalise_address
+
+REFERENCES_LIMIT = 100
+"""Message-IDs that a reply refers to: the thread's first and the last ones (RFC 5322, 3.6.4, has no bound)."""
+
+_REPLY = re.compile(r"(?:(?:re|aw|sv|antw|odp|vs)(?:\[\d+\])?\s*[:：]\s*)+", re.IGNORECASE)
+_FORWARD = re.compile(r"(?:(?:fwd?|wg|tr|rv)\s*[:：]\s*)+", re.IGNORECASE)
+
+
+def reply(message: Message, me: Address, *, all: bool = False) -> Draft:  # noqa: A002  # the word for it
+    """A reply to `message` by `me`, with its text quoted.
+
+    It goes to Reply-To, else From; to all: to Mail-Followup-To where given, else also to To (as To) and Cc. Nobody
+    gets it twice, and not I, unless it would go to nobody else. A reply to my own letter goes where that one went.
+    """
+    mine = _key(me.address)
+    author = message.reply_to or (message.sender,)
+    to: tuple[Address, ...] = author
+    cc: tuple[Address, ...] = (*message.to, *message.cc) if all else ()
+    if all and message.followup_to:
+        to, cc = message.followup_to, ()
+    elif _key(message.sender.address) == mine and not message.reply_to:
+        to, cc = message.to, message.cc if all else ()
+    seen = {mine, ""}
+    kept_to, kept_cc = _once(to, seen), _once(cc, seen)
+    if not kept_to:
+        kept_to, kept_cc = kept_cc, ()
+    if not kept_to:
+        kept_to = _once(to, {""})
+    parents = [*(message.references or (message.in_reply_to,)), message.message_id]
+    references = tuple(dict.fromkeys(identifier for identifier in parents if identifier))
+    if len(references) > REFERENCES_LIMIT:
+        references = (references[0], *references[1 - REFERENCES_LIMIT :])
+    return Draft(
+        sender=me,
+        to=kept_to,
+        cc=kept_cc,
+        subject=f"Re: {_REPLY.sub('', message.subject, count=1) if _REPLY.match(message.subject) else message.subject}",
+        text=f"{_attribution(message)}\n{quoted(message.text)}\n",
+        in_reply_to=message.message_id,
+        references=references,
+    )
+
+
+def forward(path: Path, me: Address, to: tuple[Address, ...] = ()) -> Draft:
+    """The message at `path` passed on by `me`: its text below its headers, its attachments attached again.
+
+    Raises OSError when the file can't be read. The attachments are read when the draft is composed.
+    """
+    message = read_message(path)
+    subject = _FORWARD.sub("", message.subject, count=1) if _FORWARD.match(message.subject) else message.subject
+    rows = [("From", str(message.sender)), ("Date", _when(message.date)), ("Subject", message.subject)]
+    rows += [(name, ", ".join(map(str, people))) for name, people in (("To", message.to), ("Cc", message.cc))]
+    header = "\n".join(f"{name}: {value}" for name, value in rows if value)
+    return Draft(
+        sender=me,
+        to=to,
+        subject=f"Fwd: {subject}",
+        text=f"\n\n---------- Forwarded message ----------\n{header}\n\n{message.text}",
+        enclosures=tuple(Enclosure(path, found.index, found.name) for found in message.attachments),
+    )
+
+
+def quoted(text: str) -> str:
+    """`text` with every line quoted, without the signature below `-- ` and the empty lines at its ends."""
+    lines = text.split("\n")
+    if "-- " in lines:
+        lines = lines[: lines.index("-- ")]
+    body = "\n".join(lines).strip("\n")
+    return "\n".join(f">{line}" if line.startswith(">") else f"> {line}".rstrip() for line in body.split("\n"))
+
+
+def _attribution(message: Message) -> str:
+    who = str(message.sender) or "somebody"
+    when = _when(message.date)
+    return f"On {when}, {who} wrote:" if when else f"{who} wrote:"
+
+
+def _when(date: float | None) -> str:
+    return "" if date is None else datetime.fromtimestamp(date, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _once(people: Iterable[Address], seen: set[str]) -> tuple[Address, ...]:
+    """Those of `people` whose address is not in `seen`, which grows by them."""
+    kept: list[Address] = []
+    for person in people:
+        key = _key(person.address)
+        if key not in seen:
+            seen.add(key)
+            kept.append(person)
+    return tuple(kept)
+
+
+def _key(address: str) -> str:
+    """What two ways to write one address have in common."""
+    try:
+        return normalise_address(address)
+    except AddressError:
+        return address.strip().casefold()

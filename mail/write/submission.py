@@ -1,0 +1,201 @@
+"""A message that another program hands in, as it does to sendmail: read from a stream, made complete, kept otherwise.
+
+What lives here reads headers line by line and copies the rest byte for byte, line ends too. It adds what a message
+must have (From, Date, Message-ID), takes out Bcc and our private fields, and finds the recipients. Sending it is
+mail/send/sender.py's.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from mail.mime import headers, sanitize
+from mail.send.enqueue import check_recipients, check_size
+from mail.write.compose import new_message_id
+from mail.write.private_headers import is_private
+from overlay.identity.address import AddressError, normalise_address
+
+CHUNK = 256 * 1024
+"""Bytes copied at once."""
+FIELD_LIMIT = headers.RECIPIENTS_TEXT
+"""Bytes of one of the fields that are understood here: past it recipients would be lost, so it is refused."""
+
+
+class SubmissionError(Exception):
+    """The message was not taken: the text says why. Nothing was kept, nothing will be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A message taken from a program: where it lies, who sends it, who gets it. The Message-ID has no brackets."""
+
+    path: Path
+    message_id: str
+    sender: str
+    recipients: tuple[str, ...]
+    subject: str
+    date: float | None
+    size: int
+
+
+_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
+_READ = frozenset({b"from", b"to", b"cc", b"bcc", b"date", b"message-id", b"subject"})
+_TAKEN_OUT = frozenset({b"bcc", b"resent-bcc"})
+_EMPTY = frozenset({b"\n", b"\r\n"})
+
+
+def read_submission(
+    stream: BinaryIO,
+    spool: Path,
+    recipients: Sequence[str],
+    sender: str,
+    *,
+    from_headers: bool = False,
+    now: Callable[[], float] = time.time,
+    token: Callable[[int], str] = secrets.token_hex,
+) -> Submission:
+    """Read a message from `stream` into the file `spool` (which must not exist), holding one block in memory.
+
+    The recipients are `recipients` and, with `from_headers` (`-t`), those of To, Cc and Bcc. `sender` is the bare
+    address for a From that is missing. Every byte is kept but Bcc fields and private ones of ours, an mbox `From `
+    line, and what is added at the end of the header in the message's own line ends. Raises SubmissionError,
+    CannotAccept (more recipients or bytes than can be sent) or OSError; the file is gone then.
+    """
+    with spool.open("xb") as out:
+        try:
+            header = _Header(out)
+            rest = header.read(stream)
+            identifier = header.message_id() or new_message_id(sender, token)
+            author = header.author() or sender
+            date = headers.date(header.first(b"date")) if b"date" in header.found else now()
+            people = list(recipients)
+            if from_headers:
+                people += header.recipients()
+            addresses = _normalised(people, from_headers=from_headers)
+            header.complete(b"From", sender)
+            header.complete(b"Date", email.utils.formatdate(date, localtime=True))
+            header.complete(b"Message-ID", f"<{identifier}>")
+            out.write(header.ending if rest is None else rest)
+            if rest is not None:
+                while chunk := stream.read(CHUNK):
+                    check_size(out.tell() + len(chunk))
+                    out.write(chunk)
+            subject = sanitize.line(headers.text(header.first(b"subject")))
+            return Submission(spool, identifier, author, addresses, subject, date, out.tell())
+        except BaseException:
+            spool.unlink(missing_ok=True)
+            raise
+
+
+class _Header:
+    """The header as it is copied: what of it is understood here, and how its lines end."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self.found: dict[bytes, list[bytes]] = {}
+        self.ending = b"\n"
+        self._room = 2 * FIELD_LIMIT
+        self._ended = True
+
+    def read(self, stream: BinaryIO) -> bytes | None:
+        """Copy the fields; returns what comes next: the empty line, or a body's first line; None at the end."""
+        name = b""
+        field: bytearray | None = None
+        first = begins = True
+        skipping = False
+        while piece := stream.readline(CHUNK):
+            if begins:
+                if first:
+                    self.ending = b"\r\n" if piece.endswith(b"\r\n") else b"\n"
+                if piece in _EMPTY:
+                    self._keep(name, field)
+                    return piece
+                match = _FIELD.match(piece)
+                if first and piece.startswith(b"From "):
+                    skipping = True
+                elif first or piece[:1] not in b" \t":
+                    self._keep(name, field)
+                    if match is None:
+                        # Not a header: the body begins here, as other mail systems take it.
+                        return self.ending + piece
+                    name, field = match.group(1).lower(), bytearray()
+                    skipping = name in _TAKEN_OUT or is_private(name)
+                    first = False
+            if not skipping:
+                self._out.write(piece)
+                self._ended = piece.endswith(b"\n")
+            if field is not None and name in _READ:
+                if len(field) + len(piece) > FIELD_LIMIT:
+                    title = name.decode("latin-1").title()
+                    raise SubmissionError(f"The header field {title} is longer than {FIELD_LIMIT >> 20} MiB.")
+                field += piece.rstrip(b"\r\n")
+            begins = piece.endswith(b"\n")
+        self._keep(name, field)
+        return None
+
+    def _keep(self, name: bytes, field: bytearray | None) -> None:
+        if field is None or name not in _READ:
+            return
+        value = bytes(field).partition(b":")[2].strip()
+        self._room -= len(value) + len(name)
+        if self._room < 0:
+            raise SubmissionError(
+                "The header is too long: there are too many From, To, Cc, Bcc, Date or Subject fields."
+            )
+        self.found.setdefault(name, []).append(value)
+
+    def first(self, name: bytes) -> bytes | None:
+        """The first field called `name`, or None."""
+        return self.found.get(name, [None])[0]
+
+    def message_id(self) -> str:
+        """The message's own Message-ID, "" when it has none. Raises SubmissionError when it can't be used."""
+        value = self.first(b"message-id")
+        identifier = headers.message_id(value)
+        if value is not None and not identifier:
+            raise SubmissionError("The message's own Message-ID can't be used: it needs visible ASCII between < and >.")
+        return identifier
+
+    def author(self) -> str:
+        """The bare address of From, or ""."""
+        value = self.first(b"from")
+        return next((found.address for found in headers.addresses([value]) if found.address), "") if value else ""
+
+    def recipients(self) -> list[str]:
+        """What To, Cc and Bcc hold, one text a mailbox."""
+        values = [value for name in (b"to", b"cc", b"bcc") for value in self.found.get(name, [])]
+        people = [found.address or found.name for found in headers.addresses(values, FIELD_LIMIT)]
+        # An empty group (`undisclosed-recipients:;`) is nobody, and is meant so.
+        return [person for person in people if not person.endswith(":;")]
+
+    def complete(self, name: bytes, value: str) -> None:
+        """Write a field that is missing."""
+        if name.lower() in self.found:
+            return
+        if not self._ended:
+            self._out.write(self.ending)
+            self._ended = True
+        self._out.write(name + b": " + value.encode() + self.ending)
+
+
+def _normalised(people: Sequence[str], *, from_headers: bool) -> tuple[str, ...]:
+    addresses: dict[str, None] = {}
+    for person in people:
+        for found in headers.addresses([person.encode("utf-8", "replace")]):
+            text = found.address or found.name
+            try:
+                addresses[normalise_address(text)] = None
+            except AddressError as error:
+                raise SubmissionError(f"{sanitize.line(text)[:100]} can't be a recipient. {error}") from error
+    if not addresses:
+        where = "the message has no To, Cc or Bcc with an address" if from_headers else "no address was given"
+        raise SubmissionError(f"There is no recipient: {where}.")
+    check_recipients(len(addresses))
+    return tuple(addresses)

@@ -1,0 +1,146 @@
+"""Requests over HTTP that a relay passes on to another node's door, and their answers back. See overlay/http/relay.py.
+
+A body is passed on as it comes, so that it costs no memory; either side that is too slow is given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+from overlay.errors import Malformed
+from overlay.http import relay_frames
+from overlay.http.client import pinned
+from overlay.http.limits import Pace, TooSlow
+from overlay.identity.contact import host_port
+from overlay.wire.messages import Code
+
+REQUESTS, REQUESTS_EACH = 32, 8
+"""On their way through here, in all and of one address."""
+WINDOW, RATE = 30.0, 1024
+"""Seconds in which so many bytes a second must have come, or have been taken."""
+LONGEST = 4 * 3600.0
+"""Seconds for one of them."""
+
+_ON = frozenset({"content-digest", "content-type", "pragma", "range", "if-range"})
+_BACK = frozenset({"content-type", "etag", "repr-digest", "content-range", "accept-ranges", "retry-after", "allow"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A node's door: address, port, fingerprint of its TLS certificate."""
+
+    ip: str
+    port: int
+    fingerprint: bytes
+
+
+class Passing:
+    """Passes requests on to `home`, and to any door of which `knows(ip, port)` says that it is a node's."""
+
+    def __init__(self, home: Place, knows: Callable[[str, int], bool]) -> None:
+        self._home = home
+        self._knows = knows
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close what is kept alive."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """What the node says that the request is for."""
+        try:
+            to = Place(*relay_frames.parse_to(request.headers[relay_frames.TO]))
+        except Malformed as error:
+            return line(400, str(error))
+        if to.fingerprint == self._home.fingerprint:
+            to = self._home
+        elif not self._knows(to.ip, to.port):
+            return line(403, "no node has answered there", Code.NOT_PERMITTED)
+        if request.can_read_body and request.content_length is None:
+            return line(411, "Content-Length is missing")
+        whom = host_port(to.ip, to.port)
+        try:
+            async with self._ask(to, request) as answer:
+                return await _pass_back(request, answer)
+        except TooSlow as error:
+            return line(408, str(error))
+        except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
+            if request.transport is None or request.transport.is_closing():
+                raise ConnectionResetError("the asker is gone") from None
+            return line(504, f"{whom} doesn't answer over HTTPS ({type(error).__name__})")
+
+    def _ask(self, to: Place, request: web.BaseRequest) -> aiohttp.client._RequestContextManager:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=REQUESTS, keepalive_timeout=5.0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=LONGEST, sock_connect=10.0, sock_read=WINDOW),
+                skip_auto_headers=["Accept", "Accept-Encoding", "Content-Type", "User-Agent"],
+                auto_decompress=False,
+                trust_env=False,
+            )
+        size = request.content_length or 0
+        headers = CIMultiDict(
+            (name, value)
+            for name, value in request.headers.items()
+            if name.lower() in _ON or (name.lower().startswith("p2pmail-") and name.lower() != relay_frames.TO.lower())
+        )
+        if size or request.method == "PUT":
+            headers["Content-Length"] = str(size)
+        return self._session.request(
+            request.method,
+            URL(f"https://{host_port(to.ip, to.port)}{request.path_qs}", encoded=True),
+            headers=headers,
+            data=_content(request, size) if size else None,
+            ssl=pinned(to.fingerprint),
+            allow_redirects=False,
+        )
+
+
+async def _content(request: web.BaseRequest, size: int) -> AsyncIterator[bytes]:
+    pace = Pace(WINDOW, RATE)
+    while size and (piece := await pace.read(request.content.readany)):
+        size -= len(piece)
+        yield piece
+
+
+async def _pass_back(request: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    response = web.StreamResponse(status=answer.status)
+    for name, value in answer.headers.items():
+        if name.lower() in _BACK or name.lower().startswith("p2pmail-"):
+            response.headers.add(name, value)
+    response.headers["Cache-Control"] = "no-store"
+    left = response.content_length = answer.content_length or 0
+    try:
+        await response.prepare(request)
+        pace = Pace(WINDOW, RATE)
+        while left > 0 and (piece := await pace.read(answer.content.readany)):
+            left -= len(piece)
+            async with asyncio.timeout(2 * WINDOW):
+                await response.write(piece)
+        if left:
+            raise ConnectionResetError("the node sends another length than it said")
+        await response.write_eof()
+    except BaseException:
+        if request.transport is not None:
+            request.transport.abort()  # half an answer must not look like a whole one
+        raise
+    return response
+
+
+def line(status: int, words: str, code: int = 0) -> web.Response:
+    """An answer of one line. `code`: a refusal's (overlay/wire/messages.py)."""
+    response = web.Response(status=status, text=words + "\n", headers={"Cache-Control": "no-store"})
+    if code:
+        response.headers["P2pmail-Refusal"] = str(code)
+    response.force_close()
+    return response

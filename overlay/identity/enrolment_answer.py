@@ -1,0 +1,82 @@
+"""The authority's answer to somebody who joins, as a node keeps it (design section 5).
+ Sealed to the joiner and signed by the authority: nodes keep such objects from nobody else, and of two the newer one.
+What is sealed in it is not known here (mail/membership/messages.py), and what a node does with it is
+overlay/primitives/service.py's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Annotated
+
+import msgspec
+
+from overlay.identity.card import Signer
+from overlay.identity.certificates import CERTIFICATE_LIMIT, CLOCK_MARGIN, CertificateError, TrustStore
+from overlay.identity.ownership import valid
+from overlay.ids import KEY_BYTES
+
+ANSWER_LIMIT = 8192
+"""Bytes of an answer: it fits into a datagram's message."""
+
+_VERSION = 1
+_PURPOSE = b"p2pmail enrolment answer\0"
+
+
+@dataclass(frozen=True, slots=True)
+class SealedAnswer:
+    """A checked answer; `sealed` is for the joiner alone. Of two with one key the higher `sequence` counts."""
+
+    sequence: int
+    sealed: bytes
+
+
+class _Signed(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+    version: int
+    certificate: Annotated[bytes, msgspec.Meta(max_length=CERTIFICATE_LIMIT)]
+    sequence: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+    sealed: bytes
+    signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+
+
+_decoder = msgspec.msgpack.Decoder(_Signed)
+
+
+def authority_address(fingerprint: str) -> str:
+    """The address under which an authority has its inbox and its card; `fingerprint` is its root's, hex."""
+    return f"authority@{fingerprint[:40]}.invalid"
+
+
+def sign_answer(authority: Signer, key: bytes, sequence: int, sealed: bytes) -> bytes:
+    """The object to store under `key` (ids.enrolment_key). `sequence`: milliseconds since the epoch."""
+    signature = authority.sign(_signed_part(key, sequence, sealed))
+    return msgspec.msgpack.encode(_Signed(_VERSION, authority.certificate, sequence, sealed, signature))
+
+
+def open_answer(data: bytes, key: bytes, trust: TrustStore, now: float) -> SealedAnswer:
+    """Check that the network's authority made this answer for this key; `now` in epoch seconds.
+
+    Raises CertificateError.
+    """
+    if len(data) > ANSWER_LIMIT:
+        raise CertificateError("The authority's answer is too large.")
+    try:
+        signed = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CertificateError("The authority's answer can't be read.") from error
+    if signed.version != _VERSION or msgspec.msgpack.encode(signed) != data:
+        raise CertificateError("The authority's answer is not encoded as it must be.")
+    if signed.sequence > (now + CLOCK_MARGIN) * 1000:
+        raise CertificateError("The authority's answer is from the future; is the clock right?")
+    certificate = trust.verify(signed.certificate, now)
+    if certificate.address not in [authority_address(sha256(root).hexdigest()) for root in trust.authorities]:
+        raise CertificateError(f"{certificate.address} is no authority of this network.")
+    if not valid(certificate.public_key, signed.signature, _signed_part(key, signed.sequence, signed.sealed)):
+        raise CertificateError("The authority's answer has a false signature.")
+    return SealedAnswer(signed.sequence, signed.sealed)
+
+
+def _signed_part(key: bytes, sequence: int, sealed: bytes) -> bytes:
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"a key has {KEY_BYTES} bytes")
+    return _PURPOSE + key + sequence.to_bytes(8, "big") + sealed

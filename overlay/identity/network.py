@@ -1,0 +1,102 @@
+"""What a network is: its name and rules, as they stand in network.toml and in invites. Formats only."""
+
+from __future__ import annotations
+
+import base64
+import tomllib
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+import tomli_w
+
+from overlay.identity.contact import parse_join
+
+T = TypeVar("T")
+
+DEFAULT_K = 10
+MAX_COPIES = 20
+
+
+class NetworkFileError(ValueError):
+    """network.toml isn't what it should be; the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The rules that all nodes of one network share.
+
+    name                what the keys of datagrams are bound to
+    k                   copies of each object while availability isn't known yet
+    admission           "certified": only members' nodes get into tables; "open": all do
+    puzzle_bits         leading zero bits that SHA-256(node id) must have
+    private_addresses   whether loopback and private ranges are addresses of nodes
+    authorities         certificates (DER) whose word counts for addresses; none: no mail, only an overlay
+    join                HOST:PORT or HOST:PORT/KEY of nodes to start from
+    """
+
+    name: str
+    k: int = DEFAULT_K
+    puzzle_bits: int = 0
+    private_addresses: bool = False
+    authorities: tuple[bytes, ...] = ()
+    join: tuple[str, ...] = ()
+    admission: Literal["open", "certified"] = "open"
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.name) <= 100 or not self.name.isprintable():
+            raise NetworkFileError("a network's name has 1 to 100 printable characters")
+        if not 1 <= self.k <= MAX_COPIES:
+            raise NetworkFileError(f"k is {self.k}, not 1 to {MAX_COPIES}")
+        if not 0 <= self.puzzle_bits <= 40:
+            raise NetworkFileError(f"puzzle_bits is {self.puzzle_bits}, not 0 to 40")
+        if self.admission not in ("open", "certified"):
+            raise NetworkFileError(f'admission is {self.admission!r}, not "open" or "certified"')
+        for place in self.join:
+            try:
+                parse_join(place)
+            except ValueError as error:
+                raise NetworkFileError(f"join: {error}") from error
+
+    def joined_at(self, *places: str) -> Network:
+        """The same network with more places to start from, the new ones first."""
+        return replace(self, join=tuple(dict.fromkeys((*places, *self.join))))
+
+
+def write_network(network: Network) -> bytes:
+    """The bytes of network.toml."""
+    document = {
+        "name": network.name,
+        "k": network.k,
+        "admission": network.admission,
+        "puzzle_bits": network.puzzle_bits,
+        "private_addresses": network.private_addresses,
+        "join": list(network.join),
+        "authorities": [base64.b64encode(der).decode() for der in network.authorities],
+    }
+    return tomli_w.dumps(document).encode()
+
+
+def read_network(data: bytes) -> Network:
+    """Read network.toml. Raises NetworkFileError."""
+    try:
+        document = tomllib.loads(data.decode())
+        return Network(
+            name=_of(document, "name", str),
+            k=_of(document, "k", int, DEFAULT_K),
+            admission=_of(document, "admission", str, "open"),  # type: ignore[arg-type]  # checked by Network
+            puzzle_bits=_of(document, "puzzle_bits", int, 0),
+            private_addresses=_of(document, "private_addresses", bool, False),
+            authorities=tuple(base64.b64decode(str(x), validate=True) for x in _of(document, "authorities", list, [])),
+            join=tuple(str(x) for x in _of(document, "join", list, [])),
+        )
+    except NetworkFileError:
+        raise
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, not base64
+        raise NetworkFileError(f"the network file can't be read: {error}") from error
+
+
+def _of(document: dict[str, object], name: str, type_: type[T], default: T | None = None) -> T:
+    value = document.get(name, default)
+    if not isinstance(value, type_) or (type_ is int and isinstance(value, bool)):
+        raise NetworkFileError(f"the network file's {name!r} is missing or no {type_.__name__}")
+    return value

@@ -1,0 +1,1 @@
+"""What strangers may cost: rate limits, quotas by address, and stamps."""

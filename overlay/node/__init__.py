@@ -1,0 +1,1 @@
+"""One node put together: its store, its membership in the overlay and its life cycle."""

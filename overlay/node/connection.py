@@ -1,0 +1,133 @@
+"""Staying in touch with the others: by UDP where that works, else through one node by HTTPS (overlay/http/tunnel.py).
+
+A node that goes by HTTPS can't be reached, so it serves nobody until it goes by UDP again. Whom to greet is
+overlay/node/membership.py's, whether anybody answers overlay/reachability/presence.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from overlay.http.tunnel import Door, WayOut
+from overlay.identity.contact import Contact
+from overlay.node.membership import ENOUGH, SAVED_CONTACTS, Membership
+from overlay.protocol import OverlayProtocol
+
+PATIENCE = 60.0
+"""Seconds without an answer after which a node that had some goes by HTTPS: others look for copies at it till then."""
+STRAIGHT = 3
+"""Contacts asked by UDP while everything goes by HTTPS; most of them must answer."""
+
+log = logging.getLogger(__name__)
+
+
+class Connection:
+    """How one node reaches the others. `saved`: contacts of an earlier run; `serves`: whether it is to be a node.
+
+    `lone`: whether there is nobody to be reached, as far as is known.
+    """
+
+    def __init__(
+        self,
+        protocol: OverlayProtocol,
+        membership: Membership,
+        way_out: WayOut,
+        saved: Callable[[], list[Contact]],
+        serves: Callable[[], bool],
+        lone: Callable[[], bool],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self._protocol, self._membership, self._way_out = protocol, membership, way_out
+        self._saved, self._serves, self._lone, self._random = saved, serves, lone, random
+
+    @property
+    def https(self) -> bool:
+        """Whether everything goes by HTTPS now."""
+        return self._way_out.taken
+
+    async def join(self, places: Sequence[str]) -> int:
+        """Find the overlay; contacts known then. Raises ValueError for a bad place."""
+        found = await self._membership.join(places, self._saved())
+        if not found:
+            await self._go_by_https()
+            found = len(self._protocol.router)
+        if not found and not self._lone():
+            self._protocol.presence.nobody()
+        return found
+
+    async def close(self) -> None:
+        """End the session with a relay."""
+        await self._way_out.close()
+
+    async def look(self) -> None:
+        """When nobody has answered for a while, find out whether anybody does."""
+        presence = self._protocol.presence
+        if presence.doubtful and not self._lone():
+            before = presence.silence
+            contacts = self._protocol.router.closest(self._protocol.own_id, ENOUGH)
+            await asyncio.gather(*(self._protocol.ping(contact) for contact in contacts))
+            if presence.silence >= before:
+                presence.nobody()
+
+    async def rejoin(self) -> None:
+        """When nobody is left, begin again; by HTTPS if need be, through another relay if this one is of no use."""
+        if not self._membership.in_touch:  # else the file needn't be read
+            await self._membership.rejoin(self._saved())
+        if self._way_out.blind():
+            await self._replace(self._doors())
+        await self._go_by_https()
+
+    async def restore(self) -> None:
+        """When the session with the relay has ended: by UDP if that works here now, else through another."""
+        if self._way_out.lost:
+            await self._by_udp()
+            before = await self._membership.begin_again(self._saved())
+            await self._go_by_https(before)
+
+    async def change_relay(self) -> None:
+        """By another relay: who keeps some of what it is given to itself doesn't keep that from us for long."""
+        if self._way_out.taken:
+            await self._replace(sorted(self._doors(), key=lambda _: self._random(8)))
+
+    async def try_udp(self) -> None:
+        """Go by UDP again when it works: the network or its firewall may have changed."""
+        if not self._way_out.taken:
+            return
+        router = self._protocol.router
+        contacts = router.closest(self._random(len(self._protocol.own_id)), STRAIGHT, healthy=True)
+        if not contacts and self._way_out.relay is not None:  # it is in no table when it goes by HTTPS itself
+            contacts = [self._way_out.relay]
+        answers = await asyncio.gather(*(self._protocol.answers_straight(contact) for contact in contacts))
+        if answers.count(True) * 2 > len(answers):
+            log.info("nodes answer by UDP again")
+            await self._by_udp()
+            await self._membership.settle()
+
+    async def _replace(self, doors: Sequence[Door]) -> None:
+        await self._way_out.replace(doors)
+        if not self._way_out.taken:
+            await self._by_udp()
+
+    async def _by_udp(self) -> None:
+        await self._way_out.close()
+        self._protocol.is_node = self._serves()
+
+    async def _go_by_https(self, before: Sequence[Contact] = ()) -> None:
+        """Where nobody answers by UDP, see whether a node is reached by HTTPS."""
+        if self._way_out.taken or self._membership.in_touch or self._lone():
+            return
+        presence = self._protocol.presence
+        if self._protocol.is_node and presence.answered and presence.silence < PATIENCE:
+            return
+        if await self._way_out.find(self._doors(before)):
+            self._protocol.is_node = False
+            await self._membership.settle()
+
+    def _doors(self, before: Sequence[Contact] = ()) -> list[Door]:
+        own = self._protocol.sealer.public
+        known = [*before, *self._protocol.router.closest(self._protocol.own_id, SAVED_CONTACTS), *self._saved()]
+        doors = [Door(*place) for place in self._membership.places]
+        doors += [Door(contact.ip, contact.port, contact.key) for contact in known]
+        return [door for door in doors if door.key != own]

@@ -1,0 +1,72 @@
+"""Rounds of dial-back: asking others whether they reach this node, and having it serve or stop serving accordingly.
+ What a round means is decided in overlay/reachability/verdict.py; those who are asked dial in
+overlay/reachability/dial_back.py."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from overlay.errors import NoAnswer, Refused
+from overlay.identity.contact import Contact
+from overlay.ids import KEY_BYTES
+from overlay.node.membership import about
+from overlay.protocol import OverlayProtocol
+from overlay.reachability.verdict import ASKED, Reach, choose
+from overlay.replication.node_client import Caller
+
+FIRST = 5.0
+"""Seconds after joining in which the first round begins."""
+
+log = logging.getLogger(__name__)
+
+
+class Reaching:
+    """Keeps `reach` true for the node behind `protocol`; `changed` is awaited when it begins or stops to serve."""
+
+    def __init__(
+        self,
+        protocol: OverlayProtocol,
+        caller: Caller,
+        reach: Reach,
+        random: Callable[[int], bytes],
+        changed: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._protocol = protocol
+        self._caller = caller
+        self._reach = reach
+        self._random = random
+        self._changed = changed
+
+    async def watch(self) -> None:
+        """Round after round, until cancelled."""
+        pause = FIRST
+        while True:
+            await asyncio.sleep(about(pause, self._random))
+            try:
+                await self.ask()
+            except Exception:
+                log.exception("dial-back failed; it will be tried again")
+            pause = self._reach.pause
+
+    async def ask(self) -> None:
+        """One round, and what follows from it."""
+        if self._protocol.way is not None:
+            return  # by way of a relay: whoever is asked would dial that
+        known = self._protocol.router.closest(self._random(KEY_BYTES), 4 * ASKED, healthy=True)
+        answers = await asyncio.gather(*(self._vote(contact) for contact in choose(known)))
+        before = self._reach.reachable
+        changes = self._reach.heard([vote for vote in answers if vote is not None])
+        if self._reach.reachable is False and before is not False:
+            log.warning("others can't reach this computer: its UDP and TCP port must be open to them")
+        if changes:
+            self._protocol.is_node = self._reach.serves
+            log.info("this is a %s from now on", "node" if self._reach.serves else "client")
+            await self._changed()
+
+    async def _vote(self, contact: Contact) -> bool | None:
+        try:
+            return await self._caller.dial_back(contact, self._protocol.fingerprint)
+        except (NoAnswer, Refused):
+            return None

@@ -1,0 +1,420 @@
+"""The service primitives of a system node (paper, section 2.2), whichever door a request came through.
+
+Who may do what is decided here: tokens, certificates, signatures, kinds. How things are kept is the store's affair,
+handed in as `Store`; how requests travel is rpc.py's and bulk.py's. Every operation answers after its effect is on
+disk, or raises Refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Protocol
+
+from overlay.errors import Malformed, Refused
+from overlay.identity.address import AddressError
+from overlay.identity.card import open_card
+from overlay.identity.certificates import REVOCATIONS_LIMIT, Certificate, CertificateError, TrustStore
+from overlay.identity.contact import Contact
+from overlay.identity.enrolment_answer import ANSWER_LIMIT, open_answer
+from overlay.identity.ownership import (
+    ACKNOWLEDGE_INBOX,
+    DELETE,
+    READ_INBOX,
+    DeleteProof,
+    decode_delete_proof,
+    deleter_named,
+    encode_delete_proof,
+    proves_delete,
+    statement,
+    valid,
+)
+from overlay.ids import (
+    CARD_SALT,
+    Kind,
+    certificate_key,
+    deleter_hash,
+    deleters_digest,
+    inbox_key,
+    revocations_key,
+    root_key,
+)
+from overlay.limits.stamps import bits_asked, bits_of
+from overlay.primitives.placement import INBOX
+from overlay.wire import messages
+from overlay.wire.fragments import MAX_MESSAGE
+from overlay.wire.messages import WORDS, Code
+from overlay.wire.write_tokens import Tokens
+
+MAX_DATAGRAM_OBJECT = 8192
+"""Bytes of an object that travels by datagram; over that it goes over HTTP."""
+MAX_OBJECT = 64 * 1024 * 1024
+"""Bytes of one object. User agents cut bodies into segments of 1 MiB; the rest is room for other implementations."""
+MAX_NOTIFICATION = 64 * 1024
+MAX_SIGNED_OBJECT = REVOCATIONS_LIMIT
+"""Bytes of an object that a node opens and checks itself: cards, revocation lists."""
+SIGNED = frozenset({Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.ENROLMENT})
+"""The kinds that prove themselves, and of which a newer one replaces the older."""
+READ_LIMIT = 8192
+"""Bytes of notifications in one answer by datagram."""
+STONES = 50
+"""Signed deletes read for one answer; about eight of them fit."""
+LEASE = 60.0
+"""Seconds that notifications handed out wait for their acknowledgement."""
+
+
+def refusal(code: int) -> Refused:
+    """The error for a refusal's code."""
+    return Refused(code, WORDS[code])
+
+
+def _lasting(ttl: float) -> float:
+    """The seconds that something is kept for when `ttl` is asked: RETENTION at the most.
+
+    The asker's clock may be wrong, so that asking for more is no reason to keep nothing. Raises Refused.
+    """
+    if not 0 < ttl < math.inf:  # also not-a-number
+        raise refusal(Code.BAD_TTL)
+    return messages.bounded(ttl)
+
+
+def _fitting(notifications: Sequence[bytes]) -> int:
+    """How many of them fit into one message: hundreds of tiny ones take more room than their bytes."""
+    room = MAX_MESSAGE - 16
+    for number, notification in enumerate(notifications):
+        room -= len(notification) + 13
+        if room < 0:
+            return number
+    return len(notifications)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An object as the store hands it out: in memory, or as a file to be streamed."""
+
+    digest: bytes
+    size: int
+    content: bytes | Path
+
+
+@dataclass(frozen=True, slots=True)
+class Stone:
+    """A signed delete as it is kept: whose (her deleter hash), its proof, and for how many seconds."""
+
+    deleter: bytes
+    proof: bytes
+    ttl: float
+
+
+class Store(Protocol):
+    """What a node keeps (storage/node/store.py, behind store_room.py). Raises Refused; durable on return."""
+
+    async def store(
+        self,
+        kind: int,
+        key: bytes,
+        digest: bytes,
+        content: bytes | Path,
+        *,
+        deleters: Iterable[bytes],
+        ttl: float,
+        sequence: int | None,
+        asker: Contact | None,
+    ) -> None: ...
+
+    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept | None: ...
+
+    async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int: ...
+
+    async def proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]: ...
+
+    async def digests(self, kind: int, key: bytes) -> list[bytes]: ...
+
+    async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[Stone]: ...
+
+    async def deleters(self, kind: int, key: bytes) -> list[bytes]: ...
+
+    async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]: ...
+
+    async def append(
+        self, key: bytes, notification: bytes, ttl: float, asker: Contact | None, admit: Callable[[float], None]
+    ) -> bool:
+        """`admit` hears how full the inbox is (0 to 1) before something new is put there, and may raise Refused."""
+
+    async def read(self, key: bytes, reader: bytes, limit: int, lease: float) -> tuple[list[bytes], bool]: ...
+
+    async def acknowledge(self, key: bytes, hashes: Iterable[bytes]) -> int: ...
+
+    def spool(self) -> Path: ...
+
+
+class Watch(Protocol):
+    """Who looks after this node's copies (overlay/replication/repair.py), and hears what others say of theirs."""
+
+    def looked(self, kind: int, key: bytes) -> None: ...
+
+    def hinted(self, kind: int, key: bytes) -> None: ...
+
+
+class _Nobody:
+    """Nobody looks after them."""
+
+    def looked(self, kind: int, key: bytes) -> None: ...
+
+    def hinted(self, kind: int, key: bytes) -> None: ...
+
+
+class Service:
+    """One node's answers. `now` is wall-clock seconds, for certificates only.
+
+    Without a `trust` (a network without an authority) nobody is known, and whatever needs an owner is refused.
+    """
+
+    def __init__(
+        self, node_id: bytes, store: Store, trust: TrustStore | None, tokens: Tokens, now: Callable[[], float]
+    ) -> None:
+        self.watch: Watch = _Nobody()
+        self.node_id = node_id
+        self.store_room = store
+        self._trust = trust
+        self._tokens = tokens
+        self._now = now
+        roots = trust.authorities if trust else ()
+        self._roots = {root_key(sha256(der).hexdigest()): der for der in roots}
+        """The authorities' certificates, by key. A node hands them out from here: nobody can put something else there,
+        and those who join find them though the authority is away."""
+
+    def handle(self, asker: Contact, request: messages.Request) -> Awaitable[messages.Answer] | messages.Answer:
+        """Answer a request that came by datagram (all but Ping and Find)."""
+        if isinstance(request, messages.Ping | messages.Find | messages.AskAdmission | messages.DialBack):
+            raise TypeError("pings and lookups are answered by the protocol")
+        if not self._tokens.good(request.token, asker.key, asker.ip):
+            return messages.Refusal(Code.BAD_TOKEN)
+        return self._answer(asker, request)
+
+    async def _answer(self, asker: Contact, request: messages.Request) -> messages.Answer:
+        match request:
+            case messages.Store():
+                if len(request.data) > MAX_DATAGRAM_OBJECT:
+                    raise refusal(Code.TOO_LARGE)
+                await self.store(
+                    request.kind,
+                    request.key,
+                    sha256(request.data).digest(),
+                    request.data,
+                    request.deleters,
+                    request.ttl,
+                    asker,
+                )
+                return messages.Done()
+            case messages.Fetch():
+                kept = await self.fetch(request.kind, request.key, request.digest or None)
+                small = isinstance(kept.content, bytes) and kept.size <= MAX_DATAGRAM_OBJECT
+                return messages.Object(kept.content if small and isinstance(kept.content, bytes) else b"", kept.size)
+            case messages.Delete():
+                dropped = await self.delete(
+                    request.kind, request.key, request.salt, request.token, request.certificate, request.signature
+                )
+                return messages.Done(dropped)
+            case messages.AppendInbox():
+                await self.append_inbox(request.key, request.notification, request.ttl, asker, request.stamp)
+                return messages.Done()
+            case messages.ReadInbox():
+                waiting, more = await self.read_inbox(
+                    request.key, asker.key, request.token, request.certificate, request.signature, READ_LIMIT
+                )
+                fitting = _fitting(waiting)
+                return messages.Notifications(waiting[:fitting], more or fitting < len(waiting))
+            case messages.AcknowledgeInbox():
+                gone = await self.acknowledge_inbox(
+                    request.key, request.token, request.hashes, request.certificate, request.signature
+                )
+                return messages.Done(gone)
+            case messages.AskTombstones():
+                proofs = await self.proofs(request.kind, request.key, request.deleters)
+                return messages.Tombstones(proofs[: _fitting(proofs)])
+            case messages.Have():
+                # A holder's question, who gives what is lacking here; holders of shares only learn, others only ask.
+                if request.known and request.kind != Kind.SHARE:
+                    self.watch.looked(request.kind, request.key)
+                return await self.have(request.kind, request.key, request.after, request.known)
+            case messages.HandTombstone():
+                dropped = await self.hand_tombstone(request.kind, request.key, request.proof, request.ttl)
+                return messages.Done(dropped)
+            case messages.HaveNotifications():
+                self.watch.looked(INBOX, request.key)
+                return messages.Known(await self.store_room.known(request.key, request.hashes))
+            case messages.Recheck():
+                self.watch.hinted(request.kind, request.key)
+                return messages.Done()
+            case _:
+                raise refusal(Code.UNKNOWN_KIND)
+
+    # The primitives. All raise Refused.
+
+    async def store(
+        self,
+        kind: int,
+        key: bytes,
+        digest: bytes,
+        content: bytes | Path,
+        deleters: Sequence[bytes],
+        ttl: float,
+        asker: Contact | None = None,
+    ) -> None:
+        """Keep an object. A file (`content` a Path from the spool) belongs to the store from here on.
+
+        `asker` is whose share of this node it takes; None: this node's own.
+        """
+        sequence = None
+        if kind in SIGNED:
+            signed = content if isinstance(content, bytes) else content.read_bytes()  # bounded by admit()
+            sequence, deleters = self._check_signed(kind, key, signed)
+        elif kind not in (Kind.BODY, Kind.PROBE, Kind.SHARE):
+            raise refusal(Code.UNKNOWN_KIND)
+        elif key in self._roots:
+            raise refusal(Code.NOT_PERMITTED)
+        lasting = _lasting(ttl)
+        await self.store_room.store(
+            kind, key, digest, content, deleters=deleters, ttl=lasting, sequence=sequence, asker=asker
+        )
+
+    def admit(self, kind: int, size: int) -> None:
+        """Refuse what is too large before a byte of it is taken."""
+        if size > (ANSWER_LIMIT if kind == Kind.ENROLMENT else MAX_SIGNED_OBJECT if kind in SIGNED else MAX_OBJECT):
+            raise refusal(Code.TOO_LARGE)
+
+    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept:
+        """The object under the key, that with the digest if one is given."""
+        if kind == Kind.BODY and key in self._roots:
+            der = self._roots[key]
+            return Kept(sha256(der).digest(), len(der), der)
+        kept = await self.store_room.fetch(kind, key, digest)
+        if kept is None:
+            raise refusal(Code.NOT_FOUND)
+        return kept
+
+    async def delete(
+        self, kind: int, key: bytes, salt: bytes, token: bytes, certificate: bytes, signature: bytes
+    ) -> int:
+        """Take the owner's hash from the set; her signed delete stays as tombstone. Objects dropped."""
+        self._authenticate(certificate, signature, statement(DELETE, key, self.node_id, token, [salt]))
+        proof = encode_delete_proof(DeleteProof(key, self.node_id, token, salt, certificate, signature))
+        hashed = deleter_hash(key, salt, certificate)
+        return await self.store_room.delete(kind, key, hashed, proof, messages.RETENTION)
+
+    async def proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
+        """The signed delete of each of these recipients, or b"", for whoever knows the key and their hashes."""
+        return await self.store_room.proofs(kind, key, deleters)
+
+    async def have(self, kind: int, key: bytes, after: bytes, known: bytes = b"") -> messages.Held:
+        """The digests of what is here, and as many deletes past the deleter `after` as fit, unless all are `known`."""
+        digests = await self.store_room.digests(kind, key)
+        if known and known == deleters_digest(await self.store_room.deleters(kind, key)):
+            return messages.Held(digests, [], more=False, same=True)
+        stones = await self.stones(kind, key, after)
+        fitting = _fitting([stone.proof for stone in stones])
+        deaths = [messages.Death(stone.proof, stone.ttl) for stone in stones[:fitting]]
+        return messages.Held(digests, deaths, len(stones) == STONES or fitting < len(stones))
+
+    async def stones(self, kind: int, key: bytes, after: bytes) -> list[Stone]:
+        """Some of the signed deletes of a key, by deleter, past `after`."""
+        return await self.store_room.tombstones(kind, key, after, STONES)
+
+    async def hand_tombstone(self, kind: int, key: bytes, proof: bytes, ttl: float) -> int:
+        """Take over a delete that was signed for another node: it proves itself. Objects dropped.
+
+        Whoever hands it on gains nothing: it takes away the signer's hash alone.
+        """
+        try:
+            signed, deleter = decode_delete_proof(proof), deleter_named(proof, key)
+            verified = self._known_trust().verify(signed.certificate, self._now())
+        except (Malformed, CertificateError) as error:
+            raise refusal(Code.NOT_PERMITTED) from error
+        if not proves_delete(signed, verified.public_key):
+            raise refusal(Code.NOT_PERMITTED)
+        return await self.store_room.delete(kind, key, deleter, proof, _lasting(ttl))
+
+    async def contents(self, kind: int, key: bytes, digest: bytes | None) -> bytes:
+        """The bytes of an object that is kept here."""
+        kept = await self.fetch(kind, key, digest)
+        if not isinstance(kept.content, Path):
+            return kept.content
+        try:
+            return await asyncio.to_thread(kept.content.read_bytes)
+        except OSError as error:  # deleted a moment ago, or the disk fails: the next node has it
+            raise refusal(Code.NOT_FOUND) from error
+
+    async def append_inbox(
+        self, key: bytes, notification: bytes, ttl: float, asker: Contact | None = None, stamp: bytes = b""
+    ) -> bool:
+        """Put a notification into an inbox; False when it is there already. One that fills up asks for a stamp."""
+        if not notification or len(notification) > MAX_NOTIFICATION:
+            raise refusal(Code.TOO_LARGE)
+        lasting, now = _lasting(ttl), self._now()
+
+        def admit(fullness: float) -> None:
+            asked = bits_asked(fullness) if asker is not None else 0
+            if asked and bits_of(stamp, key, sha256(notification).digest(), now) < asked:
+                raise Refused(Code.STAMP_NEEDED, WORDS[Code.STAMP_NEEDED], asked)
+
+        return await self.store_room.append(key, notification, lasting, asker, admit)
+
+    async def read_inbox(
+        self, key: bytes, reader: bytes, token: bytes, certificate: bytes, signature: bytes, limit: int
+    ) -> tuple[list[bytes], bool]:
+        """What waits in the inbox, up to `limit` bytes, leased to `reader`; and whether there is more."""
+        self._own_inbox(key, certificate, signature, statement(READ_INBOX, key, self.node_id, token))
+        return await self.store_room.read(key, reader, limit, LEASE)
+
+    async def acknowledge_inbox(
+        self, key: bytes, token: bytes, hashes: Sequence[bytes], certificate: bytes, signature: bytes
+    ) -> int:
+        """Delete notifications that the owner has on disk; how many there were."""
+        signed = statement(ACKNOWLEDGE_INBOX, key, self.node_id, token, hashes)
+        self._own_inbox(key, certificate, signature, signed)
+        return await self.store_room.acknowledge(key, hashes)
+
+    # Who may do what
+
+    def _known_trust(self) -> TrustStore:
+        if self._trust is None:
+            raise refusal(Code.NOT_PERMITTED)
+        return self._trust
+
+    def _authenticate(self, certificate: bytes, signature: bytes, signed: bytes) -> Certificate:
+        try:
+            verified = self._known_trust().verify(certificate, self._now())
+        except CertificateError as error:
+            raise refusal(Code.NOT_PERMITTED) from error
+        if not valid(verified.public_key, signature, signed):
+            raise refusal(Code.NOT_PERMITTED)
+        return verified
+
+    def _own_inbox(self, key: bytes, certificate: bytes, signature: bytes, signed: bytes) -> None:
+        if inbox_key(self._authenticate(certificate, signature, signed).address) != key:
+            raise refusal(Code.NOT_PERMITTED)
+
+    def _check_signed(self, kind: int, key: bytes, data: bytes) -> tuple[int, list[bytes]]:
+        """Check an object that proves itself; its sequence number and who may delete it."""
+        trust = self._known_trust()
+        try:
+            if kind == Kind.REVOCATIONS:
+                if key != revocations_key(trust.fingerprint):
+                    raise refusal(Code.NOT_PERMITTED)
+                number = trust.accept_revocations(data, self._now())
+                if trust.revocations() != data:
+                    raise refusal(Code.STALE)
+                return number, []
+            if kind == Kind.ENROLMENT:
+                return open_answer(data, key, trust, self._now()).sequence, []
+            card = open_card(data, trust, self._now())
+        except (CertificateError, AddressError) as error:
+            raise refusal(Code.NOT_PERMITTED) from error
+        if certificate_key(card.certificate.address) != key:
+            raise refusal(Code.NOT_PERMITTED)
+        return card.sequence, [deleter_hash(key, CARD_SALT, card.certificate.der)]

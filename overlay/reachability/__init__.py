@@ -1,0 +1,1 @@
+"""Whether others reach this node, and whether it reaches them."""

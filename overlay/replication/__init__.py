@@ -1,0 +1,1 @@
+"""The k copies (or n shares) of an object: placing, repairing and finding them."""

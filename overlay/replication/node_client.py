@@ -1,0 +1,267 @@
+"""One node's primitives as its callers use them: by datagram, over HTTP, or straight when the node is this one.
+
+Which way is taken is decided here, by size; a token that has run out is renewed once. No replication here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from hashlib import sha256
+from typing import TypeVar
+
+from overlay.errors import Malformed, NoAnswer, Refused
+from overlay.http.client import BulkClient
+from overlay.identity.contact import Contact
+from overlay.identity.ownership import ACKNOWLEDGE_INBOX, DELETE, READ_INBOX, Owner, statement
+from overlay.kademlia.lookup import Located
+from overlay.limits.stamp_payer import Mint
+from overlay.primitives.service import MAX_DATAGRAM_OBJECT, MAX_OBJECT, Service
+from overlay.protocol import OverlayProtocol
+from overlay.reachability.dial_back import ANSWERED_WITHIN
+from overlay.wire import messages
+from overlay.wire.fragments import MAX_MESSAGE
+from overlay.wire.messages import Code, bounded
+
+T = TypeVar("T")
+
+PATIENCE = 5.0
+"""Seconds for an operation that a node must put on disk before it answers."""
+FETCH_PATIENCE = 2.0
+HASHES_AT_ONCE = 150
+PAST_ALL = b"\xff" * 32
+"""No delete has a deleter's hash past this: they aren't wanted."""
+_ROOM_FOR_THE_REST = 256
+
+
+class Caller:
+    """Calls single nodes for the node behind `protocol`; `service` is set when that node keeps things itself."""
+
+    def __init__(
+        self,
+        protocol: OverlayProtocol,
+        service: Service | None,
+        bulk: BulkClient,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._protocol = protocol
+        self._service = service
+        self._bulk = bulk
+        self._mint = Mint(now)
+
+    async def store(
+        self,
+        at: Located,
+        kind: int,
+        key: bytes,
+        data: bytes,
+        deleters: Sequence[bytes],
+        ttl: float,
+        digest: bytes | None = None,
+    ) -> None:
+        """Store `data`; its `digest` spares hashing it for every copy. Raises NoAnswer, Refused."""
+        if service := self._own(at):
+            service.admit(kind, len(data))
+            return await service.store(kind, key, digest or sha256(data).digest(), data, deleters, ttl)
+
+        async def over_udp(at: Located) -> None:
+            await self._call(at, messages.Store(at.token, kind, key, data, list(deleters), bounded(ttl)))
+
+        async def over_http(at: Located) -> None:
+            known = digest or sha256(data).digest()
+            await self._bulk.store(at, kind, key, data, deleters, ttl=ttl, digest=known)
+            if self._bulk.via and known not in await self.digests(at, kind, key):
+                raise NoAnswer("the relay says that it was stored, the node doesn't")
+
+        fits = len(data) <= MAX_DATAGRAM_OBJECT and len(data) + 34 * len(deleters) + _ROOM_FOR_THE_REST <= MAX_MESSAGE
+        return await self._renewing(at, over_udp if fits else over_http)
+
+    async def fetch(self, at: Located, kind: int, key: bytes, digest: bytes | None) -> bytes:
+        """The object's bytes, of whatever digest. Raises NoAnswer, Refused."""
+        if service := self._own(at):
+            return await service.contents(kind, key, digest)
+
+        async def fetch(at: Located) -> bytes:
+            request = messages.Fetch(at.token, kind, key, digest or b"")
+            answer = _expect(messages.Object, await self._call(at, request, FETCH_PATIENCE))
+            if answer.data or not answer.size:
+                return answer.data
+            return await self._bulk.fetch(at, kind, key, digest, min(answer.size, MAX_OBJECT))
+
+        return await self._renewing(at, fetch)
+
+    async def delete(self, at: Located, kind: int, key: bytes, salt: bytes, owner: Owner) -> int:
+        """How many objects the node dropped. Raises NoAnswer, Refused."""
+
+        async def delete(at: Located) -> int:
+            signature = owner.sign(statement(DELETE, key, at.contact.id, at.token, [salt]))
+            if service := self._own(at):
+                return await service.delete(kind, key, salt, at.token, owner.certificate, signature)
+            request = messages.Delete(at.token, kind, key, salt, owner.certificate, signature)
+            return _expect(messages.Done, await self._call(at, request)).count
+
+        return await self._renewing(at, delete)
+
+    async def append_inbox(self, at: Located, key: bytes, notification: bytes, ttl: float) -> None:
+        """Raises NoAnswer, Refused."""
+        if service := self._own(at):
+            await service.append_inbox(key, notification, ttl)
+            return None
+
+        digest = sha256(notification).digest()
+
+        async def append(at: Located) -> None:
+            stamp = self._mint.stamp(key, digest)
+            if len(notification) + _ROOM_FOR_THE_REST > MAX_MESSAGE:
+                await self._bulk.append_inbox(at, key, notification, ttl=ttl, stamp=stamp)
+                if self._bulk.via and await self.have_notifications(at, key, [digest]) != [True]:
+                    raise NoAnswer("the relay says that it was appended, the node doesn't")
+            else:
+                await self._call(at, messages.AppendInbox(at.token, key, notification, bounded(ttl), stamp))
+
+        try:
+            return await self._renewing(at, append)
+        except Refused as refused:
+            if refused.code != Code.STAMP_NEEDED or await self._mint.pay(key, digest, refused.bits) is None:
+                raise
+        return await self._renewing(at, append)
+
+    async def read_inbox(self, at: Located, key: bytes, owner: Owner) -> tuple[list[bytes], bool]:
+        """Leased notifications, and whether more wait. Raises NoAnswer, Refused."""
+
+        async def read(at: Located) -> tuple[list[bytes], bool]:
+            signature = owner.sign(statement(READ_INBOX, key, at.contact.id, at.token))
+            if service := self._own(at):
+                me = self._protocol.sealer.public
+                return await service.read_inbox(key, me, at.token, owner.certificate, signature, 4 * 1024 * 1024)
+            request = messages.ReadInbox(at.token, key, owner.certificate, signature)
+            answer = _expect(messages.Notifications, await self._call(at, request))
+            # The same reader gets the same again, and the rest; but no relay is to leave any of it out.
+            if answer.more and at.bulk_port and not self._bulk.via:
+                return await self._bulk.read_inbox(at, key, owner)
+            return answer.notifications, answer.more
+
+        return await self._renewing(at, read)
+
+    async def acknowledge_inbox(self, at: Located, key: bytes, owner: Owner, hashes: Sequence[bytes]) -> int:
+        """How many notifications the node deleted. Raises NoAnswer, Refused."""
+        gone = 0
+        for start in range(0, len(hashes), HASHES_AT_ONCE):
+            some = list(hashes[start : start + HASHES_AT_ONCE])
+
+            async def acknowledge(at: Located, some: list[bytes] = some) -> int:
+                signature = owner.sign(statement(ACKNOWLEDGE_INBOX, key, at.contact.id, at.token, some))
+                if service := self._own(at):
+                    return await service.acknowledge_inbox(key, at.token, some, owner.certificate, signature)
+                request = messages.AcknowledgeInbox(at.token, key, some, owner.certificate, signature)
+                return _expect(messages.Done, await self._call(at, request)).count
+
+            gone += await self._renewing(at, acknowledge)
+        return gone
+
+    async def proofs(self, at: Located, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
+        """Each deleter's signed delete, or b"", in their order, as far as the node tells. Raises NoAnswer, Refused."""
+        if service := self._own(at):
+            return await service.proofs(kind, key, deleters)
+        found: list[bytes] = []
+        width = messages.MAX_HASHES
+
+        async def ask(at: Located) -> list[bytes]:
+            some = list(deleters[len(found) : len(found) + width])
+            request = messages.AskTombstones(at.token, kind, key, some)
+            return _expect(messages.Tombstones, await self._call(at, request, FETCH_PATIENCE)).proofs[: len(some)]
+
+        while len(found) < len(deleters) and (more := await self._renewing(at, ask)):
+            found += more
+            width = min(2 * len(more), messages.MAX_HASHES)  # where there are proofs, few fit into an answer
+        return found
+
+    async def have(
+        self, at: Located, kind: int, key: bytes, *, after: bytes = b"", known: bytes = b""
+    ) -> messages.Held:
+        """What the node keeps under the key, and its deletes past the deleter `after`, unless those are `known`.
+
+        Raises NoAnswer, Refused.
+        """
+        if service := self._own(at):
+            return await service.have(kind, key, after, known)
+
+        async def ask(at: Located) -> messages.Held:
+            request = messages.Have(at.token, kind, key, after, known)
+            return _expect(messages.Held, await self._call(at, request, FETCH_PATIENCE))
+
+        return await self._renewing(at, ask)
+
+    async def digests(self, at: Located, kind: int, key: bytes) -> Sequence[bytes]:
+        """The digests of what the node keeps under the key. Raises NoAnswer, Refused."""
+        return (await self.have(at, kind, key, after=PAST_ALL)).digests
+
+    async def hand_tombstone(self, at: Located, kind: int, key: bytes, proof: bytes, ttl: float) -> None:
+        """Hand on a signed delete. Raises NoAnswer, Refused."""
+
+        async def hand(at: Located) -> None:
+            await self._call(at, messages.HandTombstone(at.token, kind, key, proof, bounded(ttl)))
+
+        await self._renewing(at, hand)
+
+    async def have_notifications(self, at: Located, key: bytes, hashes: Sequence[bytes]) -> list[bool]:
+        """Of each notification, whether it waits there or was acknowledged there. Raises NoAnswer, Refused."""
+        if service := self._own(at):
+            return await service.store_room.known(key, hashes)
+
+        async def ask(at: Located) -> list[bool]:
+            request = messages.HaveNotifications(at.token, key, list(hashes))
+            known = _expect(messages.Known, await self._call(at, request, FETCH_PATIENCE)).known
+            if len(known) != len(hashes):
+                raise NoAnswer("a node answered something else than was asked")
+            return known
+
+        return await self._renewing(at, ask)
+
+    def hint(self, at: Located, kind: int, key: bytes) -> None:
+        """Tell a node that others lack what it keeps; nobody waits for what it makes of that."""
+        if not self._own(at):
+            request = messages.Recheck(at.token, kind, key)
+            self._protocol.start_call(at.contact, request, lambda _: None, tries=1)
+
+    async def dial_back(self, contact: Contact, fingerprint: bytes) -> bool:
+        """Whether that node reaches this one by UDP and TCP as a stranger would. Raises NoAnswer, Refused."""
+
+        async def ask(at: Located) -> bool:
+            request = messages.DialBack(at.token, fingerprint)
+            dialled = _expect(messages.Dialled, await self._call(at, request, ANSWERED_WITHIN))
+            return dialled.udp and dialled.tcp
+
+        return await self._renewing(await self.locate(contact), ask)
+
+    async def locate(self, contact: Contact) -> Located:
+        """What is needed to call a node of the table. Raises NoAnswer, Refused."""
+        found = _expect(messages.Found, await self._protocol.call(contact, messages.Find(bytes(20), 0)))
+        return Located(contact, found.token, found.bulk_port, found.fingerprint)
+
+    def _own(self, at: Located) -> Service | None:
+        return self._service if at.contact.id == self._protocol.own_id else None
+
+    async def _call(self, at: Located, request: messages.Request, patience: float = PATIENCE) -> messages.Answer:
+        try:
+            return await self._protocol.call(at.contact, request, patience=patience)
+        except Malformed as error:
+            raise Refused(Code.TOO_LARGE, str(error)) from error
+
+    async def _renewing(self, at: Located, operation: Callable[[Located], Awaitable[T]]) -> T:
+        """Run the operation; when its token has run out meanwhile, get another one and run it again."""
+        try:
+            return await operation(at)
+        except Refused as refused:
+            if refused.code != Code.BAD_TOKEN or self._own(at):
+                raise
+        return await operation(await self.locate(at.contact))
+
+
+M = TypeVar("M", bound=messages.Answer)
+
+
+def _expect(kind: type[M], answer: messages.Answer) -> M:
+    if not isinstance(answer, kind):
+        raise NoAnswer("a node answered something else than was asked")
+    return answer

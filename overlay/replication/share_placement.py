@@ -1,0 +1,129 @@
+"""One piece a node: how the pieces of an object are put at the closest nodes, and had from them again.
+ What a piece is, and how many are enough, is the caller's (mail/sealed/erasure_shares.py): here they are bytes under
+one key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from hashlib import sha256
+from typing import Protocol
+
+from overlay.errors import NoAnswer, Refused
+from overlay.kademlia.lookup import Located
+from overlay.kademlia.quorum import replicate
+from overlay.replication.node_client import Caller
+
+SPARE = 2
+"""Nodes asked beyond those whose pieces are lacking: one may be slow."""
+STORED_AT_ONCE = 16
+FETCHED_AT_ONCE = 8
+"""Nodes that are called at the same time. Fetching is no faster with more, and each answer waits in memory."""
+
+
+class Wanted(Protocol):
+    """Takes pieces as they come in (mail/sealed/erasure_shares.py's Gathered)."""
+
+    @property
+    def missing(self) -> int:
+        """How many pieces are lacking still."""
+        ...
+
+    def take(self, piece: bytes, /) -> bool:
+        """Whether it is one of the pieces that are looked for, new or not."""
+        ...
+
+
+async def spread(
+    caller: Caller,
+    nodes: Sequence[Located],
+    kind: int,
+    key: bytes,
+    pieces: Sequence[bytes],
+    deleters: Sequence[bytes],
+    ttl: float,
+    *,
+    again: bool,
+) -> tuple[int, int, tuple[str, ...]]:
+    """Put each piece at a node of its own: pieces wanted, pieces that are there, and why nodes said no.
+
+    `again`: nodes are asked first what they have; a piece that is somewhere isn't put anywhere else.
+    """
+    digests = [sha256(piece).digest() for piece in pieces]
+    there: set[bytes] = set()
+    free = list(nodes)
+    if again:
+        told = await replicate(nodes, lambda at: caller.digests(at, kind, key), len(nodes), len(nodes))
+        ours = set(digests)
+        busy = set()
+        for at, held in told.done:
+            if found := ours.intersection(held):
+                there |= found
+                busy.add(at.contact.id)
+        free = [at for at, held in told.done if at.contact.id not in busy]
+    lacking = deque((piece, digest) for piece, digest in zip(pieces, digests, strict=True) if digest not in there)
+    left = iter(free)
+    refusals: dict[str, None] = {}
+
+    async def worker() -> None:
+        for at in left:
+            if not lacking:
+                return
+            piece, digest = lacking.popleft()
+            try:
+                await caller.store(at, kind, key, piece, deleters, ttl, digest)
+            except (NoAnswer, Refused) as error:
+                refusals[str(error)] = None
+                lacking.appendleft((piece, digest))
+            else:
+                there.add(digest)
+
+    await _workers(worker, min(STORED_AT_ONCE, len(lacking)))
+    return len(pieces), len(there), tuple(refusals)
+
+
+async def gather(caller: Caller, nodes: Sequence[Located], kind: int, key: bytes, wanted: Wanted) -> set[bytes]:
+    """Ask the nodes, nearest first, until nothing is missing; which of them answered (ids)."""
+    left = iter(nodes)
+    answered: set[bytes] = set()
+
+    async def worker() -> None:
+        for at in left:
+            if not wanted.missing:
+                return
+            try:
+                await _ask(caller, at, kind, key, wanted)
+            except Refused:
+                pass
+            except NoAnswer:
+                continue
+            answered.add(at.contact.id)
+
+    most = min(FETCHED_AT_ONCE, wanted.missing + SPARE)
+    await _workers(worker, most, until=lambda: not wanted.missing)
+    return answered
+
+
+async def _ask(caller: Caller, at: Located, kind: int, key: bytes, wanted: Wanted) -> None:
+    if not wanted.take(await caller.fetch(at, kind, key, None)):
+        # Something else was put under this key before: is ours there too?
+        for digest in await caller.digests(at, kind, key):
+            if wanted.take(await caller.fetch(at, kind, key, digest)):
+                return
+
+
+async def _workers(
+    worker: Callable[[], Coroutine[None, None, None]], most: int, until: Callable[[], bool] = lambda: False
+) -> None:
+    running = {asyncio.create_task(worker()) for _ in range(most)}
+    try:
+        left = running
+        while left and not until():
+            done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:  # when one raised, or there is enough, the others don't go on behind the caller's back
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

@@ -1,0 +1,1 @@
+"""Sealed datagrams and the messages in them, request and response matching (RPC)."""

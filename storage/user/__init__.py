@@ -1,0 +1,1 @@
+"""What a user keeps: folders, outbox, keys, state and the index."""

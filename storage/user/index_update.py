@@ -1,0 +1,341 @@
+"""Bringing the index up to date with the folders, in small transactions, so that nobody waits for a long one.
+ What changed is decided in storage/user/folder_diff.py; the tables are in storage/user/index_schema.py. Files may
+vanish or be renamed at any step: what is missed now is found the next time, because the folder has changed by then.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from storage.user.folder_diff import Difference, difference
+from storage.user.folders import QUARANTINE, Entry, Folders, Stamp, delivered, entry_of
+from storage.user.index_summary import Summary, bounded, unreadable
+
+T = TypeVar("T")
+
+FIRST_BATCH, BATCH = 100, 1000
+"""Messages read between two commits: the first screenful comes at once."""
+
+SETTLED = 2.0
+"""Seconds a folder must have rested before its stamp is trusted: clocks of filesystems tick coarsely (FAT: 2 s)."""
+
+FUTURE = 86400.0
+"""Seconds by which a message's Date may be later than its arrival; a later one would stay on top for years."""
+
+MUCH_GONE = 10_000
+"""Deleted messages (beyond as many as there are) whose words may stay in the text index before it is made anew."""
+
+Summarise = Callable[[Path], Summary]
+Progress = Callable[[int, int], None]
+
+
+class Transaction(Protocol):
+    """Runs an action on the index; with `writes`, in a transaction."""
+
+    def __call__(self, action: Callable[[sqlite3.Connection], T], *, writes: bool = True) -> T: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What an update did: messages added, removed, and moved or reflagged; false when nothing was to do."""
+
+    added: int = 0
+    removed: int = 0
+    changed: int = 0
+    folders: frozenset[str] = frozenset()
+    """The folders whose lists or counts are different now."""
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed or self.folders)
+
+
+@dataclass(slots=True)
+class _Look:
+    folder: str
+    stamp: Stamp
+    trusted: bool
+    difference: Difference
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A message that was read, ready to be put into the index. `changed`: its file's time in nanoseconds."""
+
+    folder: str
+    entry: Entry
+    changed: int
+    summary: Summary
+
+
+def read(folders: Folders, folder: str, entry: Entry, summarise: Summarise) -> Reading | None:
+    """Read one message. None when it is gone or isn't a file; an unreadable one is shown as such."""
+    path = folders.folder(folder) / entry.place
+    try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            return None
+        summary = _summary(path, facts.st_size, summarise)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Reading(folder, entry, 0, unreadable(error.strerror or str(error)))
+    arrived = facts.st_mtime
+    date = min(summary.date, arrived + FUTURE) if summary.date else arrived
+    text = "" if folder == QUARANTINE else summary.text
+    return Reading(folder, entry, facts.st_mtime_ns, _with_facts(summary, date, facts.st_size, text))
+
+
+def _with_facts(summary: Summary, date: float, size: int, text: str) -> Summary:
+    """The summary with what the file itself tells. (dataclasses.replace takes three times as long.)"""
+    return Summary(
+        summary.message_id,
+        summary.sender,
+        summary.recipients,
+        summary.subject,
+        date,
+        summary.in_reply_to,
+        summary.references,
+        size,
+        summary.attachments,
+        text,
+    )
+
+
+def _summary(path: Path, size: int, summarise: Summarise) -> Summary:
+    try:
+        return bounded(summarise(path))
+    except OSError:
+        raise
+    except Exception as error:  # one message, whatever is in it, must not keep the others from the list
+        return unreadable(type(error).__name__, size)
+
+
+def insert(connection: sqlite3.Connection, reading: Reading) -> int | None:
+    """Put a message into the index; its row, or None when that place was there already."""
+    summary, flags = reading.summary, reading.entry.flags
+    cursor = connection.execute(
+        "INSERT OR IGNORE INTO message(folder, place, flags, unread, date, size, changed, attachments, message_id,"
+        " sender, recipients, subject, in_reply_to, refs) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            folder_id(connection, reading.folder),
+            os.fsencode(reading.entry.place),
+            flags,
+            "S" not in flags,
+            summary.date,
+            summary.size,
+            reading.changed,
+            summary.attachments,
+            summary.message_id,
+            summary.sender,
+            "\n".join(summary.recipients),
+            summary.subject,
+            summary.in_reply_to,
+            "\n".join(summary.references),
+        ),
+    )
+    if not cursor.rowcount:
+        return None
+    connection.execute(
+        "INSERT INTO text(rowid, subject, sender, recipients, body) VALUES(?, ?, ?, ?, ?)",
+        (cursor.lastrowid, summary.subject, summary.sender, " ".join(summary.recipients), summary.text),
+    )
+    return cursor.lastrowid
+
+
+def relocate(connection: sqlite3.Connection, row: int, folder: str, entry: Entry) -> None:
+    """Note that a message lies elsewhere. Where an update was quicker and made a row of the new place, ours stays."""
+    place, number = os.fsencode(entry.place), folder_id(connection, folder)
+    twin = connection.execute("SELECT id FROM message WHERE folder = ? AND place = ?", (number, place)).fetchone()
+    if twin is not None and twin[0] != row:
+        drop(connection, [twin[0]])
+    connection.execute(
+        "UPDATE message SET folder = ?, place = ?, flags = ?, unread = ? WHERE id = ?",
+        (number, place, entry.flags, "S" not in entry.flags, row),
+    )
+
+
+def drop(connection: sqlite3.Connection, rows: Sequence[int]) -> None:
+    """Forget messages that are gone. Their words stay in the text index, where nothing finds them any more."""
+    count = connection.executemany("DELETE FROM message WHERE id = ?", [(row,) for row in rows]).rowcount
+    connection.execute("UPDATE gone SET count = count + ?", (count,))
+
+
+def folder_id(connection: sqlite3.Connection, name: str) -> int:
+    """The number of a folder, given to it when it is new."""
+    found = connection.execute("SELECT id FROM folder WHERE name = ?", (name,)).fetchone()
+    if found is not None:
+        return int(found[0])
+    return int(connection.execute("INSERT INTO folder(name) VALUES(?) RETURNING id", (name,)).fetchone()[0])
+
+
+class Update:
+    """One update: look into the folders, apply what moved, read what is new."""
+
+    def __init__(
+        self,
+        folders: Folders,
+        summarise: Summarise,
+        progress: Progress | None,
+        transaction: Transaction,
+        now: Callable[[], float],
+    ) -> None:
+        self._folders = folders
+        self._summarise = summarise
+        self._progress = progress
+        self._transaction = transaction
+        self._now = now
+
+    def run(self, everything: bool) -> Changes:
+        """Do it; `everything` looks into folders that seem unchanged too."""
+        recorded = self._transaction(_recorded)
+        names = self._folders.names()
+        vanished = [name for name in recorded if name not in names]
+        looks = [
+            look for name in names if (look := self._look(name, None if everything else recorded.get(name))) is not None
+        ]
+        looks += [_Look(name, Stamp(0, 0), False, difference(self._known(name), set())) for name in vanished]
+        if not looks:
+            return Changes()
+        moved = self._follow_moves(looks)
+        changed, removed = self._apply(looks, moved)
+        added = self._read_new(looks)
+        self._transaction(lambda connection: _finish(connection, looks, vanished))
+        touched = {look.folder for look in looks if look.difference}
+        touched.update(name for origin, target, _ in moved.values() for name in (origin, target))
+        return Changes(added, removed, changed, frozenset(touched))
+
+    def _known(self, folder: str) -> dict[str, int]:
+        sql = "SELECT place, id FROM message WHERE folder = (SELECT id FROM folder WHERE name = ?)"
+        rows = self._transaction(lambda connection: connection.execute(sql, (folder,)).fetchall(), writes=False)
+        return {os.fsdecode(place): row for place, row in rows}
+
+    def _look(self, folder: str, recorded: Stamp | None) -> _Look | None:
+        stamp = self._folders.stamp(folder)
+        if stamp == recorded:
+            return None
+        trusted = self._now() - max(stamp) / 1e9 > SETTLED
+        known = self._known(folder)
+        result = difference(known, self._folders.places(folder))
+        if result.removed and self._folders.stamp(folder) != stamp:
+            # Somebody renamed files while we listed them, and a listing may skip a name that is being renamed:
+            # gone is only what a second look doesn't find either.
+            again = difference(known, self._folders.places(folder))
+            again.removed = {row: place for row, place in again.removed.items() if row in result.removed}
+            result = again
+        return _Look(folder, stamp, trusted, result)
+
+    def _follow_moves(self, looks: list[_Look]) -> dict[int, tuple[str, str, str]]:
+        """Messages that left one folder and are in another: row -> (from, to, place). They needn't be read again."""
+        left = {entry_of(p).unique: (row, look) for look in looks for row, p in look.difference.removed.items()}
+        moved: dict[int, tuple[str, str, str]] = {}
+        if not left:
+            return moved
+        for look in looks:
+            for place in list(look.difference.added):
+                row, origin = left.get(entry_of(place).unique, (0, look))
+                if origin is look or row in moved or not self._is_same(row, look.folder, place):
+                    continue
+                moved[row] = (origin.folder, look.folder, place)
+                del origin.difference.removed[row]
+                look.difference.added.remove(place)
+        return moved
+
+    def _is_same(self, row: int, folder: str, place: str) -> bool:
+        """Whether the file is the message of that row: a unique name alone isn't proof (some programs count)."""
+        sql = "SELECT size, changed FROM message WHERE id = ?"
+        facts = self._transaction(lambda connection: connection.execute(sql, (row,)).fetchone(), writes=False)
+        try:
+            found = (self._folders.folder(folder) / place).stat()
+        except OSError:
+            return False
+        return facts is not None and tuple(facts) == (found.st_size, found.st_mtime_ns)
+
+    def _apply(self, looks: list[_Look], moved: dict[int, tuple[str, str, str]]) -> tuple[int, int]:
+        steps = [(row, look.folder, place) for look in looks for row, place in look.difference.renamed]
+        steps += [(row, target, place) for row, (_, target, place) in moved.items()]
+        removed = [row for look in looks for row in look.difference.removed]
+
+        def apply(connection: sqlite3.Connection) -> None:
+            for row, folder, place in steps:
+                relocate(connection, row, folder, entry_of(place))
+            drop(connection, removed)
+
+        if steps or removed:
+            self._transaction(apply)
+        return len(steps), len(removed)
+
+    def _read_new(self, looks: list[_Look]) -> int:
+        waiting = [(look.folder, place) for look in looks for place in look.difference.added]
+        waiting.sort(key=lambda item: delivered(item[1]), reverse=True)
+        done = added = 0
+        while done < len(waiting):
+            if self._progress is not None:
+                self._progress(done, len(waiting))
+            batch = waiting[done : done + (BATCH if done else FIRST_BATCH)]
+            added += self._put(batch)
+            done += len(batch)
+        if waiting and self._progress is not None:
+            self._progress(done, len(waiting))
+        return added
+
+    def _put(self, batch: list[tuple[str, str]]) -> int:
+        readings = []
+        for folder, place in batch:
+            reading = read(self._folders, folder, entry_of(place), self._summarise)
+            if reading is not None:
+                readings.append(reading)
+
+        def put(connection: sqlite3.Connection) -> int:
+            return sum(self._put_one(connection, reading) for reading in readings)
+
+        return self._transaction(put)
+
+    def _put_one(self, connection: sqlite3.Connection, reading: Reading) -> bool:
+        """Insert a message, or relocate the row it has under a name that was gone by now."""
+        folder, here = folder_id(connection, reading.folder), os.fsencode(self._folders.folder(reading.folder))
+        for row, place in _namesakes(connection, folder, reading):
+            if not os.path.lexists(here + b"/" + place):
+                relocate(connection, row, reading.folder, reading.entry)
+                return False
+        return insert(connection, reading) is not None
+
+
+def _namesakes(connection: sqlite3.Connection, folder: int, reading: Reading) -> list[tuple[int, bytes]]:
+    """Rows of the folder that have the message's unique name, size and time: id and place."""
+    parameters: list[int | bytes] = []
+    for subdir in ("new", "cur"):
+        begin = os.fsencode(f"{subdir}/{reading.entry.unique}")
+        # The bare name, with flags behind it (":2,S"), with additions (",U=7:2,S").
+        for low, high in ((begin, begin), (begin + b":", begin + b";"), (begin + b",", begin + b"-")):
+            parameters += [folder, low, high, reading.summary.size, reading.changed]
+    # Several questions in one, because an OR of them would go through the whole folder.
+    one = "SELECT id, place FROM message WHERE folder = ? AND place BETWEEN ? AND ? AND size = ? AND changed = ?"
+    rows = connection.execute(" UNION ALL ".join([one] * 6), parameters).fetchall()
+    return [(row, place) for row, place in rows if entry_of(os.fsdecode(place)).unique == reading.entry.unique]
+
+
+def _recorded(connection: sqlite3.Connection) -> dict[str, Stamp]:
+    """The stamps of the last time. Starts from nothing when most words of the text index belong to deleted mail."""
+    (gone,) = connection.execute("SELECT count FROM gone").fetchone()
+    if gone > MUCH_GONE and gone > MUCH_GONE + connection.execute("SELECT count(*) FROM message").fetchone()[0]:
+        connection.execute("DELETE FROM message")
+        connection.execute("INSERT INTO text(text) VALUES('delete-all')")
+        connection.execute("UPDATE gone SET count = 0")
+        connection.execute("UPDATE folder SET new_changed = NULL, cur_changed = NULL")
+    rows = connection.execute("SELECT name, new_changed, cur_changed FROM folder")
+    return {name: Stamp(-1 if new is None else new, -1 if cur is None else cur) for name, new, cur in rows}
+
+
+def _finish(connection: sqlite3.Connection, looks: list[_Look], vanished: list[str]) -> None:
+    """Note what the folders looked like, so that they are passed over until they change; forget those that are gone."""
+    for look in looks:
+        folder_id(connection, look.folder)
+        new, cur = look.stamp if look.trusted else (None, None)
+        connection.execute("UPDATE folder SET new_changed = ?, cur_changed = ? WHERE name = ?", (new, cur, look.folder))
+    connection.executemany("DELETE FROM folder WHERE name = ?", [(name,) for name in vanished])

@@ -1,0 +1,431 @@
+"""The outbox: what the user has sent, and what is known of each recipient's copy, until she has seen how it ended.
+ Everything that a later attempt needs to send the same bytes again is kept here, durably; once all recipients have
+collected it, their proofs are kept and nothing else of it. What the facts amount to is derived in
+storage/user/outbox_entry.py; sending is mail/send/sender.py's work."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from storage import durable
+from storage.durable_db import Ledger
+from storage.folder_lock import alone, shared
+from storage.user.outbox_entry import GROUP_SECRET_SIZE, SESSION_KEY_SIZE, Entry, Recipient, Secrets, State, state_of
+from storage.user.outbox_schema import SCHEMA, UPGRADES, VERSION, load, note_facts, recipients_of
+
+__all__ = [
+    "AlreadySent",
+    "Entry",
+    "NotKnown",
+    "Outbox",
+    "OutboxError",
+    "Recipient",
+    "Secrets",
+    "State",
+    "StillOnItsWay",
+    "state_of",
+]
+
+STALE = 86400.0
+"""Seconds after which a message file without an entry belongs to an acceptance that died."""
+
+RESTS = float("inf")
+"""When a letter that is settled is due: so years of sent mail cost an attempt nothing."""
+
+
+class OutboxError(Exception):
+    """The outbox refuses; the message says why, and what was kept."""
+
+
+class AlreadySent(OutboxError):
+    """Another message with this Message-ID is in the outbox."""
+
+
+class StillOnItsWay(OutboxError):
+    """A letter that isn't settled can't be forgotten."""
+
+
+class NotKnown(OutboxError):
+    """Whether the message was accepted can't be said: the disk failed at the one moment that decides it."""
+
+    def __init__(self, message_id: str, error: Exception) -> None:
+        super().__init__(
+            f"Whether the message was accepted isn't known ({error}). Look for {message_id} in `p2pmail outbox` before"
+            " you send it again; with this Message-ID it isn't sent twice."
+        )
+
+
+class Outbox:
+    """The outbox at `path`; messages lie beside it. For worker threads, from several processes too."""
+
+    def __init__(
+        self, path: Path, *, now: Callable[[], float] = time.time, random: Callable[[int], bytes] = os.urandom
+    ) -> None:
+        """Open or create it. Raises database.DatabaseError (the message files are not touched then)."""
+        self.folder = path.parent
+        self._now = now
+        self._random = random
+        self._ledger = Ledger(path, SCHEMA, VERSION, upgrades=UPGRADES)
+        self._settle_all()
+        self._draw_missing()
+        self.sweep()
+
+    @classmethod
+    def to_read(cls, path: Path) -> tuple[Outbox, bool]:
+        """The outbox without writing to its disk, and whether it shows everything that was written.
+
+        Raises DatabaseError, also for an older version: open that one for writing.
+        """
+        outbox = cls.__new__(cls)
+        outbox.folder = path.parent
+        outbox._ledger, whole = Ledger.to_read(path, VERSION)
+        return outbox, whole
+
+    def close(self) -> None:
+        """Close it."""
+        self._ledger.close()
+
+    # -- taking and letting go
+
+    def accept(
+        self,
+        message: bytes | Path,
+        message_id: str,
+        subject: str,
+        sender: str,
+        recipients: Sequence[str],
+        created: float,
+        *,
+        consume: bool = False,
+        copy: str | None = None,
+    ) -> bool:
+        """Take responsibility for a message: it and its recipients are on disk when this returns.
+
+        A Path is copied, or with `consume` moved where that is possible (it must not be written to any more). Its
+        secrets are drawn here: whatever copy of the outbox the message is sent from, a restored backup too, it is
+        sealed to the same bytes. `copy` names the copy that is to appear in Sent (`without_copy`). False when the same
+        message for the same recipients is here already; another one with its Message-ID is refused (AlreadySent).
+        Raises OSError, DatabaseError, OutboxError; then nothing was accepted, unless it is NotKnown.
+        """
+        addresses = list(dict.fromkeys(recipients))
+        if not addresses:
+            raise OutboxError("A message without recipients can't be sent; it was not accepted.")
+        file = self.folder / f"{secrets.token_hex(16)}.eml"
+        with shared(self.folder):
+            try:
+                size, digest = _take(message, file, consume=consume)
+                drawn = (self._random(SESSION_KEY_SIZE), self._random(GROUP_SECRET_SIZE))
+                row = (message_id, subject, sender, created, size, digest, file.name, *drawn, created, created, copy)
+                new = self._ledger.write(lambda connection: _insert(connection, row, addresses))
+            except BaseException as error:
+                # The commit may fail after the row was written: then it is accepted, and its file stays.
+                there = self._has(message_id, file.name)
+                if there is False:
+                    file.unlink(missing_ok=True)
+                if there is None and isinstance(error, Exception):
+                    raise NotKnown(message_id, error) from error
+                if not there or not isinstance(error, Exception):
+                    raise
+                return True
+            if not new:
+                file.unlink(missing_ok=True)
+            return new
+
+    def without_copy(self) -> list[tuple[str, str, Path]]:
+        """Messages whose copy in Sent may not have its name yet: Message-ID, the copy's name, the message's file."""
+        sql = "SELECT message_id, copy, file FROM letter WHERE copy IS NOT NULL"
+        rows = self._ledger.read(lambda connection: connection.execute(sql).fetchall())
+        return [(message_id, copy, self.folder / file) for message_id, copy, file in rows]
+
+    def has_copy(self, message_id: str) -> None:
+        """Note that the copy is in Sent. Raises DatabaseError."""
+        sql = "UPDATE letter SET copy = NULL WHERE message_id = ?"
+        self._ledger.write(lambda connection: connection.execute(sql, (message_id,)))
+
+    def forget(self, message_id: str) -> None:
+        """Drop a letter that is settled for everybody. Raises StillOnItsWay, DatabaseError."""
+
+        def drop(connection: sqlite3.Connection) -> Entry | None:
+            entry = self._one(connection, message_id)
+            if entry is not None:
+                if not entry.settled:
+                    raise StillOnItsWay("It isn't settled yet; the outbox keeps it.")
+                connection.execute("DELETE FROM letter WHERE message_id = ?", (message_id,))
+            return entry
+
+        entry = self._ledger.write(drop)
+        if entry is not None:
+            with suppress(OSError):  # swept later
+                entry.file.unlink()
+
+    def sweep(self) -> None:
+        """Remove files over a day old that no letter needs (of an acceptance that died, say)."""
+        sql = "SELECT file FROM letter WHERE message_id IN (SELECT message_id FROM recipient WHERE proof IS NULL)"
+        with alone(self.folder) as undisturbed:  # by one whose row isn't there yet; the clock may have jumped meanwhile
+            known = self._ledger.read(lambda connection: {name for (name,) in connection.execute(sql)})
+            for file in [*self.folder.glob("*.eml"), *self.folder.glob(".*.tmp")] if undisturbed else []:
+                with suppress(FileNotFoundError):
+                    if file.name not in known and self._now() - file.stat().st_mtime > STALE:
+                        file.unlink()
+
+    # -- asking
+
+    def entries(self) -> list[Entry]:
+        """All letters, newest first."""
+        return self._ledger.read(lambda connection: load(connection, self.folder, "ORDER BY created DESC, rowid DESC"))
+
+    def stamp(self) -> tuple[object, ...]:
+        """Something that is another one when a letter may have changed, by this process or another one."""
+
+        def read(connection: sqlite3.Connection) -> tuple[object, ...]:
+            (others,) = connection.execute("PRAGMA data_version").fetchone()
+            return self, others, connection.total_changes  # another Outbox counts from its own beginning
+
+        return self._ledger.read(read)
+
+    def entry(self, message_id: str) -> Entry | None:
+        """One letter, or None."""
+        return self._ledger.read(lambda connection: self._one(connection, message_id))
+
+    def due(self, now: float, everything: bool = False) -> list[Entry]:
+        """Letters that don't rest and whose next attempt has come (or all of them), oldest first.
+
+        One that was put off under a clock that was ahead of `now` is due too (Entry.due).
+        """
+        moment = sys.float_info.max if everything else now
+        where = "WHERE next_attempt <= ?1 OR (next_attempt < ?2 AND scheduled > ?1) ORDER BY created, rowid"
+        return self._ledger.read(lambda connection: load(connection, self.folder, where, moment, RESTS))
+
+    def next_due(self) -> float | None:
+        """When (epoch seconds) the next attempt is due; None when every letter rests."""
+        sql = "SELECT min(iif(scheduled > ?1, ?1, next_attempt)) FROM letter WHERE next_attempt < ?2"
+        values = (self._now(), RESTS)
+        (due,) = self._ledger.read(lambda connection: connection.execute(sql, values).fetchone())
+        return None if due is None else float(due)
+
+    # -- learning
+
+    def keep_secrets(self, message_id: str, kept: Secrets) -> None:
+        """Keep how the body is coded and for whom it was begun, then what its segments are.
+
+        Nothing but for whom changes any more, nor the session key (OutboxError): it would be another body under the
+        same Message-ID.
+        """
+
+        def keep(connection: sqlite3.Connection) -> None:
+            entry = self._one(connection, message_id)
+            if entry is None:
+                return
+            before = entry.secrets
+            if before is not None and before.session_key != kept.session_key:
+                raise OutboxError(f"{message_id} has another session key; it was not changed.")
+            if before is not None and before.coding and before.coding != kept.coding:
+                raise OutboxError(f"{message_id} was coded in another way before; what was kept was not changed.")
+            if before is not None and before.segments and list(before.segments) != list(kept.segments):
+                raise OutboxError(f"{message_id} was sealed to other bytes before; what was kept was not changed.")
+            sql = "UPDATE letter SET coding = ?, begun = ? WHERE message_id = ?"
+            connection.execute(sql, (kept.coding or None, kept.begun or None, message_id))
+            connection.executemany(
+                "INSERT OR IGNORE INTO segment VALUES(?, ?, ?, ?)",
+                [(message_id, number, size, digest) for number, (size, digest) in enumerate(kept.segments)],
+            )
+
+        self._ledger.write(keep)
+
+    def learn_all(self, facts: Sequence[tuple[str, Recipient]]) -> list[Recipient]:
+        """Note what is known of recipients' copies now (each with the Message-ID), all of it in one commit.
+
+        Returns what is noted. A proof is never unlearnt. A message that is settled by it rests.
+        """
+
+        def note(connection: sqlite3.Connection) -> tuple[list[Recipient], list[Path]]:
+            noted = [note_facts(connection, message_id, known) for message_id, known in facts]
+            needless = []
+            for message_id in dict.fromkeys(message_id for message_id, _ in facts):
+                file = self._settle(connection, message_id)
+                if file is not None:
+                    needless.append(file)
+            return noted, needless
+
+        noted, needless = self._ledger.write(note)
+        for file in needless:
+            with suppress(OSError):  # swept later
+                file.unlink()
+        return noted
+
+    def attempted(self, message_id: str, next_attempt: float, *, answered: bool = True) -> None:
+        """Note that an attempt was made, and when (epoch seconds) the next one is due, unless the letter rests.
+
+        One at which nobody `answered`, or under a clock that can't be right, isn't counted: it says nothing about the
+        letter. A letter that was written under a clock that was ahead is as old as this attempt.
+        """
+        sql = (
+            "UPDATE letter SET attempts = attempts + ?5, next_attempt = iif(next_attempt = ?1, ?1, ?2), scheduled = ?3,"
+            " created = iif(?5, min(created, ?3), created) WHERE message_id = ?4"
+        )
+        values = (RESTS, next_attempt, self._now(), message_id, answered)
+        self._ledger.write(lambda connection: connection.execute(sql, values))
+
+    def hurry(self, message_ids: Collection[str], now: float) -> None:
+        """Make these letters due `now`, unless they rest."""
+        sql = "UPDATE letter SET next_attempt = ?1, scheduled = ?1 WHERE message_id = ?2 AND next_attempt < ?3"
+        values = [(now, message_id, RESTS) for message_id in message_ids]
+        self._ledger.write(lambda connection: connection.executemany(sql, values))
+
+    def begin(self, message_id: str) -> None:
+        """Count the letter's time from now on: nodes have only now taken it."""
+        sql = "UPDATE letter SET created = ? WHERE message_id = ?"
+        self._ledger.write(lambda connection: connection.execute(sql, (self._now(), message_id)))
+
+    def unreported(self) -> list[Entry]:
+        """Letters that may have ended for somebody without the user having been told: the process died."""
+        ended = "SELECT message_id FROM recipient WHERE (failed OR expired) AND NOT reported AND proof IS NULL"
+        where = f"WHERE message_id IN ({ended}) ORDER BY created, rowid"
+        return self._ledger.read(lambda connection: load(connection, self.folder, where))
+
+    def report(self, message_id: str, addresses: Collection[str]) -> None:
+        """Note that the user was told how it ended for these."""
+        sql = "UPDATE recipient SET reported = 1 WHERE message_id = ? AND address = ?"
+        values = [(message_id, address) for address in addresses]
+        self._ledger.write(lambda connection: connection.executemany(sql, values) and None)
+
+    def retry(self, message_id: str, now: float) -> bool:
+        """Begin again for those for whom it failed or expired; False when there are none.
+
+        What nodes had of it counts for nothing, and is brought anew: the letter's time runs from `now`.
+        """
+
+        def again(connection: sqlite3.Connection) -> bool:
+            entry = self._one(connection, message_id)
+            ended = [r for r in entry.recipients if r.state in (State.FAILED, State.EXPIRED)] if entry else []
+            connection.executemany(
+                "UPDATE recipient SET bodies_have = 0, notifications_have = 0, failed = 0, expired = 0, reason = '',"
+                " unknown_since = NULL, reported = 0"
+                " WHERE message_id = ? AND address = ?",
+                [(message_id, recipient.address) for recipient in ended],
+            )
+            if ended:
+                new = "created = ?1, attempts = 0, next_attempt = ?1, scheduled = ?1, begun = NULL"
+                sql = f"UPDATE letter SET {new} WHERE message_id = ?2"  # noqa: S608 - a constant
+                connection.execute(sql, (now, message_id))
+            return bool(ended)
+
+        return self._ledger.write(again)
+
+    # -- inside
+
+    def _one(self, connection: sqlite3.Connection, message_id: str) -> Entry | None:
+        return next(iter(load(connection, self.folder, "WHERE message_id = ?", message_id)), None)
+
+    def _settle(self, connection: sqlite3.Connection, message_id: str) -> Path | None:
+        """Let a letter rest when it has come to its end for everybody, or wake it; its file, when nobody will need that
+        again.
+
+        Of one that everybody has collected the means to send it again, its session key among them, are forgotten too.
+        """
+        without = False
+        for _, recipient in recipients_of(connection, "WHERE message_id = ? AND proof IS NULL", message_id):
+            if not recipient.rests:  # most often the first: a list of 1,000 isn't read for each who collects
+                wake = "UPDATE letter SET next_attempt = ? WHERE message_id = ? AND next_attempt = ?"
+                connection.execute(wake, (self._now(), message_id, RESTS))
+                return None
+            without = True
+        connection.execute("UPDATE letter SET next_attempt = ? WHERE message_id = ?", (RESTS, message_id))
+        if without:
+            return None  # it can be tried again for them
+        gone = "session_key = NULL, group_secret = NULL, coding = NULL, begun = NULL"
+        connection.execute(f"UPDATE letter SET {gone} WHERE message_id = ?", (message_id,))  # noqa: S608 - a constant
+        connection.execute("DELETE FROM segment WHERE message_id = ?", (message_id,))
+        sql = "UPDATE recipient SET salt = NULL, certificate = NULL, notification = NULL WHERE message_id = ?"
+        connection.execute(sql, (message_id,))
+        found = connection.execute("SELECT file FROM letter WHERE message_id = ?", (message_id,)).fetchone()
+        return None if found is None else self.folder / str(found[0])
+
+    def _settle_all(self) -> None:
+        """Let those rest that an earlier version had no rest for."""
+        settled = [entry.message_id for entry in self.due(0.0, everything=True) if entry.rests]
+        if settled:
+            self._ledger.write(lambda connection: [self._settle(connection, name) for name in settled])
+
+    def _draw_missing(self) -> None:
+        """Draw the secrets of messages that an earlier version accepted without them."""
+        sql = (
+            "SELECT message_id FROM letter WHERE (session_key IS NULL OR group_secret IS NULL)"
+            " AND EXISTS (SELECT 1 FROM recipient WHERE message_id = letter.message_id AND proof IS NULL)"
+        )
+        update = (
+            "UPDATE letter SET session_key = coalesce(session_key, ?), group_secret = coalesce(group_secret, ?)"
+            " WHERE message_id = ?"
+        )
+        without = self._ledger.read(lambda connection: connection.execute(sql).fetchall())
+        if without:
+            drawn = [(self._random(SESSION_KEY_SIZE), self._random(GROUP_SECRET_SIZE), name) for (name,) in without]
+            self._ledger.write(lambda connection: connection.executemany(update, drawn))
+
+    def _has(self, message_id: str, name: str) -> bool | None:
+        """Whether the letter is here with the file of that name; None when that can't be said."""
+        try:
+            entry = self.entry(message_id)
+        except Exception:
+            return None
+        return entry is not None and entry.file.name == name
+
+
+def _insert(connection: sqlite3.Connection, letter: tuple[object, ...], addresses: Sequence[str]) -> bool:
+    """Insert a letter; False when it is there already. Raises AlreadySent for another one of the same Message-ID."""
+    message_id, digest = letter[0], letter[5]
+    found = connection.execute("SELECT digest FROM letter WHERE message_id = ?", (message_id,)).fetchone()
+    if found is not None:
+        sql = "SELECT address FROM recipient WHERE message_id = ?"
+        known = {address for (address,) in connection.execute(sql, (message_id,))}
+        if found[0] == digest and known == set(addresses):
+            return False
+        raise AlreadySent(
+            f"Another message with the Message-ID {message_id} is in the outbox, and this one was not accepted."
+            " Send it with a Message-ID of its own."
+        )
+    connection.execute(
+        "INSERT INTO letter"
+        "(message_id, subject, sender, created, size, digest, file, session_key, group_secret, attempts, next_attempt,"
+        " scheduled, copy) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
+        letter,
+    )
+    connection.executemany(
+        "INSERT INTO recipient VALUES(?, ?, ?, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, '', NULL, 0)",
+        [(message_id, number, address) for number, address in enumerate(addresses)],
+    )
+    return True
+
+
+def _take(message: bytes | Path, target: Path, *, consume: bool) -> tuple[int, bytes]:
+    """Put the message's bytes at `target` durably; their count and SHA-256."""
+    if isinstance(message, bytes):
+        durable.write(target, message)
+    elif not (consume and _moved(message, target)):
+        with durable.writing(target) as file, message.open("rb") as source:
+            shutil.copyfileobj(source, file)
+    with target.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+        return file.tell(), digest
+
+
+def _moved(source: Path, target: Path) -> bool:
+    """Move a file durably; False where it must be copied: to another file system. Raises OSError."""
+    durable.sync_file(source)
+    try:
+        durable.move(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    return True

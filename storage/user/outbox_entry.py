@@ -1,0 +1,144 @@
+"""A letter in the outbox as values: facts about each recipient's copy, and the state that they amount to.
+
+A state is never written down: it is derived from facts (how many nodes said yes, a recipient's signed delete).
+Keeping the facts is storage/user/outbox.py's work, finding them out is mail/send/sender.py's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+GROUP_SECRET_SIZE = 32
+SESSION_KEY_SIZE = 32
+"""Bytes of the key that a body is sealed under (mail/sealed/body.py)."""
+
+
+ASKED_AGAIN = 30
+"""How often nodes are asked once more for the proof of a copy that they have let go, before it rests: once a day."""
+
+
+class State(StrEnum):
+    """What is true of one recipient's copy."""
+
+    QUEUED = "queued"
+    """No node has it yet, or none has the notification of it: she can't collect it."""
+    STORED = "stored"
+    """At least one node has the body and one has the notification."""
+    COLLECTED = "collected"
+    """She has deleted it at a node, and signed that."""
+    EXPIRED = "expired"
+    """The nodes have let it go, and there is no proof that she has collected it."""
+    FAILED = "failed"
+    """It is given up: see the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """What is known of one recipient's copy. (have, want) count nodes: said yes durably, and asked for."""
+
+    address: str
+    bodies: tuple[int, int] = (0, 0)
+    notifications: tuple[int, int] = (0, 0)
+    salt: bytes | None = field(default=None, repr=False)
+    """16 bytes that her deleter hash is made with."""
+    certificate: bytes | None = field(default=None, repr=False)
+    """The certificate (DER) that the salt and the notification were made for."""
+    notification: bytes | None = field(default=None, repr=False)
+    """As it was sealed, so that a retry brings the nodes the same bytes."""
+    proof: bytes | None = field(default=None, repr=False)
+    """Her signed delete, checked by the caller."""
+    failed: bool = False
+    """Whether it is given up (unless copies are out already)."""
+    expired: int = 0
+    """How often nodes have said, when its time was over, that they have let it go; 0: they haven't."""
+    reason: str = ""
+    """Why it isn't better than it is, in words for the user."""
+    unknown_since: float | None = None
+    """Since when (epoch seconds) each answer has been that nobody holds the address; None while that isn't so."""
+    reported: bool = False
+    """Whether the user was told that it has failed or expired (kept by storage.user.outbox.Outbox.report alone)."""
+
+    @property
+    def state(self) -> State:
+        """What these facts amount to."""
+        return state_of(self)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more can become of it."""
+        return self.state in (State.COLLECTED, State.EXPIRED, State.FAILED)
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is asked about it any more. Of an expired copy a proof may come late, as from nodes that
+        were away."""
+        return self.settled and (self.state is not State.EXPIRED or self.expired >= ASKED_AGAIN)
+
+
+def state_of(facts: Recipient) -> State:
+    """The state that the facts prove, never a better one.
+
+    A proof ends it whatever else is said. While copies are out she may still collect them, so that giving up changes
+    nothing; when their time is over they are gone. Without copies an end can only be a failure.
+    """
+    if facts.proof is not None:
+        return State.COLLECTED
+    if facts.bodies[0] > 0 and facts.notifications[0] > 0:
+        return State.EXPIRED if facts.expired else State.STORED
+    return State.FAILED if facts.failed or facts.expired else State.QUEUED
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What a retry needs to make the same body: its key (drawn when the message was accepted), what the segments were
+    the first time (size, SHA-256), and how they are coded (mail/send/body_upload.py; empty: in whole copies, or not
+    decided yet)."""
+
+    session_key: bytes = field(repr=False)
+    segments: Sequence[tuple[int, bytes]] = ()
+    coding: bytes = field(default=b"", repr=False)
+    group_secret: bytes = field(default=b"", repr=False)
+    """What decides who is in which group, when there are too many recipients for one object (mail/send/rules.py)."""
+    begun: bytes = field(default=b"", repr=False)
+    """For whom nodes were given the body, or began to be (mail/send/rules.py's `members`): for them it can go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A letter in the outbox. Times are seconds since the epoch, `size` bytes; `file` holds its original bytes."""
+
+    message_id: str
+    subject: str
+    sender: str
+    created: float
+    size: int
+    file: Path
+    attempts: int
+    next_attempt: float
+    secrets: Secrets | None
+    recipients: tuple[Recipient, ...]
+    scheduled: float
+    """When the next attempt was put off to its time."""
+
+    def due(self, now: float) -> bool:
+        """Whether its next attempt has come, or was put off under a clock that was ahead of `now`."""
+        return self.next_attempt <= now or (self.scheduled > now and math.isfinite(self.next_attempt))
+
+    @property
+    def told(self) -> bool:
+        """Whether nodes have anybody's notification."""
+        return any(recipient.notifications[0] for recipient in self.recipients)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every recipient's copy has come to its end."""
+        return all(recipient.settled for recipient in self.recipients)
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is asked about it any more."""
+        return all(recipient.rests for recipient in self.recipients)

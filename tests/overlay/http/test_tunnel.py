@@ -1,0 +1,23 @@
+"""A node that nobody answers doesn't take itself for its way out."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from overlay.http.client import BulkClient
+from overlay.http.tunnel import Link, WayOut
+from overlay.protocol import OverlayProtocol
+
+
+async def test_a_node_does_not_go_by_way_of_itself() -> None:
+    closed = []
+
+    async def close() -> None:
+        closed.append(True)
+
+    protocol: Any = SimpleNamespace(own_id=b"i" * 20, way=None)
+    link: Any = SimpleNamespace(contact=SimpleNamespace(id=b"i" * 20), close=close)
+    way_out = WayOut(cast(OverlayProtocol, protocol), cast(BulkClient, SimpleNamespace(via=None)))
+    assert not await way_out._use(cast(Link, link))
+    assert (closed, way_out.taken, protocol.way) == ([True], False, None)

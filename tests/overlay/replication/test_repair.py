@@ -1,0 +1,349 @@
+"""Copies that move between real nodes: to newcomers, to successors, back to where they are lacking."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from overlay.errors import Refused
+from overlay.identity.card import ENCRYPTION_KEY_SIZE, make_card
+from overlay.identity.ownership import DeleteProof, Owner, encode_delete_proof
+from overlay.ids import Kind, body_key, certificate_key, deleter_hash, inbox_key, probe_key
+from overlay.node.node import Node
+from overlay.primitives.placement import INBOX as INBOX_KIND
+from overlay.replication.node_client import Caller
+from overlay.replication.repair import HINTS, Moving
+from overlay.wire import messages
+from overlay.wire.messages import Code
+from tests.overlay.issuing import NOW, Issuer, Person
+from tests.overlay.nodes import ISSUER, LOOPBACK, NETWORK, Village, new_node, run, village
+
+PERSON = ISSUER.person("alice@village.example", 100)
+ALICE = Owner(PERSON.certificate, PERSON.sign)
+STRANGER = Issuer(2).person("alice@village.example", 101)
+SALT = bytes(range(16))
+KEY, INBOX = body_key("<1@village.example>"), inbox_key("alice@village.example")
+DELETER = deleter_hash(KEY, SALT, ALICE.certificate)
+HOUR, K = 3600.0, NETWORK.k
+DATA = b"a sealed body"
+
+
+def play(folder: Path, story: Callable[[Village], Awaitable[None]], count: int = 8) -> None:
+    async def begin() -> None:
+        async with village(folder, count) as place:
+            await story(place)
+
+    run(begin)
+
+
+def moving(node: Node) -> Moving:
+    assert node.moving is not None
+    return node.moving
+
+
+async def arrive(place: Village, folder: Path, key: bytes, first: int = 20) -> Node:
+    """A node that becomes the nearest to `key`, known to all."""
+    distance = int.from_bytes(key, "big")
+    nearest = int.from_bytes(place.nearest(key, 1)[0].id, "big") ^ distance
+    number = next(n for n in range(first, 1000) if int.from_bytes(new_node(n, None).id, "big") ^ distance < nearest)
+    node = new_node(number, folder / str(number))
+    await node.listen(0, LOOPBACK)
+    await node.join([place.nodes[0].place])
+    place.nodes.append(node)
+    await asyncio.gather(*(other.protocol.ping(node.located().contact) for other in place.nodes if other is not node))
+    return node
+
+
+async def content(node: Node, kind: int, key: bytes) -> tuple[bytes, float, frozenset[bytes]] | None:
+    assert node.store is not None
+    found = await node.store.fetch(kind, key)
+    if found is None:
+        return None
+    held, where = found
+    return (where if isinstance(where, bytes) else where.read_bytes()), held.expires, held.deleters
+
+
+@pytest.mark.parametrize("size", [100, 300_000])
+def test_a_nearer_newcomer_gets_a_copy_with_its_deleters_and_its_expiry(tmp_path: Path, size: int) -> None:
+    async def story(place: Village) -> None:
+        data = sha256(b"body").digest() * (size // 32)
+        await place.overlay.store(Kind.BODY, KEY, data, deleters=[DELETER], ttl=HOUR)
+        newcomer = await arrive(place, tmp_path, KEY)
+        assert await content(newcomer, Kind.BODY, KEY) is None
+        for node in place.nodes:
+            await moving(node).work()
+        assert await content(newcomer, Kind.BODY, KEY) == (data, NOW + HOUR, frozenset([DELETER]))
+
+    play(tmp_path, story)
+
+
+def test_a_nearer_newcomer_gets_the_inbox_and_not_what_was_acknowledged(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        for notification in (b"one", b"two"):
+            await place.overlay.append_inbox(INBOX, notification, ttl=HOUR)
+        newcomer = await arrive(place, tmp_path, INBOX)
+        assert newcomer.store is not None
+        await newcomer.store.acknowledge(INBOX, [sha256(b"one").digest()])
+        for node in place.nodes:
+            await moving(node).work()
+        waiting = await newcomer.store.waiting(INBOX)
+        assert [(one.data, one.expires) for one in waiting] == [(b"two", NOW + HOUR)]
+
+    play(tmp_path, story)
+
+
+def test_a_newcomer_gets_the_cards(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        key, card = (
+            certificate_key("alice@village.example"),
+            make_card(PERSON, bytes(ENCRYPTION_KEY_SIZE), int(NOW * 1000)),
+        )
+        await place.overlay.store(Kind.CERTIFICATE, key, card, ttl=HOUR)
+        newcomer = await arrive(place, tmp_path, key)
+        for node in place.nodes:
+            await moving(node).work()
+        found = await content(newcomer, Kind.CERTIFICATE, key)
+        assert found is not None and found[0] == card
+
+    play(tmp_path, story)
+
+
+def test_probes_stay_where_they_were_put_or_p_would_look_better_than_it_is(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        key = probe_key("test", b"1")
+        await place.overlay.store(Kind.PROBE, key, b"probe", ttl=HOUR)
+        newcomer = await arrive(place, tmp_path, key)
+        for node in place.nodes:
+            await moving(node).work()
+            await moving(node).look_round()
+            await node.leave()
+        assert await content(newcomer, Kind.PROBE, key) is None
+
+    play(tmp_path, story)
+
+
+def test_who_stops_in_good_order_hands_its_copies_to_the_next(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER], ttl=HOUR)
+        await place.overlay.append_inbox(KEY, b"waits", ttl=HOUR)
+        leaver, heir = place.nearest(KEY, 1)[0], place.nearest(KEY, K + 1)[-1]
+        assert await content(heir, Kind.BODY, KEY) is None
+        await leaver.leave()
+        assert await content(heir, Kind.BODY, KEY) == (DATA, NOW + HOUR, frozenset([DELETER]))
+        assert heir.store is not None
+        assert [one.data for one in await heir.store.waiting(KEY)] == [b"waits"]
+
+    play(tmp_path, story)
+
+
+def test_leaving_a_network_that_is_gone_ends(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
+        leaver, *others = place.nearest(KEY, len(place.nodes))
+        await asyncio.gather(*(other.vanish() for other in others))
+        await leaver.leave(patience=0.05)
+        assert await content(leaver, Kind.BODY, KEY) is not None
+
+    play(tmp_path, story)
+
+
+def test_the_hours_round_mends_a_copy_that_was_lost(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
+        one, other = place.nearest(KEY, 2)
+        await lose_objects(one)
+        assert await content(one, Kind.BODY, KEY) is None
+        await moving(other).look_round()
+        assert await content(one, Kind.BODY, KEY) == (DATA, NOW + HOUR, frozenset())
+
+    play(tmp_path, story)
+
+
+async def lose_objects(node: Node) -> None:
+    """The node's disk has lost its objects."""
+    assert node.store is not None
+    await node.store._database.write(lambda connection: connection.execute("DELETE FROM objects").rowcount)
+
+
+def test_a_look_of_another_holder_spares_one_look_and_no_more(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
+        one, other = place.nearest(KEY, 2)
+        await moving(one).look_round()
+        await lose_objects(one)
+        await moving(other).look_round()  # spared: `one` has just looked
+        assert await content(one, Kind.BODY, KEY) is None
+        await moving(other).look_round()
+        assert await content(one, Kind.BODY, KEY) is not None
+
+    play(tmp_path, story)
+
+
+def test_attack_who_claims_to_look_before_every_round_spares_every_other_look_only(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
+        one, other = place.nearest(KEY, 2)
+        caller = Caller(place.client.protocol, None, place.client.bulk_client)
+        await lose_objects(one)
+        mended = []
+        for _ in range(3):
+            (at,) = [at for at in await place.overlay.closest(KEY, 2) if at.contact.id == other.id]
+            await caller.have(at, Kind.BODY, KEY, known=bytes(32))
+            await moving(other).look_round()
+            mended.append(await content(one, Kind.BODY, KEY) is not None)
+        assert mended == [False, True, True]
+
+    play(tmp_path, story)
+
+
+def test_who_asks_what_is_there_spares_no_look(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
+        one, other = place.nearest(KEY, 2)
+        await lose_objects(one)
+        await place.overlay.held(Kind.BODY, KEY, sha256(DATA).digest())
+        await moving(other).look_round()
+        assert await content(one, Kind.BODY, KEY) is not None
+
+    play(tmp_path, story)
+
+
+def test_a_deleted_body_doesnt_come_back_from_a_node_that_slept_through_the_delete(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER], ttl=HOUR)
+        sleeper = place.nearest(KEY, K)[-1]
+        caller = Caller(place.client.protocol, None, place.client.bulk_client)
+        for at in await place.overlay.closest(KEY, K):
+            if at.contact.id != sleeper.id:
+                assert await caller.delete(at, Kind.BODY, KEY, SALT, ALICE) == 1
+        assert await content(sleeper, Kind.BODY, KEY) is not None
+        await moving(sleeper).look_round()
+        assert await place.holders(Kind.BODY, KEY) == []
+        newcomer = await arrive(place, tmp_path, KEY)
+        for node in place.nodes:
+            await moving(node).work()
+        assert await place.holders(Kind.BODY, KEY) == []
+        assert newcomer.store is not None
+        (stone,) = await newcomer.store.tombstones(Kind.BODY, KEY)
+        assert stone.deleter == DELETER
+
+    play(tmp_path, story)
+
+
+def test_one_recipients_delete_travels_and_leaves_the_others_copy(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        bob = bytes(32)
+        await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER, bob], ttl=HOUR)
+        first, second = place.nearest(KEY, 2)
+        caller = Caller(place.client.protocol, None, place.client.bulk_client)
+        (at,) = await place.overlay.closest(KEY, 1)
+        await caller.delete(at, Kind.BODY, KEY, SALT, ALICE)
+        await moving(first).look_round()
+        assert await content(second, Kind.BODY, KEY) == (DATA, NOW + HOUR, frozenset([bob]))
+
+    play(tmp_path, story)
+
+
+def test_holders_that_know_the_same_deletes_dont_tell_them_again(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        bob = bytes(32)
+        await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER, bob], ttl=HOUR)
+        await place.overlay.delete(Kind.BODY, KEY, SALT, ALICE)
+        first, second = place.nearest(KEY, 2)
+        assert first.service is not None
+        assert second.service is not None
+        told: list[messages.Held] = []
+        real = second.service.have
+
+        async def have(kind: int, key: bytes, after: bytes, known: bytes = b"") -> messages.Held:
+            told.append(await real(kind, key, after, known))
+            return told[-1]
+
+        async def never(*_: object) -> int:
+            raise AssertionError("a delete was taken over that is known")
+
+        second.service.have = have  # type: ignore[method-assign]
+        first.service.hand_tombstone = second.service.hand_tombstone = never  # type: ignore[method-assign, assignment]
+        await moving(first).look_round()
+        assert [(len(held.digests), held.deaths, held.same) for held in told] == [(1, [], True)]
+
+    play(tmp_path, story)
+
+
+def proof(person: Person, key: bytes = KEY, salt: bytes = SALT, signature: bytes = bytes(64)) -> bytes:
+    return encode_delete_proof(DeleteProof(key, bytes(20), bytes(16), salt, person.certificate, signature))
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [proof(PERSON), proof(STRANGER), proof(PERSON, key=INBOX), b"", b"\x93", bytes(4096)],
+    ids=["unsigned", "another authority's", "another key's", "nothing", "nonsense", "long nonsense"],
+)
+def test_attack_a_forged_delete_that_is_handed_on_is_not_kept(tmp_path: Path, forged: bytes) -> None:
+    async def story(place: Village) -> None:
+        await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER], ttl=HOUR)
+        caller = Caller(place.client.protocol, None, place.client.bulk_client)
+        (at,) = await place.overlay.closest(KEY, 1)
+        with pytest.raises(Refused) as refused:
+            await caller.hand_tombstone(at, Kind.BODY, KEY, forged, HOUR)
+        assert refused.value.code == Code.NOT_PERMITTED
+        node = place.nearest(KEY, 1)[0]
+        assert node.store is not None
+        assert await node.store.tombstones(Kind.BODY, KEY) == []
+        assert await content(node, Kind.BODY, KEY) is not None
+
+    play(tmp_path, story, 4)
+
+
+def test_attack_a_node_that_answers_with_forged_deletes_takes_nothing_away(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER], ttl=HOUR)
+        honest, liar = place.nearest(KEY, 2)
+        assert liar.service is not None
+        answers = 0
+
+        async def lie(*_: object) -> messages.Held:
+            nonlocal answers
+            answers += 1
+            return messages.Held([], [messages.Death(proof(PERSON), HOUR), messages.Death(b"x", HOUR)], True)
+
+        liar.service.handle = lie  # type: ignore[method-assign, assignment]
+        await moving(honest).look_round()
+        assert 0 < answers < 10
+        assert await content(honest, Kind.BODY, KEY) is not None
+
+    play(tmp_path, story)
+
+
+def test_attack_hints_cost_a_bounded_amount_of_work(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        (at,) = await place.overlay.closest(KEY, 1)
+        for number in range(2 * HINTS):
+            await place.client.protocol.call(
+                at.contact, messages.Recheck(at.token, Kind.BODY, number.to_bytes(20, "big"))
+            )
+        node = place.nearest(KEY, 1)[0]
+        assert moving(node).waiting == HINTS
+
+    play(tmp_path, story, 4)
+
+
+def test_a_hint_brings_an_empty_replica_its_copy_again(tmp_path: Path) -> None:
+    async def story(place: Village) -> None:
+        await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
+        await place.overlay.append_inbox(KEY, b"waits", ttl=HOUR)
+        one, other = place.nearest(KEY, 2)
+        assert one.store is not None
+        await lose_objects(one)
+        await one.store._database.write(lambda connection: connection.execute("DELETE FROM notifications").rowcount)
+        moving(other).hinted(Kind.BODY, KEY)
+        moving(other).hinted(INBOX_KIND, KEY)
+        await moving(other).work()
+        assert await content(one, Kind.BODY, KEY) is not None
+        assert [found.data for found in await one.store.waiting(KEY)] == [b"waits"]
+
+    play(tmp_path, story)
