@@ -16,11 +16,11 @@ from pathlib import Path
 from bench.figure import Figure
 from bench.overlay import village
 from mail.agent import Agent
-from mail.availability.erasure_code import Code
+from mail.availability.erasure_code import ErasureCode
 from mail.availability.estimate import OPERATIONS, Availability, copies
 from mail.availability.probes import Probes
-from mail.demo.private_overlay import Village
-from mail.sealed.erasure_shares import Gathered, Plan, make_shares
+from mail.demo.private_overlay import PrivateOverlay
+from mail.sealed.erasure_shares import CodingPlan, GatheredShares, make_shares
 from mail.send.rules import segment_key
 from overlay import event_loop
 from overlay.ids import Kind
@@ -59,7 +59,7 @@ def measure() -> list[Figure]:
     return [*figures, *_speed()]
 
 
-async def _measure() -> list[tuple[float, float, float, Code]]:
+async def _measure() -> list[tuple[float, float, float, ErasureCode]]:
     results = []
     async with village(NODES) as place:
         alice = await place.agent("alice@bench.example", Profile(place.folder / "alice"))
@@ -85,7 +85,7 @@ def _known(agent: Agent, known: Availability) -> Probes:
     return probes
 
 
-async def _stored(place: Village, alice: Agent, bob: Agent, message_id: str) -> float:
+async def _stored(place: PrivateOverlay, alice: Agent, bob: Agent, message_id: str) -> float:
     """Send it, count what nodes keep of it, collect it: bytes on their disks for each byte of the mail."""
     sender, recipient = alice.identity.address, bob.identity.address
     head = f"From: {sender}\nTo: {recipient}\nSubject: 10 MB\nMessage-ID: <{message_id}>\n\n"
@@ -112,7 +112,7 @@ def _check(bob: Agent, message: bytes) -> None:
     path.unlink()
 
 
-async def _kept(place: Village, message_id: str, segments: int) -> int:
+async def _kept(place: PrivateOverlay, message_id: str, segments: int) -> int:
     """Bytes that nodes keep of this mail. (Not of all: deletes of the one before may still be on their way.)"""
     keys = [segment_key(message_id, index, many=segments > 1) for index in range(segments)]
     stores = [node.store for node in place.nodes if node.store is not None]
@@ -120,18 +120,18 @@ async def _kept(place: Village, message_id: str, segments: int) -> int:
     return sum(kept.size for variants in found for kept in variants)
 
 
-def _survived(p: float, code: Code) -> float:
+def _survived(p: float, code: ErasureCode) -> float:
     chance = random.Random(1)
     alive = sum(sum(chance.random() < p for _ in range(code.n)) >= code.m for _ in range(TRIALS))
     return alive / TRIALS
 
 
 def _speed() -> list[Figure]:
-    plan, key, segment = Plan(17, 60, os.urandom(32)), bytes(20), os.urandom(SPEED_BYTES)
+    plan, key, segment = CodingPlan(17, 60, os.urandom(32)), bytes(20), os.urandom(SPEED_BYTES)
     start = time.perf_counter()
     shares = make_shares(segment, key, plan)
     made = time.perf_counter() - start
-    gathered = Gathered(plan.coding, key, len(segment))
+    gathered = GatheredShares(plan.coding, key, len(segment))
     start = time.perf_counter()
     for share in reversed(shares):  # the parity shares, which cost most to join
         if gathered.missing:

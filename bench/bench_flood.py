@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.figure import Figure
 from bench.overlay import village
 from mail.agent import Agent
-from mail.demo.private_overlay import Village
+from mail.demo.private_overlay import PrivateOverlay
 from overlay.identity.contact import Contact, parse_join
 from overlay.identity.network import write_network
 from overlay.node.node import Node, new_key
@@ -78,7 +78,7 @@ async def _measure() -> list[Figure]:
     ]
 
 
-def _start_node(place: Village) -> subprocess.Popen[str]:
+def _start_node(place: PrivateOverlay) -> subprocess.Popen[str]:
     network = place.folder / "network.toml"
     network.write_bytes(write_network(place.network))
     command = [sys.executable, "-m", "tui", "--node-only", "--profile", str(place.folder / "flooded")]
@@ -87,11 +87,11 @@ def _start_node(place: Village) -> subprocess.Popen[str]:
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, text=True)
 
 
-def _log(place: Village) -> Path:
+def _log(place: PrivateOverlay) -> Path:
     return place.folder / "flooded.log"
 
 
-async def _place_of(place: Village, node: subprocess.Popen[str]) -> str:
+async def _place_of(place: PrivateOverlay, node: subprocess.Popen[str]) -> str:
     """HOST:PORT/KEY, as it says on standard error that others join there."""
     while node.poll() is None:
         _, found, after = _log(place).read_text().partition("others join at ")
@@ -101,7 +101,7 @@ async def _place_of(place: Village, node: subprocess.Popen[str]) -> str:
     raise RuntimeError("the node didn't start")
 
 
-async def _known_peer(place: Village, where: str) -> Node:
+async def _known_peer(place: PrivateOverlay, where: str) -> Node:
     node = Node(place.network, new_key())
     await node.listen(0, "127.0.0.1")
     await node.join([where])

@@ -24,7 +24,7 @@ from bench.figure import Figure
 from bench.overlay import K, village
 from mail.agent import Agent
 from mail.cli.running import run_loop
-from mail.demo.private_overlay import Village
+from mail.demo.private_overlay import PrivateOverlay
 from mail.events import Event, Progress
 from mail.identity import Identity
 from mail.membership.x509 import make_certificate
@@ -105,7 +105,7 @@ async def _measure() -> tuple[Sent, int, int]:
         return msgspec.json.decode(out, type=Sent), grown, collected
 
 
-async def _make_recipients(place: Village, numbers: range) -> None:
+async def _make_recipients(place: PrivateOverlay, numbers: range) -> None:
     """A card for each of these recipients at the k closest nodes."""
     authority = place.authority
 

@@ -19,11 +19,11 @@ from overlay.identity.contact import Contact, node_id
 from overlay.identity.network import Network
 from overlay.ids import KEY_BYTES, distance
 from overlay.kademlia.lookup import Lookup
-from overlay.kademlia.routing import BUCKET, Entry
+from overlay.kademlia.routing import BUCKET, TableEntry
 from overlay.protocol import OverlayProtocol
 from overlay.wire import messages
 from overlay.wire.sealed_datagram import OVERHEAD
-from overlay.wire.write_tokens import Tokens
+from overlay.wire.write_tokens import WriteTokens
 from tests.simulation.world import Weather, World
 
 SIZES = (100, 1_000, 10_000)
@@ -141,7 +141,7 @@ async def _start(world: World, number: int) -> OverlayProtocol:
 
     def create() -> OverlayProtocol:
         return OverlayProtocol(
-            Unsealed(public), NETWORK, own, Tokens(world.time, world.chance.randbytes), None,  # type: ignore[arg-type]
+            Unsealed(public), NETWORK, own, WriteTokens(world.time, world.chance.randbytes), None,  # type: ignore[arg-type]
             is_node=True, random=world.chance.randbytes,
         )  # fmt: skip
 
@@ -170,7 +170,7 @@ def _fill(protocols: list[OverlayProtocol], chance: random.Random) -> None:
                     break
                 continue
             for contact in chance.sample(contacts[first:end], min(BUCKET, end - first)):
-                protocol.router.buckets[index].entries[contact.id] = Entry(contact, 0.0)
+                protocol.router.buckets[index].entries[contact.id] = TableEntry(contact, 0.0)
 
 
 def _in_bucket(own: bytes, index: int, chance: random.Random) -> bytes:

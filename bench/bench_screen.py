@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.figure import Figure, quantile
 from bench.maildir import cached_maildir, copy_of
 from bench.terminal import Painted, paint
-from mail.demo.private_overlay import Village
+from mail.demo.private_overlay import PrivateOverlay
 from mail.mailbox import Mailbox
 from storage.user.profile import Profile
 
@@ -50,7 +50,7 @@ def measure() -> list[Figure]:
 
 async def in_an_overlay(folder: Path) -> list[Painted]:
     """Start a few nodes, let a member with the big Maildir have an index, then start the reader again and again."""
-    village = Village(folder / "village", "bench")
+    village = PrivateOverlay(folder / "village", "bench")
     await village.start(NODES)
     try:
         profile = Profile(folder / "profile")

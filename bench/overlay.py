@@ -11,18 +11,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from mail.demo.private_overlay import Village
+from mail.demo.private_overlay import PrivateOverlay
 
 K = 10
 """Copies: the k of all figures of the overlay."""
 
 
 @asynccontextmanager
-async def village(nodes: int) -> AsyncIterator[Village]:
+async def village(nodes: int) -> AsyncIterator[PrivateOverlay]:
     """A private overlay of so many real nodes on loopback, in a folder that is gone afterwards."""
     logging.getLogger("overlay").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="p2pmail-bench-") as folder:
-        place = Village(Path(folder), "bench", k=K)
+        place = PrivateOverlay(Path(folder), "bench", k=K)
         try:
             await place.start(nodes)
             yield place

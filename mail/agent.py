@@ -20,15 +20,15 @@ from mail.control import ControlServer
 from mail.directory import Directory
 from mail.events import Event, NodeStatus, Online, Trouble
 from mail.identity import Identity
-from mail.membership.certificate_status import REVOCATIONS_FACT, Stand, check_may_send, is_news, standing
+from mail.membership.certificate_status import REVOCATIONS_FACT, CertificateState, check_may_send, is_news, standing
 from mail.membership.renewal import Renewal
-from mail.notices import Keeper
+from mail.notices import NoticeKeeper
 from mail.profile_node import open_client, open_system_node, read_network_file, renew_admission, write_admission
 from mail.receive.filing import Filing
-from mail.receive.receiver import Reader, Receiving
-from mail.receive.segment_cache import Spool
+from mail.receive.receiver import Receiver, RecipientKeys
+from mail.receive.segment_cache import SegmentCache
 from mail.send.enqueue import finish_copies
-from mail.send.sender import Sending
+from mail.send.sender import Sender
 from mail.version import program_version
 from overlay.client import Overlay
 from overlay.errors import Offline, OverlayError, Unreachable
@@ -84,7 +84,7 @@ class Agent:
             opened.callback(self._index.close)
             checks = standard_pipeline(self.state, profile.config.known_spammers, profile.config.clamd)
             self._opened = opened.pop_all()
-        tell = self._tell = Keeper(self.state, tell, now)
+        tell = self._tell = NoticeKeeper(self.state, tell, now)
         assert node.trust is not None
         self._trust: TrustStore = node.trust
         self._revocations_learnt = float("-inf")
@@ -100,7 +100,7 @@ class Agent:
         finish_copies(self.outbox, profile.folders())
         profile.folders().sweep()
         filing = Filing(profile.folders(), self._index, checks, self.state)
-        self._sending = Sending(
+        self._sending = Sender(
             self.outbox,
             self.overlay,
             self.directory,
@@ -110,13 +110,13 @@ class Agent:
             code=self.probes.code,
             may_send=self._may_send,
         )
-        self._receiving = Receiving(
+        self._receiving = Receiver(
             self.state,
             self.overlay,
             self._trust,
             self._reader,
             filing,
-            Spool(profile.spool),
+            SegmentCache(profile.spool),
             tell,
             now,
             program_version(),
@@ -312,9 +312,9 @@ class Agent:
             case _:
                 return {"error": f"unknown request {request!r}"}
 
-    def _reader(self) -> Reader:
+    def _reader(self) -> RecipientKeys:
         identity = self.identity
-        return Reader(identity.address, identity.owner, identity.pairs(), identity.earlier(self._now()))
+        return RecipientKeys(identity.address, identity.owner, identity.pairs(), identity.earlier(self._now()))
 
     async def _forever(self, work: Callable[[], Awaitable[float]], wake: asyncio.Event | None = None) -> None:
         """Do `work` again and again, after as many seconds as it says each time; at once when `wake` is set.
@@ -380,7 +380,7 @@ class Agent:
     @property
     def ended(self) -> bool:
         """Whether our certificate has ended, so that nothing but renewing it can be done."""
-        return standing(self.identity.owner.certificate, self._trust, self._now()).stand is Stand.ENDED
+        return standing(self.identity.owner.certificate, self._trust, self._now()).stand is CertificateState.ENDED
 
     async def _look_at_certificate(self) -> None:
         """Keep our certificate for those who ask without a passphrase; tell once what there is to tell of it."""

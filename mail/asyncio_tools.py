@@ -23,7 +23,7 @@ STEPS_TOLD_EVERY = 0.5
 """Seconds between two tellings of how far work is."""
 
 
-async def all_of(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+async def gather_all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run all of it to its end, and only then raise the first error: one that fails leaves none unwatched."""
     results = await asyncio.gather(*work, return_exceptions=True)
     done: list[T] = []
@@ -34,7 +34,7 @@ async def all_of(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     return done
 
 
-async def each_of(items: Iterable[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
+async def gather_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
     """Do `work` for each of many items, `at_once` at the same time and no more tasks than that; as `all_of`."""
     errors: list[Exception] = []
     left = iter(items)
@@ -46,12 +46,12 @@ async def each_of(items: Iterable[T], work: Callable[[T], Awaitable[None]], at_o
             except Exception as error:
                 errors.append(error)
 
-    await all_of(worker() for _ in range(at_once))
+    await gather_all(worker() for _ in range(at_once))
     if errors:
         raise errors[0]
 
 
-async def uninterrupted(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def shielded_to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `function` in a worker thread; when cancelled meanwhile, wait for it first. (A thread can't be stopped, and
     what it works on must not be taken away under it, nor done again beside it.)"""
     running = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
@@ -64,7 +64,7 @@ async def uninterrupted(function: Callable[P, T], *args: P.args, **kwargs: P.kwa
         raise
 
 
-class Steps:
+class ProgressSteps:
     """Tells how far work of many like steps is, at its beginning if there are MANY, and then every STEPS_TOLD_EVERY."""
 
     def __init__(self, tell: Callable[[Event], None], what: str, total: int, now: Callable[[], float]) -> None:
@@ -84,7 +84,7 @@ class Steps:
             self._tell(Progress(self._what, self._done, self._total))
 
 
-class Locks:
+class KeyedLocks:
     """One lock a name, there while somebody holds it or waits for it."""
 
     def __init__(self) -> None:

@@ -61,7 +61,7 @@ class Identity:
         return _owner(self.certified)
 
     @property
-    def certified(self) -> keys.Identity:
+    def certified(self) -> keys.IdentityKey:
         """Her address, key and newest certificate. Raises NotJoined."""
         return _certified(self.keyring.contents)
 
@@ -105,13 +105,13 @@ class Identity:
         return make_card(_owner(_certified(contents)), public, int(now * 1000))
 
 
-def _certified(contents: keys.Contents) -> keys.Identity:
+def _certified(contents: keys.Contents) -> keys.IdentityKey:
     if contents.identity is None:
         raise NotJoined("This profile has no address yet: paste an invite with `p2pmail join`.")
     return contents.identity
 
 
-def _owner(who: keys.Identity) -> Owner:
+def _owner(who: keys.IdentityKey) -> Owner:
     return Owner(who.certificate, Ed25519PrivateKey.from_private_bytes(who.private_key).sign)
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mail.mailbox_files import MailboxError
-from mail.undo import Change, History, Step
-from mail.write.draft_store import DRAFTS, DraftBox
+from mail.undo import Change, ChangedMessage, History
+from mail.write.draft_store import DRAFTS, DraftStore
 from storage.user.folders import QUARANTINE, STANDARD, Counts
 from storage.user.index import IndexUnavailable, Row
 from storage.user.profile import Profile
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mail.mime.message import Message
     from storage.user.index_update import Changes
     from storage.user.notices import Notice
-    from storage.user.outbox import Entry as Letter
+    from storage.user.outbox import OutboxEntry as Letter
     from storage.user.outbox import Recipient
 
 T = TypeVar("T")
@@ -44,10 +44,10 @@ __all__ = [
     "Mailbox",
     "MailboxError",
     "Profile",
+    "QuarantinedMessage",
     "Recipient",
     "Row",
     "SearchError",
-    "Suspect",
 ]
 
 INBOX, ARCHIVE, SENT, JUNK, TRASH = "Inbox", "Archive", "Sent", "Junk", "Trash"
@@ -62,7 +62,7 @@ FIRST_RESULTS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
+class QuarantinedMessage:
     """All that is shown of a message in Quarantine: why it is there, and its header."""
 
     found: str
@@ -70,7 +70,7 @@ class Suspect:
     size: int
 
 
-class Mailbox(DraftBox):
+class Mailbox(DraftStore):
     """One user's mail on disk. Opens nothing before it is used."""
 
     def __init__(self, profile: Profile, *, now: Callable[[], float] = time.time) -> None:
@@ -161,7 +161,7 @@ class Mailbox(DraftBox):
                         "".join(sorted({*one} - {*other}))
                         for one, other in ((entry.flags, before.flags), (before.flags, entry.flags))
                     )
-                    steps.append(Step(row.id, row.folder, row.folder, entry.unique, added, removed))
+                    steps.append(ChangedMessage(row.id, row.folder, row.folder, entry.unique, added, removed))
             self._history.remember(Change(_said(what, len(steps)), tuple(steps)))
             return len(steps)
 
@@ -256,7 +256,7 @@ class Mailbox(DraftBox):
 
     # -- Quarantine
 
-    def suspect(self, row: Row) -> Suspect:
+    def suspect(self, row: Row) -> QuarantinedMessage:
         """What may be shown of a message in Quarantine. Raises MailboxError."""
         from mail.mime.message import read_message
         from storage.user.state import UserState
@@ -267,7 +267,7 @@ class Mailbox(DraftBox):
             found = state.why_quarantined(row.unique)
         finally:
             state.close()
-        return Suspect(found or "The reason was not kept.", message.headers, message.size)
+        return QuarantinedMessage(found or "The reason was not kept.", message.headers, message.size)
 
     def release(self, ids: Sequence[int]) -> int:
         """Move from Quarantine to the Inbox, on the user's explicit word. Can be undone."""
@@ -325,7 +325,7 @@ class Mailbox(DraftBox):
                 entry = self._files.move(row.folder, row.unique, target, row.place)
                 if self._placed(row, target, entry) and entry is not None:
                     judged = marks.get(row.id) if marks else None
-                    steps.append(Step(row.id, row.folder, target, entry.unique, judged=judged))
+                    steps.append(ChangedMessage(row.id, row.folder, target, entry.unique, judged=judged))
         finally:
             self._history.remember(Change(_said(what, len(steps)), tuple(steps), marks is not None))
         return len(steps)
@@ -346,7 +346,7 @@ class Mailbox(DraftBox):
         finally:
             state.close()
 
-    def _take_back(self, step: Step, *, taught: bool) -> bool:
+    def _take_back(self, step: ChangedMessage, *, taught: bool) -> bool:
         row = self._index.row(step.row)
         if row is None or (row.folder, row.unique) != (step.now_folder, step.now_unique):
             # Gone from there, or the index was made anew and its numbers mean others: the name tells.

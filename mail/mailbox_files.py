@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from storage.user.folders import Entry
+from storage.user.folders import FolderEntry
 from storage.user.index import Index, Row
 from storage.user.profile import Profile
 
@@ -103,7 +103,7 @@ class OpenFiles:
                 raise MailboxError(f"The message can't be read: {error.strerror}. It stays where it is.") from error
         raise MailboxError("This message is gone: another program moved or deleted it.")
 
-    def _placed(self, row: Row, folder: str, entry: Entry | None) -> bool:
+    def _placed(self, row: Row, folder: str, entry: FolderEntry | None) -> bool:
         """Tell the index where the message is now; False when it is gone."""
         if entry is None:
             self._index.drop([row.id])

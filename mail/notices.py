@@ -14,7 +14,7 @@ from storage.user.state import UserState
 log = logging.getLogger(__name__)
 
 
-class Keeper:
+class NoticeKeeper:
     """Takes events, keeps the lasting troubles among them as notices, and passes every event on."""
 
     def __init__(self, state: UserState, tell: Callable[[Event], None], now: Callable[[], float] = time.time) -> None:

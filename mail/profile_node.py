@@ -22,7 +22,7 @@ from overlay.identity.network_scope import is_private
 from overlay.identity.ownership import Owner
 from overlay.identity.tls import IdentityError, TLSIdentity, load_identity, make_identity
 from overlay.node.node import CantListen, Node, new_key
-from overlay.reachability.verdict import Reach
+from overlay.reachability.verdict import Reachability
 from storage import durable
 from storage.node.store import open_node_store
 from storage.user.profile import Profile
@@ -82,7 +82,7 @@ async def open_system_node(
     if network.admission == "certified":
         proof = await asyncio.to_thread(_read_admission, folder / "admission")
     store = open_node_store(folder, quota=profile.config.quota, now=now)
-    reach = Reach(serves=not if_reached or network.private_addresses, fixed=not if_reached)
+    reach = Reachability(serves=not if_reached or network.private_addresses, fixed=not if_reached)
     node = Node(network, key, store=store, tls=tls, now=now, proof=proof, reach=reach)
     try:
         await (_listen_everywhere(node, port) if host == "*" else node.listen(port, host))

@@ -13,7 +13,7 @@ DEPTH = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ChangedMessage:
     """One message: where it was (`folder`), where the change put it, and which flags the change added and removed.
 
     Taking it back concerns these flags alone: what other programs set meanwhile stays.
@@ -34,7 +34,7 @@ class Change:
     """One change, in words ("deleted 3 messages"). `taught`: its messages were judged to be spam or not."""
 
     what: str
-    steps: tuple[Step, ...]
+    steps: tuple[ChangedMessage, ...]
     taught: bool = False
 
 

@@ -18,15 +18,15 @@ from overlay.identity.certificates import CertificateError
 from overlay.identity.network import Network
 from overlay.identity.ownership import Owner
 from overlay.ids import Kind, revocations_key
-from overlay.kademlia.area_lookup import Areas
-from overlay.kademlia.inbox_node_cache import Remembered
-from overlay.kademlia.inbox_read import Reading, withholding
+from overlay.kademlia.area_lookup import AreaLookups
+from overlay.kademlia.inbox_node_cache import InboxNodeCache
+from overlay.kademlia.inbox_read import InboxRead, withholding
 from overlay.kademlia.lookup import Located
 from overlay.kademlia.quorum import Results, one_after_another, replicate
 from overlay.kademlia.reputation import WITHHELD, WRONG_BYTES
 from overlay.node.node import Node
-from overlay.replication.node_client import Caller
-from overlay.replication.share_placement import Wanted, gather, spread
+from overlay.replication.node_client import NodeClient
+from overlay.replication.share_placement import ShareSink, gather, spread
 
 R = TypeVar("R")
 
@@ -59,9 +59,11 @@ class Overlay:
     def __init__(self, node: Node, k: Callable[[], int] | None = None) -> None:
         self.node = node
         self._k = k or (lambda: node.network.k)
-        self._caller = Caller(node.protocol, node.service, node.bulk_client, node.now)
-        self._inbox = Remembered()
-        self.areas = Areas(partial(node.closest, disjoint=True), partial(node.protocol.router.closest, healthy=True))
+        self._caller = NodeClient(node.protocol, node.service, node.bulk_client, node.now)
+        self._inbox = InboxNodeCache()
+        self.areas = AreaLookups(
+            partial(node.closest, disjoint=True), partial(node.protocol.router.closest, healthy=True)
+        )
 
     @property
     def network(self) -> Network:
@@ -263,7 +265,7 @@ class Overlay:
         nodes = await self.closest(key, min(len(pieces) + SPARE, MAX_WIDTH))
         return Outcome(*await spread(self._caller, nodes, kind, key, pieces, deleters, ttl, again=again))
 
-    async def gather(self, kind: int, key: bytes, wanted: Wanted, count: int) -> None:
+    async def gather(self, kind: int, key: bytes, wanted: ShareSink, count: int) -> None:
         """Hand `wanted` what the closest nodes have, nearest first, until it is complete. `count`: as was spread.
 
         Raises NotFound when nodes answered but not enough was to be had, Unreachable when none answered.
@@ -315,7 +317,7 @@ class Overlay:
 
     async def read_inbox(
         self, key: bytes, owner: Owner, *, max_ops: int | None = None, max_connections: int | None = None
-    ) -> list[Reading]:
+    ) -> list[InboxRead]:
         """What the k replicas and a few beyond hold; the UA forms the superset (paper, 3.2).
 
         Raises Unreachable when no other node answers and this one has nothing either.
@@ -335,7 +337,7 @@ class Overlay:
             self._inbox.forget()
         if known and not self._others(results.answered):
             return await self.read_inbox(key, owner, max_ops=max_ops, max_connections=max_connections)
-        readings = [Reading(at, tuple(waiting), more) for at, (waiting, more) in results.done]
+        readings = [InboxRead(at, tuple(waiting), more) for at, (waiting, more) in results.done]
         if not self._others({at.contact.id for at, _ in results.done}) and not any(r.notifications for r in readings):
             if not self._others({at.contact.id for at in nodes}):
                 raise self._offline()
@@ -345,7 +347,7 @@ class Overlay:
         return readings
 
     async def acknowledge_inbox(
-        self, key: bytes, reading: Reading, owner: Owner, hashes: Sequence[bytes] | None = None
+        self, key: bytes, reading: InboxRead, owner: Owner, hashes: Sequence[bytes] | None = None
     ) -> bool:
         """Tell the node that what it handed out is on disk; False when it didn't hear (it will offer it again)."""
         if hashes is None:

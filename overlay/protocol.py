@@ -19,16 +19,16 @@ from overlay.identity.contact import Contact, WireContact, pack_ip, puzzle_bits,
 from overlay.identity.network import Network
 from overlay.kademlia.disjoint_lookup import disjoint_lookup
 from overlay.kademlia.lookup import Located, Lookup
-from overlay.kademlia.reputation import Standing
+from overlay.kademlia.reputation import Reputation
 from overlay.kademlia.routing import BUCKET, Table
 from overlay.primitives.service import Service
 from overlay.reachability.dial_back import Dialler
 from overlay.reachability.presence import Presence
 from overlay.wire import messages
 from overlay.wire.messages import Code, Refusal
-from overlay.wire.rpc import Handled, SealedRPC, Sender
+from overlay.wire.rpc import Handled, RemotePeer, SealedRPC
 from overlay.wire.sealed_datagram import Sealer
-from overlay.wire.write_tokens import Tokens
+from overlay.wire.write_tokens import WriteTokens
 
 SUSPECTED = 30.0
 """Seconds for which a contact that stayed silent is asked without being waited for."""
@@ -50,7 +50,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         sealer: Sealer,
         network: Network,
         own_id: bytes,
-        tokens: Tokens,
+        tokens: WriteTokens,
         service: Service | None,
         *,
         is_node: bool,
@@ -68,7 +68,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         """Hears of every node that has come into the table, or come back after silence."""
         self._suspects: OrderedDict[Contact, float] = OrderedDict()
         self._verifying: set[bytes] = set()
-        self.standing = Standing(self._loop.time)
+        self.standing = Reputation(self._loop.time)
         self.presence = Presence(own_id, time.time, self._loop.time)
         """Whether anybody answers, and whose word counts while nobody does."""
         self.proof: Proof | None = None
@@ -82,7 +82,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
 
     # Answering
 
-    def handle(self, sender: Sender, request: messages.Request) -> Handled:
+    def handle(self, sender: RemotePeer, request: messages.Request) -> Handled:
         """Answer a request; one from a node that isn't known yet is a reason to ping it."""
         if sender.is_node:
             self._meet(sender.contact)
@@ -107,7 +107,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
             case _:
                 return self.service.handle(sender.contact, request)
 
-    def rpc_find(self, sender: Sender, request: messages.Find) -> messages.Found:
+    def rpc_find(self, sender: RemotePeer, request: messages.Find) -> messages.Found:
         """The k closest contacts known here, as many as fit into three times the request, and a token."""
         count = min(request.k, messages.affordable(sender.received))
         closest = self.router.closest(request.key, count + 1, healthy=True)

@@ -36,7 +36,7 @@ def _make_private(path: Path) -> None:
         durable.sync_folder(path.parent)
 
 
-class Ledger:
+class DurableDB:
     """The database at `path`, whose tables are those of `schema` (idempotent SQL) in version `version`."""
 
     def __init__(
@@ -71,7 +71,7 @@ class Ledger:
             raise
 
     @classmethod
-    def to_read(cls, path: Path, version: int) -> tuple[Ledger, bool]:
+    def to_read(cls, path: Path, version: int) -> tuple[DurableDB, bool]:
         """The database without writing to its disk, and whether it shows everything that was written.
 
         Raises DatabaseError, also for another version than `version`.

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 
-class NoRoom(OSError):
+class NoDiskSpace(OSError):
     """The disk is too full for it; nothing was written."""
 
     def __init__(self, folder: Path, needed: int, free: int) -> None:
@@ -47,7 +47,7 @@ def require_room(needs: Mapping[Path, int], free: Callable[[Path], int] | None =
         except OSError:
             continue
         if left < needed:
-            raise NoRoom(there, needed, left)
+            raise NoDiskSpace(there, needed, left)
 
 
 def _shown(size: int) -> str:

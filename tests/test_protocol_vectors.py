@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from mail.membership.invite import read_invite
 from mail.membership.messages import Request, open_request
 from mail.sealed.body import Opener
-from mail.sealed.erasure_shares import Plan, make_shares
+from mail.sealed.erasure_shares import CodingPlan, make_shares
 from mail.sealed.keys import pair_from_secret
 from mail.sealed.notification import open_notification
 from mail.sealed.padding import padded_length
@@ -244,7 +244,7 @@ def test_messages() -> None:
         "Notifications": messages.Notifications([b"hello"], False),
         "Tombstones": messages.Tombstones([b"proof", b""]),
         "Refusal": messages.Refusal(messages.Code.NO_SPACE),
-        "Held": messages.Held([digest], [messages.Death(b"proof", 60.0)], False),
+        "Held": messages.Held([digest], [messages.WireTombstone(b"proof", 60.0)], False),
         "Known": messages.Known([True, False]),
         "Admitted": messages.Admitted(certificate, signature),
         "Dialled": messages.Dialled(True, False),
@@ -307,7 +307,7 @@ def test_padding(length: int, padded: int) -> None:
 
 
 def test_shares() -> None:
-    key, plan = h(V.deleter["key"]), Plan(V.share.m, V.share.n, h(V.share.seed))
+    key, plan = h(V.deleter["key"]), CodingPlan(V.share.m, V.share.n, h(V.share.seed))
     assert [share.hex() for share in make_shares(h(V.share.segment), key, plan)] == V.share.shares
     assert plan.coding.public_key.hex() == V.share.public_key
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from textual.command import Provider
 
     from mail.mime.headers import Address
-    from mail.write.drafts import Unsent
+    from mail.write.drafts import DraftForm
 
 
 NAMED = 4
@@ -262,7 +262,7 @@ class MailApp(App[None]):
 
         mailbox, me = self.session.mailbox, self.me
 
-        def prepare() -> Unsent:
+        def prepare() -> DraftForm:
             from mail.write.drafts import begun
             from mail.write.reply import reply
 
@@ -276,7 +276,7 @@ class MailApp(App[None]):
 
         mailbox, me = self.session.mailbox, self.me
 
-        def prepare() -> Unsent:
+        def prepare() -> DraftForm:
             from mail.write.drafts import begun
             from mail.write.reply import forward
 

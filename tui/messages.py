@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 from mail.events import Event
-from mail.mailbox import Counts, Row, Suspect
+from mail.mailbox import Counts, QuarantinedMessage, Row
 from tui.reading import LaidOut
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class MailOpened(Message, bubble=False):
     """A message was read from disk, to be shown: itself, or what may be shown of a message in Quarantine."""
 
     row: Row
-    content: Mail | Suspect
+    content: Mail | QuarantinedMessage
     lines: LaidOut
     enter: bool
 

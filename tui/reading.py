@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, chop_cells
 
-from mail.mailbox import Suspect
+from mail.mailbox import QuarantinedMessage
 from mail.mime import sanitize
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _QUOTE = re.compile(r"^(?:\s?>)+ ?")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Match:
     """Where words were found: line, and columns as characters of that line."""
 
     line: int
@@ -77,7 +77,7 @@ def lay_out(
     return tuple(lines[:LINES])
 
 
-def lay_out_suspect(suspect: Suspect, width: int) -> tuple[Line, ...]:
+def lay_out_suspect(suspect: QuarantinedMessage, width: int) -> tuple[Line, ...]:
     """All that is shown of a message in Quarantine."""
     width = max(20, width)
     lines: list[Line] = [(("In Quarantine: not opened", "warning"),)]
@@ -100,7 +100,7 @@ def lay_out_source(source: str, width: int) -> tuple[Line, ...]:
     return tuple(lines[:LINES])
 
 
-def find(lines: Sequence[Line], words: str) -> list[Place]:
+def find(lines: Sequence[Line], words: str) -> list[Match]:
     """Every place where `words` stand in one line, whatever their case."""
     wanted = words.casefold()
     if not wanted:
@@ -113,7 +113,7 @@ def find(lines: Sequence[Line], words: str) -> list[Place]:
             folded = text.lower()
         start = folded.find(wanted)
         while start >= 0:
-            found.append(Place(number, start, start + len(wanted)))
+            found.append(Match(number, start, start + len(wanted)))
             if len(found) == PLACES:
                 return found
             start = folded.find(wanted, start + len(wanted))

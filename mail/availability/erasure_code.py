@@ -19,7 +19,7 @@ MOST_SHARES = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
+class ErasureCode:
     """Any `m` of `n` shares make a segment; m = 1: n whole copies."""
 
     m: int
@@ -31,7 +31,7 @@ class Code:
         return self.n / self.m
 
 
-def choose(known: Availability, k: int, target: float, nodes: int) -> Code:
+def choose(known: Availability, k: int, target: float, nodes: int) -> ErasureCode:
     """The code with the least expansion that reaches `target` on so many nodes; k copies where no code is cheaper.
 
     While p isn't known, the p is taken that makes k copies right for the target.
@@ -57,15 +57,15 @@ def expected_to_survive(m: int, n: int, known: Availability) -> float:
 
 
 @lru_cache(maxsize=64)
-def _choose(found: float, missed: float, p: float | None, k: int, target: float, nodes: int) -> Code:
+def _choose(found: float, missed: float, p: float | None, k: int, target: float, nodes: int) -> ErasureCode:
     known = Availability(found, missed)
     wanted = target ** (1 / OPERATIONS)
-    best = Code(1, k)
+    best = ErasureCode(1, k)
     m = 2
     for n in range(2, min(nodes, MOST_SHARES) + 1):
         # The largest m that n allows never falls as n grows.
         while m <= n and (expected_to_survive(m, n, known) if p is None else survives(m, n, p)) >= wanted:
-            if Code(m, n).expansion < best.expansion:
-                best = Code(m, n)
+            if ErasureCode(m, n).expansion < best.expansion:
+                best = ErasureCode(m, n)
             m += 1
     return best

@@ -14,7 +14,7 @@ from hashlib import sha256
 
 import msgspec
 
-from mail.availability.erasure_code import Code, choose
+from mail.availability.erasure_code import ErasureCode, choose
 from mail.availability.estimate import Availability
 from overlay.client import Overlay
 from overlay.errors import OverlayError
@@ -34,7 +34,7 @@ HOUR = 3600.0
 FACT = "availability"
 
 
-class _Waiting(msgspec.Struct, array_like=True, frozen=True):
+class _PendingProbe(msgspec.Struct, array_like=True, frozen=True):
     key: bytes
     digest: bytes
     holders: list[bytes]
@@ -51,7 +51,7 @@ class _Facts(msgspec.Struct, array_like=True, frozen=True):
     stored: int = 0
     """How many were stored, ever, and when the last was."""
     last: float = float("-inf")
-    waiting: list[_Waiting] = []
+    waiting: list[_PendingProbe] = []
 
 
 class Probes:
@@ -97,7 +97,7 @@ class Probes:
         """Copies to make of each object (equation (6))."""
         return self.known.k(self._default, self.target)
 
-    def code(self, nodes: int) -> Code:
+    def code(self, nodes: int) -> ErasureCode:
         """How to code a large body on so many nodes."""
         return choose(self.known, self.k, self.target, nodes)
 
@@ -114,7 +114,7 @@ class Probes:
         due = min([self._facts.last + EVERY, *(probe.due for probe in self._facts.waiting)])
         return max(due - self._now(), 1.0)
 
-    async def _look(self, overlay: Overlay, probe: _Waiting) -> None:
+    async def _look(self, overlay: Overlay, probe: _PendingProbe) -> None:
         known = self._known()
         if probe.stored <= self._now() < probe.due + LATE:  # else it has expired, or the clock was set
             there = len((await overlay.holders(Kind.PROBE, probe.key, probe.digest)).intersection(probe.holders))
@@ -134,7 +134,7 @@ class Probes:
         await overlay.store(Kind.PROBE, key, data, ttl=wait + LATE)
         holders = await overlay.holders(Kind.PROBE, key, digest)
         now = self._now()
-        probe = [_Waiting(key, digest, sorted(holders), now, now + wait)] if holders else []
+        probe = [_PendingProbe(key, digest, sorted(holders), now, now + wait)] if holders else []
         await self._keep(stored=self._facts.stored + 1, last=now, waiting=self._facts.waiting + probe)
 
     def _known(self) -> Availability:

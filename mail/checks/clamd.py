@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mail.checks.pipeline import Clean, Infected, Letter, Unchecked, Verdict
+from mail.checks.pipeline import Clean, IncomingMessage, Infected, Unchecked, Verdict
 from mail.mime import sanitize
 
 PLACES = ("/run/clamav/clamd.ctl", "/run/clamd.scan/clamd.sock", "/run/clamav/clamd.sock", "/var/run/clamd.sock")
@@ -82,7 +82,7 @@ class ClamdCheck:
         except OSError:
             return False
 
-    def check(self, letter: Letter) -> Verdict:
+    def check(self, letter: IncomingMessage) -> Verdict:
         """What the daemon says; Unchecked when it says nothing clear. Raises OSError when the file can't be read."""
         with letter.path.open("rb") as file:
             deadline = self._clock() + self._scan_timeout

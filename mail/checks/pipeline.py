@@ -44,7 +44,7 @@ Verdict = Clean | Infected | Spam | Unchecked
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class IncomingMessage:
     """A message to be checked: its file, and the address whose signature was verified ("" when none was)."""
 
     path: Path
@@ -59,12 +59,12 @@ class Check(Protocol):
         """What a reader is told about who looked."""
         ...
 
-    def check(self, letter: Letter) -> Verdict:
+    def check(self, letter: IncomingMessage) -> Verdict:
         """Look at `letter`; called from worker threads, several at once."""
         ...
 
 
-class Place(StrEnum):
+class Destination(StrEnum):
     """Where a message is filed after its checks."""
 
     INBOX = "Inbox"
@@ -81,15 +81,15 @@ class Report:
     findings: tuple[tuple[str, Verdict], ...]
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Destination:
         """Where the message belongs: what is harmful or could not be checked is never among what is read."""
         match self.verdict:
             case Infected() | Unchecked():
-                return Place.QUARANTINE
+                return Destination.QUARANTINE
             case Spam():
-                return Place.JUNK
+                return Destination.JUNK
             case Clean():
-                return Place.INBOX
+                return Destination.INBOX
 
     def __str__(self) -> str:
         match self.verdict:
@@ -116,7 +116,7 @@ class Pipeline:
         """Who looks, in order."""
         return tuple(check.name for check in self._checks)
 
-    def run(self, letter: Letter) -> Report:
+    def run(self, letter: IncomingMessage) -> Report:
         """Pass `letter` through every check (after an infection no other matters). Never raises."""
         findings: list[tuple[str, Verdict]] = []
         for check in self._checks:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mail.checks.bayes import Classifier
-from mail.checks.pipeline import Clean, Letter, Spam, Verdict
+from mail.checks.pipeline import Clean, IncomingMessage, Spam, Verdict
 from mail.checks.tokens import tokens
 from mail.mime.message import read_headers, read_message
 from overlay.identity.address import AddressError, normalise_address
@@ -29,7 +29,7 @@ class KnownSpammers:
     def __init__(self, listed: Iterable[str]) -> None:
         self._listed = frozenset(_key(entry) for entry in listed if entry.strip())
 
-    def check(self, letter: Letter) -> Verdict:
+    def check(self, letter: IncomingMessage) -> Verdict:
         """Spam when the verified sender or From is listed, or its domain or one above it. Raises OSError."""
         if not self._listed:
             return Clean()
@@ -48,7 +48,7 @@ class Gtube:
 
     name = "spam test line"
 
-    def check(self, letter: Letter) -> Verdict:
+    def check(self, letter: IncomingMessage) -> Verdict:
         """Spam when the text holds GTUBE. Raises OSError."""
         return Spam(1.0, "it holds the test line GTUBE") if GTUBE in read_message(letter.path).text else Clean()
 
@@ -62,7 +62,7 @@ class LearnedSpam:
         self._classifier = classifier
         self._spam_from = spam_from
 
-    def check(self, letter: Letter) -> Verdict:
+    def check(self, letter: IncomingMessage) -> Verdict:
         """Spam from a score of `spam_from`; an untrained classifier has no opinion. Raises OSError."""
         opinion = self._classifier.score(tokens(read_message(letter.path)))
         if opinion.score < self._spam_from:

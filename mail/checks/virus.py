@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import yara_x
 
-from mail.checks.pipeline import Clean, Infected, Letter, Unchecked, Verdict
+from mail.checks.pipeline import Clean, IncomingMessage, Infected, Unchecked, Verdict
 from mail.mime import content_decoding, parser, sanitize
 from mail.mime.parser import Part
 
@@ -64,7 +64,7 @@ class YaraCheck:
         # its pages count as resident during the scan, and are the system's to take back (bench/anonymous.py).
         self._worker = ThreadPoolExecutor(1, "virus-rules")
 
-    def check(self, letter: Letter) -> Verdict:
+    def check(self, letter: IncomingMessage) -> Verdict:
         """Infected by the first rule that matches; Unchecked when parts may be hidden. Raises OSError."""
         return self._worker.submit(self._check, letter.path).result()
 

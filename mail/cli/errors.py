@@ -22,7 +22,7 @@ from mail.membership.authority import AuthorityError, InviteRefused
 from mail.membership.authority import WrongPassphrase as WrongAuthorityPassphrase
 from mail.membership.csr import CertificateRequestError
 from mail.membership.invite import InviteError
-from mail.membership.join import AlreadyJoined, JoinRefused, NobodyAnswers, Waiting
+from mail.membership.join import AlreadyJoined, AwaitingAuthority, JoinRefused, NobodyAnswers
 from mail.membership.messages import EnrolmentError
 from mail.mime.attachments import AttachmentError
 from mail.profile_node import NoNetwork
@@ -57,7 +57,7 @@ __all__ = [
 
 _MEANINGS: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
     ((NobodyAnswers,), UNAVAILABLE),
-    ((Waiting,), TEMPORARY),
+    ((AwaitingAuthority,), TEMPORARY),
     ((JoinRefused, AlreadyJoined), PERMISSION),
     ((WrongPassphrase, PassphraseNeeded, WrongAuthorityPassphrase, InviteRefused), PERMISSION),
     ((NotCertified,), PERMISSION),

@@ -18,7 +18,7 @@ from mail.write.private_headers import without_private
 from storage.database import DatabaseError
 from storage.user.index import Row
 from storage.user.notices import Notice
-from storage.user.outbox import Entry, Outbox
+from storage.user.outbox import Outbox, OutboxEntry
 from storage.user.profile import Profile
 from storage.user.state import UserState
 
@@ -112,7 +112,7 @@ def show(args: argparse.Namespace, profile: Profile) -> int:
 def outbox(args: argparse.Namespace, profile: Profile) -> int:
     """`p2pmail outbox [--json]`."""
     existing(profile)
-    entries: list[Entry] = []
+    entries: list[OutboxEntry] = []
     if profile.outbox_file.exists():
         try:
             box, whole = Outbox.to_read(profile.outbox_file)
@@ -197,7 +197,7 @@ def _row(row: Row) -> dict[str, object]:
     }
 
 
-def _entry(entry: Entry) -> dict[str, object]:
+def _entry(entry: OutboxEntry) -> dict[str, object]:
     return {
         "id": f"<{entry.message_id}>",
         "subject": entry.subject,

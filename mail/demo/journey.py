@@ -23,7 +23,7 @@ from mail.agent import Agent
 from mail.agent_thread import AgentThread
 from mail.cli.running import run_loop
 from mail.demo.letters import ALICE, ATTACHMENT_BYTES, BOB, letters
-from mail.demo.private_overlay import Village
+from mail.demo.private_overlay import PrivateOverlay
 from mail.events import Event, NewMail
 from mail.identity import Identity
 from mail.mailbox import Mailbox
@@ -44,7 +44,7 @@ PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class DemoOptions:
     """What the command line would say about Alice's node: nothing."""
 
     passphrase_file: Path | None = None
@@ -57,7 +57,7 @@ class DemoWorld:
     """The nodes and Bob, in one event loop, in one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.village = Village(folder / "village", "demo")
+        self.village = PrivateOverlay(folder / "village", "demo")
         self.alice = Profile(folder / "alice")
         self._bob_profile = Profile(folder / "bob")
         self._bob: Agent | None = None
@@ -132,7 +132,7 @@ class Demo:
         self._folder = folder
         self._stop = stop
         self.profile = world.alice.root
-        self.agent = AgentThread(world.alice, Options())
+        self.agent = AgentThread(world.alice, DemoOptions())
 
     def close(self) -> None:
         """Stop the nodes and remove everything."""

@@ -22,7 +22,7 @@ ATTACHMENT_BYTES = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DemoMessage:
     """A letter ready to be sent."""
 
     message_id: str
@@ -30,7 +30,7 @@ class Letter:
     content: bytes
 
 
-def letters(now: float) -> Iterator[Letter]:
+def letters(now: float) -> Iterator[DemoMessage]:
     """Bob's letters to Alice, oldest first; `now` in seconds since the epoch."""
     first = _letter(1, now - 7200, "A mail system without a server", _THREAD[0])
     second = _letter(2, now - 5400, "Re: A mail system without a server", _THREAD[1], answers=(first,))
@@ -64,8 +64,8 @@ def _letter(number: int, date: float, subject: str, text: str, answers: tuple[Em
     return message
 
 
-def _sealed(message: EmailMessage) -> Letter:
-    return Letter(str(message["Message-ID"])[1:-1], str(message["Subject"]), message.as_bytes())
+def _sealed(message: EmailMessage) -> DemoMessage:
+    return DemoMessage(str(message["Message-ID"])[1:-1], str(message["Subject"]), message.as_bytes())
 
 
 _THREAD = (

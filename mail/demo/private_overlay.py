@@ -22,7 +22,7 @@ from overlay.identity.network import DEFAULT_K, Network, write_network
 from overlay.node.node import Node, new_key
 from storage import durable
 from storage.node.store import open_node_store
-from storage.user.keyring import Identity as CertifiedIdentity
+from storage.user.keyring import IdentityKey as CertifiedIdentity
 from storage.user.keyring import Keyring
 from storage.user.profile import Profile
 
@@ -32,7 +32,7 @@ JOIN_AT = 3
 """Places that a member's network file names."""
 
 
-class Village:
+class PrivateOverlay:
     """A network of its own under `folder`."""
 
     def __init__(self, folder: Path, name: str, k: int = DEFAULT_K, now: Callable[[], float] = time.time) -> None:

@@ -41,7 +41,7 @@ from overlay.identity.network import Network
 from overlay.ids import Kind, inbox_key, revocations_key
 from overlay.node.node import Node
 from overlay.wire.messages import RETENTION
-from storage.user.keyring import Identity as Certified
+from storage.user.keyring import IdentityKey as Certified
 from storage.user.keyring import Keyring
 from storage.user.profile import Profile
 
@@ -73,7 +73,7 @@ class _Fate(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
+class _Running:
     """What there is between `start` and `stop`."""
 
     authority: Authority
@@ -104,7 +104,7 @@ class AuthorityService:
         self._tell = tell
         self._told = ""
         self._stack = ExitStack()
-        self._parts: _Parts | None = None
+        self._parts: _Running | None = None
         self._published = float("-inf")
         self._revocations = b""
 
@@ -132,7 +132,7 @@ class AuthorityService:
             node = await open_client(profile, network, join=self._join, now=self._now)
             overlay = Overlay(node)
             trust = node.trust or TrustStore(network.authorities)
-            self._parts = _Parts(authority, identity, node, overlay, Directory(overlay, trust, self._now))
+            self._parts = _Running(authority, identity, node, overlay, Directory(overlay, trust, self._now))
             self._stack = stack.pop_all()
         if len(node.protocol.router):
             await asyncio.to_thread(remember_places, self._folder, network, self._join)
@@ -238,7 +238,7 @@ class AuthorityService:
         self._published = self._now()
 
     @property
-    def _running(self) -> _Parts:
+    def _running(self) -> _Running:
         if self._parts is None:
             raise RuntimeError("the service isn't started")
         return self._parts

@@ -17,7 +17,7 @@ from mail.identity import Identity
 from mail.membership.authority import GRACE
 from mail.membership.x509 import DAY
 from mail.profile_node import NoNetwork, read_network_file
-from overlay.identity.certificates import CertificateError, Ended, Revoked, TrustStore, parse_certificate
+from overlay.identity.certificates import CertificateError, CertificateExpired, Revoked, TrustStore, parse_certificate
 from overlay.identity.network import NetworkFileError
 from storage.database import DatabaseError
 from storage.user.profile import Profile
@@ -35,7 +35,7 @@ CERTIFICATE_FACT = "certificate"
 WARNED_FACT = "certificate-warned"
 
 
-class Stand(StrEnum):
+class CertificateState(StrEnum):
     """How a certificate stands."""
 
     VALID = "valid"
@@ -46,10 +46,10 @@ class Stand(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CertificateStatus:
     """How a certificate stands at a moment. `ends`: epoch seconds; `words`: for the user, empty while it is valid."""
 
-    stand: Stand
+    stand: CertificateState
     ends: float
     words: str
     threshold: str
@@ -61,26 +61,26 @@ class Standing:
         return self.stand.value, datetime.fromtimestamp(int(self.ends), UTC).isoformat()
 
 
-def standing(certificate: bytes, trust: TrustStore, now: float) -> Standing:
+def standing(certificate: bytes, trust: TrustStore, now: float) -> CertificateStatus:
     """How a certificate (DER) of ours stands at `now` (epoch seconds). Raises CertificateError for one that is none."""
     parsed = parse_certificate(certificate)
     ends, day = parsed.not_after, _day(parsed.not_after)
     name = sha256(certificate).hexdigest()[:16]
     whose = f"The certificate of {parsed.address}"
-    with suppress(Ended):
+    with suppress(CertificateExpired):
         try:
             trust.verify(certificate, now)
         except Revoked:
-            return Standing(
-                Stand.REVOKED,
+            return CertificateStatus(
+                CertificateState.REVOKED,
                 ends,
                 f"{whose} was revoked: nobody takes mail from you any more, and you get none. Ask whoever runs the"
                 " authority for a new invite, and paste it with `p2pmail join`.",
                 f"{name} revoked",
             )
     if now > ends:
-        return Standing(
-            Stand.ENDED,
+        return CertificateStatus(
+            CertificateState.ENDED,
             ends,
             f"{whose} ended on {day}: you can't send or collect mail until it is renewed. p2pmail asks the authority"
             f" for that by itself until {_day(ends + GRACE)}; whoever runs it has to have `p2pmail authority serve`"
@@ -89,11 +89,11 @@ def standing(certificate: bytes, trust: TrustStore, now: float) -> Standing:
         )
     due = [step for step in WARNINGS if ends - now <= step]
     if not due:
-        return Standing(Stand.VALID, ends, "", "")
+        return CertificateStatus(CertificateState.VALID, ends, "", "")
     days = int((ends - now) // DAY)
     left = "today" if days < 1 else f"in {days} day{'s' if days > 1 else ''}, on {day}"
-    return Standing(
-        Stand.ENDING,
+    return CertificateStatus(
+        CertificateState.ENDING,
         ends,
         f"{whose} ends {left}, and the authority hasn't answered the requests to renew it. Ask whoever runs it to start"
         " `p2pmail authority serve`, or for an invite. After that day you can't send or collect mail.",
@@ -101,7 +101,7 @@ def standing(certificate: bytes, trust: TrustStore, now: float) -> Standing:
     )
 
 
-def is_news(state: UserState, certificate: bytes, stands: Standing) -> bool:
+def is_news(state: UserState, certificate: bytes, stands: CertificateStatus) -> bool:
     """Whether there is something to tell of our certificate that wasn't told before; it counts as told from now on.
 
     The certificate is kept for those who ask without a passphrase. Raises DatabaseError.
@@ -118,10 +118,10 @@ def is_news(state: UserState, certificate: bytes, stands: Standing) -> bool:
 def check_may_send(identity: Identity, trust: TrustStore, now: float) -> None:
     """Raises Ended or Revoked (with words) when nobody would take mail from the user, NotJoined."""
     stands = standing(identity.owner.certificate, trust, now)
-    if stands.stand is Stand.REVOKED:
+    if stands.stand is CertificateState.REVOKED:
         raise Revoked(stands.words)
-    if stands.stand is Stand.ENDED:
-        raise Ended(stands.words)
+    if stands.stand is CertificateState.ENDED:
+        raise CertificateExpired(stands.words)
 
 
 def known_trust(profile: Profile, now: float) -> TrustStore | None:
@@ -179,7 +179,7 @@ def refuse_if_nobody_takes_it(profile: Profile, identity: Identity, now: float) 
     if trust is not None and not identity.waiting:
         try:
             check_may_send(identity, trust, now)
-        except (Ended, Revoked) as error:
+        except (CertificateExpired, Revoked) as error:
             raise type(error)(f"{error} Nothing was accepted.") from error
 
 

@@ -22,7 +22,7 @@ from overlay.identity.contact import host_port, key_text
 from overlay.identity.network import write_network
 from overlay.identity.network_scope import decide
 from storage import durable
-from storage.user.keyring import Identity as CertifiedIdentity
+from storage.user.keyring import IdentityKey as CertifiedIdentity
 from storage.user.keyring import Keyring, KeyringExists
 from storage.user.profile import Profile
 

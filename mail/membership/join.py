@@ -42,7 +42,7 @@ from overlay.ids import Kind, inbox_key, root_key
 from overlay.node.node import Node
 from overlay.wire.messages import RETENTION
 from storage import durable
-from storage.user.keyring import Identity as Certified
+from storage.user.keyring import IdentityKey as Certified
 from storage.user.keyring import Keyring
 from storage.user.profile import Profile, ProfileBusy
 
@@ -59,11 +59,11 @@ KNOWN_PLACES = 5
 """Nodes met while joining that are kept in network.toml, as places to start from if those of the invite are gone."""
 
 
-class Waiting(EnrolmentError):
+class AwaitingAuthority(EnrolmentError):
     """The authority hasn't answered yet; keys and request are kept, and resuming goes on."""
 
 
-class NobodyAnswers(Waiting):
+class NobodyAnswers(AwaitingAuthority):
     """Not even a node of the network answered; the keys are kept, and resuming begins again."""
 
 
@@ -99,10 +99,10 @@ async def join(
         renewed = keyring.identity
         if renewed is not None:
             match await _standing(profile, renewed, invite, now):
-                case _Standing.GOOD:
+                case _CertificateState.GOOD:
                     tell(f"This profile has joined as {invite.address} already.")
                     return invite.address
-                case _Standing.OVER:
+                case _CertificateState.OVER:
                     await asyncio.to_thread(give_up, keyring, renewed)
                     renewed = None
         await asyncio.to_thread(begin, keyring, invite_text, now(), random, renewed=renewed)
@@ -267,22 +267,22 @@ class _Joining:
         except OverlayError as error:
             self._tell(f"{identity.address} has its certificate; its card will be published later ({error})")
 
-    def _waiting(self, trouble: OverlayError | None) -> Waiting:
+    def _waiting(self, trouble: OverlayError | None) -> AwaitingAuthority:
         """Why there is no answer, and what to do."""
         later = "Your keys are kept; run `p2pmail join` with the invite again, or just start the reader, to go on."
         if self._trust is None:
             return NobodyAnswers(f"{trouble or 'No node of the network answers.'} {later}")
         if self._pending.asked:
-            return Waiting(
+            return AwaitingAuthority(
                 f"The authority of {self._invite.network.name} hasn't answered yet. The request is left with the"
                 f" network. {later}"
             )
         if isinstance(trouble, UnknownAddress):
-            return Waiting(
+            return AwaitingAuthority(
                 f"The authority of {self._invite.network.name} hasn't been at work in this network yet: whoever invited"
                 f" you has to run `p2pmail authority serve`. {later}"
             )
-        return Waiting(f"{trouble} {later}")
+        return AwaitingAuthority(f"{trouble} {later}")
 
 
 def _resumed(profile: Profile, keyring: Keyring, now: Callable[[], float], tell: Callable[[str], None]) -> _Joining:
@@ -292,7 +292,7 @@ def _resumed(profile: Profile, keyring: Keyring, now: Callable[[], float], tell:
     return _Joining(profile, keyring, pending, now, tell)
 
 
-class _Standing(Enum):
+class _CertificateState(Enum):
     """How the certificate stands that a profile has already."""
 
     GOOD = 1
@@ -300,7 +300,7 @@ class _Standing(Enum):
     OVER = 3
 
 
-async def _standing(profile: Profile, has: Certified, invite: Invite, now: Callable[[], float]) -> _Standing:
+async def _standing(profile: Profile, has: Certified, invite: Invite, now: Callable[[], float]) -> _CertificateState:
     """How the profile's certificate stands, for an invite to its address.
 
     Raises AlreadyJoined for another address, NobodyAnswers when nobody can say whether it was revoked.
@@ -309,7 +309,7 @@ async def _standing(profile: Profile, has: Certified, invite: Invite, now: Calla
         network = await asyncio.to_thread(read_network_file, profile.network_file)
         trust = TrustStore(network.authorities)
     except (NoNetwork, NetworkFileError, CertificateError):
-        return _Standing.ENDING  # the certificate without its network: joining again mends that
+        return _CertificateState.ENDING  # the certificate without its network: joining again mends that
     if has.address != invite.address or trust.fingerprint != invite.fingerprint:
         raise AlreadyJoined(
             f"This profile belongs to {has.address} in the network {network.name}; choose another folder for"
@@ -321,19 +321,19 @@ async def _standing(profile: Profile, has: Certified, invite: Invite, now: Calla
         assert node.trust is not None
         certificate = node.trust.verify(has.certificate, now())
     except Revoked:
-        return _Standing.OVER  # the key would be refused
+        return _CertificateState.OVER  # the key would be refused
     except CertificateError:  # it has ended, or the clock is wrong: the key stays, and mail to it can be deleted
-        return _Standing.ENDING
+        return _CertificateState.ENDING
     finally:
         await node.stop()
     if certificate.not_after - now() <= RENEWAL:
-        return _Standing.ENDING
+        return _CertificateState.ENDING
     if not heard:
         raise NobodyAnswers(
             f"No node of the network answers: whether {has.address} was revoked isn't known. Nothing was changed; try"
             " again when the network is back."
         )
-    return _Standing.GOOD
+    return _CertificateState.GOOD
 
 
 def _met(node: Node) -> list[str]:

@@ -93,7 +93,7 @@ class Declined:
 Answer = Granted | Declined
 
 
-class _Body(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class _RequestBody(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     version: int
     address: Annotated[str, msgspec.Meta(max_length=254)]
     code: Annotated[bytes, msgspec.Meta(min_length=8, max_length=CODE_LIMIT)]
@@ -101,7 +101,7 @@ class _Body(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=
     encryption_key: Annotated[bytes, msgspec.Meta(min_length=ENCRYPTION_KEY_SIZE, max_length=ENCRYPTION_KEY_SIZE)]
 
 
-class _Signed(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class _SignedRequest(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     body: bytes
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 
@@ -113,8 +113,8 @@ class _Answer(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froze
     reason: Annotated[str, msgspec.Meta(max_length=REASON_LIMIT)]
 
 
-_body_decoder = msgspec.msgpack.Decoder(_Body)
-_signed_decoder = msgspec.msgpack.Decoder(_Signed)
+_body_decoder = msgspec.msgpack.Decoder(_RequestBody)
+_signed_decoder = msgspec.msgpack.Decoder(_SignedRequest)
 _answer_decoder = msgspec.msgpack.Decoder(_Answer)
 
 
@@ -139,7 +139,7 @@ def seal_request(request: Request, sign: Callable[[bytes], bytes], fingerprint: 
     `authority_key` (from its card) say for which authority. Raises KeyMaterialError.
     """
     body = msgspec.msgpack.encode(
-        _Body(
+        _RequestBody(
             _RENEWAL if request.renewal else _VERSION,
             request.address,
             request.code,
@@ -147,7 +147,7 @@ def seal_request(request: Request, sign: Callable[[bytes], bytes], fingerprint: 
             request.encryption_key,
         )
     )
-    signed = msgspec.msgpack.encode(_Signed(body, sign(_signed_part(fingerprint, body))))
+    signed = msgspec.msgpack.encode(_SignedRequest(body, sign(_signed_part(fingerprint, body))))
     padded = _pad(signed, REQUEST_SIZE - KEY_ID_SIZE - SEAL_OVERHEAD)
     return key_id_of(authority_key) + seal(padded, authority_key, _REQUEST + bytes.fromhex(fingerprint))
 

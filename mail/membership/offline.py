@@ -33,7 +33,7 @@ from overlay.identity.certificates import (
 )
 from overlay.identity.network import write_network
 from storage import durable
-from storage.user.keyring import Identity
+from storage.user.keyring import IdentityKey
 from storage.user.profile import Profile
 
 _FILE_LIMIT = 8 * CERTIFICATE_LIMIT + 1
@@ -119,12 +119,12 @@ def take_certificate(
                 f"This certificate is not for the request of {pending.address}; nothing was changed."
             )
         durable.write(profile.network_file, write_network(network), 0o644)
-        keyring.set_identity(Identity(pending.address, pending.private_key, der))
+        keyring.set_identity(IdentityKey(pending.address, pending.private_key, der))
         remember_certificate(profile, der)
     return certificate.address
 
 
-def _revoked(profile: Profile, who: Identity, now: float) -> bool:
+def _revoked(profile: Profile, who: IdentityKey, now: float) -> bool:
     trust = known_trust(profile, now)
     try:
         if trust is not None:

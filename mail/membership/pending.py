@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from mail.membership.invite import Invite, read_invite
 from mail.membership.messages import Request
 from mail.sealed.keys import KeyPair, generate_pair, pair_from_secret
-from storage.user.keyring import Contents, EncryptionKey, Identity, Keyring, PendingJoin
+from storage.user.keyring import Contents, EncryptionKey, IdentityKey, Keyring, PendingJoin
 from storage.user.profile import Profile
 
 ASK_AGAIN = 3600.0
@@ -66,7 +66,12 @@ def pending_join(keyring: Keyring) -> Pending | None:
 
 
 def begin(
-    keyring: Keyring, invite_text: str, now: float, random: Callable[[int], bytes], *, renewed: Identity | None = None
+    keyring: Keyring,
+    invite_text: str,
+    now: float,
+    random: Callable[[int], bytes],
+    *,
+    renewed: IdentityKey | None = None,
 ) -> None:
     """Keep what asking with this invite takes, durably; a join that waits for the same invite goes on as it is.
 
@@ -82,7 +87,7 @@ def begin(
     keyring.set_pending(_fresh(invite.address, invite_text, now, random, renewed))
 
 
-def give_up(keyring: Keyring, revoked: Identity) -> None:
+def give_up(keyring: Keyring, revoked: IdentityKey) -> None:
     """Forget a join that asks with a key which was revoked: it would be refused. Raises KeyringError, OSError."""
 
     def without(before: Contents) -> Contents:
@@ -98,7 +103,7 @@ def begin_offline(
     now: float,
     random: Callable[[int], bytes],
     *,
-    renewed: Identity | None = None,
+    renewed: IdentityKey | None = None,
 ) -> Ed25519PrivateKey:
     """The key for a normalised address that is to be certified without the network, kept durably. Raises OSError.
 
@@ -119,7 +124,7 @@ def asked(keyring: Keyring, pending: Pending, sealed: bytes, now: float) -> Pend
 
 
 def _fresh(
-    address: str, invite_text: str, now: float, random: Callable[[int], bytes], renewed: Identity | None
+    address: str, invite_text: str, now: float, random: Callable[[int], bytes], renewed: IdentityKey | None
 ) -> PendingJoin:
     pair = generate_pair(now, random)
     key = EncryptionKey(pair.key_id, pair.secret, now)

@@ -35,7 +35,7 @@ from overlay.identity.enrolment_answer import authority_address
 from overlay.ids import Kind, inbox_key
 from overlay.wire.messages import RETENTION
 from storage.user.keyring import Contents
-from storage.user.keyring import Identity as Certified
+from storage.user.keyring import IdentityKey as Certified
 from storage.user.keyring_contents import with_identity
 from storage.user.profile import Profile, ProfileBusy
 from storage.user.state import UserState

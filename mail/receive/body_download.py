@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from mail.asyncio_tools import uninterrupted
+from mail.asyncio_tools import shielded_to_thread
 from mail.events import Event, Progress
-from mail.receive.segment_cache import NoRoom, Parts, Spool
+from mail.receive.segment_cache import CachedSegments, NoRoomToReceive, SegmentCache
 from mail.sealed.body import Opener, SealingError
-from mail.sealed.erasure_shares import Coding, Gathered
+from mail.sealed.erasure_shares import BodyCoding, GatheredShares
 from mail.sealed.notification import Notification
 from mail.sealed.segments import Segment
 from mail.send.rules import segment_key
@@ -30,10 +30,10 @@ CODED_AHEAD = 1
 """The same of segments in shares, each of which comes from many nodes at once."""
 
 
-class Fetching:
+class BodyDownload:
     """Brings bodies into the spool."""
 
-    def __init__(self, overlay: Overlay, spool: Spool, tell: Callable[[Event], None]) -> None:
+    def __init__(self, overlay: Overlay, spool: SegmentCache, tell: Callable[[Event], None]) -> None:
         self._overlay = overlay
         self._spool = spool
         self._tell = tell
@@ -70,7 +70,7 @@ class Fetching:
         needed = notification.original_size + (sealed - kept if many else 0)
         if not await asyncio.to_thread(self._spool.make_room, needed, self._busy):
             size = (notification.original_size + sealed if many else notification.original_size) >> 20
-            raise NoRoom(f"it needs {size:,} MiB on the disk, which aren't free")
+            raise NoRoomToReceive(f"it needs {size:,} MiB on the disk, which aren't free")
         ahead = SEGMENTS_AHEAD if notification.coding is None else CODED_AHEAD
         left = list(segments)
         running: list[asyncio.Task[bytes]] = []
@@ -100,7 +100,7 @@ class Fetching:
         if many:
             self._tell(Progress(what, notification.original_size, notification.original_size))
 
-    async def _segment(self, notification: Notification, segment: Segment, parts: Parts | None) -> bytes:
+    async def _segment(self, notification: Notification, segment: Segment, parts: CachedSegments | None) -> bytes:
         """One segment, from the disk if it is there. Raises NotFound, Unreachable, SealingError."""
         if parts is not None and (data := await asyncio.to_thread(parts.load, segment)) is not None:
             return data
@@ -112,12 +112,12 @@ class Fetching:
             others = len(notification.to) + len(notification.cc) + notification.left_out > 1
             data = await self._overlay.fetch(Kind.BODY, key, digest=segment.digest, repair=others)
         if parts is not None:
-            await uninterrupted(parts.keep, segment, data)
+            await shielded_to_thread(parts.keep, segment, data)
         return data
 
-    async def _gather(self, coding: Coding, key: bytes, segment: Segment) -> bytes:
+    async def _gather(self, coding: BodyCoding, key: bytes, segment: Segment) -> bytes:
         """A segment from its shares. Raises NotFound, Unreachable, SealingError."""
-        gathered = Gathered(coding, key, segment.size)
+        gathered = GatheredShares(coding, key, segment.size)
         await self._overlay.gather(Kind.SHARE, key, gathered, coding.n)
         data = await asyncio.to_thread(gathered.segment)
         if hashlib.sha256(data).digest() != segment.digest:  # its shares are signed: the sender made them so

@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from mail.checks.pipeline import Letter, Pipeline, Place
+from mail.checks.pipeline import Destination, IncomingMessage, Pipeline
 from mail.mime.message import read_headers, summarise
 from mail.sealed.notification import Notification
 from overlay.identity.address import AddressError, normalise_address
@@ -70,16 +70,16 @@ class Filing:
 
     def _place(self, spooled: Path, notification: Notification) -> tuple[str, str]:
         """The folder, and why where that isn't the Inbox."""
-        report = self._checks.run(Letter(spooled, notification.sender))
+        report = self._checks.run(IncomingMessage(spooled, notification.sender))
         message = read_headers(spooled)
         claimed = message.sender.address
-        if report.place is not Place.QUARANTINE:
+        if report.place is not Destination.QUARANTINE:
             if not _same(claimed, notification.sender):
                 what = f"says it is from {claimed or 'nobody'}, but {notification.sender} sent it"
-                return Place.QUARANTINE.value, what
+                return Destination.QUARANTINE.value, what
             if sum(name == "from" for name, _ in message.headers) > 1:  # programs differ in which one they show
-                return Place.QUARANTINE.value, f"says it is from several, and {notification.sender} sent it"
-        return report.place.value, "" if report.place is Place.INBOX else str(report)
+                return Destination.QUARANTINE.value, f"says it is from several, and {notification.sender} sent it"
+        return report.place.value, "" if report.place is Destination.INBOX else str(report)
 
 
 def _same_message(spooled: Path, other: Path) -> bool:

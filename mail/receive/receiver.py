@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mail.asyncio_tools import Locks, all_of, uninterrupted
+from mail.asyncio_tools import KeyedLocks, gather_all, shielded_to_thread
 from mail.availability.erasure_code import MOST_SHARES
 from mail.events import Event, NewMail, Trouble
-from mail.receive.body_download import Fetching
+from mail.receive.body_download import BodyDownload
 from mail.receive.filing import Filing
-from mail.receive.segment_cache import NoRoom, Spool
+from mail.receive.segment_cache import NoRoomToReceive, SegmentCache
 from mail.sealed.body import REVISION, SealingError
 from mail.sealed.keys import KeyMaterialError, KeyPair
 from mail.sealed.notification import (
@@ -38,10 +38,10 @@ from overlay.errors import NotFound, Offline, OverlayError, Unreachable
 from overlay.identity.certificates import TrustStore
 from overlay.identity.ownership import Owner
 from overlay.ids import Kind, inbox_key
-from overlay.kademlia.inbox_read import Reading
+from overlay.kademlia.inbox_read import InboxRead
 from overlay.wire.messages import RETENTION
 from storage.database import DatabaseError
-from storage.user.state import AT_ONCE, DAMAGED, DAY, Fate, Owed, Taken, UserState
+from storage.user.state import AT_ONCE, DAMAGED, DAY, Fate, OwedDelete, TakenNotification, UserState
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ DELETE_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class RecipientKeys:
     """Whose mail it is, and what opens it. `pairs`: her encryption keys by key id, the retired ones too.
 
     `earlier`: the owner by certificates that were renewed, which letters may still name as who may delete them.
@@ -78,7 +78,7 @@ class Reader:
     earlier: Sequence[Owner] = ()
 
 
-class Receiving:
+class Receiver:
     """Collects one user's mail. One for a profile."""
 
     def __init__(
@@ -86,9 +86,9 @@ class Receiving:
         state: UserState,
         overlay: Overlay,
         trust: TrustStore,
-        reader: Callable[[], Reader],
+        reader: Callable[[], RecipientKeys],
         filing: Filing,
-        spool: Spool,
+        spool: SegmentCache,
         tell: Callable[[Event], None],
         now: Callable[[], float] = time.time,
         version: str = "",
@@ -100,12 +100,12 @@ class Receiving:
         self._reader = reader
         self._filing = filing
         self._spool = spool
-        self._fetching = Fetching(overlay, spool, tell)
+        self._fetching = BodyDownload(overlay, spool, tell)
         self._opener = f"{version}/{REVISION}"
         self._tell = tell
         self._now = now
         self._running = asyncio.Lock()
-        self._messages = Locks()  # two notifications of one message are one message
+        self._messages = KeyedLocks()  # two notifications of one message are one message
         self._swept = False
         self._crowds: set[str] = set()
         """Senders of whom the user was told that they have too many that can't be had."""
@@ -141,13 +141,13 @@ class Receiving:
         if superset:
             await asyncio.to_thread(self._state.take, superset, self._now())
 
-        async def acknowledge(reading: Reading) -> bool:
+        async def acknowledge(reading: InboxRead) -> bool:
             taken = dict.fromkeys((*superset, *reading.notifications))
             hashes = [hashlib.sha256(notification).digest() for notification in taken]
             return await self._overlay.acknowledge_inbox(key, reading, reader.owner, hashes)
 
         # At every replica, at those too that had less: what moves there later is known there to be taken.
-        heard = await all_of(acknowledge(reading) for reading in readings if superset or reading.notifications)
+        heard = await gather_all(acknowledge(reading) for reading in readings if superset or reading.notifications)
         return any(heard) and any(reading.more for reading in readings)
 
     async def work(self, *, everything: bool = False) -> int:
@@ -157,7 +157,7 @@ class Receiving:
             self._swept = True
         gate = asyncio.Semaphore(MESSAGES_AT_ONCE)
 
-        async def one(taken: Taken) -> bool:
+        async def one(taken: TakenNotification) -> bool:
             async with gate:
                 return await self._one(taken)
 
@@ -166,12 +166,12 @@ class Receiving:
             pending = await asyncio.to_thread(
                 self._state.pending, self._now(), everything=everything, opener=self._opener
             )
-            filed += sum(await all_of(one(taken) for taken in pending))
+            filed += sum(await gather_all(one(taken) for taken in pending))
             if len(pending) < AT_ONCE:
                 return filed
             everything = False  # what was tried just now isn't due any more
 
-    async def _one(self, taken: Taken) -> bool:
+    async def _one(self, taken: TakenNotification) -> bool:
         reader = self._reader()
         try:
             notification, _ = await asyncio.to_thread(
@@ -186,14 +186,14 @@ class Receiving:
         async with self._messages.of((notification.message_id, notification.sender)):
             return await self._once(taken, notification)
 
-    async def _once(self, taken: Taken, notification: Notification) -> bool:
+    async def _once(self, taken: TakenNotification, notification: Notification) -> bool:
         """Collect a message unless it was filed before: nothing is delivered twice to the eye."""
         if await asyncio.to_thread(self._state.have, _identity(notification), notification.sender):
             await self._filed(taken, notification)
             return False
         try:
             await self._collect(taken, notification)
-        except (OverlayError, OSError, NoRoom, SealingError) as error:
+        except (OverlayError, OSError, NoRoomToReceive, SealingError) as error:
             await self._missed(taken, notification, error)
             return False
         except DatabaseError:
@@ -204,29 +204,29 @@ class Receiving:
             return False
         return True
 
-    async def _collect(self, taken: Taken, notification: Notification) -> None:
+    async def _collect(self, taken: TakenNotification, notification: Notification) -> None:
         """Fetch and open the body into the spool, check it, file it (paper, sections 3.3 and 3.4)."""
         folder = taken.folder or ""
         if not await asyncio.to_thread(self._filing.find, taken.folder, taken.file):
             async with self._fetching.body(taken.hash, notification) as spooled:
                 found = await asyncio.to_thread(self._filing.moved, spooled, notification) if taken.file else None
                 if found is None:
-                    found = await uninterrupted(self._filing.file, taken.hash, spooled, notification)
+                    found = await shielded_to_thread(self._filing.file, taken.hash, spooled, notification)
                 folder = found
         await self._filed(taken, notification)
         self._tell(NewMail(notification.message_id, _person(notification), notification.subject, folder))
 
-    async def _filed(self, taken: Taken, notification: Notification) -> None:
+    async def _filed(self, taken: TakenNotification, notification: Notification) -> None:
         many = len(notification.segments) > 1
         keys = [segment_key(notification.message_id, s.index, many, notification.group) for s in notification.segments]
         kind = kind_of(notification.coding)
         deletes = [(kind, key, notification.deleter_salt) for key in keys]
-        await uninterrupted(
+        await shielded_to_thread(
             self._state.filed, taken.hash, _identity(notification), notification.sender, deletes, self._now()
         )
         await self._fetching.settled(taken.hash)
 
-    async def _missed(self, taken: Taken, notification: Notification, error: Exception) -> None:
+    async def _missed(self, taken: TakenNotification, notification: Notification, error: Exception) -> None:
         """The message couldn't be had now: later again, for as long as anybody can have it, and the user is told."""
         what = f'"{notification.subject or "(no subject)"}" from {_person(notification)}'
         reason = _words(error)
@@ -255,7 +255,7 @@ class Receiving:
             sender=notification.sender if lacking else "",
         )
 
-    def _explain(self, taken: Taken, what: str, reason: str, error: Exception) -> None:
+    def _explain(self, taken: TakenNotification, what: str, reason: str, error: Exception) -> None:
         """Say what failed, once and not at every attempt."""
         new = taken.attempts == 0 or reason != taken.reason
         kept = "It stays at the nodes for up to 30 days and is tried again"
@@ -264,7 +264,7 @@ class Receiving:
             if new:
                 words = f"{what} can't be opened: {reason} {kept}, at once after an update of p2pmail."
                 self._tell(Trouble(words, lasting=True))
-        elif isinstance(error, NoRoom):
+        elif isinstance(error, NoRoomToReceive):
             if new:
                 words = f"{what} can't be collected: {reason}. {kept}; make room before that."
                 self._tell(Trouble(words, lasting=True))
@@ -273,7 +273,7 @@ class Receiving:
         elif not taken.reason or (new and not isinstance(error, NotFound | Unreachable)):
             self._tell(Trouble(f"{what} can't be collected yet ({reason}); it will be tried again."))
 
-    async def _given_up(self, taken: Taken, what: str, reason: str) -> bool:
+    async def _given_up(self, taken: TakenNotification, what: str, reason: str) -> bool:
         """Once the nodes can't have it any more, tell the user that it is lost; after as long again let it go.
 
         Kept until then: the clock may be wrong, somebody may have it still, a newer program may open it. (A delete
@@ -291,7 +291,7 @@ class Receiving:
         await self._fetching.settled(taken.hash)
         return True
 
-    async def _crowded(self, taken: Taken, notification: Notification) -> bool:
+    async def _crowded(self, taken: TakenNotification, notification: Notification) -> bool:
         """Bound what one sender may announce without its being there; True when this one was let go for that.
 
         Only after a day: nodes may have been out of reach, and many messages come at once.
@@ -311,7 +311,7 @@ class Receiving:
             self._tell(Trouble(words, lasting=True))
         return True
 
-    async def _unopened(self, taken: Taken, error: Exception) -> None:
+    async def _unopened(self, taken: TakenNotification, error: Exception) -> None:
         """Set aside what may be opened later, each kind in a place of its own, as long as its message can be there."""
         hold, room, what = _place(error)
         words = f"{what} can't be opened: {error}"
@@ -334,7 +334,7 @@ class Receiving:
         else:
             log.info("a notification is set aside: %s", error)
 
-    async def _reject(self, taken: Taken, error: Exception) -> None:
+    async def _reject(self, taken: TakenNotification, error: Exception) -> None:
         log.info("a notification was dropped: %s", error)
         await asyncio.to_thread(self._state.reject, taken.hash, Fate.REJECTED, str(error))
 
@@ -344,12 +344,12 @@ class Receiving:
         reader = self._reader()
         gate = asyncio.Semaphore(DELETES_AT_ONCE)
 
-        async def heard(owed: Owed, owner: Owner) -> bool:
+        async def heard(owed: OwedDelete, owner: Owner) -> bool:
             most = MOST_SHARES if owed.kind == Kind.SHARE else None
             outcome = await self._overlay.delete(owed.kind, owed.key, owed.salt, owner, max_ops=most)
             return outcome.have >= outcome.want or (outcome.have > 0 and owed.attempts >= DELETE_ATTEMPTS)
 
-        async def delete(owed: Owed) -> None:
+        async def delete(owed: OwedDelete) -> None:
             pause, away = back_off(owed.attempts + 1), False
             try:
                 async with gate:
@@ -365,7 +365,7 @@ class Receiving:
                 later = self._now() + pause
                 await asyncio.to_thread(self._state.delete_later, owed.key, owed.salt, later, answered=not away)
 
-        await all_of(delete(one) for one in owed)
+        await gather_all(delete(one) for one in owed)
 
 
 def _place(error: Exception) -> tuple[str, int, str]:

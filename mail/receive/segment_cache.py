@@ -29,11 +29,11 @@ _ACCEPTED = re.compile(r"[0-9a-f]{16}\.eml")
 _OURS = re.compile(r"([0-9a-f]{64})\.(parts|eml)")
 
 
-class NoRoom(Exception):
+class NoRoomToReceive(Exception):
     """The disk has no room for a message; nothing of it is lost by that."""
 
 
-class Parts:
+class CachedSegments:
     """What one message has on disk."""
 
     def __init__(self, spool: Path, hash_: bytes) -> None:
@@ -71,7 +71,7 @@ class Parts:
             return -1
 
 
-class Spool:
+class SegmentCache:
     """The parts of all messages that are being collected. For worker threads."""
 
     def __init__(
@@ -81,9 +81,9 @@ class Spool:
         self.folder = folder
         self._free = free
 
-    def parts(self, hash_: bytes) -> Parts:
+    def parts(self, hash_: bytes) -> CachedSegments:
         """What the message of this notification has here."""
-        return Parts(self.folder, hash_)
+        return CachedSegments(self.folder, hash_)
 
     def target(self, hash_: bytes) -> Path:
         """Where the message is opened into."""

@@ -32,7 +32,7 @@ _PURPOSE = b"p2pmail share 1\0"
 
 
 @dataclass(frozen=True, slots=True)
-class Coding:
+class BodyCoding:
     """How the segments of one letter are coded; `public_key` (Ed25519, 32 bytes) is what its shares are signed with."""
 
     m: int
@@ -45,7 +45,7 @@ class Coding:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CodingPlan:
     """The sender's side of a coding: `seed` (32 bytes) is the private half of its key, made for this letter."""
 
     m: int
@@ -53,22 +53,22 @@ class Plan:
     seed: bytes = field(repr=False)
 
     @property
-    def coding(self) -> Coding:
+    def coding(self) -> BodyCoding:
         """What the recipients are told."""
         public = Ed25519PrivateKey.from_private_bytes(self.seed).public_key().public_bytes_raw()
-        return Coding(self.m, self.n, public)
+        return BodyCoding(self.m, self.n, public)
 
     def encode(self) -> bytes:
         """As it stands in the outbox."""
         return bytes((self.m, self.n)) + self.seed
 
     @classmethod
-    def decode(cls, data: bytes) -> Plan:
+    def decode(cls, data: bytes) -> CodingPlan:
         """Read what `encode` wrote."""
         return cls(data[0], data[1], data[2:])
 
 
-def make_shares(segment: bytes, key: bytes, plan: Plan) -> list[bytes]:
+def make_shares(segment: bytes, key: bytes, plan: CodingPlan) -> list[bytes]:
     """The n shares of a segment (1 byte to 1 MiB) that lies under `key`. The same input gives the same bytes."""
     m, n = plan.m, plan.n
     size = -(-len(segment) // m)
@@ -82,10 +82,10 @@ def make_shares(segment: bytes, key: bytes, plan: Plan) -> list[bytes]:
     return shares
 
 
-class Gathered:
+class GatheredShares:
     """Shares of one segment (`size` bytes, under `key`) as they come in, until there are m."""
 
-    def __init__(self, coding: Coding, key: bytes, size: int) -> None:
+    def __init__(self, coding: BodyCoding, key: bytes, size: int) -> None:
         self.coding = coding
         self._key = key
         self._size = size
@@ -111,7 +111,7 @@ class Gathered:
         return join(self._blocks, self.coding, self._size)
 
 
-def share_number(share: bytes, key: bytes, coding: Coding, size: int, public: Ed25519PublicKey) -> int | None:
+def share_number(share: bytes, key: bytes, coding: BodyCoding, size: int, public: Ed25519PublicKey) -> int | None:
     """Which share of the segment this is, or None when it is none."""
     if len(share) != HEADER + -(-size // coding.m):
         return None
@@ -126,7 +126,7 @@ def share_number(share: bytes, key: bytes, coding: Coding, size: int, public: Ed
     return int(number)
 
 
-def join(blocks: Mapping[int, bytes], coding: Coding, size: int) -> bytes:
+def join(blocks: Mapping[int, bytes], coding: BodyCoding, size: int) -> bytes:
     """The segment that m blocks, by their numbers, make."""
     numbers = sorted(blocks)[: coding.m]
     made = zfec.Decoder(coding.m, coding.n).decode([blocks[number] for number in numbers], numbers)

@@ -19,7 +19,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 
 from mail.sealed.body import ORIGINAL_LIMIT, SALT_SIZE, SEALED_LIMIT
-from mail.sealed.erasure_shares import KEY_SIZE, Coding
+from mail.sealed.erasure_shares import KEY_SIZE, BodyCoding
 from mail.sealed.header_limits import clean, cut, fit, is_identifier, most_recent
 from mail.sealed.keys import RETENTION, SEAL_OVERHEAD, KeyPair, NotOpened, open_sealed, seal
 from mail.sealed.segments import DIGEST_SIZE, MAX_SEGMENTS, Segment, segment_count, segment_size
@@ -65,11 +65,11 @@ class NotForUs(NotificationError):
     """It is sealed to a key that we don't have (any more), or was signed for somebody else."""
 
 
-class Malformed(NotificationError):
+class MalformedNotification(NotificationError):
     """It is not what it must be: damaged, or written by a program that doesn't keep the rules."""
 
 
-class Unreadable(Malformed):
+class Unreadable(MalformedNotification):
     """It was sealed to us and can't be read; a newer program may have written it. Anybody can make such bytes."""
 
 
@@ -93,7 +93,7 @@ class OutOfTime(Proven, Untrusted):
     """The sender's certificate isn't valid yet, has ended or was revoked; or a clock is wrong, here or there."""
 
 
-class NotUnderstood(Proven, Malformed):
+class NotUnderstood(Proven, MalformedNotification):
     """Its contents are not what this program knows."""
 
 
@@ -131,7 +131,7 @@ class Notification:
     date: float
     references: tuple[str, ...]
     deleter_salt: bytes
-    coding: Coding | None = None
+    coding: BodyCoding | None = None
     group: bytes = b""
 
 
@@ -163,13 +163,13 @@ class _Payload(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froz
     """Only written when it isn't empty: readers of the first version don't know it."""
 
 
-class _Signed(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class _SignedPayload(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     payload: bytes
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 
 
 _payload_decoder = msgspec.msgpack.Decoder(_Payload)
-_signed_decoder = msgspec.msgpack.Decoder(_Signed)
+_signed_decoder = msgspec.msgpack.Decoder(_SignedPayload)
 
 
 def seal_notification(notification: Notification, owner: Signer, encryption_key: bytes) -> bytes:
@@ -179,7 +179,7 @@ def seal_notification(notification: Notification, owner: Signer, encryption_key:
     NotificationError (values that can't be told), mail.sealed.keys.KeyMaterialError (a bad card key).
     """
     payload = _encode(_fitted(notification), owner.certificate)
-    signed = msgspec.msgpack.encode(_Signed(payload, owner.sign(_PURPOSE + payload)))
+    signed = msgspec.msgpack.encode(_SignedPayload(payload, owner.sign(_PURPOSE + payload)))
     content = len(signed).to_bytes(_LENGTH_BYTES, "big") + signed
     frame = KEY_ID_SIZE + SEAL_OVERHEAD
     bucket = next((size for size in BUCKETS if size >= frame + len(content)), None)
@@ -200,14 +200,14 @@ def open_notification(
     nodes is good. Raises NotForUs, Malformed, Unreadable, Forged, Untrusted, OutOfTime, NotUnderstood.
     """
     if len(data) not in BUCKETS:
-        raise Malformed("The notification has a size that none has.")
+        raise MalformedNotification("The notification has a size that none has.")
     pair = pairs.get(data[:KEY_ID_SIZE])
     if pair is None:
         raise NotForUs("The notification is sealed to a key that is not here (any more).")
     try:
         content = open_sealed(data[KEY_ID_SIZE:], pair, _PURPOSE)
     except NotOpened as error:
-        raise Malformed("The notification was changed on the way, or never was one.") from error
+        raise MalformedNotification("The notification was changed on the way, or never was one.") from error
     signed, payload = _decode(content)
     if payload.recipient != address:
         raise NotForUs("The notification was written to somebody else.")
@@ -227,7 +227,7 @@ def open_notification(
         raise OutOfTime(str(error), certificate.address) from error
     try:
         return _value(payload), certificate
-    except Malformed as error:
+    except MalformedNotification as error:
         raise NotUnderstood(str(error), certificate.address) from error
 
 
@@ -278,14 +278,14 @@ def _encode(notification: Notification, certificate: bytes) -> bytes:
         elements = payload if payload.group else msgspec.structs.astuple(payload)[:-1]
         data = msgspec.msgpack.encode(elements)
         read = _value(_payload_decoder.decode(data))
-    except (Malformed, msgspec.DecodeError, UnicodeEncodeError, OverflowError) as error:
+    except (MalformedNotification, msgspec.DecodeError, UnicodeEncodeError, OverflowError) as error:
         raise NotificationError(f"The message can't be announced: {error}") from error
     if read != notification:
         raise NotificationError("The message can't be announced: its segments are not those of one body.")
     return data
 
 
-def _decode(content: bytes) -> tuple[_Signed, _Payload]:
+def _decode(content: bytes) -> tuple[_SignedPayload, _Payload]:
     end = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "big")
     if content.count(0, end) != len(content) - end:
         raise Unreadable("The notification has something after its end.")
@@ -299,18 +299,18 @@ def _decode(content: bytes) -> tuple[_Signed, _Payload]:
 def _value(payload: _Payload) -> Notification:
     """The payload as a value, checked. Raises Malformed."""
     if payload.version != _VERSION:
-        raise Malformed("The notification was written by a newer version of p2pmail.")
+        raise MalformedNotification("The notification was written by a newer version of p2pmail.")
     count = segment_count(payload.sealed_size)
     if len(payload.digests) != count * DIGEST_SIZE:
-        raise Malformed("The notification's segments don't make up its body.")
+        raise MalformedNotification("The notification's segments don't make up its body.")
     if not is_identifier(payload.message_id, MESSAGE_ID_LIMIT):
-        raise Malformed("The notification's Message-ID is none.")
+        raise MalformedNotification("The notification's Message-ID is none.")
     if not all(is_identifier(identifier, MESSAGE_ID_LIMIT) for identifier in payload.references):
-        raise Malformed("The notification's references are none.")
+        raise MalformedNotification("The notification's references are none.")
     if not (math.isfinite(payload.date) and 0 <= payload.date <= DATE_LIMIT):
-        raise Malformed("The notification's date is none.")
+        raise MalformedNotification("The notification's date is none.")
     if len(payload.group) not in (0, GROUP_SIZE):
-        raise Malformed("The notification's group is none.")
+        raise MalformedNotification("The notification's group is none.")
     return Notification(
         session_key=payload.session_key,
         message_id=payload.message_id,
@@ -338,13 +338,13 @@ def _value(payload: _Payload) -> Notification:
     )
 
 
-def _coding(told: bytes) -> Coding | None:
+def _coding(told: bytes) -> BodyCoding | None:
     if not told:
         return None
     try:
-        return Coding(told[0], told[1], told[2:])
+        return BodyCoding(told[0], told[1], told[2:])
     except (IndexError, ValueError) as error:
-        raise Malformed("The notification's coding is none.") from error
+        raise MalformedNotification("The notification's coding is none.") from error
 
 
 def _address(text: str) -> str:
@@ -352,5 +352,5 @@ def _address(text: str) -> str:
         if normalise_address(text) == text:
             return text
     except AddressError as error:
-        raise Malformed("The notification names an address that is none.") from error
-    raise Malformed("The notification names an address that is not in its normalised form.")
+        raise MalformedNotification("The notification names an address that is none.") from error
+    raise MalformedNotification("The notification names an address that is not in its normalised form.")

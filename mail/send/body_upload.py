@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mail.availability.erasure_code import CODED_FROM
 from mail.sealed.body import SealingError, seal_body
-from mail.sealed.erasure_shares import Coding, Plan, make_shares
+from mail.sealed.erasure_shares import BodyCoding, CodingPlan, make_shares
 from mail.sealed.segments import Segment
 from mail.send.rules import deleters_of, segment_key
 from overlay.client import Outcome, Overlay
@@ -26,12 +26,12 @@ AT_ONCE = 3
 """Segments on their way at the same time: 3 MiB held, whatever the size of the message."""
 
 
-class Changed(SealingError):
+class BodyChanged(SealingError):
     """The message seals to other bytes than before: the file was changed, or zlib is another one now."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredBody:
     """A body's segments, how they are coded, and of each group of recipients what became of what was stored for it.
 
     An outcome counts copies (or shares) of the rarest segment, and has what nodes said that took none. `have` is 0
@@ -39,7 +39,7 @@ class Stored:
     """
 
     segments: tuple[Segment, ...]
-    coding: Coding | None
+    coding: BodyCoding | None
     outcomes: Mapping[bytes, Outcome]
 
     @property
@@ -56,9 +56,9 @@ async def store_body(
     groups: Mapping[bytes, Sequence[Recipient]],
     progress: Callable[[int], None],
     ttl: float,
-    plan: Callable[[bytes], Awaitable[Plan | None]],
+    plan: Callable[[bytes], Awaitable[CodingPlan | None]],
     again: bool,
-) -> Stored:
+) -> StoredBody:
     """Seal the message in `file` and store it for `ttl` seconds for each of `groups`, to be deleted by its members.
 
     `plan` is asked, with its first object's key, how a large body is to be coded, unless `secrets` say it. `progress`
@@ -72,7 +72,7 @@ async def store_body(
     running: set[asyncio.Task[None]] = set()
     sent = 0
 
-    async def store(segment: Segment, data: bytes, coded: Plan | None, *, many: bool, group: bytes) -> None:
+    async def store(segment: Segment, data: bytes, coded: CodingPlan | None, *, many: bool, group: bytes) -> None:
         nonlocal sent
         key = segment_key(message_id, segment.index, many, group)
         deleters = deleters_of(key, groups[group])
@@ -92,7 +92,7 @@ async def store_body(
         # A body of one segment lies under the Message-ID itself, and how many there are is known after the first.
         buffered = await asyncio.to_thread(_take, parts, 2)
         many = len(buffered) > 1
-        coded = Plan.decode(secrets.coding) if secrets.coding else None
+        coded = CodingPlan.decode(secrets.coding) if secrets.coding else None
         if coded is None and not secrets.segments and (many or buffered[0][0].size > CODED_FROM):
             coded = await plan(segment_key(message_id, 0, many, min(groups)))
         while buffered:
@@ -115,7 +115,7 @@ async def store_body(
     if secrets.segments and len(segments) != len(secrets.segments):
         raise _changed()
     together = {group: _together(of_segments) for group, of_segments in outcomes.items()}
-    return Stored(tuple(segments), coded.coding if coded else None, together)
+    return StoredBody(tuple(segments), coded.coding if coded else None, together)
 
 
 def _together(outcomes: Sequence[Outcome]) -> Outcome:
@@ -143,8 +143,8 @@ def _check(segment: Segment, secrets: Secrets) -> None:
         raise _changed()
 
 
-def _changed() -> Changed:
-    return Changed("The message isn't what it was when it was first sent, so it is not sent again under its name.")
+def _changed() -> BodyChanged:
+    return BodyChanged("The message isn't what it was when it was first sent, so it is not sent again under its name.")
 
 
 def _take(parts: Iterator[tuple[Segment, bytes]], count: int) -> list[tuple[Segment, bytes]]:

@@ -9,24 +9,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from mail.send.outbox_batch import Learning
+from mail.send.outbox_batch import OutboxBatch
 from mail.send.replica_check import count_copies, due, gone
 from mail.send.rules import groups_of_entry, kind_of, proves_collected, segment_key
 from overlay.client import Overlay
 from overlay.ids import deleter_hash
-from storage.user.outbox import Entry, Recipient, Secrets, State
+from storage.user.outbox import OutboxEntry, Recipient, Secrets, State
 
 LET_GO = "The nodes have let it go, and no proof came that it was collected."
 
 
-class Proving:
+class CollectionCheck:
     """Asks the nodes about messages that are out."""
 
-    def __init__(self, overlay: Overlay, learning: Learning) -> None:
+    def __init__(self, overlay: Overlay, learning: OutboxBatch) -> None:
         self._overlay = overlay
         self._learning = learning
 
-    async def prove(self, entry: Entry) -> set[str]:
+    async def prove(self, entry: OutboxEntry) -> set[str]:
         """Ask the nodes for the recipients' signed deletes: the proof that they have it. The addresses of those who
         gave one now. Raises Unreachable."""
         secrets = entry.secrets
@@ -43,7 +43,7 @@ class Proving:
             proven |= proofs.keys()
         return proven
 
-    async def let_go(self, entry: Entry) -> None:
+    async def let_go(self, entry: OutboxEntry) -> None:
         """Of a message whose time is over by the clock note which copies the nodes have let go, which proves that it
         is, and which they have after all. Raises Unreachable.
 
@@ -61,7 +61,7 @@ class Proving:
         await self._learning.learn(entry.message_id, learnt)
 
     async def _proofs_of(
-        self, entry: Entry, secrets: Secrets, group: bytes, members: Sequence[Recipient]
+        self, entry: OutboxEntry, secrets: Secrets, group: bytes, members: Sequence[Recipient]
     ) -> dict[str, bytes]:
         """The signed deletes of those members of a group who have deleted the body, by address. Raises Unreachable."""
         key = segment_key(entry.message_id, 0, len(secrets.segments) > 1, group)
@@ -77,7 +77,7 @@ class Proving:
         proofs = await self._overlay.tombstones(kind_of(secrets.coding), key, checks)
         return {hashes[deleter]: proof for deleter, proof in proofs.items()}
 
-    async def recheck(self, entry: Entry) -> set[str]:
+    async def recheck(self, entry: OutboxEntry) -> set[str]:
         """See whether the copies are still there; the addresses of those whose mail lacks some. Raises Unreachable."""
         if not due(entry):
             return set()

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from mail.mime.message import read_headers
 from mail.sealed.body import SealingError
-from mail.send.rules import Headers
-from storage.user.outbox_entry import Entry
+from mail.send.rules import NotifiedHeaders
+from storage.user.outbox_entry import OutboxEntry
 
 
 class FileGone(SealingError):
     """The message's file isn't in the outbox any more: somebody deleted it."""
 
 
-def headers_of(entry: Entry) -> Headers:
+def headers_of(entry: OutboxEntry) -> NotifiedHeaders:
     """What notifications tell of the message, read from it (the guarded adapter never raises)."""
     try:
         message, size = read_headers(entry.file), entry.file.stat().st_size
     except FileNotFoundError as error:
         raise FileGone("Its file in the outbox is gone.") from error
-    return Headers(
+    return NotifiedHeaders(
         message_id=entry.message_id,
         sender=entry.sender,
         sender_name=message.sender.name,

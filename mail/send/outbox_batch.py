@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from storage.user.outbox import Outbox, Recipient
 
 
-class Learning:
+class OutboxBatch:
     """The outbox's facts, written by one commit after the other. For one event loop."""
 
     def __init__(self, outbox: Outbox) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mail.asyncio_tools import each_of
-from mail.sealed.erasure_shares import Plan
+from mail.asyncio_tools import gather_each
+from mail.sealed.erasure_shares import CodingPlan
 from mail.send.rules import groups_of_entry, segment_key
 from overlay.client import Outcome, Overlay
 from overlay.ids import Kind, inbox_key
-from storage.user.outbox import Entry, Recipient, State
+from storage.user.outbox import OutboxEntry, Recipient, State
 
 AFTER = 6
 """Attempts before the first look; questions for proofs are a quarter of an hour apart by then, and an hour later."""
@@ -26,7 +26,7 @@ CODED_EVERY = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Copies:
+class ReplicaCounts:
     """What is left of one letter for each who hasn't collected it, by address: of the rarest segment of the body that
     was stored for her group, and of her notification."""
 
@@ -38,7 +38,7 @@ class Copies:
         return any(found[address].have < found[address].want for found in (self.bodies, self.notifications))
 
 
-def due(entry: Entry) -> bool:
+def due(entry: OutboxEntry) -> bool:
     """Whether it is time to look: copies are out, uncollected, and have been for a while."""
     if entry.secrets is None or not entry.secrets.segments or entry.attempts < AFTER:
         return False
@@ -46,7 +46,7 @@ def due(entry: Entry) -> bool:
     return stored and (not entry.secrets.coding or entry.attempts % CODED_EVERY == 0)
 
 
-async def gone(overlay: Overlay, entry: Entry) -> set[str]:
+async def gone(overlay: Overlay, entry: OutboxEntry) -> set[str]:
     """The addresses of those whose mail the nodes have let go: neither her notification nor the body is there.
 
     Raises Unreachable.
@@ -65,11 +65,11 @@ async def gone(overlay: Overlay, entry: Entry) -> set[str]:
         if not held.have:
             left.add(recipient.address)
 
-    await each_of((r for r in out if group_of[r.address] in empty), ask, AT_ONCE)
+    await gather_each((r for r in out if group_of[r.address] in empty), ask, AT_ONCE)
     return left
 
 
-async def count_copies(overlay: Overlay, entry: Entry) -> Copies:
+async def count_copies(overlay: Overlay, entry: OutboxEntry) -> ReplicaCounts:
     """Ask the k closest nodes for each object. Raises Unreachable."""
     waiting = [r for r in entry.recipients if r.state is State.STORED and r.notification is not None]
     group_of = groups_of_entry(entry)
@@ -81,24 +81,24 @@ async def count_copies(overlay: Overlay, entry: Entry) -> Copies:
         held = await overlay.held_notification(inbox_key(recipient.address), recipient.notification)
         notifications[recipient.address] = held
 
-    await each_of(waiting, ask, AT_ONCE)
-    return Copies({address: groups[group_of[address]] for address in notifications}, notifications)
+    await gather_each(waiting, ask, AT_ONCE)
+    return ReplicaCounts({address: groups[group_of[address]] for address in notifications}, notifications)
 
 
-async def _count_bodies(overlay: Overlay, entry: Entry, group: bytes) -> Outcome:
+async def _count_bodies(overlay: Overlay, entry: OutboxEntry, group: bytes) -> Outcome:
     """What is left of the rarest segment that was stored for a group."""
     segments = entry.secrets.segments if entry.secrets is not None else ()
     bodies = [await _count(overlay, entry, index, group) for index in range(len(segments))]
     return min(bodies, key=lambda outcome: outcome.have - outcome.want)
 
 
-async def _count(overlay: Overlay, entry: Entry, index: int, group: bytes) -> Outcome:
+async def _count(overlay: Overlay, entry: OutboxEntry, index: int, group: bytes) -> Outcome:
     """How many copies of a segment there are, or shares: 0 when they are fewer than make it."""
     secrets = entry.secrets
     assert secrets is not None
     key = segment_key(entry.message_id, index, len(secrets.segments) > 1, group)
     if not secrets.coding:
         return await overlay.held(Kind.BODY, key, secrets.segments[index][1])
-    plan = Plan.decode(secrets.coding)
+    plan = CodingPlan.decode(secrets.coding)
     found = await overlay.spread_held(Kind.SHARE, key, plan.n)
     return found if found.have >= plan.m else replace(found, have=0)

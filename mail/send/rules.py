@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from mail.sealed.erasure_shares import Coding
+from mail.sealed.erasure_shares import BodyCoding
 from mail.sealed.notification import GROUP_SIZE, Notification
 from mail.sealed.segments import Segment, segment_identifier
 from overlay.errors import Malformed
@@ -21,7 +21,7 @@ from overlay.identity.certificates import CertificateError, parse_certificate
 from overlay.identity.ownership import decode_delete_proof, proves_delete
 from overlay.ids import Kind, body_key, deleter_hash
 from overlay.wire.messages import MAX_DELETERS
-from storage.user.outbox_entry import Entry, Recipient
+from storage.user.outbox_entry import OutboxEntry, Recipient
 
 MINUTE, HOUR = 60.0, 3600.0
 MEMBER_SIZE = 8
@@ -56,7 +56,7 @@ def back_off(attempts: int, steps: Sequence[float] = BACK_OFF) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Headers:
+class NotifiedHeaders:
     """What of a message is told in its notifications."""
 
     message_id: str
@@ -90,13 +90,13 @@ def groups_of(secret: bytes, addresses: Sequence[str]) -> dict[str, bytes]:
     return {address: names[place % count] for place, address in enumerate(shuffled)}
 
 
-def in_turn(entries: Sequence[Entry]) -> list[Entry]:
+def in_turn(entries: Sequence[OutboxEntry]) -> list[OutboxEntry]:
     """The order in which to send: the first message to each recipient, the second one to each, and so on.
 
     Many to one whose inbox is filling up, and asks for stamps, hold up nobody else's.
     """
     before: Counter[str] = Counter()
-    turns: list[tuple[int, Entry]] = []
+    turns: list[tuple[int, OutboxEntry]] = []
     for entry in entries:
         addresses = [recipient.address for recipient in entry.recipients]
         turns.append((max(before[address] for address in addresses), entry))
@@ -104,7 +104,7 @@ def in_turn(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for _, entry in sorted(turns, key=lambda turn: turn[0])]
 
 
-def groups_of_entry(entry: Entry) -> dict[str, bytes]:
+def groups_of_entry(entry: OutboxEntry) -> dict[str, bytes]:
     """The group of each recipient of a message in the outbox, by address."""
     secret = entry.secrets.group_secret if entry.secrets is not None else b""
     return groups_of(secret, [recipient.address for recipient in entry.recipients])
@@ -143,11 +143,11 @@ def members_in(begun: bytes) -> set[bytes]:
 
 def notification_for(
     recipient: str,
-    headers: Headers,
+    headers: NotifiedHeaders,
     session_key: bytes,
     segments: Sequence[Segment],
     salt: bytes,
-    coding: Coding | None,
+    coding: BodyCoding | None,
     group: bytes,
 ) -> Notification:
     """What one recipient is told (paper, section 3.1, step 5)."""

@@ -14,18 +14,18 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from mail.asyncio_tools import Locks, Steps, all_of, each_of
-from mail.availability.erasure_code import MOST_SHARES, Code
+from mail.asyncio_tools import KeyedLocks, ProgressSteps, gather_all, gather_each
+from mail.availability.erasure_code import MOST_SHARES, ErasureCode
 from mail.directory import Directory, NobodyElse, UnknownAddress
 from mail.events import Event, OutboxChanged, Progress, Trouble
 from mail.sealed.body import SealingError, TooLarge
-from mail.sealed.erasure_shares import SEED_SIZE, Plan
+from mail.sealed.erasure_shares import SEED_SIZE, CodingPlan
 from mail.sealed.keys import KeyMaterialError
 from mail.sealed.notification import NotificationError, seal_notification
-from mail.send.body_upload import Changed, Stored, store_body
-from mail.send.collection_check import Proving
+from mail.send.body_upload import BodyChanged, StoredBody, store_body
+from mail.send.collection_check import CollectionCheck
 from mail.send.notified_headers import FileGone, headers_of
-from mail.send.outbox_batch import Learning
+from mail.send.outbox_batch import OutboxBatch
 from mail.send.reasons import endings, refused, words_of
 from mail.send.rules import (
     ASK_AGAIN,
@@ -35,7 +35,7 @@ from mail.send.rules import (
     PROOF_BACK_OFF,
     UNKNOWN_AFTER,
     UNKNOWN_FOR,
-    Headers,
+    NotifiedHeaders,
     back_off,
     groups_of_entry,
     in_turn,
@@ -52,7 +52,7 @@ from overlay.identity.ownership import Owner
 from overlay.ids import SALT_BYTES, inbox_key
 from overlay.wire.messages import RETENTION
 from storage.database import DatabaseError
-from storage.user.outbox import Entry, Outbox, OutboxError, Recipient, Secrets, State
+from storage.user.outbox import Outbox, OutboxEntry, OutboxError, Recipient, Secrets, State
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +60,12 @@ LETTERS_AT_ONCE = 4
 RECIPIENTS_AT_ONCE = 32
 
 
-HOPELESS = (TooLarge, Changed, NotificationError, FileGone)
+HOPELESS = (TooLarge, BodyChanged, NotificationError, FileGone)
 """What no other attempt can mend: the recipients concerned have failed, and the user is told at once."""
 TEMPORARY = (OverlayError, SealingError, KeyMaterialError, OutboxError, OSError)
 
 
-class Sending:
+class Sender:
     """Carries the outbox's letters into the overlay; one for a profile."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Sending:
         tell: Callable[[Event], None],
         now: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
-        code: Callable[[int], Code] | None = None,
+        code: Callable[[int], ErasureCode] | None = None,
         may_send: Callable[[], None] = lambda: None,
     ) -> None:
         """`owner` says who sends, with the newest certificate; `may_send` raises Revoked or Ended when nobody would
@@ -91,11 +91,11 @@ class Sending:
         self._random = random
         self._code = code
         self._may_send = may_send
-        self._learning = Learning(outbox)
+        self._learning = OutboxBatch(outbox)
         self._away: Counter[str] = Counter()  # attempts in a row at which nobody answered, by Message-ID
-        self._proving = Proving(overlay, self._learning)
+        self._proving = CollectionCheck(overlay, self._learning)
         self._looked = False
-        self._letters = Locks()  # one attempt a letter: two at once would be two notifications
+        self._letters = KeyedLocks()  # one attempt a letter: two at once would be two notifications
 
     async def run(self, *, everything: bool = False) -> None:
         """Send what is due (or all that waits), and ask for proofs of collection. What fails is in the outbox.
@@ -119,9 +119,9 @@ class Sending:
         names = [e.message_id for e in in_turn(entries) if everything or not self._letters.held(e.message_id)]
         del entries  # 5,000 recipients have 25 MB
         what = f"going through {len(names)} messages in the outbox"
-        steps = Steps(self._tell, what, len(names), asyncio.get_running_loop().time)
+        steps = ProgressSteps(self._tell, what, len(names), asyncio.get_running_loop().time)
         with self._overlay.areas.share(len(names)):
-            await all_of(attempt(name) for name in names)
+            await gather_all(attempt(name) for name in names)
 
     async def network_is_back(self) -> None:
         """Make due what waits for somebody to answer. Raises DatabaseError."""
@@ -181,7 +181,7 @@ class Sending:
         self._tell(OutboxChanged(entry.message_id))
         await self._report(entry)
 
-    async def _report(self, entry: Entry) -> None:
+    async def _report(self, entry: OutboxEntry) -> None:
         """Tell the user for whom it has failed or expired, unless she was told. Noted only then: better twice than
         never."""
         ended = [r for r in entry.recipients if r.state in (State.FAILED, State.EXPIRED) and not r.reported]
@@ -190,7 +190,7 @@ class Sending:
         if ended:
             await asyncio.to_thread(self._outbox.report, entry.message_id, [r.address for r in ended])
 
-    async def _send(self, entry: Entry, wanting: Collection[str]) -> None:
+    async def _send(self, entry: OutboxEntry, wanting: Collection[str]) -> None:
         """Bring body and notifications to those who want them (addresses), as far as nodes lack them."""
         with self._overlay.areas.share(len(wanting)):
             cards, missing = await self._cards(entry, wanting)
@@ -199,7 +199,7 @@ class Sending:
         if missing is not None:
             raise missing
 
-    async def _send_to(self, entry: Entry, cards: Mapping[str, Card | None]) -> None:
+    async def _send_to(self, entry: OutboxEntry, cards: Mapping[str, Card | None]) -> None:
         """Bring body and notifications to those in `cards`."""
         entry = await self._reload(entry)
         headers = await asyncio.to_thread(headers_of, entry)
@@ -228,9 +228,11 @@ class Sending:
             await self._notify(entry, recipient, cards[recipient.address], headers, secrets, stored, group)
             steps.another()
 
-        await each_of(to_notify, notify, RECIPIENTS_AT_ONCE)
+        await gather_each(to_notify, notify, RECIPIENTS_AT_ONCE)
 
-    async def _cards(self, entry: Entry, wanting: Collection[str]) -> tuple[dict[str, Card | None], Unreachable | None]:
+    async def _cards(
+        self, entry: OutboxEntry, wanting: Collection[str]
+    ) -> tuple[dict[str, Card | None], Unreachable | None]:
         """The cards of those who still need something, each with a salt of their own from here on (step 1).
 
         None for who has no card any more: what was sealed for her before is brought again. With them why some may
@@ -270,12 +272,12 @@ class Sending:
                 await self._learn(entry, replace(new, notification=None, notifications=none, reason=""))
 
         wanted = [recipient for recipient in entry.recipients if recipient.address in wanting]
-        await each_of(wanted, find, RECIPIENTS_AT_ONCE)
+        await gather_each(wanted, find, RECIPIENTS_AT_ONCE)
         return cards, missing
 
     async def _store_body(
-        self, entry: Entry, secrets: Secrets, groups: Mapping[bytes, Sequence[Recipient]], size: int
-    ) -> Stored:
+        self, entry: OutboxEntry, secrets: Secrets, groups: Mapping[bytes, Sequence[Recipient]], size: int
+    ) -> StoredBody:
         """The body at its nodes, and what its segments are in the outbox (steps 2 to 4)."""
         what = f"sending {entry.subject or entry.message_id}"
 
@@ -284,7 +286,7 @@ class Sending:
 
         coding = secrets.coding
 
-        async def plan(key: bytes) -> Plan | None:
+        async def plan(key: bytes) -> CodingPlan | None:
             nonlocal coding
             made = await self._plan(key)
             if made is not None:  # kept before the first share is out: another try makes the same ones
@@ -315,21 +317,21 @@ class Sending:
             self._tell(Progress(what, size, size))
         return stored
 
-    async def _plan(self, key: bytes) -> Plan | None:
+    async def _plan(self, key: bytes) -> CodingPlan | None:
         if self._code is None:
             return None
         nodes = await self._overlay.closest(key, MOST_SHARES)
         code = self._code(len(nodes))
-        return None if code.m == 1 else Plan(code.m, code.n, self._random(SEED_SIZE))
+        return None if code.m == 1 else CodingPlan(code.m, code.n, self._random(SEED_SIZE))
 
     async def _notify(
         self,
-        entry: Entry,
+        entry: OutboxEntry,
         recipient: Recipient,
         card: Card | None,
-        headers: Headers,
+        headers: NotifiedHeaders,
         secrets: Secrets,
-        stored: Stored,
+        stored: StoredBody,
         group: bytes,
     ) -> None:
         """Append the notification to the k replicas of one inbox (step 5). What goes wrong concerns her alone."""
@@ -363,7 +365,7 @@ class Sending:
         reason = "" if outcome.have else refused(outcome.refusals)
         await self._learn(entry, replace(recipient, notifications=(outcome.have, outcome.want), reason=reason))
 
-    async def _give_up(self, entry: Entry, attempts: int) -> None:
+    async def _give_up(self, entry: OutboxEntry, attempts: int) -> None:
         """What couldn't be sent for as long as nodes keep anything won't be, and the sender must be told."""
         if not self._over(entry) or attempts + 1 < GIVEN_UP_AFTER:
             return
@@ -374,7 +376,7 @@ class Sending:
         ]
         await self._learning.learn(entry.message_id, given_up)
 
-    def _left(self, entry: Entry, recipient: Recipient) -> float:
+    def _left(self, entry: OutboxEntry, recipient: Recipient) -> float:
         """Seconds that her copies have, whenever they are made: all of retention when no node had one in that time."""
         left = entry.created + RETENTION - self._now()
         if left <= 0 and not recipient.notifications[0]:
@@ -385,31 +387,31 @@ class Sending:
         """Whether the certificate that her copies name is good."""
         return recipient.certificate is not None and self._directory.good(recipient.certificate)
 
-    def _over(self, entry: Entry) -> bool:
+    def _over(self, entry: OutboxEntry) -> bool:
         """Whether its time is over by this computer's clock, which may be wrong."""
         return self._now() - entry.created >= RETENTION
 
-    def _wants_copies(self, recipient: Recipient, entry: Entry) -> bool:
+    def _wants_copies(self, recipient: Recipient, entry: OutboxEntry) -> bool:
         """Whether it isn't at enough nodes: surely while none has it, and for the first attempts while some lack."""
         if recipient.settled:
             return False
         short = recipient.bodies[0] < recipient.bodies[1] or recipient.notifications[0] < recipient.notifications[1]
         return recipient.state is State.QUEUED or (short and entry.attempts < UNKNOWN_AFTER)
 
-    async def _explain(self, entry: Entry, reason: str, *, failed: bool = False, answered: bool = True) -> None:
+    async def _explain(self, entry: OutboxEntry, reason: str, *, failed: bool = False, answered: bool = True) -> None:
         recipients = [r for r in (await self._reload(entry)).recipients if r.state is State.QUEUED]
         if not answered:  # whether the address is known is looked for anew when somebody answers
             recipients = [replace(recipient, unknown_since=None) for recipient in recipients]
         waiting = [replace(recipient, reason=reason, failed=failed) for recipient in recipients]
         await self._learning.learn(entry.message_id, waiting)
 
-    async def _learn(self, entry: Entry, recipient: Recipient) -> Recipient:
+    async def _learn(self, entry: OutboxEntry, recipient: Recipient) -> Recipient:
         (noted,) = await self._learning.learn(entry.message_id, [recipient])
         return noted
 
-    def _steps(self, what: str, entry: Entry, total: int) -> Steps:
+    def _steps(self, what: str, entry: OutboxEntry, total: int) -> ProgressSteps:
         now = asyncio.get_running_loop().time
-        return Steps(self._tell, f"{what} {entry.subject or entry.message_id}", total, now)
+        return ProgressSteps(self._tell, f"{what} {entry.subject or entry.message_id}", total, now)
 
-    async def _reload(self, entry: Entry) -> Entry:
+    async def _reload(self, entry: OutboxEntry) -> OutboxEntry:
         return await asyncio.to_thread(self._outbox.entry, entry.message_id) or entry

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mail.directory import Directory, UnknownAddress
-from storage.user.outbox_entry import Entry, Recipient, State
+from storage.user.outbox_entry import OutboxEntry, Recipient, State
 
 
-async def superseded(entry: Entry, directory: Directory) -> set[str]:
+async def superseded(entry: OutboxEntry, directory: Directory) -> set[str]:
     """The addresses whose letter names a certificate that isn't good any more, and who have another one now.
 
     Raises Unreachable.

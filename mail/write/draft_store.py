@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 from mail.mailbox_files import MailboxError, OpenFiles
 from storage import durable
-from storage.user.folders import QUARANTINE, Entry
+from storage.user.folders import QUARANTINE, FolderEntry
 from storage.user.index import IndexUnavailable, Row
 from storage.user.profile import Profile
 
 if TYPE_CHECKING:
     from mail.mime.headers import Address
-    from mail.write.drafts import Unsent
+    from mail.write.drafts import DraftForm
 
 DRAFTS = "Drafts"
 DRAFT, SEEN, TRASHED = "D", "S", "T"
@@ -40,7 +40,7 @@ def _ignore(_: str) -> None:
     """Nobody asked to be told."""
 
 
-class DraftBox(OpenFiles):
+class DraftStore(OpenFiles):
     """The drafts of one profile."""
 
     def __init__(self, profile: Profile, *, now: Callable[[], float] = time.time) -> None:
@@ -49,7 +49,7 @@ class DraftBox(OpenFiles):
         """What the drafts at work looked like when we read or wrote them: unique name to digest."""
 
     def save_draft(
-        self, unsent: Unsent, sender: Address, previous: str | None = None, tell: Callable[[str], None] = _ignore
+        self, unsent: DraftForm, sender: Address, previous: str | None = None, tell: Callable[[str], None] = _ignore
     ) -> str:
         """Keep what was typed, durably; its name in Drafts. `previous` is what was kept of it before.
 
@@ -79,14 +79,14 @@ class DraftBox(OpenFiles):
                 self._index.take(self._files, DRAFTS, unique, summarise)
             return unique
 
-    def open_draft(self, row: Row) -> Unsent:
+    def open_draft(self, row: Row) -> DraftForm:
         """Go on with a draft; attachments that lie within it are held until `let_go`. Raises MailboxError."""
         from mail.write import drafts
 
         self._sweep()
         key = self._key()
 
-        def read(path: Path) -> Unsent:
+        def read(path: Path) -> DraftForm:
             place = self.profile.spool / f"draft-{secrets.token_hex(8)}.eml"
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ class DraftBox(OpenFiles):
             _second_name(self.path(row), place)
         return place
 
-    def let_go(self, unsent: Unsent, *, kept: bool = False) -> None:
+    def let_go(self, unsent: DraftForm, *, kept: bool = False) -> None:
         """The reverse of `hold` and `open_draft`; other files are left alone.
 
         `kept`: the draft was kept, and needs what it passes on; what lies within it, it has itself.
@@ -130,7 +130,7 @@ class DraftBox(OpenFiles):
 
     # -- inside
 
-    def _drop_draft(self, unique: str | None, entry: Entry | None) -> str:
+    def _drop_draft(self, unique: str | None, entry: FolderEntry | None) -> str:
         """Remove a version that is what we know it to be; else the words that say why not."""
         if unique is None:
             return ""

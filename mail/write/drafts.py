@@ -46,7 +46,7 @@ _SPECIAL = re.compile(r'[()<>@,:;"\\\[\]]')
 
 
 @dataclass(frozen=True, slots=True)
-class Unsent:
+class DraftForm:
     """What was typed so far. `to`, `cc`, `bcc` as typed; `answers`: the Message-ID of what is replied to or passed on.
 
     `text` has \\n line ends; Message-IDs are without angle brackets.
@@ -84,7 +84,7 @@ def typed(text: str) -> tuple[Address, ...]:
     return people
 
 
-def finished(unsent: Unsent, sender: Address) -> Draft:
+def finished(unsent: DraftForm, sender: Address) -> Draft:
     """The letter as it can be sent. Raises ComposeError, which says what is missing."""
     draft = Draft(
         sender=sender,
@@ -106,9 +106,9 @@ def finished(unsent: Unsent, sender: Address) -> Draft:
     return draft
 
 
-def begun(draft: Draft, answers: str = "") -> Unsent:
+def begun(draft: Draft, answers: str = "") -> DraftForm:
     """The reverse: a reply or a forward that was prepared, to go on with."""
-    return Unsent(
+    return DraftForm(
         to=_line_of(draft.to),
         cc=_line_of(draft.cc),
         bcc=_line_of(draft.bcc),
@@ -124,7 +124,7 @@ def begun(draft: Draft, answers: str = "") -> Unsent:
 # -- writing
 
 
-def write(out: BinaryIO, unsent: Unsent, sender: Address, message_id: str, now: float, key: bytes) -> None:
+def write(out: BinaryIO, unsent: DraftForm, sender: Address, message_id: str, now: float, key: bytes) -> None:
     """Write the draft as a message that any mail reader opens; `key` is the one that `read` will be given.
 
     Attachments that lie within the draft (`Enclosure.inside`) are copied as they stand. Raises OSError, ComposeError.
@@ -225,7 +225,7 @@ def _proof(key: bytes, name: str, value: object, beside: object) -> str:
 # -- reading
 
 
-def read(path: Path, key: bytes) -> Unsent:
+def read(path: Path, key: bytes) -> DraftForm:
     """A draft, ours or one that another program wrote or changed; `key` as for `write`. Raises OSError."""
     message = read_message(path)
     with path.open("rb") as file:
@@ -249,7 +249,7 @@ def read(path: Path, key: bytes) -> Unsent:
     notes = [] if whole else [NOT_WHOLE]
     if lost := _named(ours.get("enclosures", (None, ""))[0])[len(named) :]:
         notes.append(NOT_ATTACHED.format(", ".join(sanitize.line(str(item.path)) for item in lost)))
-    return Unsent(
+    return DraftForm(
         **lines,
         subject=subject if isinstance(subject, str) else message.subject,
         text=text,

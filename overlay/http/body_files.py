@@ -69,7 +69,7 @@ class Source:
             self._file.close()
 
 
-class Part:
+class GrowingFile:
     """A file that grows while it is fetched, to `limit` bytes; `resume`: it goes on from what is there."""
 
     def __init__(self, path: Path, limit: int, *, resume: bool) -> None:

@@ -21,7 +21,7 @@ from yarl import URL
 
 from overlay.errors import Malformed, NoAnswer, Refused
 from overlay.http import headers as form
-from overlay.http.body_files import BLOCK, SLICE, Part, Source, measure
+from overlay.http.body_files import BLOCK, SLICE, GrowingFile, Source, measure
 from overlay.http.limits import Pace, TooSlow
 from overlay.http.relay_frames import TO, to_value
 from overlay.identity.contact import Contact, WireContact, host_port
@@ -54,7 +54,7 @@ Headers = CIMultiDictProxy[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ClientTimeouts:
     """How long to wait for one node. Seconds; `floor` in bytes a second is added to `overall` by size."""
 
     connect: float = 10.0
@@ -70,7 +70,7 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class Via:
+class ViaRelay:
     """The HTTP door of a relay, and the proxy on the way there, if one is."""
 
     host: str
@@ -100,14 +100,14 @@ class _Ask:
         return host_port(self.url.host or "?", self.url.port or 0)
 
 
-class BulkClient:
+class HTTPClient:
     """Calls nodes over HTTPS on behalf of whoever has `asker_key` (X25519, or tokens.NOBODY). Close it at the end.
 
     `checked` turns contacts from /closest into such as may be asked, or raises Malformed: the network's rules. All
     calls raise Refused (the node said no) or NoAnswer (nothing, too late, too much, or not what was asked for).
     """
 
-    via: Via | None = None
+    via: ViaRelay | None = None
     """What carries every request, while there is such a relay (overlay/http/tunnel.py)."""
 
     def __init__(
@@ -115,7 +115,7 @@ class BulkClient:
         asker_key: bytes,
         *,
         checked: Callable[[WireContact], Contact] | None = None,
-        patience: Patience = Patience(),
+        patience: ClientTimeouts = ClientTimeouts(),
     ) -> None:
         self._asker = form.base64url(asker_key)
         self._checked = checked or _public_only
@@ -171,7 +171,7 @@ class BulkClient:
         has come; a file that turns out wrong is removed.
         """
         ask = self._ask("GET", located, key, [form.kind_header(kind)], digest=digest)
-        part = await asyncio.to_thread(Part, path, limit, resume=digest is not None)
+        part = await asyncio.to_thread(GrowingFile, path, limit, resume=digest is not None)
         if part.size and digest is not None:
             ask.headers += [("Range", f"bytes={part.size}-"), ("If-Range", f'"{digest.hex()}"')]
         ask.sink, ask.on_head = part.add, part.begin

@@ -19,11 +19,11 @@ from aiohttp import web
 
 from overlay.errors import Malformed, NoAnswer, Refused
 from overlay.http import relay_frames
-from overlay.http.request_forwarding import REQUESTS, REQUESTS_EACH, Passing, Place, line
+from overlay.http.request_forwarding import REQUESTS, REQUESTS_EACH, RequestForwarder, Target, line
 from overlay.identity.contact import Contact, pack_ip, unpack_ip
 from overlay.kademlia.lookup import Located
 from overlay.limits.address_quota import AddressQuota
-from overlay.limits.rate_limits import Buckets, Rate
+from overlay.limits.rate_limits import Rate, RateBuckets
 from overlay.protocol import OverlayProtocol
 from overlay.wire import messages
 from overlay.wire.sealed_datagram import MAX_DATAGRAM
@@ -59,7 +59,7 @@ class Relay:
         self,
         protocol: OverlayProtocol,
         interface: str,
-        home: Place,
+        home: Target,
         known: Callable[[], Located | None],
         *,
         loopback_free: bool,
@@ -70,7 +70,7 @@ class Relay:
         self._known = known
         self._sessions = AddressQuota(SESSIONS, SESSIONS_EACH, loopback_free=loopback_free)
         self._requests = AddressQuota(REQUESTS, REQUESTS_EACH, loopback_free=loopback_free)
-        self._passing = Passing(home, self.knew)
+        self._passing = RequestForwarder(home, self.knew)
         self._proven: OrderedDict[tuple[str, int], float] = OrderedDict()
         self._now = asyncio.get_running_loop().time
         self._open: set[web.WebSocketResponse] = set()
@@ -175,7 +175,7 @@ class _Session(asyncio.DatagramProtocol):
         self._relay = relay
         self._transport: asyncio.DatagramTransport | None = None
         self._inward: asyncio.Queue[bytes] = asyncio.Queue(WAITING)
-        self._buckets = Buckets(DATAGRAMS)
+        self._buckets = RateBuckets(DATAGRAMS)
         self._ipv6 = False
         self._home_as: tuple[str, int] | None = None
         self._greeted: dict[tuple[str, int], list[bytes]] = {}

@@ -33,7 +33,7 @@ _BACK = frozenset({"content-type", "etag", "repr-digest", "content-range", "acce
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Target:
     """A node's door: address, port, fingerprint of its TLS certificate."""
 
     ip: str
@@ -41,10 +41,10 @@ class Place:
     fingerprint: bytes
 
 
-class Passing:
+class RequestForwarder:
     """Passes requests on to `home`, and to any door of which `knows(ip, port)` says that it is a node's."""
 
-    def __init__(self, home: Place, knows: Callable[[str, int], bool]) -> None:
+    def __init__(self, home: Target, knows: Callable[[str, int], bool]) -> None:
         self._home = home
         self._knows = knows
         self._session: aiohttp.ClientSession | None = None
@@ -58,7 +58,7 @@ class Passing:
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """What the node says that the request is for."""
         try:
-            to = Place(*relay_frames.parse_to(request.headers[relay_frames.TO]))
+            to = Target(*relay_frames.parse_to(request.headers[relay_frames.TO]))
         except Malformed as error:
             return line(400, str(error))
         if to.fingerprint == self._home.fingerprint:
@@ -78,7 +78,7 @@ class Passing:
                 raise ConnectionResetError("the asker is gone") from None
             return line(504, f"{whom} doesn't answer over HTTPS ({type(error).__name__})")
 
-    def _ask(self, to: Place, request: web.BaseRequest) -> aiohttp.client._RequestContextManager:
+    def _ask(self, to: Target, request: web.BaseRequest) -> aiohttp.client._RequestContextManager:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=REQUESTS, keepalive_timeout=5.0),

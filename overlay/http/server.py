@@ -31,7 +31,7 @@ from overlay.kademlia.lookup import Located
 from overlay.limits.address_quota import AddressQuota
 from overlay.primitives.service import MAX_NOTIFICATION, Service, refusal
 from overlay.wire.messages import Code
-from overlay.wire.write_tokens import Tokens
+from overlay.wire.write_tokens import WriteTokens
 
 SMALL = 64 * 1024
 """Bytes of a body that stays in memory; a larger one is written to the store's spool as it comes."""
@@ -89,7 +89,7 @@ class _Asked:
         return Contact(self.asker, self.ip, 1)
 
 
-class BulkDoor:
+class HTTPServer:
     """Serves one node's `service` over HTTPS.
 
     `closest` looks up the k closest other nodes; `own` is this node as others should see it, None while it doesn't
@@ -99,7 +99,7 @@ class BulkDoor:
     def __init__(
         self,
         service: Service,
-        tokens: Tokens,
+        tokens: WriteTokens,
         identity: TLSIdentity,
         closest: Closest,
         own: Callable[[], Located | None],

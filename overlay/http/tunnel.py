@@ -17,7 +17,7 @@ from yarl import URL
 
 from overlay.errors import Malformed, NoAnswer, OverlayError, Refused
 from overlay.http import relay_frames
-from overlay.http.client import BulkClient, Via
+from overlay.http.client import HTTPClient, ViaRelay
 from overlay.http.proxy import proxy_for
 from overlay.identity.contact import Contact, WireContact, host_port, pack_ip, unpack_ip
 from overlay.identity.tls import client_context
@@ -41,7 +41,7 @@ Received = Callable[[bytes, tuple[str, int]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class RelayAddress:
     """Where a node's HTTP door may be: HOST:PORT, and its key where it is known."""
 
     host: str
@@ -49,7 +49,7 @@ class Door:
     key: bytes | None = None
 
 
-class Link:
+class TunnelSession:
     """An open session with one relay. `ended` is set when it is over."""
 
     def __init__(
@@ -67,7 +67,7 @@ class Link:
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def open(cls, door: Door) -> Link:
+    async def open(cls, door: RelayAddress) -> TunnelSession:
         """Raises NoAnswer. Whether it has the key that it names is for a sealed datagram to show."""
         session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": "p2pmail"})
         socket: aiohttp.ClientWebSocketResponse | None = None
@@ -129,7 +129,7 @@ class Link:
             self.ended.set()
 
 
-def _beyond_the_proxy(door: Door, welcome: relay_frames.Welcome) -> str:
+def _beyond_the_proxy(door: RelayAddress, welcome: relay_frames.Welcome) -> str:
     """The relay's address: who goes through a proxy may know no names' addresses. Raises Malformed."""
     try:
         return unpack_ip(pack_ip(door.host))
@@ -145,13 +145,13 @@ async def _close(session: aiohttp.ClientSession, socket: aiohttp.ClientWebSocket
     await session.close()
 
 
-class WayOut:
+class Tunnel:
     """The way by HTTPS of the node behind `protocol`, and of its requests over HTTP, while there is no other."""
 
-    def __init__(self, protocol: OverlayProtocol, bulk: BulkClient) -> None:
+    def __init__(self, protocol: OverlayProtocol, bulk: HTTPClient) -> None:
         self._protocol = protocol
         self._bulk = bulk
-        self._link: Link | None = None
+        self._link: TunnelSession | None = None
         self._now = asyncio.get_running_loop().time
         self._patient_until = 0.0
 
@@ -180,19 +180,19 @@ class WayOut:
         self._patient_until = self._now() + REPLACED_AFTER
         return True
 
-    async def replace(self, doors: Iterable[Door]) -> None:
+    async def replace(self, doors: Iterable[RelayAddress]) -> None:
         """Try others than the relay that passes nothing on; that one again when there is no other."""
         if self._link is None:
             return
         relay = self._link.contact
         others = [door for door in doors if door.key != relay.key and (door.host, door.port) != relay.address]
         if others and not await self.find(others):
-            await self.find([Door(relay.ip, relay.port, relay.key)])
+            await self.find([RelayAddress(relay.ip, relay.port, relay.key)])
 
-    async def find(self, doors: Iterable[Door]) -> bool:
+    async def find(self, doors: Iterable[RelayAddress]) -> bool:
         """Whether one of these nodes passes our datagrams on; if so everything goes there from now on."""
         await self.close()
-        opening = {asyncio.create_task(Link.open(door)) for door in list(dict.fromkeys(doors))[:TRIED]}
+        opening = {asyncio.create_task(TunnelSession.open(door)) for door in list(dict.fromkeys(doors))[:TRIED]}
         try:
             while opening:
                 done, opening = await asyncio.wait(opening, return_when=asyncio.FIRST_COMPLETED)
@@ -210,7 +210,7 @@ class WayOut:
             for task in opening:
                 task.cancel()
             for ended in await asyncio.gather(*opening, return_exceptions=True):
-                if isinstance(ended, Link):
+                if isinstance(ended, TunnelSession):
                     await ended.close()
 
     async def close(self) -> None:
@@ -220,7 +220,7 @@ class WayOut:
         if link is not None:
             await link.close()
 
-    async def _use(self, link: Link) -> bool:
+    async def _use(self, link: TunnelSession) -> bool:
         """See whether it is another node of this network that has the key it named, and can carry large bodies too."""
         if link.contact.id == self._protocol.own_id:  # the place where others join is often this node's own
             await link.close()
@@ -243,6 +243,6 @@ class WayOut:
             await link.close()
             return False
         self._link = link
-        self._bulk.via = Via(link.host, link.contact.port, found.fingerprint, link.proxy)
+        self._bulk.via = ViaRelay(link.host, link.contact.port, found.fingerprint, link.proxy)
         log.info("nobody answers by UDP; going by HTTPS through %s", contact)
         return True

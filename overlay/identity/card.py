@@ -51,19 +51,19 @@ class Card:
     raw: bytes
 
 
-class _Body(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class _CardBody(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     certificate: bytes
     encryption_key: bytes
     sequence: int
 
 
-class _Signed(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class _SignedCard(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     body: bytes
     signature: bytes
 
 
-_body_decoder = msgspec.msgpack.Decoder(_Body)
-_signed_decoder = msgspec.msgpack.Decoder(_Signed)
+_body_decoder = msgspec.msgpack.Decoder(_CardBody)
+_signed_decoder = msgspec.msgpack.Decoder(_SignedCard)
 
 
 def key_id_of(encryption_key: bytes) -> bytes:
@@ -80,8 +80,8 @@ def make_card(owner: Signer, encryption_key: bytes, sequence: int) -> bytes:
         raise CertificateError("The encryption key has the wrong size.")
     if not 0 <= sequence < 1 << 63:
         raise CertificateError("The card's sequence must be milliseconds since the epoch.")
-    body = msgspec.msgpack.encode(_Body(owner.certificate, encryption_key, sequence))
-    return msgspec.msgpack.encode(_Signed(body, owner.sign(_PURPOSE + body)))
+    body = msgspec.msgpack.encode(_CardBody(owner.certificate, encryption_key, sequence))
+    return msgspec.msgpack.encode(_SignedCard(body, owner.sign(_PURPOSE + body)))
 
 
 def open_card(data: bytes, trust: TrustStore, now: float) -> Card:

@@ -60,7 +60,7 @@ class CertificateError(OverlayError):
     """A certificate, card or revocation list is not what it must be; the message says why."""
 
 
-class Ended(CertificateError):
+class CertificateExpired(CertificateError):
     """The certificate's time is over."""
 
 
@@ -127,7 +127,7 @@ class TrustStore:
         if revocations is not None and certificate.serial in revocations[1]:
             raise Revoked(f"The certificate of {certificate.address} has been revoked.")
         if now > certificate.not_after + lapsed:
-            raise Ended(f"The certificate of {certificate.address} has expired.")
+            raise CertificateExpired(f"The certificate of {certificate.address} has expired.")
         if now > self._roots[root].not_valid_after_utc.timestamp() + lapsed:
             raise CertificateError("The certificate of this network's authority has expired.")
         return certificate

@@ -31,7 +31,7 @@ class SealedAnswer:
     sealed: bytes
 
 
-class _Signed(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class _SignedAnswer(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     version: int
     certificate: Annotated[bytes, msgspec.Meta(max_length=CERTIFICATE_LIMIT)]
     sequence: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
@@ -39,7 +39,7 @@ class _Signed(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froze
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 
 
-_decoder = msgspec.msgpack.Decoder(_Signed)
+_decoder = msgspec.msgpack.Decoder(_SignedAnswer)
 
 
 def authority_address(fingerprint: str) -> str:
@@ -50,7 +50,7 @@ def authority_address(fingerprint: str) -> str:
 def sign_answer(authority: Signer, key: bytes, sequence: int, sealed: bytes) -> bytes:
     """The object to store under `key` (ids.enrolment_key). `sequence`: milliseconds since the epoch."""
     signature = authority.sign(_signed_part(key, sequence, sealed))
-    return msgspec.msgpack.encode(_Signed(_VERSION, authority.certificate, sequence, sealed, signature))
+    return msgspec.msgpack.encode(_SignedAnswer(_VERSION, authority.certificate, sequence, sealed, signature))
 
 
 def open_answer(data: bytes, key: bytes, trust: TrustStore, now: float) -> SealedAnswer:

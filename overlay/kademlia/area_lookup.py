@@ -45,7 +45,7 @@ class _Area:
     whole: bool
 
 
-class Areas:
+class AreaLookups:
     """What the lookups of one overlay share. `look` is a lookup: a key and how many nodes; `table` the closest nodes
     to a key that are known to answer. For one event loop."""
 

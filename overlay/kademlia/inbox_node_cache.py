@@ -16,7 +16,7 @@ KNOWN_FOR = 300.0
 """Seconds; the nodes' tokens are good for as long."""
 
 
-class Remembered:
+class InboxNodeCache:
     """The nodes of one key. `now` is the loop's seconds."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from overlay.kademlia.lookup import Located
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class InboxRead:
     """What one node's replica of an inbox held, under a lease until it is acknowledged."""
 
     node: Located
@@ -18,7 +18,7 @@ class Reading:
     more: bool
 
 
-def withholding(readings: Sequence[Reading], closest: Collection[bytes]) -> list[Reading]:
+def withholding(readings: Sequence[InboxRead], closest: Collection[bytes]) -> list[InboxRead]:
     """Replicas among the k `closest` (ids) that lack something which most of these have."""
     near = [reading for reading in readings if reading.node.contact.id in closest]
     counted = Counter(notification for reading in near for notification in set(reading.notifications))

@@ -77,7 +77,7 @@ class _State(Enum):
 
 
 @dataclass(slots=True)
-class _Candidate:
+class _LookupCandidate:
     contact: Contact
     far: int
     state: _State = _State.NEW
@@ -137,7 +137,7 @@ class Lookup:
         self._width = min(WIDTH * k, messages.MAX_K)
         self._own_id = own_id
         self._alpha = alpha
-        self._candidates: list[_Candidate] = []
+        self._candidates: list[_LookupCandidate] = []
         self._known: set[Contact] = set()
         self._known_wires: set[WireContact] = set()
         self._places: dict[bytes, int] = {}
@@ -170,7 +170,7 @@ class Lookup:
             return
         self._places[contact.id] = places + 1
         self._known.add(contact)
-        insort(self._candidates, _Candidate(contact, contact.long_id ^ self._target), key=_FAR)
+        insort(self._candidates, _LookupCandidate(contact, contact.long_id ^ self._target), key=_FAR)
 
     def _go_on(self) -> None:
         """Ask the next nearest while there is room in the window, or see that nothing nearer can be found."""
@@ -204,7 +204,7 @@ class Lookup:
         if not waiting and not (hoping and self._pool.nearer(_FARTHEST) < self._k):
             self._done.set_result(None)
 
-    def _ask(self, candidate: _Candidate, state: _State) -> None:
+    def _ask(self, candidate: _LookupCandidate, state: _State) -> None:
         candidate.state = state
         self._in_flight += state is _State.ASKED
         self.asked += 1

@@ -21,7 +21,7 @@ WITHHELD = 0.25
 """A notification that most replicas have and this one hasn't: a newcomer's fate as well as a liar's."""
 
 
-class Standing:
+class Reputation:
     """The offences of nodes, by their keys. `now` gives seconds."""
 
     def __init__(self, now: Callable[[], float]) -> None:

@@ -31,7 +31,7 @@ RANGE_IN_TABLE = 10
 
 
 @dataclass(slots=True)
-class Entry:
+class TableEntry:
     """A contact in the table, when it last answered (seconds), and how often it has failed since."""
 
     contact: Contact
@@ -43,7 +43,7 @@ class Entry:
 class Bucket:
     """Contacts whose ids share one length of prefix with ours; the one that answered last is last."""
 
-    entries: dict[bytes, Entry] = field(default_factory=dict)
+    entries: dict[bytes, TableEntry] = field(default_factory=dict)
     waiting: OrderedDict[bytes, Contact] = field(default_factory=OrderedDict)
     refreshed: float = 0.0
     failing: int = 0
@@ -79,7 +79,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         """Contacts that answered when they were asked last."""
         return sum(len(bucket.entries) - bucket.failing for bucket in self.buckets)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[TableEntry]:
         for bucket in self.buckets:
             yield from bucket.entries.values()
 
@@ -87,7 +87,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         """The bucket for an id, by the length of the prefix that it shares with ours."""
         return self.buckets[KEY_BYTES * 8 - max(distance(self.own_id, identifier).bit_length(), 1)]
 
-    def get(self, identifier: bytes) -> Entry | None:
+    def get(self, identifier: bytes) -> TableEntry | None:
         """What is known of the contact with this id."""
         return self.bucket_of(identifier).entries.get(identifier)
 
@@ -123,7 +123,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
             return False
         bucket.waiting.pop(contact.id, None)
         self.lost.pop(contact.id, None)
-        bucket.entries[contact.id] = Entry(contact, self._now())
+        bucket.entries[contact.id] = TableEntry(contact, self._now())
         self._enter(contact)
         return True
 
@@ -183,7 +183,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         closer = sum(1 for entry in self if entry.contact.long_id ^ target < mine)
         return closer < k
 
-    def stalest(self) -> Entry | None:
+    def stalest(self) -> TableEntry | None:
         """The contact that has been quiet for longest: the next to be pinged."""
         heads = [next(iter(b.entries.values())) for b in self.buckets if b.entries]
         return min(heads, key=lambda entry: entry.seen, default=None)
@@ -195,7 +195,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         limit = self._now() - older_than
         return [i for i, bucket in enumerate(self.buckets[: deepest + 1]) if bucket.refreshed <= limit]
 
-    def _move(self, entry: Entry, contact: Contact, bucket: Bucket) -> bool:
+    def _move(self, entry: TableEntry, contact: Contact, bucket: Bucket) -> bool:
         """Whether a known node is taken to be at another address now: only when it fails at the known one."""
         if entry.failures == 0:
             return False

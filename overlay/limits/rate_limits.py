@@ -40,7 +40,7 @@ class _Bucket:
     at: float
 
 
-class Buckets:
+class RateBuckets:
     """One bucket of a Rate for each name."""
 
     def __init__(self, rate: Rate) -> None:
@@ -67,13 +67,17 @@ class Buckets:
         return True
 
 
-class Gate:
+class DatagramGate:
     """Whether a datagram is looked at. `loopback_free`: this machine's own addresses share in the totals only."""
 
     def __init__(self, *, loopback_free: bool) -> None:
         self._loopback_free = loopback_free
-        self._strangers = Buckets(STRANGERS_OF_ADDRESS), Buckets(STRANGERS_OF_RANGE), Buckets(STRANGERS_IN_ALL)
-        self._known = Buckets(KNOWN_OF_ADDRESS)
+        self._strangers = (
+            RateBuckets(STRANGERS_OF_ADDRESS),
+            RateBuckets(STRANGERS_OF_RANGE),
+            RateBuckets(STRANGERS_IN_ALL),
+        )
+        self._known = RateBuckets(KNOWN_OF_ADDRESS)
 
     def admits(self, ip: str, now: float, *, known: bool) -> bool:
         """Whether one more datagram from `ip` is opened; `known`: under a key that was heard before."""

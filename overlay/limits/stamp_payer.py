@@ -21,7 +21,7 @@ NICE = 10
 """What else this computer does comes first."""
 
 
-class Mint:
+class StampPayer:
     """Makes stamps in threads of its own, each once. `now` gives seconds since the epoch."""
 
     def __init__(self, now: Callable[[], float]) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from overlay.http.tunnel import Door, WayOut
+from overlay.http.tunnel import RelayAddress, Tunnel
 from overlay.identity.contact import Contact
 from overlay.node.membership import ENOUGH, SAVED_CONTACTS, Membership
 from overlay.protocol import OverlayProtocol
@@ -33,7 +33,7 @@ class Connection:
         self,
         protocol: OverlayProtocol,
         membership: Membership,
-        way_out: WayOut,
+        way_out: Tunnel,
         saved: Callable[[], list[Contact]],
         serves: Callable[[], bool],
         lone: Callable[[], bool],
@@ -105,7 +105,7 @@ class Connection:
             await self._by_udp()
             await self._membership.settle()
 
-    async def _replace(self, doors: Sequence[Door]) -> None:
+    async def _replace(self, doors: Sequence[RelayAddress]) -> None:
         await self._way_out.replace(doors)
         if not self._way_out.taken:
             await self._by_udp()
@@ -125,9 +125,9 @@ class Connection:
             self._protocol.is_node = False
             await self._membership.settle()
 
-    def _doors(self, before: Sequence[Contact] = ()) -> list[Door]:
+    def _doors(self, before: Sequence[Contact] = ()) -> list[RelayAddress]:
         own = self._protocol.sealer.public
         known = [*before, *self._protocol.router.closest(self._protocol.own_id, SAVED_CONTACTS), *self._saved()]
-        doors = [Door(*place) for place in self._membership.places]
-        doors += [Door(contact.ip, contact.port, contact.key) for contact in known]
+        doors = [RelayAddress(*place) for place in self._membership.places]
+        doors += [RelayAddress(contact.ip, contact.port, contact.key) for contact in known]
         return [door for door in doors if door.key != own]

@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from kademlia.network import Server
 
 from overlay.errors import Malformed, OverlayError
-from overlay.http.client import BulkClient
+from overlay.http.client import HTTPClient
 from overlay.http.limits import Limits
 from overlay.http.relay import Relay
-from overlay.http.request_forwarding import Place
-from overlay.http.server import BulkDoor
-from overlay.http.tunnel import WayOut
+from overlay.http.request_forwarding import Target
+from overlay.http.server import HTTPServer
+from overlay.http.tunnel import Tunnel
 from overlay.identity.admission import Admission, Proof
 from overlay.identity.certificates import TrustStore
 from overlay.identity.contact import Contact, WireContact, host_port, key_text, node_id, puzzle_bits
@@ -33,18 +33,18 @@ from overlay.ids import distance
 from overlay.kademlia.lookup import Located
 from overlay.node.connection import Connection
 from overlay.node.membership import SAVED_CONTACTS, Membership, decode_contacts, encode_contacts, every
-from overlay.node.reachability_probe import Reaching
-from overlay.node.sleep_detector import Waking
-from overlay.node.store_adapter import StoreRoom
+from overlay.node.reachability_probe import ReachabilityProbe
+from overlay.node.sleep_detector import SleepDetector
+from overlay.node.store_adapter import StoreAdapter
 from overlay.primitives.service import Service
 from overlay.protocol import OverlayProtocol
 from overlay.reachability.dial_back import Dialler
 from overlay.reachability.presence import Presence
-from overlay.reachability.verdict import Reach
-from overlay.replication.node_client import Caller
-from overlay.replication.repair import LEAVING, LOOK_EVERY, WORK_EVERY, Moving
+from overlay.reachability.verdict import Reachability
+from overlay.replication.node_client import NodeClient
+from overlay.replication.repair import LEAVING, LOOK_EVERY, WORK_EVERY, Repair
 from overlay.wire.sealed_datagram import Sealer
-from overlay.wire.write_tokens import Tokens
+from overlay.wire.write_tokens import WriteTokens
 from storage import durable
 from storage.node.store import NodeStore, Usage
 
@@ -116,13 +116,13 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         now: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
         proof: Proof | None = None,
-        reach: Reach | None = None,
+        reach: Reachability | None = None,
     ) -> None:
         """`proof` says whose node it is, where the network admits certified ones only.
 
         `reach`: whether a node with a store serves from the beginning, and may change that; it does for ever else.
         """
-        self._reach = reach or Reach(serves=store is not None, fixed=True)
+        self._reach = reach or Reachability(serves=store is not None, fixed=True)
         self._proof = proof
         self.network = network
         self.now = now
@@ -133,17 +133,17 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self.id = node_id(self.sealer.public)
         self.store = store
         self.service: Service | None = None
-        self.bulk_client = BulkClient(self.sealer.public, checked=self._checked)
+        self.bulk_client = HTTPClient(self.sealer.public, checked=self._checked)
         self.ip, self.port = "", 0
         self._tls = tls
-        self._door: BulkDoor | None = None
-        self._room: StoreRoom | None = None
-        self.moving: Moving | None = None
-        self.reaching: Reaching | None = None
+        self._door: HTTPServer | None = None
+        self._room: StoreAdapter | None = None
+        self.moving: Repair | None = None
+        self.reaching: ReachabilityProbe | None = None
         self._state: Path | None = None
         self._background: list[asyncio.Task[None]] = []
         self._membership: Membership | None = None
-        self._waking: Waking | None = None
+        self._waking: SleepDetector | None = None
         self._connection: Connection | None = None
         self._saved = False
         self._relay: Relay | None = None
@@ -177,7 +177,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             self.protocol, membership, self._new_way_out(), self._load_state, self._serves, self._is_lone, self.random
         )
         found = await connection.join([*places, *self.network.join])
-        self._waking = Waking(self.now, asyncio.get_running_loop().time, PING_EVERY)
+        self._waking = SleepDetector(self.now, asyncio.get_running_loop().time, PING_EVERY)
         if not self._background:
             self._background.append(asyncio.create_task(self._maintain(membership, connection)))
         return found
@@ -315,9 +315,9 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
 
     def _create_protocol(self) -> OverlayProtocol:
         loop = asyncio.get_running_loop()
-        tokens = Tokens(loop.time, self.random)
+        tokens = WriteTokens(loop.time, self.random)
         if self.store is not None:
-            self._room = StoreRoom(
+            self._room = StoreAdapter(
                 self.store, self._responsible, self.now, private_addresses=self.network.private_addresses
             )
             self.service = Service(self.id, self._room, self.trust, tokens, self.now)
@@ -334,9 +334,9 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         assert self.service is not None
         identity = self._tls or make_identity(self.now())
         limits = Limits(loopback_free=self.network.private_addresses)
-        home = Place(EVERYWHERE.get(interface, interface), self.port, identity.fingerprint)
+        home = Target(EVERYWHERE.get(interface, interface), self.port, identity.fingerprint)
         self._relay = Relay(self.protocol, interface, home, self._known_place, loopback_free=limits.loopback_free)
-        door = BulkDoor(
+        door = HTTPServer(
             self.service, self.protocol.tokens, identity, self.protocol.lookup, self._known_place, limits, self._relay
         )
         await door.start(interface, self.port)
@@ -349,10 +349,12 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
 
     def _look_after_copies(self) -> None:
         assert self.service is not None and self._room is not None
-        caller = Caller(self.protocol, self.service, self.bulk_client, self.now)
-        self.moving = Moving(self.protocol, caller, self.service, self._room, self.network.k)
+        caller = NodeClient(self.protocol, self.service, self.bulk_client, self.now)
+        self.moving = Repair(self.protocol, caller, self.service, self._room, self.network.k)
         if self._door is not None:
-            self.reaching = Reaching(self.protocol, caller, self._reach, self.random, self._begin_or_stop_to_serve)
+            self.reaching = ReachabilityProbe(
+                self.protocol, caller, self._reach, self.random, self._begin_or_stop_to_serve
+            )
         self.service.watch = self.moving
         self.protocol.met = self.moving.met
 
@@ -417,8 +419,8 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             self.protocol.woke()
             await self._membership.come_back(self._load_state())
 
-    def _new_way_out(self) -> WayOut:
-        return WayOut(self.protocol, self.bulk_client)
+    def _new_way_out(self) -> Tunnel:
+        return Tunnel(self.protocol, self.bulk_client)
 
     def _serves(self) -> bool:
         """Whether it is to be a node while others can reach it."""

@@ -13,8 +13,8 @@ from overlay.identity.contact import Contact
 from overlay.ids import KEY_BYTES
 from overlay.node.membership import about
 from overlay.protocol import OverlayProtocol
-from overlay.reachability.verdict import ASKED, Reach, choose
-from overlay.replication.node_client import Caller
+from overlay.reachability.verdict import ASKED, Reachability, choose
+from overlay.replication.node_client import NodeClient
 
 FIRST = 5.0
 """Seconds after joining in which the first round begins."""
@@ -22,14 +22,14 @@ FIRST = 5.0
 log = logging.getLogger(__name__)
 
 
-class Reaching:
+class ReachabilityProbe:
     """Keeps `reach` true for the node behind `protocol`; `changed` is awaited when it begins or stops to serve."""
 
     def __init__(
         self,
         protocol: OverlayProtocol,
-        caller: Caller,
-        reach: Reach,
+        caller: NodeClient,
+        reach: Reachability,
         random: Callable[[int], bytes],
         changed: Callable[[], Awaitable[None]],
     ) -> None:

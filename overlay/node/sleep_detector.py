@@ -12,7 +12,7 @@ SLEPT = 60.0
 """Seconds that are missing, from which on it has slept; less is a busy machine."""
 
 
-class Waking:
+class SleepDetector:
     """`wall` and `monotonic` give seconds; `slept` is to be asked every `every` seconds."""
 
     def __init__(self, wall: Callable[[], float], monotonic: Callable[[], float], every: float) -> None:

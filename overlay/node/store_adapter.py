@@ -12,15 +12,15 @@ from pathlib import Path
 
 from overlay.errors import Refused
 from overlay.identity.contact import Contact, address_range, routable
-from overlay.primitives.placement import Variant, Waiting
-from overlay.primitives.service import Kept, Stone
+from overlay.primitives.placement import NotificationCopy, ObjectCopy
+from overlay.primitives.service import StoredContent, TombstoneCopy
 from overlay.wire.messages import RETENTION, Code, bounded
 from storage.node.inboxes import InboxFull
 from storage.node.objects import Deleted, NoSpace, Origin, Stale, StoreFailed, StoreRefused
 from storage.node.store import NodeStore
 
 
-class StoreRoom:
+class StoreAdapter:
     """The store as the service and those who look after copies want it: its refusals as the protocol's."""
 
     def __init__(
@@ -61,10 +61,10 @@ class StoreRoom:
                 responsible=self._responsible,
             )
 
-    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept | None:
+    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> StoredContent | None:
         with _refusing():
             found = await self._store.fetch(kind, key, digest)
-        return None if found is None else Kept(found[0].digest, found[0].size, found[1])
+        return None if found is None else StoredContent(found[0].digest, found[0].size, found[1])
 
     async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int:
         with _refusing():
@@ -93,11 +93,11 @@ class StoreRoom:
         with _refusing():
             return [one.digest for one in await self._store.variants(kind, key)]
 
-    async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[Stone]:
+    async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[TombstoneCopy]:
         now = self._now()
         with _refusing():
             found = await self._store.tombstones(kind, key, after, limit)
-        return [Stone(stone.deleter, stone.proof, bounded(stone.expires - now)) for stone in found]
+        return [TombstoneCopy(stone.deleter, stone.proof, bounded(stone.expires - now)) for stone in found]
 
     async def deleters(self, kind: int, key: bytes) -> list[bytes]:
         with _refusing():
@@ -116,17 +116,17 @@ class StoreRoom:
         with _refusing():
             return await self._store.keys(after, limit)
 
-    async def variants(self, kind: int, key: bytes) -> list[Variant]:
+    async def variants(self, kind: int, key: bytes) -> list[ObjectCopy]:
         now = self._now()
         with _refusing():
             found = await self._store.variants(kind, key)
-        return [Variant(one.digest, sorted(one.deleters), one.expires - now) for one in found]
+        return [ObjectCopy(one.digest, sorted(one.deleters), one.expires - now) for one in found]
 
-    async def waiting(self, key: bytes, after: int, limit: int) -> list[Waiting]:
+    async def waiting(self, key: bytes, after: int, limit: int) -> list[NotificationCopy]:
         now = self._now()
         with _refusing():
             found = await self._store.waiting(key, after, limit)
-        return [Waiting(one.id, one.hash, one.data, one.expires - now) for one in found]
+        return [NotificationCopy(one.id, one.hash, one.data, one.expires - now) for one in found]
 
     def spool(self) -> Path:
         return self._store.spool()

@@ -37,7 +37,7 @@ GIVERS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
+class ObjectCopy:
     """An object under a key, as it is given on: who may delete it, and the seconds that it has left."""
 
     digest: bytes
@@ -46,7 +46,7 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class NotificationCopy:
     """A notification in an inbox, as it is given on. `id` is its place in the order of arrival."""
 
     id: int
@@ -79,7 +79,7 @@ def successor(key: bytes, k: int, own_id: bytes, near: Sequence[Contact]) -> Con
     return near[k - 1]
 
 
-def witness(near: Sequence[Contact], turn: int) -> Contact | None:
+def tombstone_peer(near: Sequence[Contact], turn: int) -> Contact | None:
     """Whom to ask in the `turn`-th round what was deleted of a share; `near`: the SHARED_BY nodes nearest to its key.
 
     All of them heard of it. One of the nearer half, and the next time another one: who was away then hasn't.

@@ -48,7 +48,7 @@ from overlay.primitives.placement import INBOX
 from overlay.wire import messages
 from overlay.wire.fragments import MAX_MESSAGE
 from overlay.wire.messages import WORDS, Code
-from overlay.wire.write_tokens import Tokens
+from overlay.wire.write_tokens import WriteTokens
 
 MAX_DATAGRAM_OBJECT = 8192
 """Bytes of an object that travels by datagram; over that it goes over HTTP."""
@@ -93,7 +93,7 @@ def _fitting(notifications: Sequence[bytes]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredContent:
     """An object as the store hands it out: in memory, or as a file to be streamed."""
 
     digest: bytes
@@ -102,7 +102,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Stone:
+class TombstoneCopy:
     """A signed delete as it is kept: whose (her deleter hash), its proof, and for how many seconds."""
 
     deleter: bytes
@@ -110,7 +110,7 @@ class Stone:
     ttl: float
 
 
-class Store(Protocol):
+class StoreBackend(Protocol):
     """What a node keeps (storage/node/store.py, behind store_room.py). Raises Refused; durable on return."""
 
     async def store(
@@ -126,7 +126,7 @@ class Store(Protocol):
         asker: Contact | None,
     ) -> None: ...
 
-    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept | None: ...
+    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> StoredContent | None: ...
 
     async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int: ...
 
@@ -134,7 +134,7 @@ class Store(Protocol):
 
     async def digests(self, kind: int, key: bytes) -> list[bytes]: ...
 
-    async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[Stone]: ...
+    async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[TombstoneCopy]: ...
 
     async def deleters(self, kind: int, key: bytes) -> list[bytes]: ...
 
@@ -175,7 +175,12 @@ class Service:
     """
 
     def __init__(
-        self, node_id: bytes, store: Store, trust: TrustStore | None, tokens: Tokens, now: Callable[[], float]
+        self,
+        node_id: bytes,
+        store: StoreBackend,
+        trust: TrustStore | None,
+        tokens: WriteTokens,
+        now: Callable[[], float],
     ) -> None:
         self.watch: Watch = _Nobody()
         self.node_id = node_id
@@ -288,11 +293,11 @@ class Service:
         if size > (ANSWER_LIMIT if kind == Kind.ENROLMENT else MAX_SIGNED_OBJECT if kind in SIGNED else MAX_OBJECT):
             raise refusal(Code.TOO_LARGE)
 
-    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept:
+    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> StoredContent:
         """The object under the key, that with the digest if one is given."""
         if kind == Kind.BODY and key in self._roots:
             der = self._roots[key]
-            return Kept(sha256(der).digest(), len(der), der)
+            return StoredContent(sha256(der).digest(), len(der), der)
         kept = await self.store_room.fetch(kind, key, digest)
         if kept is None:
             raise refusal(Code.NOT_FOUND)
@@ -318,10 +323,10 @@ class Service:
             return messages.Held(digests, [], more=False, same=True)
         stones = await self.stones(kind, key, after)
         fitting = _fitting([stone.proof for stone in stones])
-        deaths = [messages.Death(stone.proof, stone.ttl) for stone in stones[:fitting]]
+        deaths = [messages.WireTombstone(stone.proof, stone.ttl) for stone in stones[:fitting]]
         return messages.Held(digests, deaths, len(stones) == STONES or fitting < len(stones))
 
-    async def stones(self, kind: int, key: bytes, after: bytes) -> list[Stone]:
+    async def stones(self, kind: int, key: bytes, after: bytes) -> list[TombstoneCopy]:
         """Some of the signed deletes of a key, by deleter, past `after`."""
         return await self.store_room.tombstones(kind, key, after, STONES)
 

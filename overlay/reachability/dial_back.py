@@ -15,7 +15,7 @@ from overlay.limits.address_quota import AddressQuota
 from overlay.primitives.service import refusal
 from overlay.wire import messages
 from overlay.wire.messages import Code
-from overlay.wire.rpc import Handled, SealedRPC, Sender
+from overlay.wire.rpc import Handled, RemotePeer, SealedRPC
 from overlay.wire.sealed_datagram import Sealer
 
 AT_ONCE, AT_ONCE_EACH = 8, 1
@@ -63,7 +63,7 @@ class Dialler:
 class _Stranger(SealedRPC):
     """A socket that only asks."""
 
-    def handle(self, sender: Sender, request: messages.Request) -> Handled:
+    def handle(self, sender: RemotePeer, request: messages.Request) -> Handled:
         return messages.Refusal(Code.UNKNOWN_KIND)
 
 

@@ -41,7 +41,7 @@ def choose(contacts: Sequence[Contact]) -> list[Contact]:
     return [*first, *rest][:ASKED]
 
 
-class Reach:
+class Reachability:
     """What is known of one node. `serves`: whether it begins as a node; `fixed`: its owner has decided that."""
 
     def __init__(self, *, serves: bool, fixed: bool) -> None:

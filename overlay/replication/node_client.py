@@ -11,11 +11,11 @@ from hashlib import sha256
 from typing import TypeVar
 
 from overlay.errors import Malformed, NoAnswer, Refused
-from overlay.http.client import BulkClient
+from overlay.http.client import HTTPClient
 from overlay.identity.contact import Contact
 from overlay.identity.ownership import ACKNOWLEDGE_INBOX, DELETE, READ_INBOX, Owner, statement
 from overlay.kademlia.lookup import Located
-from overlay.limits.stamp_payer import Mint
+from overlay.limits.stamp_payer import StampPayer
 from overlay.primitives.service import MAX_DATAGRAM_OBJECT, MAX_OBJECT, Service
 from overlay.protocol import OverlayProtocol
 from overlay.reachability.dial_back import ANSWERED_WITHIN
@@ -34,20 +34,20 @@ PAST_ALL = b"\xff" * 32
 _ROOM_FOR_THE_REST = 256
 
 
-class Caller:
+class NodeClient:
     """Calls single nodes for the node behind `protocol`; `service` is set when that node keeps things itself."""
 
     def __init__(
         self,
         protocol: OverlayProtocol,
         service: Service | None,
-        bulk: BulkClient,
+        bulk: HTTPClient,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._protocol = protocol
         self._service = service
         self._bulk = bulk
-        self._mint = Mint(now)
+        self._mint = StampPayer(now)
 
     async def store(
         self,

@@ -27,16 +27,16 @@ from overlay.primitives.placement import (
     NEIGHBOURS,
     SELDOM,
     SHARED_BY,
-    Variant,
-    Waiting,
+    NotificationCopy,
+    ObjectCopy,
     heirs,
     nearer,
     successor,
-    witness,
+    tombstone_peer,
 )
 from overlay.primitives.service import Service
 from overlay.protocol import OverlayProtocol
-from overlay.replication.node_client import Caller
+from overlay.replication.node_client import NodeClient
 from overlay.wire.messages import MAX_HASHES
 
 log = logging.getLogger(__name__)
@@ -56,12 +56,12 @@ AT_ONCE = 4
 """Keys looked after at the same time."""
 
 
-class Holdings(Protocol):
+class ReplicaStore(Protocol):
     """What this node keeps, page by page (overlay/node/store_adapter.py). Raises Refused when the disk fails."""
 
     async def keys(self, after: tuple[bytes, int], limit: int) -> list[tuple[bytes, int]]: ...
 
-    async def variants(self, kind: int, key: bytes) -> list[Variant]: ...
+    async def variants(self, kind: int, key: bytes) -> list[ObjectCopy]: ...
 
     async def deleters(self, kind: int, key: bytes) -> list[bytes]: ...
 
@@ -69,13 +69,15 @@ class Holdings(Protocol):
         """Seconds since the last delete under the key, infinite when there was none."""
         ...
 
-    async def waiting(self, key: bytes, after: int, limit: int) -> list[Waiting]: ...
+    async def waiting(self, key: bytes, after: int, limit: int) -> list[NotificationCopy]: ...
 
 
-class Moving:
+class Repair:
     """Looks after the copies that one system node keeps."""
 
-    def __init__(self, protocol: OverlayProtocol, caller: Caller, service: Service, holdings: Holdings, k: int) -> None:
+    def __init__(
+        self, protocol: OverlayProtocol, caller: NodeClient, service: Service, holdings: ReplicaStore, k: int
+    ) -> None:
         self._protocol = protocol
         self._caller = caller
         self._service = service
@@ -205,7 +207,7 @@ class Moving:
         if not await self._keeps(Kind.SHARE, key):
             return
         router, own_id = self._protocol.router, self._protocol.own_id
-        asked = witness(router.closest(key, SHARED_BY, healthy=True), self._rounds)
+        asked = tombstone_peer(router.closest(key, SHARED_BY, healthy=True), self._rounds)
         if asked is not None:
             with suppress(NoAnswer, Refused):  # there are other rounds
                 await self._learn_deletes(Kind.SHARE, key, await self._caller.locate(asked))
@@ -306,7 +308,7 @@ class Moving:
                 return digests, theirs
             held = await self._caller.have(at, kind, key, after=after)
 
-    async def _copy(self, kind: int, key: bytes, variant: Variant, at: Located) -> None:
+    async def _copy(self, kind: int, key: bytes, variant: ObjectCopy, at: Located) -> None:
         try:
             data = await self._service.contents(kind, key, variant.digest)
             await self._caller.store(at, kind, key, data, variant.deleters, variant.ttl, variant.digest)
@@ -321,7 +323,7 @@ class Moving:
             await self._append([one for one, there in zip(page, known, strict=True) if not there], key, at)
             after = page[-1].id
 
-    async def _append(self, lacking: Sequence[Waiting], key: bytes, at: Located) -> None:
+    async def _append(self, lacking: Sequence[NotificationCopy], key: bytes, at: Located) -> None:
         for one in lacking:
             try:
                 await self._caller.append_inbox(at, key, one.data, one.ttl)

@@ -13,7 +13,7 @@ from typing import Protocol
 from overlay.errors import NoAnswer, Refused
 from overlay.kademlia.lookup import Located
 from overlay.kademlia.quorum import replicate
-from overlay.replication.node_client import Caller
+from overlay.replication.node_client import NodeClient
 
 SPARE = 2
 """Nodes asked beyond those whose pieces are lacking: one may be slow."""
@@ -22,7 +22,7 @@ FETCHED_AT_ONCE = 8
 """Nodes that are called at the same time. Fetching is no faster with more, and each answer waits in memory."""
 
 
-class Wanted(Protocol):
+class ShareSink(Protocol):
     """Takes pieces as they come in (mail/sealed/erasure_shares.py's Gathered)."""
 
     @property
@@ -36,7 +36,7 @@ class Wanted(Protocol):
 
 
 async def spread(
-    caller: Caller,
+    caller: NodeClient,
     nodes: Sequence[Located],
     kind: int,
     key: bytes,
@@ -83,7 +83,7 @@ async def spread(
     return len(pieces), len(there), tuple(refusals)
 
 
-async def gather(caller: Caller, nodes: Sequence[Located], kind: int, key: bytes, wanted: Wanted) -> set[bytes]:
+async def gather(caller: NodeClient, nodes: Sequence[Located], kind: int, key: bytes, wanted: ShareSink) -> set[bytes]:
     """Ask the nodes, nearest first, until nothing is missing; which of them answered (ids)."""
     left = iter(nodes)
     answered: set[bytes] = set()
@@ -105,7 +105,7 @@ async def gather(caller: Caller, nodes: Sequence[Located], kind: int, key: bytes
     return answered
 
 
-async def _ask(caller: Caller, at: Located, kind: int, key: bytes, wanted: Wanted) -> None:
+async def _ask(caller: NodeClient, at: Located, kind: int, key: bytes, wanted: ShareSink) -> None:
     if not wanted.take(await caller.fetch(at, kind, key, None)):
         # Something else was put under this key before: is ours there too?
         for digest in await caller.digests(at, kind, key):

@@ -273,7 +273,7 @@ class Refusal(_Message, frozen=True, tag=107):
     bits: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
 
 
-class Death(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+class WireTombstone(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """A signed delete, and the seconds for which it is still to be kept."""
 
     proof: CertificateBytes
@@ -287,7 +287,7 @@ class Held(_Message, frozen=True, tag=108):
     """
 
     digests: Annotated[list[Digest], msgspec.Meta(max_length=MAX_HASHES)]
-    deaths: list[Death]
+    deaths: list[WireTombstone]
     more: bool
     same: bool = False
 

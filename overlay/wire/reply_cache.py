@@ -16,7 +16,7 @@ Name = tuple[bytes, str, bytes]
 answer once could have it sent to anybody, with small repeats under a forged address."""
 
 
-class Answers:
+class ReplyCache:
     """The datagrams of answers by the request's name; an empty list while it is worked on."""
 
     def __init__(self) -> None:

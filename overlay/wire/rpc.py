@@ -19,10 +19,10 @@ from rpcudp.protocol import RPCProtocol
 from overlay.errors import Malformed, NoAnswer, OverlayError, Refused
 from overlay.identity.contact import Contact, pack_ip, unpack_ip
 from overlay.limits.address_quota import AddressQuota
-from overlay.limits.rate_limits import Gate
+from overlay.limits.rate_limits import DatagramGate
 from overlay.wire import fragments, messages, sealed_datagram
-from overlay.wire.reply_cache import Answers, Name
-from overlay.wire.rtt import LONGEST_TIMEOUT, RoundTrips
+from overlay.wire.reply_cache import Name, ReplyCache
+from overlay.wire.rtt import LONGEST_TIMEOUT, RTTEstimates
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ Way = Callable[[bytes, str, int, bytes], None]
 """Takes a datagram for the node with this key at this address."""
 
 
-class Sender(msgspec.Struct, frozen=True, gc=False):
+class RemotePeer(msgspec.Struct, frozen=True, gc=False):
     """Who sent a request (its key is proven, its address is what the datagram says), and how many bytes."""
 
     contact: Contact
@@ -107,15 +107,15 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         RPCProtocol.__init__(self)  # type: ignore[no-untyped-call]
         self.sealer = sealer
         self.is_node = is_node
-        self.round_trips = RoundTrips()
+        self.round_trips = RTTEstimates()
         self.dropped = 0
         self.transport: asyncio.DatagramTransport | None = None
         self._loop = asyncio.get_running_loop()
         self._calls: dict[bytes, Call] = {}
         self._asked: dict[bytes, asyncio.Future[bytes]] = {}
         self._reassembly = fragments.Reassembly()
-        self._answers = Answers()
-        self._gate = Gate(loopback_free=loopback_free)
+        self._answers = ReplyCache()
+        self._gate = DatagramGate(loopback_free=loopback_free)
         self._shares = AddressQuota(TASKS, TASKS_OF_ADDRESS, loopback_free=loopback_free)
         self.shed = 0
         self._random = random
@@ -133,7 +133,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
 
     # What a subclass decides
 
-    def handle(self, sender: Sender, request: messages.Request) -> Handled:
+    def handle(self, sender: RemotePeer, request: messages.Request) -> Handled:
         """Answer a request, at once or later."""
         raise NotImplementedError
 
@@ -361,7 +361,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         request = messages.decode_request(message)
         contact = _sender(peer, place)
         received = len(message) + fragment.count * (sealed_datagram.OVERHEAD + fragments.HEADER)
-        sender = Sender(contact, bool(fragment.flags & fragments.FROM_NODE), received)
+        sender = RemotePeer(contact, bool(fragment.flags & fragments.FROM_NODE), received)
         # Pings and lookups are answered however busy this node is; what has to be worked on is shared out.
         works = not isinstance(request, messages.Ping | messages.Find | messages.AskAdmission)
         if works and not self._shares.take(contact.ip):
@@ -382,7 +382,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         self._tasks.discard(task)
         self._shares.give(ip)
 
-    async def _answer_later(self, sender: Sender, name: Name, handled: Awaitable[messages.Answer]) -> None:
+    async def _answer_later(self, sender: RemotePeer, name: Name, handled: Awaitable[messages.Answer]) -> None:
         try:
             answer = await handled
         except Refused as refused:
@@ -395,7 +395,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         if name in self._answers:
             self._answers.keep(name, datagrams)
 
-    def _answer(self, sender: Sender, message_id: bytes, answer: messages.Answer) -> list[bytes]:
+    def _answer(self, sender: RemotePeer, message_id: bytes, answer: messages.Answer) -> list[bytes]:
         flags = fragments.ANSWER | (fragments.FROM_NODE if self.is_node else 0)
         encoded = messages.encode(answer)
         if len(encoded) > fragments.MAX_MESSAGE:

@@ -30,7 +30,7 @@ class _Estimate:
         return self.smoothed + 4 * self.variation
 
 
-class RoundTrips:
+class RTTEstimates:
     """What each peer's round trip is, and what a stranger's is likely to be."""
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ NOBODY = bytes(PUBLIC_KEY_BYTES)
 """The key of an asker that has none: curl, say, at the HTTP door."""
 
 
-class Tokens:
+class WriteTokens:
     """Hands out and recognises one node's tokens. `now` gives seconds and never runs backwards."""
 
     def __init__(self, now: Callable[[], float], random: Callable[[int], bytes] = os.urandom) -> None:

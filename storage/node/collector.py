@@ -32,7 +32,7 @@ _START = (-1.0, -1)
 
 
 @dataclass(slots=True)
-class Touches:
+class AccessTimes:
     """When objects were last read, kept in memory until a write is due. Touched by the database's thread only.
 
     What a crash loses of them makes an object look less recently used than it is, and loses nothing else.
@@ -79,7 +79,7 @@ def expire(connection: sqlite3.Connection, now: float) -> Expired:
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
+class _EvictionCandidate:
     id: int
     key: bytes
     used: float
@@ -90,7 +90,7 @@ class Collector:
     """Frees room in one node's database. One search runs at a time; the others wait and look again."""
 
     def __init__(
-        self, database: Database, touches: Touches, leases: Leases, *, quota: int, now: Callable[[], float]
+        self, database: Database, touches: AccessTimes, leases: Leases, *, quota: int, now: Callable[[], float]
     ) -> None:
         self._database = database
         self._touches = touches
@@ -182,12 +182,12 @@ def _bytes_used(connection: sqlite3.Connection) -> int:
     return int(used)
 
 
-def _candidates(connection: sqlite3.Connection, after: tuple[float, int]) -> list[_Candidate]:
+def _candidates(connection: sqlite3.Connection, after: tuple[float, int]) -> list[_EvictionCandidate]:
     found = connection.execute(
         "SELECT id, key, used, charge FROM objects WHERE (used, id) > (?, ?) ORDER BY used, id LIMIT ?",
         (*after, BATCH),
     )
-    return [_Candidate(*row) for row in found]
+    return [_EvictionCandidate(*row) for row in found]
 
 
 def _remove(connection: sqlite3.Connection, victims: list[int]) -> list[str]:

@@ -36,7 +36,7 @@ class InboxFull(StoreRefused):
 
 
 @dataclass(frozen=True, slots=True)
-class Notification:
+class OfferedNotification:
     """A notification as it is offered; `hash` is its SHA-256."""
 
     key: bytes
@@ -89,7 +89,7 @@ class Leases:
 
 def append(
     connection: sqlite3.Connection,
-    new: Notification,
+    new: OfferedNotification,
     *,
     now: float,
     quota: int,

@@ -139,7 +139,7 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class PutOutcome:
     """The outcome of `put`: the object as it stands, whether this content was taken, body files nobody needs now."""
 
     object: StoredObject
@@ -171,7 +171,7 @@ def charge_of(size: int, deleters: int) -> int:
     return OBJECT_OVERHEAD + size + HASH_SIZE * deleters
 
 
-def put(connection: sqlite3.Connection, offer: Offer, *, now: float, retention: float, quota: int) -> Kept:
+def put(connection: sqlite3.Connection, offer: Offer, *, now: float, retention: float, quota: int) -> PutOutcome:
     """Take an object, or refuse (NoSpace, Deleted, Stale, TooManyVariants). Idempotent (paper 2.2, store).
 
     Of the same bytes again the deleters are united and the expiry may grow, never past created + retention. An
@@ -195,7 +195,7 @@ def put(connection: sqlite3.Connection, offer: Offer, *, now: float, retention: 
         for row in live:
             if row.object.digest == offer.digest:
                 room = quota - used
-                return Kept(_refresh(connection, row, deleters, offer, now, retention, room), taken=False)
+                return PutOutcome(_refresh(connection, row, deleters, offer, now, retention, room), taken=False)
         obsolete = [row for row in rows if row.object.expires <= now] + _replaced(live, offer)
         for row in obsolete:
             freed += row.charge
@@ -230,7 +230,7 @@ def put(connection: sqlite3.Connection, offer: Offer, *, now: float, retention: 
     kept = StoredObject(
         offer.kind, offer.key, offer.digest, offer.size, offer.sequence, now, expires, frozenset(deleters)
     )
-    return Kept(kept, taken=True, dropped=dropped)
+    return PutOutcome(kept, taken=True, dropped=dropped)
 
 
 def _replaced(live: list[_Row], offer: Offer) -> list[_Row]:

@@ -17,7 +17,7 @@ INBOX = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PendingNotification:
     """A notification that nobody has acknowledged; `expires` in seconds since the epoch."""
 
     id: int
@@ -67,14 +67,16 @@ def deleters(connection: sqlite3.Connection, kind: int, key: bytes, now: float) 
     return [deleter for (deleter,) in rows]
 
 
-def waiting(connection: sqlite3.Connection, key: bytes, after: int, limit: int, now: float) -> list[Waiting]:
+def waiting(
+    connection: sqlite3.Connection, key: bytes, after: int, limit: int, now: float
+) -> list[PendingNotification]:
     """Up to `limit` notifications of an inbox in the order of arrival, past the one with the id `after`."""
     rows = connection.execute(
         "SELECT id, hash, data, expires FROM notifications WHERE key = ? AND id > ? AND expires > ?"
         " ORDER BY id LIMIT ?",
         (key, after, now, limit),
     )
-    return [Waiting(*row) for row in rows]
+    return [PendingNotification(*row) for row in rows]
 
 
 def known(connection: sqlite3.Connection, key: bytes, hashes: Iterable[bytes], now: float) -> list[bool]:

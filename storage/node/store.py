@@ -26,10 +26,10 @@ from storage.node.bodies import INLINE_LIMIT, Bodies, digest_of
 from storage.node.objects import (
     HASH_SIZE,
     KEY_SIZE,
-    Kept,
     NoSpace,
     Offer,
     Origin,
+    PutOutcome,
     StoredObject,
     StoreFailed,
     StoreRefused,
@@ -76,7 +76,7 @@ class NodeStore:
         self._quota = quota
         self._now = now
         self._retention = retention
-        self._touches = collector.Touches()
+        self._touches = collector.AccessTimes()
         self._leases = inboxes.Leases()
         self._running: set[asyncio.Task[Any]] = set()
         try:
@@ -209,7 +209,7 @@ class NodeStore:
             raise StoreRefused("The notification has expired already; it was not kept.")
         now = self._now()
         digest = hashlib.sha256(notification).digest()
-        new = inboxes.Notification(key, digest, notification, now + min(ttl, self._retention), origin)
+        new = inboxes.OfferedNotification(key, digest, notification, now + min(ttl, self._retention), origin)
 
         def action(connection: sqlite3.Connection) -> bool:
             fresh = inboxes.append(connection, new, now=now, quota=self._quota, admit=admit)
@@ -272,7 +272,7 @@ class NodeStore:
         """Who has deleted under the key, in ascending order."""
         return await self._read(partial(replica_queries.deleters, kind=kind, key=key, now=self._now()))
 
-    async def waiting(self, key: bytes, after: int = 0, limit: int = 100) -> list[replica_queries.Waiting]:
+    async def waiting(self, key: bytes, after: int = 0, limit: int = 100) -> list[replica_queries.PendingNotification]:
         """The notifications of an inbox in the order of arrival, past id `after`; no lease is taken."""
         return await self._read(partial(replica_queries.waiting, key=key, after=after, limit=limit, now=self._now()))
 
@@ -296,10 +296,10 @@ class NodeStore:
         self._database.close()
         self._lock.release()
 
-    async def _put(self, offer: Offer, responsible: Callable[[bytes], bool]) -> Kept:
+    async def _put(self, offer: Offer, responsible: Callable[[bytes], bool]) -> PutOutcome:
         now = self._now()
 
-        def action(connection: sqlite3.Connection) -> Kept:
+        def action(connection: sqlite3.Connection) -> PutOutcome:
             kept = objects.put(connection, offer, now=now, retention=self._retention, quota=self._quota)
             if kept.taken:
                 quota_shares.check(connection, offer.origin, self._quota)

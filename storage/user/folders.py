@@ -47,7 +47,7 @@ class FolderError(Exception):
     """A folder can't be used as asked; the message says why. Nothing was changed."""
 
 
-class Entry(NamedTuple):
+class FolderEntry(NamedTuple):
     """A message in a folder: its lasting name, its flags (letters, sorted) and where it lies ("new" or "cur").
 
     The lasting name is what the message keeps when programs rename it: without the flags, and without what mbsync or
@@ -81,13 +81,13 @@ class Counts:
     unread: int = 0
 
 
-def entry_of(place: str) -> Entry:
+def entry_of(place: str) -> FolderEntry:
     """Take a path such as "cur/NAME,U=7:2,FS" apart."""
     subdir, _, name = place.partition("/")
     base, _, info = name.partition(":")
     flags = info[2:] if info.startswith("2,") else ""
     unique = (_ADDITIONS.sub("", base) or base) if "," in base else base
-    return Entry(unique, "".join(sorted(set(flags))), subdir, place)
+    return FolderEntry(unique, "".join(sorted(set(flags))), subdir, place)
 
 
 def place_of(unique: str, flags: str, subdir: str = "cur") -> str:
@@ -160,7 +160,7 @@ class Folders:
             time.sleep(_TICK)
         return found
 
-    def scan(self, name: str) -> Iterator[Entry]:
+    def scan(self, name: str) -> Iterator[FolderEntry]:
         """Every message of the folder, in no order; a message that is renamed meanwhile may be missed."""
         return map(entry_of, self.places(name))
 
@@ -169,7 +169,7 @@ class Folders:
         entries = list(self.scan(name))
         return Counts(len(entries), sum("S" not in entry.flags for entry in entries))
 
-    def find(self, name: str, unique: str, known: str = "") -> Entry | None:
+    def find(self, name: str, unique: str, known: str = "") -> FolderEntry | None:
         """The message, whatever its flags are now and whatever a program appended to its name.
 
         `known`: its place as last seen. It spares the search through the folder, and tells which message is meant
@@ -191,7 +191,7 @@ class Folders:
                 return found[0]
         return None
 
-    def find_anywhere(self, unique: str) -> tuple[str, Entry] | None:
+    def find_anywhere(self, unique: str) -> tuple[str, FolderEntry] | None:
         """The folder that holds the message, and the message; None when no folder does."""
         for name in self.names():
             entry = self.find(name, unique)
@@ -294,14 +294,16 @@ class Folders:
             return self.find(name, unique, flags) is not None
         return True
 
-    def change_flags(self, name: str, unique: str, add: str = "", remove: str = "", known: str = "") -> Entry | None:
+    def change_flags(
+        self, name: str, unique: str, add: str = "", remove: str = "", known: str = ""
+    ) -> FolderEntry | None:
         """Add and remove flags, keeping what other programs set meanwhile. None when the message is gone."""
         changed = self.reflag(name, unique, add, remove, known)
         return None if changed is None else changed[1]
 
     def reflag(
         self, name: str, unique: str, add: str = "", remove: str = "", known: str = ""
-    ) -> tuple[Entry, Entry] | None:
+    ) -> tuple[FolderEntry, FolderEntry] | None:
         """As `change_flags`; returns the message as it was found and as it is now. `known`: see `find`.
 
         Renames within the folder, taking up what another program did meanwhile. Flags aren't synced to disk.
@@ -320,7 +322,7 @@ class Folders:
                 return entry, renamed
         return None
 
-    def move(self, name: str, unique: str, target: str, known: str = "") -> Entry | None:
+    def move(self, name: str, unique: str, target: str, known: str = "") -> FolderEntry | None:
         """Move the message to another folder, durably, flags kept. None when it is gone.
 
         What another program appended to the name stays behind: mbsync's UID means something in its folder only. A
@@ -362,7 +364,7 @@ class Folders:
 
     # -- inside
 
-    def _free(self, name: str, base: str, flags: str, subdir: str) -> Entry:
+    def _free(self, name: str, base: str, flags: str, subdir: str) -> FolderEntry:
         """A place in the folder that no file has: a rename would silently replace the other message.
 
         Programs that number their files ("1", "2") give the same unique name to messages of different folders.

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from storage import database
 from storage.user import index_schema, search
-from storage.user.folders import QUARANTINE, Counts, Entry, Folders, entry_of
+from storage.user.folders import QUARANTINE, Counts, FolderEntry, Folders, entry_of
 from storage.user.index_update import Changes, Progress, Summarise, Update, drop, insert, read, relocate
 
 T = TypeVar("T")
@@ -212,7 +212,7 @@ class Index:
         found = reading
         return self._write(lambda connection: insert(connection, found))
 
-    def relocate(self, row: int, folder: str, entry: Entry) -> None:
+    def relocate(self, row: int, folder: str, entry: FolderEntry) -> None:
         """Show at once that a message was moved or reflagged, as `Folders` answered (`update` would find out too)."""
         self._write(lambda connection: relocate(connection, row, folder, entry))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from storage.user.folder_diff import Difference, difference
-from storage.user.folders import QUARANTINE, Entry, Folders, Stamp, delivered, entry_of
+from storage.user.folders import QUARANTINE, FolderEntry, Folders, Stamp, delivered, entry_of
 from storage.user.index_summary import Summary, bounded, unreadable
 
 T = TypeVar("T")
@@ -64,16 +64,16 @@ class _Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadMessage:
     """A message that was read, ready to be put into the index. `changed`: its file's time in nanoseconds."""
 
     folder: str
-    entry: Entry
+    entry: FolderEntry
     changed: int
     summary: Summary
 
 
-def read(folders: Folders, folder: str, entry: Entry, summarise: Summarise) -> Reading | None:
+def read(folders: Folders, folder: str, entry: FolderEntry, summarise: Summarise) -> ReadMessage | None:
     """Read one message. None when it is gone or isn't a file; an unreadable one is shown as such."""
     path = folders.folder(folder) / entry.place
     try:
@@ -84,11 +84,11 @@ def read(folders: Folders, folder: str, entry: Entry, summarise: Summarise) -> R
     except FileNotFoundError:
         return None
     except OSError as error:
-        return Reading(folder, entry, 0, unreadable(error.strerror or str(error)))
+        return ReadMessage(folder, entry, 0, unreadable(error.strerror or str(error)))
     arrived = facts.st_mtime
     date = min(summary.date, arrived + FUTURE) if summary.date else arrived
     text = "" if folder == QUARANTINE else summary.text
-    return Reading(folder, entry, facts.st_mtime_ns, _with_facts(summary, date, facts.st_size, text))
+    return ReadMessage(folder, entry, facts.st_mtime_ns, _with_facts(summary, date, facts.st_size, text))
 
 
 def _with_facts(summary: Summary, date: float, size: int, text: str) -> Summary:
@@ -116,7 +116,7 @@ def _summary(path: Path, size: int, summarise: Summarise) -> Summary:
         return unreadable(type(error).__name__, size)
 
 
-def insert(connection: sqlite3.Connection, reading: Reading) -> int | None:
+def insert(connection: sqlite3.Connection, reading: ReadMessage) -> int | None:
     """Put a message into the index; its row, or None when that place was there already."""
     summary, flags = reading.summary, reading.entry.flags
     cursor = connection.execute(
@@ -148,7 +148,7 @@ def insert(connection: sqlite3.Connection, reading: Reading) -> int | None:
     return cursor.lastrowid
 
 
-def relocate(connection: sqlite3.Connection, row: int, folder: str, entry: Entry) -> None:
+def relocate(connection: sqlite3.Connection, row: int, folder: str, entry: FolderEntry) -> None:
     """Note that a message lies elsewhere. Where an update was quicker and made a row of the new place, ours stays."""
     place, number = os.fsencode(entry.place), folder_id(connection, folder)
     twin = connection.execute("SELECT id FROM message WHERE folder = ? AND place = ?", (number, place)).fetchone()
@@ -296,7 +296,7 @@ class Update:
 
         return self._transaction(put)
 
-    def _put_one(self, connection: sqlite3.Connection, reading: Reading) -> bool:
+    def _put_one(self, connection: sqlite3.Connection, reading: ReadMessage) -> bool:
         """Insert a message, or relocate the row it has under a name that was gone by now."""
         folder, here = folder_id(connection, reading.folder), os.fsencode(self._folders.folder(reading.folder))
         for row, place in _namesakes(connection, folder, reading):
@@ -306,7 +306,7 @@ class Update:
         return insert(connection, reading) is not None
 
 
-def _namesakes(connection: sqlite3.Connection, folder: int, reading: Reading) -> list[tuple[int, bytes]]:
+def _namesakes(connection: sqlite3.Connection, folder: int, reading: ReadMessage) -> list[tuple[int, bytes]]:
     """Rows of the folder that have the message's unique name, size and time: id and place."""
     parameters: list[int | bytes] = []
     for subdir in ("new", "cur"):

@@ -28,7 +28,7 @@ from storage import durable
 from storage.user.keyring_contents import (
     Contents,
     EncryptionKey,
-    Identity,
+    IdentityKey,
     PendingJoin,
     united,
     with_identity,
@@ -38,7 +38,7 @@ from storage.user.keyring_contents import (
 __all__ = [
     "Contents",
     "EncryptionKey",
-    "Identity",
+    "IdentityKey",
     "Keyring",
     "KeyringBusy",
     "KeyringDamaged",
@@ -188,7 +188,7 @@ class Keyring:
         return self._protection is not None
 
     @property
-    def identity(self) -> Identity | None:
+    def identity(self) -> IdentityKey | None:
         """Who the user is, once the authority has said so."""
         return self.contents.identity
 
@@ -233,7 +233,7 @@ class Keyring:
                 self._write(changed)
             return self._contents
 
-    def set_identity(self, identity: Identity) -> None:
+    def set_identity(self, identity: IdentityKey) -> None:
         """Keep who the user is; the pending join is over, and its encryption keys are hers."""
         self.change(lambda before: with_identity(before, identity))
 

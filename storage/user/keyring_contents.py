@@ -18,7 +18,7 @@ DESTROYED = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class IdentityKey:
     """Who the user is: her normalised address, her Ed25519 private key (32 bytes) and its certificate (DER)."""
 
     address: str
@@ -57,7 +57,7 @@ class PendingJoin:
 class Contents:
     """All that a keyring holds."""
 
-    identity: Identity | None = None
+    identity: IdentityKey | None = None
     encryption_keys: tuple[EncryptionKey, ...] = ()
     pending: PendingJoin | None = None
     earlier: tuple[bytes, ...] = ()
@@ -72,7 +72,7 @@ class Contents:
     """The latest that the clock has ever been then."""
 
 
-def with_identity(before: Contents, identity: Identity) -> Contents:
+def with_identity(before: Contents, identity: IdentityKey) -> Contents:
     """The user is certified: the pending join is over, and its encryption keys are hers."""
     keys = before.encryption_keys
     if before.pending is not None:

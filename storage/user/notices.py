@@ -7,7 +7,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from storage.durable_db import Ledger
+from storage.durable_db import DurableDB
 
 KEPT = 1000
 """Notices that are kept; beyond that those that were seen go first, then the oldest."""
@@ -30,7 +30,7 @@ class Notice:
 class Notices:
     """The notices in a ledger. For worker threads; every call raises DatabaseError when the disk refuses."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: DurableDB) -> None:
         self._ledger = ledger
 
     def add(self, text: str, now: float) -> bool:

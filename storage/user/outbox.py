@@ -18,16 +18,24 @@ from contextlib import suppress
 from pathlib import Path
 
 from storage import durable
-from storage.durable_db import Ledger
+from storage.durable_db import DurableDB
 from storage.folder_lock import alone, shared
-from storage.user.outbox_entry import GROUP_SECRET_SIZE, SESSION_KEY_SIZE, Entry, Recipient, Secrets, State, state_of
+from storage.user.outbox_entry import (
+    GROUP_SECRET_SIZE,
+    SESSION_KEY_SIZE,
+    OutboxEntry,
+    Recipient,
+    Secrets,
+    State,
+    state_of,
+)
 from storage.user.outbox_schema import SCHEMA, UPGRADES, VERSION, load, note_facts, recipients_of
 
 __all__ = [
     "AlreadySent",
-    "Entry",
     "NotKnown",
     "Outbox",
+    "OutboxEntry",
     "OutboxError",
     "Recipient",
     "Secrets",
@@ -75,7 +83,7 @@ class Outbox:
         self.folder = path.parent
         self._now = now
         self._random = random
-        self._ledger = Ledger(path, SCHEMA, VERSION, upgrades=UPGRADES)
+        self._ledger = DurableDB(path, SCHEMA, VERSION, upgrades=UPGRADES)
         self._settle_all()
         self._draw_missing()
         self.sweep()
@@ -88,7 +96,7 @@ class Outbox:
         """
         outbox = cls.__new__(cls)
         outbox.folder = path.parent
-        outbox._ledger, whole = Ledger.to_read(path, VERSION)
+        outbox._ledger, whole = DurableDB.to_read(path, VERSION)
         return outbox, whole
 
     def close(self) -> None:
@@ -155,7 +163,7 @@ class Outbox:
     def forget(self, message_id: str) -> None:
         """Drop a letter that is settled for everybody. Raises StillOnItsWay, DatabaseError."""
 
-        def drop(connection: sqlite3.Connection) -> Entry | None:
+        def drop(connection: sqlite3.Connection) -> OutboxEntry | None:
             entry = self._one(connection, message_id)
             if entry is not None:
                 if not entry.settled:
@@ -180,7 +188,7 @@ class Outbox:
 
     # -- asking
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[OutboxEntry]:
         """All letters, newest first."""
         return self._ledger.read(lambda connection: load(connection, self.folder, "ORDER BY created DESC, rowid DESC"))
 
@@ -193,11 +201,11 @@ class Outbox:
 
         return self._ledger.read(read)
 
-    def entry(self, message_id: str) -> Entry | None:
+    def entry(self, message_id: str) -> OutboxEntry | None:
         """One letter, or None."""
         return self._ledger.read(lambda connection: self._one(connection, message_id))
 
-    def due(self, now: float, everything: bool = False) -> list[Entry]:
+    def due(self, now: float, everything: bool = False) -> list[OutboxEntry]:
         """Letters that don't rest and whose next attempt has come (or all of them), oldest first.
 
         One that was put off under a clock that was ahead of `now` is due too (Entry.due).
@@ -287,7 +295,7 @@ class Outbox:
         sql = "UPDATE letter SET created = ? WHERE message_id = ?"
         self._ledger.write(lambda connection: connection.execute(sql, (self._now(), message_id)))
 
-    def unreported(self) -> list[Entry]:
+    def unreported(self) -> list[OutboxEntry]:
         """Letters that may have ended for somebody without the user having been told: the process died."""
         ended = "SELECT message_id FROM recipient WHERE (failed OR expired) AND NOT reported AND proof IS NULL"
         where = f"WHERE message_id IN ({ended}) ORDER BY created, rowid"
@@ -324,7 +332,7 @@ class Outbox:
 
     # -- inside
 
-    def _one(self, connection: sqlite3.Connection, message_id: str) -> Entry | None:
+    def _one(self, connection: sqlite3.Connection, message_id: str) -> OutboxEntry | None:
         return next(iter(load(connection, self.folder, "WHERE message_id = ?", message_id)), None)
 
     def _settle(self, connection: sqlite3.Connection, message_id: str) -> Path | None:

@@ -108,7 +108,7 @@ class Secrets:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class OutboxEntry:
     """A letter in the outbox. Times are seconds since the epoch, `size` bytes; `file` holds its original bytes."""
 
     message_id: str

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from storage.user.outbox_entry import Entry, Recipient, Secrets
+from storage.user.outbox_entry import OutboxEntry, Recipient, Secrets
 
 VERSION = 11
 SCHEMA = """
@@ -58,7 +58,7 @@ UPGRADES = {
 }
 
 
-def load(connection: sqlite3.Connection, folder: Path, which: str, *parameters: object) -> list[Entry]:
+def load(connection: sqlite3.Connection, folder: Path, which: str, *parameters: object) -> list[OutboxEntry]:
     """Letters whose rows `which` (SQL, from WHERE on) selects; their files are in `folder`."""
     sql = f"SELECT message_id, subject, sender, created, size, file, attempts, next_attempt, session_key, coding, group_secret, scheduled, begun FROM letter {which}"  # noqa: S608, E501
     letters = connection.execute(sql, parameters).fetchall()
@@ -71,7 +71,7 @@ def load(connection: sqlite3.Connection, folder: Path, which: str, *parameters: 
     for name, recipient in recipients_of(connection, those, *parameters):
         recipients[name].append(recipient)
     return [
-        Entry(
+        OutboxEntry(
             name,
             subject,
             sender,

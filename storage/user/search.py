@@ -46,7 +46,7 @@ class Query:
 
 
 @dataclass(slots=True)
-class _Parts:
+class _QueryParts:
     matches: list[str] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)
     parameters: list[str | float] = field(default_factory=list)
@@ -63,7 +63,7 @@ def parse(text: str, *, typing: bool = False, zone: tzinfo | None = None) -> Que
     With `typing` the last word may be unfinished and finds what begins with it. Raises SearchError for an `is:`,
     `has:`, `before:` or `after:` that means nothing; any other text is a query, if need be one for its words.
     """
-    parts = _Parts()
+    parts = _QueryParts()
     terms = list(_TERM.finditer(text))[:MAX_TERMS]
     for number, term in enumerate(terms):
         unfinished = typing and number == len(terms) - 1 and term.end() == len(text)
@@ -71,7 +71,7 @@ def parse(text: str, *, typing: bool = False, zone: tzinfo | None = None) -> Que
     return Query(" AND ".join(parts.matches), tuple(parts.conditions), tuple(parts.parameters), parts.folder)
 
 
-def _add(parts: _Parts, negated: bool, name: str, value: str, unfinished: bool, zone: tzinfo | None) -> None:
+def _add(parts: _QueryParts, negated: bool, name: str, value: str, unfinished: bool, zone: tzinfo | None) -> None:
     plain = value.rstrip("*").strip('"')
     if name in ("is", "has", "before", "after", "in"):
         if unfinished and _half_typed(name, plain, zone):
@@ -93,7 +93,7 @@ def _add(parts: _Parts, negated: bool, name: str, value: str, unfinished: bool, 
         parts.matches.append(f"({match})")
 
 
-def _condition(parts: _Parts, negated: bool, name: str, value: str, zone: tzinfo | None) -> None:
+def _condition(parts: _QueryParts, negated: bool, name: str, value: str, zone: tzinfo | None) -> None:
     match name:
         case "is":
             if value.lower() not in _FLAGS:
@@ -117,7 +117,7 @@ def _condition(parts: _Parts, negated: bool, name: str, value: str, zone: tzinfo
 def _half_typed(name: str, value: str, zone: tzinfo | None) -> bool:
     """Whether the condition at the end of the line is still being typed: not yet worth an error."""
     try:
-        _condition(_Parts(), False, name, value, zone)
+        _condition(_QueryParts(), False, name, value, zone)
     except SearchError:
         return True
     return name == "in"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from storage.durable_db import Ledger
+from storage.durable_db import DurableDB
 from storage.user import notices
 
 DAY = 86400.0
@@ -94,7 +94,7 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenNotification:
     """A notification that we are responsible for since `taken` (epoch seconds). `hash`: SHA-256 of `content`."""
 
     hash: bytes
@@ -112,7 +112,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Owed:
+class OwedDelete:
     """A delete that nodes haven't heard of yet."""
 
     kind: int
@@ -129,7 +129,7 @@ class UserState:
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._ledger = Ledger(path, _SCHEMA, _VERSION, upgrades=_UPGRADES, checked=False)
+        self._ledger = DurableDB(path, _SCHEMA, _VERSION, upgrades=_UPGRADES, checked=False)
         self.notices = notices.Notices(self._ledger)
         """What the user must know, until she has seen it."""
 
@@ -140,7 +140,7 @@ class UserState:
         Raises DatabaseError, also for an older version: open that one for writing.
         """
         state = cls.__new__(cls)
-        state._ledger, whole = Ledger.to_read(path, _VERSION)
+        state._ledger, whole = DurableDB.to_read(path, _VERSION)
         state.notices = notices.Notices(state._ledger)
         return state, whole
 
@@ -171,7 +171,7 @@ class UserState:
 
         return self._ledger.write(take) if rows else 0
 
-    def pending(self, now: float, *, everything: bool = False, opener: str = "") -> list[Taken]:
+    def pending(self, now: float, *, everything: bool = False, opener: str = "") -> list[TakenNotification]:
         """Notifications to be worked on by `now`, the longest due first, at most AT_ONCE.
 
         `everything`: those too that aren't due, but what is DAMAGED or lost only when it is. Whatever another
@@ -183,7 +183,7 @@ class UserState:
             ORDER BY next_attempt, taken, rowid LIMIT {AT_ONCE}"""  # noqa: S608 - our own constants
         values = {"now": now, "everything": everything, "opener": opener}
         rows = self._ledger.read(lambda connection: connection.execute(sql, values).fetchall())
-        return [Taken(*row) for row in rows]
+        return [TakenNotification(*row) for row in rows]
 
     def postpone(
         self,
@@ -287,15 +287,15 @@ class UserState:
 
     # -- deletes owed to nodes (paper, section 3.3)
 
-    def owed(self, now: float) -> list[Owed]:
+    def owed(self, now: float) -> list[OwedDelete]:
         """Deletes to be made by `now`, at most AT_ONCE; those that expiry has overtaken are dropped."""
 
-        def ask(connection: sqlite3.Connection) -> list[Owed]:
+        def ask(connection: sqlite3.Connection) -> list[OwedDelete]:
             # Not before it was tried: the clock alone may be wrong.
             connection.execute("DELETE FROM owed WHERE expires < ? AND attempts > 0", (now,))
             sql = """SELECT kind, key, salt, attempts FROM owed
                 WHERE next_attempt <= ?1 OR scheduled > ?1 OR next_attempt > ?2 ORDER BY next_attempt LIMIT ?3"""
-            return [Owed(*row) for row in connection.execute(sql, (now, now + LONGEST_PAUSE, AT_ONCE))]
+            return [OwedDelete(*row) for row in connection.execute(sql, (now, now + LONGEST_PAUSE, AT_ONCE))]
 
         return self._ledger.write(ask)
 

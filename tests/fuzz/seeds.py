@@ -9,7 +9,7 @@ import io
 import sys
 
 from mail.sealed.body import seal_body
-from mail.sealed.erasure_shares import Plan, make_shares
+from mail.sealed.erasure_shares import CodingPlan, make_shares
 from mail.sealed.notification import seal_notification
 from overlay.http import headers, relay_frames
 from overlay.identity.card import ENCRYPTION_KEY_SIZE, make_card
@@ -51,7 +51,7 @@ def seeds() -> dict[str, list[bytes]]:
         "address": [b"Alice@Village.Example", b"[2001:db8::1]:4600"],
         "notification": [seal_notification(LETTER, Owner(PERSON.certificate, PERSON.sign), PAIR.public)],
         "body": [data for _, data in parts],
-        "share": [make_shares(bytes(100), KEY, Plan(2, 3, bytes(1) * 32))[0][:60]],
+        "share": [make_shares(bytes(100), KEY, CodingPlan(2, 3, bytes(1) * 32))[0][:60]],
         "bulk": [headers.encode_notifications([b"one", b"two"]), bytes(64)],
         "relay": [
             relay_frames.encode(relay_frames.Welcome(bytes(32), bytes(4))),

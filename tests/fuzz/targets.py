@@ -16,7 +16,7 @@ from mail.membership.invite import InviteError, read_invite
 from mail.mime.html import as_text
 from mail.mime.message import read_message, summarise
 from mail.sealed.body import Opener, SealingError
-from mail.sealed.erasure_shares import Gathered, Plan
+from mail.sealed.erasure_shares import CodingPlan, GatheredShares
 from mail.sealed.keys import KeyMaterialError, generate_pair
 from mail.sealed.notification import NotificationError, open_notification
 from overlay.errors import Malformed
@@ -134,7 +134,7 @@ def body(data: bytes) -> None:
 
 
 def share(data: bytes) -> None:
-    gathered = Gathered(Plan(2, 3, bytes(32)).coding, KEY, 100)
+    gathered = GatheredShares(CodingPlan(2, 3, bytes(32)).coding, KEY, 100)
     assert not gathered.take(data)
 
 

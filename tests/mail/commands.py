@@ -16,7 +16,7 @@ import pytest
 
 from mail.agent import Agent
 from mail.cli.main import main
-from mail.demo.private_overlay import Village
+from mail.demo.private_overlay import PrivateOverlay
 from mail.identity import Identity
 from storage.user.keyring import Keyring
 from storage.user.profile import Profile
@@ -66,7 +66,7 @@ class Hamlet:
         self._folder = folder
         self._numbers = itertools.count()
         self.background = Background()
-        self.village = Village(folder / "village", "test", k=3)
+        self.village = PrivateOverlay(folder / "village", "test", k=3)
         self.background.run(self.village.start(5))
 
     def close(self) -> None:

@@ -9,23 +9,23 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from mail.checks.pipeline import Check, Clean, Letter, Pipeline, Verdict
+from mail.checks.pipeline import Check, Clean, IncomingMessage, Pipeline, Verdict
 from mail.checks.spam import Gtube
 from mail.directory import Directory
 from mail.events import Event, NewMail, Trouble
 from mail.receive.filing import Filing
-from mail.receive.receiver import Reader, Receiving
-from mail.receive.segment_cache import Spool
+from mail.receive.receiver import Receiver, RecipientKeys
+from mail.receive.segment_cache import SegmentCache
 from mail.sealed.keys import KeyPair, generate_pair
 from mail.sealed.notification import Notification, open_notification
 from mail.send.rules import segment_key
-from mail.send.sender import Sending
+from mail.send.sender import Sender
 from overlay.identity.card import make_card
 from overlay.identity.certificates import TrustStore
 from overlay.identity.ownership import Owner
 from overlay.ids import Kind, certificate_key, inbox_key
 from storage.user.index import Index
-from storage.user.outbox import Entry, Outbox, Recipient
+from storage.user.outbox import Outbox, OutboxEntry, Recipient
 from storage.user.profile import Profile
 from storage.user.state import UserState
 from tests.mail.fakes import FakeNode, FakeOverlay
@@ -47,7 +47,7 @@ class AllClean:
 
     name = "nothing"
 
-    def check(self, letter: Letter) -> Verdict:
+    def check(self, letter: IncomingMessage) -> Verdict:
         return Clean()
 
 
@@ -149,7 +149,7 @@ class Desk:
 
     def write(
         self, *recipients: Desk | str, message_id: str = "letter@example.org", message: bytes | None = None
-    ) -> Entry:
+    ) -> OutboxEntry:
         """Put a letter into the outbox."""
         to = [each if isinstance(each, str) else each.address for each in recipients]
         data = letter(self.address, to, message_id) if message is None else message
@@ -159,7 +159,7 @@ class Desk:
     async def send(self) -> None:
         await self.sending.run(everything=True)
 
-    def entry(self, message_id: str = "letter@example.org") -> Entry:
+    def entry(self, message_id: str = "letter@example.org") -> OutboxEntry:
         found = self.outbox.entry(message_id)
         assert found is not None
         return found
@@ -220,17 +220,17 @@ class Desk:
         self.index = Index.open(self.profile.index_file, now)
         self.directory = Directory(world.overlay, self.trust, now)
         tell: Callable[[Event], None] = self.events.append
-        self.sending = Sending(
+        self.sending = Sender(
             self.outbox, world.overlay, self.directory, lambda: self.owner, tell, now, may_send=self._check
         )
         self.filing = Filing(self.profile.folders(), self.index, Pipeline(self.checks), self.state)
-        self.receiving = Receiving(
+        self.receiving = Receiver(
             self.state,
             world.overlay,
             self.trust,
-            lambda: Reader(self.address, self.owner, self.pairs, self.earlier),
+            lambda: RecipientKeys(self.address, self.owner, self.pairs, self.earlier),
             self.filing,
-            Spool(self.profile.spool, self.world.free),
+            SegmentCache(self.profile.spool, self.world.free),
             tell,
             now,
             self.world.version,

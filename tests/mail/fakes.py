@@ -16,10 +16,10 @@ from overlay.identity.contact import Contact
 from overlay.identity.network import Network
 from overlay.identity.ownership import DELETE, DeleteProof, Owner, encode_delete_proof, statement
 from overlay.ids import deleter_hash
-from overlay.kademlia.area_lookup import Areas
-from overlay.kademlia.inbox_read import Reading
+from overlay.kademlia.area_lookup import AreaLookups
+from overlay.kademlia.inbox_read import InboxRead
 from overlay.kademlia.lookup import Located
-from overlay.replication.share_placement import Wanted
+from overlay.replication.share_placement import ShareSink
 
 K = 3
 
@@ -63,7 +63,7 @@ class FakeOverlay(Overlay):
         """Of every store and append."""
         self.uploaded = 0
         """Bytes of objects and shares that were brought to nodes."""
-        self.areas = Areas(_no_lookup, lambda key, count: [])
+        self.areas = AreaLookups(_no_lookup, lambda key, count: [])
 
     @property
     def network(self) -> Network:
@@ -183,7 +183,7 @@ class FakeOverlay(Overlay):
         have = len(pieces) - max(0, len(lacking) - len(free))
         return Outcome(len(pieces), have, tuple({node.refuses for node in up if node.refuses}))
 
-    async def gather(self, kind: int, key: bytes, wanted: Wanted, count: int) -> None:
+    async def gather(self, kind: int, key: bytes, wanted: ShareSink, count: int) -> None:
         for node in self._up("gather"):
             for piece in self._held(node, kind, key):
                 wanted.take(piece)
@@ -244,12 +244,12 @@ class FakeOverlay(Overlay):
 
     async def read_inbox(
         self, key: bytes, owner: Owner, *, max_ops: int | None = None, max_connections: int | None = None
-    ) -> list[Reading]:
+    ) -> list[InboxRead]:
         up = self._up("read_inbox")
-        return [Reading(node.located, tuple(node.inboxes.get(key, {}).values()), False) for node in up]
+        return [InboxRead(node.located, tuple(node.inboxes.get(key, {}).values()), False) for node in up]
 
     async def acknowledge_inbox(
-        self, key: bytes, reading: Reading, owner: Owner, hashes: Sequence[bytes] | None = None
+        self, key: bytes, reading: InboxRead, owner: Owner, hashes: Sequence[bytes] | None = None
     ) -> bool:
         self._up("acknowledge_inbox")
         node = next(node for node in self.nodes if node.located == reading.node)

@@ -14,7 +14,7 @@ import pytest
 
 from mail.agent import Agent, status_document
 from mail.control import NotRunning, ask
-from mail.demo.private_overlay import Village
+from mail.demo.private_overlay import PrivateOverlay
 from mail.events import Event, NewMail, Trouble
 from overlay.errors import Unreachable
 from overlay.ids import Kind
@@ -33,7 +33,7 @@ class Town:
 
     def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
         self.folder = folder
-        self.village = Village(folder / "village", "test", k=3)
+        self.village = PrivateOverlay(folder / "village", "test", k=3)
         self._stack = stack
 
     def profile(self, name: str) -> Profile:
@@ -260,7 +260,7 @@ async def test_a_large_letter_in_shares_survives_nodes_that_are_killed_and_is_de
     async with AsyncExitStack() as stack:
         town = Town(tmp_path, stack)
         town.village.authority.close()
-        town.village = Village(tmp_path / "large", "test")
+        town.village = PrivateOverlay(tmp_path / "large", "test")
         stack.push_async_callback(town.village.stop)
         await town.village.start(16)
         alice, bob = await town.agent("alice"), await town.agent("bob")

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from mail.asyncio_tools import Locks, Steps, all_of, each_of, uninterrupted
+from mail.asyncio_tools import KeyedLocks, ProgressSteps, gather_all, gather_each, shielded_to_thread
 from mail.events import Event, Progress
 
 
@@ -20,8 +20,8 @@ async def fail(error: Exception) -> int:
 
 
 async def test_results_come_in_order() -> None:
-    assert await all_of(give(number) for number in range(3)) == [0, 1, 2]
-    assert await all_of(give(number) for number in range(0)) == []
+    assert await gather_all(give(number) for number in range(3)) == [0, 1, 2]
+    assert await gather_all(give(number) for number in range(0)) == []
 
 
 async def test_the_first_error_is_raised_when_the_others_are_done() -> None:
@@ -34,7 +34,7 @@ async def test_the_first_error_is_raised_when_the_others_are_done() -> None:
         return 1
 
     with pytest.raises(ValueError, match="one"):
-        await all_of([fail(ValueError("one")), fail(ValueError("two")), slow()])
+        await gather_all([fail(ValueError("one")), fail(ValueError("two")), slow()])
     assert done.is_set()
 
 
@@ -48,7 +48,7 @@ async def test_a_thread_that_is_cancelled_is_waited_for() -> None:
         may_end.wait(30)
         ended.append(True)
 
-    task = asyncio.create_task(uninterrupted(work))
+    task = asyncio.create_task(shielded_to_thread(work))
     await begun.wait()
     task.cancel()
     for _ in range(3):
@@ -61,13 +61,13 @@ async def test_a_thread_that_is_cancelled_is_waited_for() -> None:
 
 
 async def test_a_threads_result_and_error_are_handed_on() -> None:
-    assert await uninterrupted(int, "7") == 7
+    assert await shielded_to_thread(int, "7") == 7
     with pytest.raises(ValueError, match="invalid literal"):
-        await uninterrupted(int, "x")
+        await shielded_to_thread(int, "x")
 
 
 async def test_a_name_is_held_by_one_at_a_time_and_others_are_free() -> None:
-    locks = Locks()
+    locks = KeyedLocks()
     within: list[str] = []
 
     async def hold(name: str) -> None:
@@ -79,7 +79,7 @@ async def test_a_name_is_held_by_one_at_a_time_and_others_are_free() -> None:
                 await asyncio.sleep(0)
             within.remove(name)
 
-    await all_of(hold(name) for name in ["a", "a", "b", "a"])
+    await gather_all(hold(name) for name in ["a", "a", "b", "a"])
     assert not locks.held("a")
     async with locks.of("a"):
         await hold("b")
@@ -99,13 +99,13 @@ async def test_each_of_works_on_so_many_at_once_and_raises_when_all_are_done() -
         done.append(item)
 
     with pytest.raises(ValueError, match="three"):
-        await each_of(range(10), work, 4)
+        await gather_each(range(10), work, 4)
     assert (most, sorted(done)) == (4, [0, 1, 2, 4, 5, 6, 7, 8, 9])
 
 
 def test_steps_are_told_at_the_beginning_of_much_work_and_then_twice_a_second() -> None:
     moment, told = 0.0, list[Event]()
-    steps = Steps(told.append, "work", 100, lambda: moment)
+    steps = ProgressSteps(told.append, "work", 100, lambda: moment)
     assert told == [Progress("work", 0, 100)]
     for _ in range(100):
         moment += 0.125
@@ -115,7 +115,7 @@ def test_steps_are_told_at_the_beginning_of_much_work_and_then_twice_a_second() 
 
 def test_few_steps_that_are_done_at_once_tell_nothing() -> None:
     told = list[Event]()
-    steps = Steps(told.append, "work", 99, lambda: 0.0)
+    steps = ProgressSteps(told.append, "work", 99, lambda: 0.0)
     for _ in range(99):
         steps.another()
     assert told == []

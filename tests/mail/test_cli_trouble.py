@@ -15,7 +15,7 @@ from mail.cli import user
 from mail.send.enqueue import CannotAccept
 from storage import space
 from storage.database import DatabaseError
-from storage.space import NoRoom
+from storage.space import NoDiskSpace
 from storage.user.folders import Folders
 from storage.user.index import Index, IndexUnavailable
 from storage.user.outbox import Outbox
@@ -132,7 +132,7 @@ def test_a_message_in_a_file_that_is_too_large_is_refused_before_it_is_copied(al
         with pytest.raises(CannotAccept, match="960 MiB"):
             user._check_size(outbox, alice.profile, file)
         file.seek(1)
-        with pytest.raises(NoRoom), pytest.MonkeyPatch.context() as patch:
+        with pytest.raises(NoDiskSpace), pytest.MonkeyPatch.context() as patch:
             patch.setattr(space, "free_bytes", lambda _: 1_900_000_000)
             user._check_size(outbox, alice.profile, file)
 

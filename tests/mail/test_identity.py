@@ -11,7 +11,7 @@ from mail.identity import Identity, NotJoined
 from mail.sealed.keys import ROTATION
 from overlay.identity.card import open_card
 from overlay.identity.certificates import TrustStore
-from storage.user.keyring import Identity as Certified
+from storage.user.keyring import IdentityKey as Certified
 from storage.user.keyring import Keyring, WrongPassphrase
 from storage.user.profile import Profile
 from tests.overlay.issuing import DAY, NOW, Issuer

@@ -10,7 +10,7 @@ import pytest
 from mail.mailbox import ARCHIVE, DRAFTS, INBOX, QUARANTINE, TRASH, Mailbox, MailboxError, Profile, Row
 from mail.mime.headers import Address
 from mail.write.compose import Enclosure
-from mail.write.drafts import Unsent
+from mail.write.drafts import DraftForm
 from storage import durable
 
 ME = Address("", "alice@village.example")
@@ -132,7 +132,7 @@ def test_after_an_error_the_rest_of_a_change_can_be_undone_again(
 def test_a_draft_renamed_by_mbsync_between_saves_leaves_nothing_behind(mailbox: Mailbox) -> None:
     kept = None
     for number in range(3):
-        kept = mailbox.save_draft(Unsent(subject=f"v{number}"), ME, kept)
+        kept = mailbox.save_draft(DraftForm(subject=f"v{number}"), ME, kept)
         renamed(mailbox, DRAFTS, kept, "DS", f",U={number + 1}")
     assert kept is not None
     assert on_disk(mailbox, DRAFTS) == [kept]
@@ -208,8 +208,8 @@ def test_release_is_the_only_way_out_of_quarantine_and_can_be_undone(mailbox: Ma
 
 
 def test_a_draft_kept_again_replaces_what_was_kept_before(mailbox: Mailbox) -> None:
-    first = mailbox.save_draft(Unsent(to="bob"), ME)
-    second = mailbox.save_draft(Unsent(to="bob@village.example"), ME, first)
+    first = mailbox.save_draft(DraftForm(to="bob"), ME)
+    second = mailbox.save_draft(DraftForm(to="bob@village.example"), ME, first)
     assert on_disk(mailbox, DRAFTS) == [second]
     assert [mailbox.open_draft(row).to for row in rows(mailbox, DRAFTS)] == ["bob@village.example"]
     mailbox.discard_draft(second)
@@ -221,14 +221,14 @@ def test_a_message_that_is_passed_on_stays_readable_though_it_is_deleted_meanwhi
     held = mailbox.hold(chosen)
     mailbox.purge([chosen.id])
     assert b"Letter 3" in held.read_bytes()
-    mailbox.let_go(Unsent(enclosures=(Enclosure(held, 0),)))
+    mailbox.let_go(DraftForm(enclosures=(Enclosure(held, 0),)))
     assert not held.exists()
 
 
 def test_letting_go_touches_no_file_of_the_users(mailbox: Mailbox, tmp_path: Path) -> None:
     own = tmp_path / "forward-own.eml"
     own.write_text("mine")
-    mailbox.let_go(Unsent(enclosures=(Enclosure(own),)))
+    mailbox.let_go(DraftForm(enclosures=(Enclosure(own),)))
     assert own.exists()
 
 
@@ -255,31 +255,31 @@ def drafts_shown(mailbox: Mailbox) -> list[tuple[str, str]]:
 
 def test_a_draft_that_another_program_took_away_and_wrote_again_is_kept_beside_ours(mailbox: Mailbox) -> None:
     told: list[str] = []
-    kept = mailbox.save_draft(Unsent(to="bob@x.example", text="one"), ME)
+    kept = mailbox.save_draft(DraftForm(to="bob@x.example", text="one"), ME)
     path = mailbox.profile.folders().path(DRAFTS, kept)
     assert path is not None
     (path.parent / "1700000000.neomutt.host:2,DS").write_bytes(b"To: carol@x.example\r\n\r\ntheirs\r\n")
     path.unlink()
-    kept = mailbox.save_draft(Unsent(to="bob@x.example", text="two"), ME, kept, told.append)
+    kept = mailbox.save_draft(DraftForm(to="bob@x.example", text="two"), ME, kept, told.append)
     assert drafts_shown(mailbox) == [("bob@x.example", "two"), ("carol@x.example", "theirs\n")]
     assert [words.partition(" (")[0] for words in told] == ["Another program took this draft away meanwhile"]
-    mailbox.save_draft(Unsent(to="bob@x.example", text="three"), ME, kept, told.append)
+    mailbox.save_draft(DraftForm(to="bob@x.example", text="three"), ME, kept, told.append)
     assert len(told) == 1
 
 
 def test_a_draft_that_another_program_wrote_into_is_kept_beside_ours(mailbox: Mailbox) -> None:
     told: list[str] = []
-    first = mailbox.save_draft(Unsent(to="bob@x.example", text="one"), ME)
+    first = mailbox.save_draft(DraftForm(to="bob@x.example", text="one"), ME)
     path = mailbox.profile.folders().path(DRAFTS, first)
     assert path is not None
     path.write_bytes(path.read_bytes().replace(b"bob@", b"carol@"))
-    mailbox.save_draft(Unsent(to="bob@x.example", text="two"), ME, first, told.append)
+    mailbox.save_draft(DraftForm(to="bob@x.example", text="two"), ME, first, told.append)
     assert drafts_shown(mailbox) == [("bob@x.example", "two"), ("carol@x.example", "one")]
     assert told == ["Another program changed this draft meanwhile: its version stays in Drafts, beside yours."]
 
 
 def test_a_sent_draft_that_another_program_changed_stays_and_is_told(mailbox: Mailbox) -> None:
-    mailbox.save_draft(Unsent(to="bob@x.example", text="one"), ME)
+    mailbox.save_draft(DraftForm(to="bob@x.example", text="one"), ME)
     (row,) = rows(mailbox, DRAFTS)
     mailbox.open_draft(row)
     path = mailbox.path(row)
@@ -289,9 +289,9 @@ def test_a_sent_draft_that_another_program_changed_stays_and_is_told(mailbox: Ma
 
 
 def test_a_draft_keeps_the_flags_that_another_program_gave_it(mailbox: Mailbox) -> None:
-    kept = mailbox.save_draft(Unsent(text="one"), ME)
+    kept = mailbox.save_draft(DraftForm(text="one"), ME)
     renamed(mailbox, DRAFTS, kept, "DFS", ",U=3")
-    mailbox.save_draft(Unsent(text="two"), ME, kept)
+    mailbox.save_draft(DraftForm(text="two"), ME, kept)
     assert flags_on_disk(mailbox, DRAFTS) == ["DFS"]
 
 
@@ -319,7 +319,7 @@ def test_attachments_of_another_programs_draft_outlive_every_save(mailbox: Mailb
 
 
 def test_a_full_disk_leaves_the_draft_that_was_kept(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = mailbox.save_draft(Unsent(text="one"), ME)
+    kept = mailbox.save_draft(DraftForm(text="one"), ME)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -327,6 +327,6 @@ def test_a_full_disk_leaves_the_draft_that_was_kept(mailbox: Mailbox, monkeypatc
     with monkeypatch.context() as patched:
         patched.setattr("mail.write.drafts.write", full)
         with pytest.raises(OSError, match="No space left"):
-            mailbox.save_draft(Unsent(text="two"), ME, kept)
+            mailbox.save_draft(DraftForm(text="two"), ME, kept)
     assert on_disk(mailbox, DRAFTS) == [kept]
     assert list(mailbox.profile.spool.iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 from mail.agent import Agent
 from mail.agent_thread import AgentThread
 from mail.events import Event, NewMail, Trouble
-from mail.notices import Keeper
+from mail.notices import NoticeKeeper
 from storage.database import DatabaseError
 from storage.user.profile import Profile
 from storage.user.state import UserState
@@ -59,7 +59,7 @@ def lose(monkeypatch: pytest.MonkeyPatch, trouble: Trouble = LOST) -> None:
 def test_a_lasting_trouble_is_on_disk_before_it_is_told_and_no_other_event_is(tmp_path: Path) -> None:
     state = UserState(tmp_path / "state.sqlite")
     told: list[tuple[Event, int]] = []
-    tell = Keeper(state, lambda event: told.append((event, len(state.notices.unseen()))), lambda: NOW)
+    tell = NoticeKeeper(state, lambda event: told.append((event, len(state.notices.unseen()))), lambda: NOW)
     events: list[Event] = [Trouble("Nobody answers."), NewMail("a@b", "Bob", "Hello", "Inbox"), LOST]
     for event in events:
         tell(event)
@@ -72,7 +72,7 @@ def test_a_notice_that_the_disk_refused_is_kept_when_it_can_be(tmp_path: Path, m
 
     state = UserState(tmp_path / "state.sqlite")
     told: list[Event] = []
-    tell = Keeper(state, told.append, lambda: NOW)
+    tell = NoticeKeeper(state, told.append, lambda: NOW)
     with monkeypatch.context() as patch:
         patch.setattr(state.notices, "add", refuse)
         tell(LOST)

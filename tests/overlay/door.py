@@ -11,16 +11,16 @@ from pathlib import Path
 
 from aiohttp import web
 
-from overlay.http.client import BulkClient, Patience
+from overlay.http.client import ClientTimeouts, HTTPClient
 from overlay.http.limits import Limits
-from overlay.http.server import BulkDoor
+from overlay.http.server import HTTPServer
 from overlay.identity.certificates import TrustStore
 from overlay.identity.contact import Contact, WireContact
 from overlay.identity.ownership import Owner
 from overlay.identity.tls import TLSIdentity, client_context, make_identity, server_context
 from overlay.kademlia.lookup import Located
 from overlay.primitives.service import Service
-from overlay.wire.write_tokens import NOBODY, Tokens
+from overlay.wire.write_tokens import NOBODY, WriteTokens
 from tests.overlay.fakes import MemoryStore
 from tests.overlay.issuing import NOW, Issuer
 
@@ -35,14 +35,14 @@ ALICE = Owner(_ALICE.certificate, _ALICE.sign)
 ALICE_KEY = _ALICE.private_key.public_key()
 BOB = Owner(_BOB.certificate, _BOB.sign)
 ORDINARY = Limits()
-PATIENT = Patience()
+PATIENT = ClientTimeouts()
 
 
 def local(wire: WireContact) -> Contact:
     return Contact.received(wire, private_addresses=True, puzzle=0)
 
 
-class WatchedDoor(BulkDoor):
+class WatchedDoor(HTTPServer):
     """Tells when a request has been dealt with."""
 
     answered: asyncio.Event
@@ -59,14 +59,14 @@ class World:
 
     def __init__(self, folder: Path, limits: Limits) -> None:
         self.store = MemoryStore(folder)
-        self.tokens = Tokens(time.monotonic)
+        self.tokens = WriteTokens(time.monotonic)
         self.contact = Contact(b"\x07" * 32, "127.0.0.1", 4000)
         self.service = Service(self.contact.id, self.store, TrustStore([ISSUER.der]), self.tokens, lambda: NOW)
         self.others: list[Located] = []
         self.lookups: list[tuple[bytes, int]] = []
         self.door = WatchedDoor(self.service, self.tokens, IDENTITY, self.closest, self.own, limits)
         self.door.answered = asyncio.Event()
-        self.client = BulkClient(ASKER, checked=local)
+        self.client = HTTPClient(ASKER, checked=local)
         self.port = 0
 
     async def closest(self, key: bytes, k: int) -> list[Located]:
@@ -127,13 +127,13 @@ async def door(folder: Path, limits: Limits = ORDINARY) -> AsyncIterator[World]:
 @asynccontextmanager
 async def node_that(
     answers: Callable[[asyncio.StreamReader, asyncio.StreamWriter], object],
-    patience: Patience = PATIENT,
+    patience: ClientTimeouts = PATIENT,
     identity: TLSIdentity = IDENTITY,
-) -> AsyncIterator[tuple[BulkClient, Located]]:
+) -> AsyncIterator[tuple[HTTPClient, Located]]:
     """A node that speaks TLS and then does as it likes; and a client that has found it."""
     server = await asyncio.start_server(answers, "127.0.0.1", 0, ssl=server_context(identity))  # type: ignore[arg-type]
     port = server.sockets[0].getsockname()[1]
-    client = BulkClient(ASKER, checked=local, patience=patience)
+    client = HTTPClient(ASKER, checked=local, patience=patience)
     try:
         yield client, Located(Contact(b"\x07" * 32, "127.0.0.1", 4000), bytes(16), port, IDENTITY.fingerprint)
     finally:

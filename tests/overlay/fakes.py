@@ -10,7 +10,7 @@ from pathlib import Path
 
 from overlay.errors import Refused
 from overlay.identity.contact import Contact
-from overlay.primitives.service import Kept, Stone
+from overlay.primitives.service import StoredContent, TombstoneCopy
 from overlay.wire.messages import WORDS
 
 
@@ -58,10 +58,10 @@ class MemoryStore:
             size = len(content)
         self.objects.setdefault((kind, key), {})[digest] = _Object(content, size, set(deleters), ttl)
 
-    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept | None:
+    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> StoredContent | None:
         for each, found in self.objects.get((kind, key), {}).items():
             if digest in (None, each):
-                return Kept(each, found.size, found.content)
+                return StoredContent(each, found.size, found.content)
         return None
 
     async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int:
@@ -80,9 +80,9 @@ class MemoryStore:
     async def digests(self, kind: int, key: bytes) -> list[bytes]:
         return list(self.objects.get((kind, key), {}))
 
-    async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[Stone]:
+    async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[TombstoneCopy]:
         found = sorted((d, proof) for (k, at, d), proof in self.stones.items() if (k, at) == (kind, key) and d > after)
-        return [Stone(deleter, proof, 60.0) for deleter, proof in found[:limit]]
+        return [TombstoneCopy(deleter, proof, 60.0) for deleter, proof in found[:limit]]
 
     async def deleters(self, kind: int, key: bytes) -> list[bytes]:
         return sorted(deleter for k, at, deleter in self.stones if (k, at) == (kind, key))

@@ -14,13 +14,13 @@ from overlay.identity.certificates import TrustStore
 from overlay.identity.contact import Contact, node_id
 from overlay.identity.network import Network
 from overlay.ids import distance
-from overlay.primitives.service import Kept, Service, Stone, refusal
+from overlay.primitives.service import Service, StoredContent, TombstoneCopy, refusal
 from overlay.protocol import OverlayProtocol
 from overlay.wire import messages
 from overlay.wire.messages import Code
-from overlay.wire.rpc import Handled, SealedRPC, Sender
+from overlay.wire.rpc import Handled, RemotePeer, SealedRPC
 from overlay.wire.sealed_datagram import Sealer
-from overlay.wire.write_tokens import Tokens
+from overlay.wire.write_tokens import WriteTokens
 from tests.simulation.world import Transport, World
 
 PRIVATE = Network("test", private_addresses=True)
@@ -66,11 +66,11 @@ class MemoryStore:
                 del held[other]
         held[digest] = (content, set(deleters), sequence)
 
-    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept | None:
+    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> StoredContent | None:
         self.calls += 1
         for known, (content, _, _) in self.objects.get((kind, key), {}).items():
             if digest in (None, known):
-                return Kept(known, len(content), content)
+                return StoredContent(known, len(content), content)
         return None
 
     async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int:
@@ -92,9 +92,9 @@ class MemoryStore:
     async def digests(self, kind: int, key: bytes) -> list[bytes]:
         return list(self.objects.get((kind, key), {}))
 
-    async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[Stone]:
+    async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[TombstoneCopy]:
         found = sorted((d, proof) for (k, at, d), proof in self.stones.items() if (k, at) == (kind, key) and d > after)
-        return [Stone(deleter, proof, 60.0) for deleter, proof in found[:limit]]
+        return [TombstoneCopy(deleter, proof, 60.0) for deleter, proof in found[:limit]]
 
     async def deleters(self, kind: int, key: bytes) -> list[bytes]:
         return sorted(deleter for k, at, deleter in self.stones if (k, at) == (kind, key))
@@ -139,7 +139,7 @@ class Peer:
     protocol: OverlayProtocol
     transport: Transport
     contact: Contact
-    tokens: Tokens
+    tokens: WriteTokens
     store: MemoryStore
     service: Service | None
 
@@ -168,7 +168,7 @@ async def start(
 ) -> Peer:
     """A peer at this address. Its service judges by the world's wall clock."""
     sealer = Sealer(key or new_key(world), network.name, world.chance.randbytes)
-    tokens = Tokens(world.time, world.chance.randbytes)
+    tokens = WriteTokens(world.time, world.chance.randbytes)
     store = MemoryStore()
     own = node_id(sealer.public)
     service = Service(own, store, trust, tokens, world.wall) if is_node else None
@@ -204,9 +204,9 @@ class Liar:
 
 
 class _Lying(SealedRPC):
-    answer: Callable[[Sender, messages.Request], Handled | None]
+    answer: Callable[[RemotePeer, messages.Request], Handled | None]
 
-    def handle(self, sender: Sender, request: messages.Request) -> Handled:
+    def handle(self, sender: RemotePeer, request: messages.Request) -> Handled:
         made_up = self.answer(sender, request)
         return asyncio.get_running_loop().create_future() if made_up is None else made_up
 
@@ -214,7 +214,7 @@ class _Lying(SealedRPC):
 async def start_liar(
     world: World,
     ip: str,
-    answer: Callable[[Sender, messages.Request], Handled | None],
+    answer: Callable[[RemotePeer, messages.Request], Handled | None],
     *,
     key: X25519PrivateKey | None = None,
 ) -> Liar:

@@ -15,11 +15,11 @@ from overlay.errors import NotFound, Offline, Refused, Unreachable
 from overlay.identity.card import ENCRYPTION_KEY_SIZE, make_card
 from overlay.identity.ownership import Owner, decode_delete_proof, deleter_named, proves_delete
 from overlay.ids import Kind, body_key, certificate_key, deleter_hash, inbox_key, revocations_key
-from overlay.primitives.service import Kept
-from overlay.replication.node_client import Caller
+from overlay.primitives.service import StoredContent
+from overlay.replication.node_client import NodeClient
 from overlay.wire import messages
 from overlay.wire.messages import Code
-from overlay.wire.rpc import Handled, Sender
+from overlay.wire.rpc import Handled, RemotePeer
 from storage.node.inboxes import MAX_NOTIFICATIONS
 from tests.overlay.issuing import NOW
 from tests.overlay.nodes import ISSUER, LOOPBACK, NETWORK, Village, new_node, run, village
@@ -102,9 +102,9 @@ class Forged:
         self.content = content
         self.asked = 0
 
-    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept:
+    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> StoredContent:
         self.asked += 1
-        return Kept(digest or sha256(self.content).digest(), len(self.content), self.content)
+        return StoredContent(digest or sha256(self.content).digest(), len(self.content), self.content)
 
 
 @pytest.mark.parametrize("forged", [b"forged", b"", bytes(50_000)], ids=["small", "empty", "large"])
@@ -326,7 +326,7 @@ def test_a_published_revocation_list_is_found_and_taken_over(tmp_path: Path) -> 
 
 def test_a_token_that_has_run_out_is_renewed_once(tmp_path: Path) -> None:
     async def story(place: Village) -> None:
-        caller = Caller(place.client.protocol, None, place.client.bulk_client)
+        caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
         (at,) = await place.overlay.closest(KEY, 1)
         stale = replace(at, token=bytes(16))
         await caller.store(stale, Kind.BODY, KEY, b"small", [], HOUR)
@@ -350,12 +350,12 @@ def test_a_token_that_has_run_out_is_renewed_once(tmp_path: Path) -> None:
 def test_an_object_deleted_while_it_is_read_at_home_is_refused_and_no_crash(tmp_path: Path) -> None:
     async def story(place: Village) -> None:
         node = place.nodes[0]
-        caller = Caller(node.protocol, node.service, node.bulk_client)
+        caller = NodeClient(node.protocol, node.service, node.bulk_client)
         assert node.service is not None
 
         class Gone:
-            async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept:
-                return Kept(bytes(32), 5, tmp_path / "no such file")
+            async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> StoredContent:
+                return StoredContent(bytes(32), 5, tmp_path / "no such file")
 
         node.service.store_room = Gone()  # type: ignore[assignment]
         with pytest.raises(Refused) as caught:
@@ -367,7 +367,7 @@ def test_an_object_deleted_while_it_is_read_at_home_is_refused_and_no_crash(tmp_
 
 def test_a_cancelled_call_leaves_no_task_behind(tmp_path: Path) -> None:
     async def story(place: Village) -> None:
-        def silence(sender: Sender, request: messages.Request) -> Handled:
+        def silence(sender: RemotePeer, request: messages.Request) -> Handled:
             return asyncio.get_running_loop().create_future()
 
         for node in place.nearest(KEY, K):

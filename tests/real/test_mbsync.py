@@ -11,7 +11,7 @@ import pytest
 
 from mail.mailbox import ARCHIVE, DRAFTS, INBOX, Mailbox
 from mail.mime.headers import Address
-from mail.write.drafts import Unsent
+from mail.write.drafts import DraftForm
 from storage.user.folders import Folders
 from storage.user.profile import Profile
 
@@ -86,7 +86,7 @@ def test_a_draft_kept_three_times_and_sent_leaves_nothing_on_either_side(
         told: list[str] = []
         kept = None
         for number in range(3):
-            kept = mailbox.save_draft(Unsent(to="bob@x.example", subject=f"v{number}"), ME, kept, told.append)
+            kept = mailbox.save_draft(DraftForm(to="bob@x.example", subject=f"v{number}"), ME, kept, told.append)
             mbsync()
             assert messages(far, DRAFTS) == [(f"v{number}".encode(), "DS")]
         assert kept is not None and ",U=" in next(profile.folders().scan(DRAFTS)).place

@@ -13,7 +13,7 @@ import pytest
 
 from mail.mailbox import Mailbox
 from mail.mime.headers import Address
-from mail.write.drafts import Unsent
+from mail.write.drafts import DraftForm
 from storage.user.profile import Profile
 from tests.real.programs import until
 from tests.real.terminal import Terminal
@@ -176,7 +176,7 @@ read_submission(sys.stdin.buffer, Path(sys.argv[1]), [], "alice@village.example"
 def test_a_readers_draft_is_readdressed_and_sent_by_neomutt(
     need_program: Callable[[str], str], profile: Profile, mailbox: Mailbox, tmp_path: Path
 ) -> None:
-    unsent = Unsent(to="bob@village.example, half", bcc="carol@village.example", subject="plan", text="hello\n")
+    unsent = DraftForm(to="bob@village.example, half", bcc="carol@village.example", subject="plan", text="hello\n")
     kept = mailbox.save_draft(unsent, Address("", "alice@village.example"))
     (tmp_path / "submit.py").write_text(SUBMIT)
     sent = tmp_path / "sent.eml"
@@ -200,7 +200,7 @@ def test_a_readers_draft_is_readdressed_and_sent_by_neomutt(
         terminal.write("P")
         terminal.shows(r"about quinces")
 
-        def readdressed() -> Unsent | None:
+        def readdressed() -> DraftForm | None:
             mailbox.refresh()
             found = [mailbox.open_draft(row) for row in mailbox.rows(mailbox.ids("Drafts"))]
             return found[0] if [draft.to for draft in found] == ["dave@village.example"] else None

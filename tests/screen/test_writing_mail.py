@@ -9,13 +9,13 @@ from textual.widgets import Input, TextArea
 
 from mail.mailbox import Mailbox
 from mail.write import drafts
-from mail.write.drafts import Unsent
+from mail.write.drafts import DraftForm
 from tests.screen.world import FakeAgent, app_on, mail_screen, press, running, settled, type_ahead, until
 from tui.app import MailApp
 from tui.screens.compose import Compose
 
 
-def kept(app: MailApp) -> list[Unsent]:
+def kept(app: MailApp) -> list[DraftForm]:
     """The drafts on disk, newest first."""
     mailbox = Mailbox(app.session.profile)
     mailbox.refresh()
@@ -240,7 +240,7 @@ def test_a_draft_is_read_as_it_was_written(tmp_path: Path) -> None:
     from mail.mime.headers import Address
     from mail.write.compose import Enclosure
 
-    unsent = Unsent(
+    unsent = DraftForm(
         to='"Doe, John" <john@example.org>, half@',
         bcc="Čapek <c@example.org>",
         subject="Grüße " * 60,

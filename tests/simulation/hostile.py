@@ -14,10 +14,10 @@ from typing import Any
 
 from overlay.identity.contact import Contact
 from overlay.ids import distance
-from overlay.primitives.service import Kept
+from overlay.primitives.service import StoredContent
 from overlay.protocol import OverlayProtocol
 from overlay.wire import messages
-from overlay.wire.rpc import Sender
+from overlay.wire.rpc import RemotePeer
 from tests.simulation.nodes import SimNode
 
 
@@ -37,7 +37,7 @@ class HostileNode(SimNode):
         protocol = super()._create_protocol()
         honest_find = protocol.rpc_find
 
-        def find(sender: Sender, request: messages.Find) -> messages.Found:
+        def find(sender: RemotePeer, request: messages.Find) -> messages.Found:
             honest = honest_find(sender, request)
             count = min(request.k, messages.affordable(sender.received))
             told = self._lie(protocol, request.key, count)
@@ -75,9 +75,9 @@ class HostileNode(SimNode):
     async def _delete(self, *_: object) -> int:
         return 1
 
-    async def _fetch(self, kind: int, key: bytes, digest: bytes | None) -> Kept:
+    async def _fetch(self, kind: int, key: bytes, digest: bytes | None) -> StoredContent:
         content = await self._contents(kind, key, digest)
-        return Kept(bytes(32), len(content), content)
+        return StoredContent(bytes(32), len(content), content)
 
     async def _contents(self, kind: int, key: bytes, digest: bytes | None) -> bytes:
         return self.old[key] if kind == 2 and key in self.old else self.chance.randbytes(100)

@@ -15,8 +15,8 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from overlay.errors import NoAnswer
-from overlay.http.client import BulkClient
-from overlay.http.tunnel import Door, WayOut
+from overlay.http.client import HTTPClient
+from overlay.http.tunnel import RelayAddress, Tunnel
 from overlay.identity.network import Network
 from overlay.identity.ownership import ACKNOWLEDGE_INBOX, READ_INBOX, Owner, statement
 from overlay.kademlia.lookup import Located
@@ -39,7 +39,7 @@ class Hub:
         self.nodes: dict[tuple[str, int], SimNode] = {}
 
 
-class SimBulk(BulkClient):
+class SimBulk(HTTPClient):
     """Other nodes' HTTP doors, as far as a node asks for them."""
 
     def __init__(self, hub: Hub, node: SimNode) -> None:
@@ -117,10 +117,10 @@ class SimBulk(BulkClient):
         return result
 
 
-class NoWayOut(WayOut):
+class NoWayOut(Tunnel):
     """Nobody is a relay here: doors are stood in for by SimBulk."""
 
-    async def find(self, doors: Iterable[Door]) -> bool:
+    async def find(self, doors: Iterable[RelayAddress]) -> bool:
         return False
 
 
@@ -172,7 +172,7 @@ class SimNode(Node):
         self.hub.nodes.pop((self.place_ip, 4000), None)
         await super().stop()
 
-    def _new_way_out(self) -> WayOut:
+    def _new_way_out(self) -> Tunnel:
         return NoWayOut(self.protocol, self.bulk_client)
 
     async def _open_door(self, interface: str) -> None:

@@ -22,7 +22,7 @@ from overlay.identity.card import make_card
 from overlay.identity.certificates import TrustStore
 from overlay.identity.network import Network
 from overlay.identity.ownership import Owner
-from overlay.replication.repair import Moving
+from overlay.replication.repair import Repair
 from tests.overlay.issuing import Issuer
 from tests.simulation.inline import databases
 from tests.simulation.invariants import Invariants
@@ -362,7 +362,7 @@ class Story:
     async def _look_round(self, seconds: float) -> None:
         """The hour's round of every node, at a moment of its own within so many seconds."""
 
-        async def look(moving: Moving) -> None:
+        async def look(moving: Repair) -> None:
             await asyncio.sleep(self.chance.uniform(0, seconds))
             await moving.look_round()
 

@@ -14,9 +14,9 @@ from overlay.identity.certificates import CertificateError
 from overlay.identity.contact import Contact, node_id, puzzle_bits
 from overlay.ids import Kind, body_key, certificate_key, distance
 from overlay.kademlia.disjoint_lookup import disjoint_lookup
-from overlay.kademlia.inbox_read import Reading, withholding
+from overlay.kademlia.inbox_read import InboxRead, withholding
 from overlay.kademlia.lookup import Located
-from overlay.kademlia.reputation import DISTRUSTED, HALF_LIFE, KEPT, WITHHELD, WRONG_BYTES, Standing
+from overlay.kademlia.reputation import DISTRUSTED, HALF_LIFE, KEPT, WITHHELD, WRONG_BYTES, Reputation
 from overlay.kademlia.routing import Table
 from overlay.node.node import new_key
 from tests.overlay.peers import closest, found, grow, host, start, start_liar
@@ -165,7 +165,7 @@ def test_a_node_that_lies_again_and_again_is_asked_last_and_leaves_the_table(tmp
 
 def test_one_slip_cuts_nobody_off_and_time_forgives() -> None:
     now = 0.0
-    standing = Standing(lambda: now)
+    standing = Reputation(lambda: now)
     standing.note(b"a", WRONG_BYTES)
     assert standing.trusted(b"a")
     standing.note(b"a", WRONG_BYTES)
@@ -178,16 +178,16 @@ def test_one_slip_cuts_nobody_off_and_time_forgives() -> None:
 
 
 def test_what_is_remembered_of_offences_is_bounded() -> None:
-    standing = Standing(lambda: 0.0)
+    standing = Reputation(lambda: 0.0)
     for number in range(KEPT + 100):
         standing.note(number.to_bytes(4, "big"), 10.0)
     assert len(standing) == KEPT
 
 
 def test_a_replica_that_lacks_what_most_have_is_noticed_and_one_with_more_to_tell_is_not() -> None:
-    def reading(number: int, *notifications: bytes, more: bool = False) -> Reading:
+    def reading(number: int, *notifications: bytes, more: bool = False) -> InboxRead:
         contact = Contact(bytes([number]) * 32, "10.0.0.1", number)
-        return Reading(Located(contact, bytes(16), 0, b""), notifications, more)
+        return InboxRead(Located(contact, bytes(16), 0, b""), notifications, more)
 
     full = [reading(n, b"x", b"y") for n in range(1, 4)]
     empty, busy, far = reading(4), reading(5, more=True), reading(6)

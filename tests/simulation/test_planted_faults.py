@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from mail.sealed.body import Opener
-from mail.send.collection_check import Proving
+from mail.send.collection_check import CollectionCheck
 from overlay.client import Overlay
 from overlay.identity.ownership import Owner
-from overlay.kademlia.inbox_read import Reading
+from overlay.kademlia.inbox_read import InboxRead
 from overlay.kademlia.lookup import Located
-from overlay.primitives.placement import Variant
-from overlay.replication.node_client import Caller
-from overlay.replication.repair import Moving
+from overlay.primitives.placement import ObjectCopy
+from overlay.replication.node_client import NodeClient
+from overlay.replication.repair import Repair
 from storage.node import objects
 from storage.node.objects import Tombstone
 from storage.user.outbox import Outbox, Recipient
@@ -69,7 +69,7 @@ def test_a_skipped_superset_is_noticed(tmp_path: Path, monkeypatch: pytest.Monke
     """Only what the nearest replica has is taken over, and what any has is acknowledged."""
     read = Overlay.read_inbox
 
-    async def first(overlay: Overlay, key: bytes, owner: Owner, **options: int | None) -> list[Reading]:
+    async def first(overlay: Overlay, key: bytes, owner: Owner, **options: int | None) -> list[InboxRead]:
         readings = await read(overlay, key, owner, **options)
         everything = tuple(dict.fromkeys(n for reading in readings for n in reading.notifications))
         hashes = [sha256(notification).digest() for notification in everything]
@@ -132,17 +132,17 @@ def test_a_proof_that_is_never_asked_for_is_noticed(tmp_path: Path, monkeypatch:
     async def prove(*_: object) -> set[str]:
         return set()
 
-    monkeypatch.setattr(Proving, "prove", prove)
+    monkeypatch.setattr(CollectionCheck, "prove", prove)
     assert noticed(tmp_path, "arrived and is called")
 
 
 def test_a_hand_off_with_the_wrong_key_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As kademlia does: the key of what is handed on is hashed once more."""
 
-    async def copy(self: Moving, kind: int, key: bytes, variant: Variant, at: Located) -> None:
+    async def copy(self: Repair, kind: int, key: bytes, variant: ObjectCopy, at: Located) -> None:
         data = await self._service.contents(kind, key, variant.digest)
         wrong = sha256(key).digest()[:20]
-        await Caller.store(self._caller, at, kind, wrong, data, variant.deleters, variant.ttl, variant.digest)
+        await NodeClient.store(self._caller, at, kind, wrong, data, variant.deleters, variant.ttl, variant.digest)
 
-    monkeypatch.setattr(Moving, "_copy", copy)
+    monkeypatch.setattr(Repair, "_copy", copy)
     assert noticed(tmp_path, "an object lies under a key that nobody stored anything under")

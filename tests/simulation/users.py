@@ -9,18 +9,18 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from mail.availability.erasure_code import Code, choose
+from mail.availability.erasure_code import ErasureCode, choose
 from mail.availability.estimate import Availability
 from mail.checks.pipeline import Pipeline
 from mail.directory import Directory
 from mail.events import Event, Trouble
 from mail.receive.filing import Filing
-from mail.receive.receiver import Reader, Receiving
-from mail.receive.segment_cache import Spool
+from mail.receive.receiver import Receiver, RecipientKeys
+from mail.receive.segment_cache import SegmentCache
 from mail.sealed.keys import KeyPair
 from mail.sealed.notification import open_notification
 from mail.send.enqueue import SENT, CannotAccept, accept, finish_copies
-from mail.send.sender import Sending
+from mail.send.sender import Sender
 from overlay.client import Overlay
 from overlay.errors import OverlayError, Unreachable
 from overlay.identity.certificates import TrustStore
@@ -74,7 +74,7 @@ class Device:
         self.index = Index.open(self.profile.index_file, now)
         self.directory = Directory(self.overlay, self._trust, now)
         person = self.person
-        self.sending = Sending(
+        self.sending = Sender(
             self.outbox,
             self.overlay,
             self.directory,
@@ -85,9 +85,16 @@ class Device:
             code=self._code,
         )
         filing = Filing(self.profile.folders(), self.index, Pipeline([AllClean()]), self.state)
-        reader = Reader(person.address, person.owner, {person.pair.key_id: person.pair})
-        self.receiving = Receiving(
-            self.state, self.overlay, self._trust, lambda: reader, filing, Spool(self.profile.spool), self._tell, now
+        reader = RecipientKeys(person.address, person.owner, {person.pair.key_id: person.pair})
+        self.receiving = Receiver(
+            self.state,
+            self.overlay,
+            self._trust,
+            lambda: reader,
+            filing,
+            SegmentCache(self.profile.spool),
+            self._tell,
+            now,
         )
         self.node = node
 
@@ -236,7 +243,7 @@ class Device:
         )
         return [file for file in there if chance.random() < 0.5]
 
-    def _code(self, nodes: int) -> Code:
+    def _code(self, nodes: int) -> ErasureCode:
         if self.node is None:  # it has crashed in the middle of this
             raise Unreachable("This computer is off.")
         return choose(Availability(), self.node.network.k, 0.999, nodes)

@@ -25,7 +25,7 @@ from multidict import CIMultiDict
 
 from mail.mime.message import read_message
 from mail.sealed.body import FRAME_SIZE, Opener, seal_body, sealed_length
-from mail.sealed.erasure_shares import Coding, Gathered, Plan, make_shares
+from mail.sealed.erasure_shares import BodyCoding, CodingPlan, GatheredShares, make_shares
 from mail.sealed.keys import generate_pair
 from mail.sealed.notification import Notification, open_notification, seal_notification
 from mail.sealed.segments import SEGMENT_SIZE, Segment
@@ -77,10 +77,10 @@ def seal_and_open(
     return segments
 
 
-def share(segment: bytes, key: bytes, plan: Plan, chance: random.Random) -> None:
+def share(segment: bytes, key: bytes, plan: CodingPlan, chance: random.Random) -> None:
     """Code a segment, make it again from any m of its n shares in any order. Raises Failed."""
     shares = make_shares(segment, key, plan)
-    gathered = Gathered(plan.coding, key, len(segment))
+    gathered = GatheredShares(plan.coding, key, len(segment))
     for number in chance.sample(range(plan.n), plan.m):
         if not gathered.missing or not gathered.take(shares[number]):
             raise Failed(f"share {number} of {plan.m} of {plan.n} isn't taken")
@@ -88,7 +88,7 @@ def share(segment: bytes, key: bytes, plan: Plan, chance: random.Random) -> None
         raise Failed(f"{plan.m} of {plan.n} shares don't make the segment")
 
 
-def tell(message: bytes, segments: Sequence[Segment], coding: Coding | None, chance: random.Random) -> None:
+def tell(message: bytes, segments: Sequence[Segment], coding: BodyCoding | None, chance: random.Random) -> None:
     """Seal a notification of the message, carry it in the answer to a read-inbox, open it, compare. Raises Failed."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(message[: 64 * 1024])
@@ -153,7 +153,7 @@ def play(number: int) -> int:
     coding = None
     if number % SHARES_EVERY == 0:
         m = chance.randint(2, 30)
-        plan = Plan(m, chance.randint(m, 60), chance.randbytes(32))
+        plan = CodingPlan(m, chance.randint(m, 60), chance.randbytes(32))
         coding = plan.coding
         for segment, data in segments[-2:]:
             share(data, segment_key(shape.message_id(), segment.index, len(segments) > 1), plan, chance)

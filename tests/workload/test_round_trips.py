@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mail.sealed.body import FRAME_CONTENT, Opener
-from mail.sealed.erasure_shares import Plan
+from mail.sealed.erasure_shares import CodingPlan
 from mail.sealed.segments import SEGMENT_SIZE
 from overlay.http.headers import store_headers as headers_of_store
 from overlay.ids import Kind
@@ -73,7 +73,7 @@ def compressed(data: bytes) -> int:
 )
 def test_any_m_of_n_shares_make_a_segment_of_any_size(size: int, m: int, more: int, chance: random.Random) -> None:
     segment = random.Random(size).randbytes(max(1, size))
-    share(segment, bytes(20), Plan(m, min(m + more, 120), bytes(32)), chance)
+    share(segment, bytes(20), CodingPlan(m, min(m + more, 120), bytes(32)), chance)
 
 
 @settings(max_examples=60)
@@ -85,7 +85,7 @@ def test_every_message_is_told_as_it_is(shape: Shape, chance: random.Random) -> 
     people = [f"user{number}@workload.example" for number in range(shape.recipients)]
     message = shape.message(recipients=people)
     segments = seal_and_open(message, SESSION_KEY, [1 << 16], lambda sealed: [sealed])
-    coding = Plan(2, 5, bytes(32)).coding if shape.seed % 2 else None
+    coding = CodingPlan(2, 5, bytes(32)).coding if shape.seed % 2 else None
     tell(message, [segment for segment, _ in segments], coding, chance)
 
 
@@ -142,7 +142,7 @@ def test_a_miscounted_end_of_the_compressed_message_is_noticed(monkeypatch: pyte
 def test_bytes_that_come_back_changed_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.workload.round_trips.make_shares", lambda segment, key, plan: [segment] * plan.n)
     with pytest.raises(Failed, match="isn't taken"):
-        share(b"segment", KEY, Plan(2, 3, bytes(32)), random.Random(1))
+        share(b"segment", KEY, CodingPlan(2, 3, bytes(32)), random.Random(1))
     message = draw(random.Random(1), largest=1000).message()
     with pytest.raises(Exception, match="body"):
         seal_and_open(message, SESSION_KEY, [100], lambda sealed: [sealed[:-1]])

@@ -26,7 +26,7 @@ from mail.events import Progress
 from mail.mime.headers import Address
 from mail.send.enqueue import CannotAccept, check_size
 from mail.write.compose import ComposeError, Draft, Enclosure, composed_size
-from mail.write.drafts import Unsent, finished
+from mail.write.drafts import DraftForm, finished
 from tui.actions import Context, bindings
 from tui.background import Failed, explain, in_background
 from tui.messages import Changed, Heard
@@ -48,14 +48,14 @@ class Compose(Screen[None]):
     class Kept(Message):
         """The draft is on disk, under this name."""
 
-        def __init__(self, unsent: Unsent, unique: str, words: Sequence[str] = ()) -> None:
+        def __init__(self, unsent: DraftForm, unique: str, words: Sequence[str] = ()) -> None:
             super().__init__()
             self.unsent, self.unique, self.words = unsent, unique, words
 
     class Prepared(Message):
         """What a reply or a forward begins with was made."""
 
-        def __init__(self, unsent: Unsent) -> None:
+        def __init__(self, unsent: DraftForm) -> None:
             super().__init__()
             self.unsent = unsent
 
@@ -64,7 +64,7 @@ class Compose(Screen[None]):
         session: Session,
         pauses: Pauses,
         me: Address,
-        prepare: Callable[[], Unsent] | None = None,
+        prepare: Callable[[], DraftForm] | None = None,
         *,
         draft: str | None = None,
         begin: str = "#to",
@@ -76,7 +76,7 @@ class Compose(Screen[None]):
         super().__init__()
         self._session, self._pauses, self._me = session, pauses, me
         self._prepare, self._begin = prepare, begin
-        self._unsent = self._kept = Unsent()
+        self._unsent = self._kept = DraftForm()
         """What is on disk (or not worth it)."""
         self._draft = draft
         self._continued = draft is not None
@@ -145,7 +145,7 @@ class Compose(Screen[None]):
     # -- what was typed
 
     @property
-    def unsent(self) -> Unsent:
+    def unsent(self) -> DraftForm:
         """The letter as it stands on the screen."""
         return replace(
             self._unsent,
@@ -195,7 +195,7 @@ class Compose(Screen[None]):
 
         self._session.changes.put(self, "keep the draft", work)
 
-    def _write(self, unsent: Unsent) -> Message | None:
+    def _write(self, unsent: DraftForm) -> Message | None:
         if self._over or unsent == self._kept:
             return None
         words: list[str] = []
@@ -325,7 +325,7 @@ class Compose(Screen[None]):
 
         self.run_worker(send(), group="send", exclusive=True, exit_on_error=False)
 
-    def _done(self, unsent: Unsent, said: str) -> None:
+    def _done(self, unsent: DraftForm, said: str) -> None:
         """It was sent: the draft goes, and the message that it answers gets its sign."""
         self._over = True
         mailbox, draft = self._session.mailbox, self._draft

@@ -16,7 +16,7 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.timer import Timer
 
-from mail.mailbox import DRAFTS, INBOX, QUARANTINE, Row, Suspect
+from mail.mailbox import DRAFTS, INBOX, QUARANTINE, QuarantinedMessage, Row
 from tui.actions import Context, bindings
 from tui.background import Failed, Latest
 from tui.delivery import summary
@@ -62,7 +62,7 @@ class MailScreen(MailActions):
         self.words = ""
         self._finished = True
         self.opened: Row | None = None
-        self.content: Mail | Suspect | None = None
+        self.content: Mail | QuarantinedMessage | None = None
         self._source = False
         self._list_work, self._rows_work, self._open_work = Latest(), Latest(), Latest()
         self._counts_work, self._watch_work, self._refresh_work = Latest(), Latest(), Latest(every=True)
@@ -347,7 +347,7 @@ class MailScreen(MailActions):
         mailbox, width = self.session.mailbox, self.reader.text_width
 
         def work() -> Message:
-            content: Mail | Suspect
+            content: Mail | QuarantinedMessage
             if row.folder == QUARANTINE:
                 content = mailbox.suspect(row)
                 lines = LaidOut(partial(lay_out_suspect, content))

@@ -15,7 +15,7 @@ from textual.containers import Vertical
 from textual.screen import Screen
 
 from mail.events import Progress
-from mail.mailbox import ARCHIVE, DRAFTS, JUNK, QUARANTINE, TRASH, Row, Suspect
+from mail.mailbox import ARCHIVE, DRAFTS, JUNK, QUARANTINE, TRASH, QuarantinedMessage, Row
 from tui.messages import Changed, Heard
 from tui.session import Session
 from tui.widgets.message_list import MessageList
@@ -42,7 +42,7 @@ class MailActions(Screen[None]):
     folder: str
     words: str
     opened: Row | None
-    content: Mail | Suspect | None
+    content: Mail | QuarantinedMessage | None
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """In Quarantine a message is released or deleted, and nothing else; elsewhere nothing is released."""
@@ -212,7 +212,7 @@ class MailActions(Screen[None]):
         ids = self._chosen()
         if not ids:
             return
-        found = self.content.found if isinstance(self.content, Suspect) and len(ids) == 1 else ""
+        found = self.content.found if isinstance(self.content, QuarantinedMessage) and len(ids) == 1 else ""
         text = f"{found}\n\nOnce released the message lies in the Inbox like any other, attachments and all."
         screen = TypedConfirm("Release from Quarantine", text.strip(), "release")
 
@@ -308,7 +308,7 @@ class MailActions(Screen[None]):
         """Open or save what is attached."""
         from tui.screens.attachments import Attachments
 
-        content = None if isinstance(self.content, Suspect) else self.content
+        content = None if isinstance(self.content, QuarantinedMessage) else self.content
         if self.opened is None and self.has_class("-reading"):
             self.say("still opening the message ...")
             return

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from tui import reading
 from tui.actions import Context, bindings
-from tui.reading import Line, Piece, Place
+from tui.reading import Line, Match, Piece
 from tui.widgets.lines import Lines
 
 _STYLES = (
@@ -38,7 +38,7 @@ class Reader(Lines):
         self._lines: tuple[Line, ...] = ()
         self._width = 0
         self._words = ""
-        self._found: list[Place] = []
+        self._found: list[Match] = []
         self._found_in: dict[int, list[int]] = {}
         """Line -> the places found in it, as places in `_found`."""
         self._here = 0
@@ -184,7 +184,7 @@ class Reader(Lines):
         self.ask("to_list")
 
 
-def _marked(line: Line, places: Sequence[tuple[Place, bool]]) -> list[Piece]:
+def _marked(line: Line, places: Sequence[tuple[Match, bool]]) -> list[Piece]:
     """The line's pieces, cut where a match begins and ends."""
     pieces: list[Piece] = []
     start = 0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mail.availability.erasure_code import MOST_SHARES, Code, choose, expected_to_survive, survives
+from mail.availability.erasure_code import MOST_SHARES, ErasureCode, choose, expected_to_survive, survives
 from mail.availability.estimate import OPERATIONS, Availability, copies, success
 
 TARGET = 0.999
@@ -41,15 +41,15 @@ def test_a_code_fits_the_network_reaches_the_target_and_saves_bytes_or_is_copies
     known: Availability, k: int, target: float, nodes: int
 ) -> None:
     code = choose(known, k, target, nodes)
-    if code != Code(1, k):
+    if code != ErasureCode(1, k):
         assert 2 <= code.m <= code.n <= min(nodes, MOST_SHARES)
         assert code.expansion < k
         assert expected_to_survive(code.m, code.n, known) ** OPERATIONS >= target - 1e-9
 
 
 def test_a_small_network_takes_copies() -> None:
-    assert choose(Availability(), 10, TARGET, 9) == Code(1, 10)
-    assert choose(certain(0.5), 11, TARGET, 12) == Code(1, 11)
+    assert choose(Availability(), 10, TARGET, 9) == ErasureCode(1, 10)
+    assert choose(certain(0.5), 11, TARGET, 12) == ErasureCode(1, 11)
 
 
 def test_the_less_is_known_of_p_the_more_is_stored() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mail.checks.clamd import Address, ClamdAddressError, ClamdCheck, find_clamd, parse_address
-from mail.checks.pipeline import Clean, Infected, Letter, Unchecked
+from mail.checks.pipeline import Clean, IncomingMessage, Infected, Unchecked
 from tests.mail.letters import with_attachment
 
 CONTENT = with_attachment(bytes(range(256)) * 4000)
@@ -112,10 +112,10 @@ def _clamd(
 
 
 @pytest.fixture
-def letter(tmp_path: Path) -> Letter:
+def letter(tmp_path: Path) -> IncomingMessage:
     path = tmp_path / "m.eml"
     path.write_bytes(CONTENT)
-    return Letter(path)
+    return IncomingMessage(path)
 
 
 @pytest.mark.parametrize(
@@ -133,14 +133,14 @@ def letter(tmp_path: Path) -> Letter:
     ],
 )  # fmt: skip
 def test_only_a_clear_answer_is_a_verdict(
-    tmp_path: Path, letter: Letter, answer: bytes, verdict: Clean | Infected | Unchecked
+    tmp_path: Path, letter: IncomingMessage, answer: bytes, verdict: Clean | Infected | Unchecked
 ) -> None:
     with _clamd(tmp_path / "s", _answering(answer)) as (address, fake):
         assert ClamdCheck(address).check(letter) == verdict
         assert fake.received == CONTENT
 
 
-def test_it_works_by_tcp_too(letter: Letter) -> None:
+def test_it_works_by_tcp_too(letter: IncomingMessage) -> None:
     with _clamd(None, _answering(b"stream: OK\0")) as (address, fake):
         assert isinstance(address, tuple)
         check = find_clamd(f"{address[0]}:{address[1]}")
@@ -149,28 +149,28 @@ def test_it_works_by_tcp_too(letter: Letter) -> None:
         assert fake.received == CONTENT
 
 
-def test_a_daemon_that_dies_in_mid_scan_leaves_the_message_unchecked(tmp_path: Path, letter: Letter) -> None:
+def test_a_daemon_that_dies_in_mid_scan_leaves_the_message_unchecked(tmp_path: Path, letter: IncomingMessage) -> None:
     with _clamd(tmp_path / "s", _dying) as (address, _):
         verdict = ClamdCheck(address).check(letter)
     assert isinstance(verdict, Unchecked)
     assert "stopped in the middle" in verdict.reason
 
 
-def test_a_daemon_that_stops_reading_at_its_limit_is_still_heard(tmp_path: Path, letter: Letter) -> None:
+def test_a_daemon_that_stops_reading_at_its_limit_is_still_heard(tmp_path: Path, letter: IncomingMessage) -> None:
     with _clamd(tmp_path / "s", _over_the_limit) as (address, _):
         verdict = ClamdCheck(address).check(letter)
     assert isinstance(verdict, Unchecked)
     assert "StreamMaxLength" in verdict.reason
 
 
-def test_a_daemon_that_takes_too_long_leaves_the_message_unchecked(tmp_path: Path, letter: Letter) -> None:
+def test_a_daemon_that_takes_too_long_leaves_the_message_unchecked(tmp_path: Path, letter: IncomingMessage) -> None:
     ticks = iter([0.0, *[1.0] * 3])
     with _clamd(tmp_path / "s", _answering(b"stream: OK\0")) as (address, _):
         check = ClamdCheck(address, scan_timeout=60, clock=lambda: next(ticks, 100.0))
         assert check.check(letter) == Unchecked("clamd stopped in the middle of the scan: it took too long")
 
 
-def test_an_absent_daemon_is_no_check_and_a_vanished_one_is_no_verdict(tmp_path: Path, letter: Letter) -> None:
+def test_an_absent_daemon_is_no_check_and_a_vanished_one_is_no_verdict(tmp_path: Path, letter: IncomingMessage) -> None:
     assert find_clamd(str(tmp_path / "none")) is None
     assert find_clamd("", places=[str(tmp_path / "none"), str(tmp_path / "neither")]) is None
     verdict = ClamdCheck(tmp_path / "none").check(letter)
@@ -217,7 +217,7 @@ def test_the_real_clamd_finds_a_signature_in_an_attachment(tmp_path: Path, need_
     def verdict(data: bytes) -> object:
         path.write_bytes(data)
         check = find_clamd(str(tmp_path / "clamd.ctl"))
-        return check and check.check(Letter(path))
+        return check and check.check(IncomingMessage(path))
 
     with subprocess.Popen(
         [program, "-c", str(config)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -10,12 +10,22 @@ from pathlib import Path
 import pytest
 
 from mail.checks.clamd import ClamdAddressError
-from mail.checks.pipeline import Check, Clean, Infected, Letter, Pipeline, Place, Spam, Unchecked, Verdict
+from mail.checks.pipeline import (
+    Check,
+    Clean,
+    Destination,
+    IncomingMessage,
+    Infected,
+    Pipeline,
+    Spam,
+    Unchecked,
+    Verdict,
+)
 from mail.checks.spam import GTUBE
 from mail.checks.standard import standard_pipeline
 from tests.mail.letters import EICAR, with_attachment
 
-LETTER = Letter(Path("/nowhere"), "alice@example.org")
+LETTER = IncomingMessage(Path("/nowhere"), "alice@example.org")
 
 
 @dataclass
@@ -24,9 +34,9 @@ class Says:
 
     verdict: Verdict | Exception
     name: str = "fake"
-    asked: list[Letter] = field(default_factory=list)
+    asked: list[IncomingMessage] = field(default_factory=list)
 
-    def check(self, letter: Letter) -> Verdict:
+    def check(self, letter: IncomingMessage) -> Verdict:
         self.asked.append(letter)
         if isinstance(self.verdict, Exception):
             raise self.verdict
@@ -46,20 +56,20 @@ def test_a_message_passes_every_check_in_order() -> None:
     report = Pipeline(checks).run(LETTER)
     assert [check.asked for check in checks] == [[LETTER]] * 3
     assert report.findings == (("one", Clean()), ("two", Spam(0.95, "why")), ("three", Clean()))
-    assert (report.verdict, report.by, report.place) == (Spam(0.95, "why"), "two", Place.JUNK)
+    assert (report.verdict, report.by, report.place) == (Spam(0.95, "why"), "two", Destination.JUNK)
     assert str(report) == "spam: why (two, 95%)"
 
 
 @pytest.mark.parametrize(
     ("verdict", "place"),
     [
-        (Clean(), Place.INBOX),
-        (Spam(0.9, "x"), Place.JUNK),
-        (Unchecked("x"), Place.QUARANTINE),
-        (Infected("x"), Place.QUARANTINE),
+        (Clean(), Destination.INBOX),
+        (Spam(0.9, "x"), Destination.JUNK),
+        (Unchecked("x"), Destination.QUARANTINE),
+        (Infected("x"), Destination.QUARANTINE),
     ],
 )
-def test_each_verdict_has_its_place(verdict: Verdict, place: Place) -> None:
+def test_each_verdict_has_its_place(verdict: Verdict, place: Destination) -> None:
     assert Pipeline([Says(verdict)]).run(LETTER).place is place
 
 
@@ -74,7 +84,7 @@ def test_the_heaviest_verdict_counts_in_whatever_order() -> None:
 def test_a_check_that_fails_holds_the_message_back(error: Exception) -> None:
     after = Says(Clean())
     report = Pipeline([Says(error, "broken"), after]).run(LETTER)
-    assert report.place is Place.QUARANTINE
+    assert report.place is Destination.QUARANTINE
     assert str(report) == f"could not be checked: the check failed ({type(error).__name__}) (broken)"
     assert after.asked == [LETTER]
 
@@ -103,24 +113,24 @@ def test_the_standard_pipeline_looks_for_viruses_first() -> None:
 @pytest.mark.parametrize(
     ("data", "place"),
     [
-        (b"From: alice@example.org\n\nHello.\n", Place.INBOX),
-        (with_attachment(EICAR), Place.QUARANTINE),
-        (b"From: alice@example.org\n\n" + GTUBE.encode() + b"\n", Place.JUNK),
-        (b"From: mallory@spam.example\n\nHello.\n", Place.JUNK),
-        (with_attachment(EICAR, text=GTUBE), Place.QUARANTINE),
-        (b"From::;-\n\n", Place.INBOX),
-        (b"", Place.INBOX),
+        (b"From: alice@example.org\n\nHello.\n", Destination.INBOX),
+        (with_attachment(EICAR), Destination.QUARANTINE),
+        (b"From: alice@example.org\n\n" + GTUBE.encode() + b"\n", Destination.JUNK),
+        (b"From: mallory@spam.example\n\nHello.\n", Destination.JUNK),
+        (with_attachment(EICAR, text=GTUBE), Destination.QUARANTINE),
+        (b"From::;-\n\n", Destination.INBOX),
+        (b"", Destination.INBOX),
     ],
     ids=["clean", "eicar", "gtube", "known spammer", "both", "malformed", "empty"],
 )  # fmt: skip
-def test_the_standard_pipeline_puts_a_message_where_it_belongs(tmp_path: Path, data: bytes, place: Place) -> None:
+def test_the_standard_pipeline_puts_a_message_where_it_belongs(tmp_path: Path, data: bytes, place: Destination) -> None:
     path = tmp_path / "m.eml"
     path.write_bytes(data)
-    assert _standard().run(Letter(path, "bob@example.net")).place is place
+    assert _standard().run(IncomingMessage(path, "bob@example.net")).place is place
 
 
 def test_a_message_that_has_gone_could_not_be_checked(tmp_path: Path) -> None:
-    assert _standard().run(Letter(tmp_path / "gone")).place is Place.QUARANTINE
+    assert _standard().run(IncomingMessage(tmp_path / "gone")).place is Destination.QUARANTINE
 
 
 def test_every_check_fits_the_protocol() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mail.checks.bayes import LEAST_TRAINED, MESSAGES, NO_OPINION, Classifier, TokenCounts
-from mail.checks.pipeline import Clean, Letter, Spam
+from mail.checks.pipeline import Clean, IncomingMessage, Spam
 from mail.checks.spam import GTUBE, Gtube, KnownSpammers, LearnedSpam
 from mail.checks.tokens import LONGEST, TOKEN_LIMIT, tokens
 from mail.mime.message import read_message
@@ -35,10 +35,10 @@ class Counts:
         self.kept = {token: count for token, count in self.kept.items() if count != (0, 0)}
 
 
-def _letter(tmp_path: Path, data: str, sender: str = "") -> Letter:
+def _letter(tmp_path: Path, data: str, sender: str = "") -> IncomingMessage:
     path = tmp_path / "m.eml"
     path.write_text(data)
-    return Letter(path, sender)
+    return IncomingMessage(path, sender)
 
 
 @pytest.mark.parametrize(

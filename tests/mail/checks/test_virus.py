@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bench.anonymous import Peak
 from mail.checks import virus
-from mail.checks.pipeline import Clean, Infected, Letter, Unchecked, Verdict
+from mail.checks.pipeline import Clean, IncomingMessage, Infected, Unchecked, Verdict
 from mail.checks.virus import RULES, RulesError, YaraCheck, load_rules
 from tests.mail.letters import EICAR, VALID, mutants, with_attachment
 
@@ -33,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _verdict(check: YaraCheck, place: Path, data: bytes) -> Verdict:
     place.write_bytes(data)
-    return check.check(Letter(place))
+    return check.check(IncomingMessage(place))
 
 
 def _header(encoding: str) -> bytes:
@@ -89,9 +89,9 @@ def test_a_scan_has_none_of_a_large_file_in_memory_of_its_own(check: YaraCheck, 
     with place.open("wb") as file:
         file.write(b"Subject: x\n\n")
         file.truncate(60_000_000)
-    check.check(Letter(place))  # what stays with its thread
+    check.check(IncomingMessage(place))  # what stays with its thread
     peak = Peak()
-    assert check.check(Letter(place)) == Clean()
+    assert check.check(IncomingMessage(place)) == Clean()
     assert peak.end().growth < 20_000_000
 
 
@@ -156,7 +156,7 @@ def test_a_letter_that_talks_about_droppers_is_clean(check: YaraCheck, place: Pa
 
 @pytest.mark.parametrize("path", VALID, ids=lambda path: path.stem)
 def test_every_valid_fixture_is_clean(check: YaraCheck, path: Path) -> None:
-    assert check.check(Letter(path)) == Clean()
+    assert check.check(IncomingMessage(path)) == Clean()
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_several_threads_scan_at_once(check: YaraCheck, tmp_path: Path) -> None:
     def scan(number: int) -> None:
         path = tmp_path / f"{number}.eml"
         path.write_bytes(with_attachment(EICAR if number % 2 else b"clean"))
-        verdicts.append(check.check(Letter(path)))
+        verdicts.append(check.check(IncomingMessage(path)))
 
     threads = [threading.Thread(target=scan, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -223,7 +223,7 @@ def test_a_scan_that_fails_or_takes_too_long_is_no_verdict(check: YaraCheck, pla
     for error in (yara_x.TimeoutError(), yara_x.ScanError("bad")):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(virus, "_Scan", lambda _, error=error: Broken(error))
-            assert isinstance(check.check(Letter(place)), Unchecked)
+            assert isinstance(check.check(IncomingMessage(place)), Unchecked)
 
 
 def test_rules_of_ones_own_are_used_and_bad_ones_are_named(tmp_path: Path) -> None:

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from mail.agent import Agent, status_document
-from mail.demo.private_overlay import Village
+from mail.demo.private_overlay import PrivateOverlay
 from mail.events import Event, Trouble
 from mail.identity import Identity
 from mail.membership.certificate_status import REVOCATIONS_FACT
 from overlay.client import Overlay
-from overlay.identity.certificates import Ended, Revoked, parse_certificate
+from overlay.identity.certificates import CertificateExpired, Revoked, parse_certificate
 from overlay.ids import Kind, revocations_key
 from overlay.wire.messages import RETENTION
-from storage.user.keyring import Identity as Certified
+from storage.user.keyring import IdentityKey as Certified
 from storage.user.keyring import Keyring
 from storage.user.outbox import Outbox, State
 from storage.user.profile import Profile
@@ -34,7 +34,7 @@ class Town:
 
     def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
         self.time = time.time()
-        self.village = Village(folder / "village", "test", k=3, now=lambda: self.time)
+        self.village = PrivateOverlay(folder / "village", "test", k=3, now=lambda: self.time)
         self.profile = Profile(folder / "alice", environ={})
         self.events: list[Event] = []
         self._stack = stack
@@ -132,7 +132,7 @@ async def test_who_has_ended_publishes_nothing_and_is_told_why(town: Town) -> No
     agent = await town.agent()
     town.time += 366 * DAY
     assert agent.ended
-    with pytest.raises(Ended, match="can't send or collect"):
+    with pytest.raises(CertificateExpired, match="can't send or collect"):
         await agent.publish_card()
 
 

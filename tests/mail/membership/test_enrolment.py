@@ -18,7 +18,7 @@ from mail.membership.authority import Authority
 from mail.membership.authority_service import REFUSALS, AuthorityService
 from mail.membership.create_network import revoke
 from mail.membership.invite import Invite, read_invite, write_invite
-from mail.membership.join import AlreadyJoined, JoinRefused, NobodyAnswers, Waiting, join, resume
+from mail.membership.join import AlreadyJoined, AwaitingAuthority, JoinRefused, NobodyAnswers, join, resume
 from mail.membership.messages import (
     REQUEST_SIZE,
     BadAnswer,
@@ -88,7 +88,7 @@ async def test_a_request_that_waits_is_answered_days_later(world: Community) -> 
     profile = world.profile("alice")
     async with world.serving():
         invite = world.invite(ALICE)
-    with pytest.raises(Waiting, match="request is left with the network"):
+    with pytest.raises(AwaitingAuthority, match="request is left with the network"):
         await join(profile, invite, None, wait=4, now=world.now, tell=world.told.append, pause=world.idle)
     world.time += 3 * 86_400
     async with world.serving() as service:
@@ -121,7 +121,7 @@ async def test_a_request_is_left_once_while_it_is_fresh_and_again_an_hour_later(
     async with world.serving() as service:
         invite = world.invite(ALICE)
         for _ in range(2):
-            with pytest.raises(Waiting):
+            with pytest.raises(AwaitingAuthority):
                 await join(profile, invite, None, wait=0, now=world.now, pause=world.idle)
         assert await service.run_once() == 1
         world.time += 15 * 86_400  # the answer has gone; the invite was used in time
@@ -184,7 +184,7 @@ async def test_a_join_that_asks_with_a_key_which_was_revoked_since_begins_anew_w
         old = Keyring.open(profile.keyring_file, None).identity
         assert old is not None
         world.time += 310 * DAY
-        with pytest.raises(Waiting):  # a renewal, at a time when nobody answers
+        with pytest.raises(AwaitingAuthority):  # a renewal, at a time when nobody answers
             await join(profile, world.invite(ALICE), None, wait=2, now=world.now, pause=world.idle)
         assert revoke(world.folder, ALICE, now=world.now) >= 1
         await service.run_once()
@@ -200,7 +200,7 @@ async def test_a_revoked_member_whose_new_join_waits_goes_on_with_it(world: Comm
         assert not Identity.open(profile, None).joining
         revoke(world.folder, ALICE, now=world.now)
         await service.run_once()
-        with pytest.raises(Waiting):
+        with pytest.raises(AwaitingAuthority):
             await join(profile, world.invite(ALICE), None, wait=2, now=world.now, pause=world.idle)
         identity = Identity.open(profile, None)
         assert identity.joining and not identity.waiting
@@ -214,7 +214,7 @@ async def test_a_join_that_renews_is_nothing_that_a_command_waits_for(world: Com
     async with world.serving() as service:
         await joined(world, service, profile, world.invite(ALICE))
         world.time += 310 * DAY
-        with pytest.raises(Waiting):
+        with pytest.raises(AwaitingAuthority):
             await join(profile, world.invite(ALICE), None, wait=2, now=world.now, pause=world.idle)
     identity = Identity.open(profile, None)
     assert identity.keyring.pending is not None and not identity.joining
@@ -285,7 +285,7 @@ async def test_without_a_node_the_keys_are_kept_and_the_user_told(world: Communi
 
 async def test_without_an_authority_at_work_the_user_is_told_whom_to_ask(world: Community) -> None:
     invite = make_invite_at(world, ALICE)
-    with pytest.raises(Waiting, match="authority serve"):
+    with pytest.raises(AwaitingAuthority, match="authority serve"):
         await join(world.profile("alice"), invite, None, wait=0, now=world.now, pause=world.idle)
 
 
@@ -312,7 +312,7 @@ async def test_a_request_stays_in_the_inbox_until_its_answer_is_at_a_node(
         return await store(overlay, kind, key, data, **more)
 
     async with world.serving() as service:
-        with pytest.raises(Waiting):
+        with pytest.raises(AwaitingAuthority):
             await join(profile, world.invite(ALICE), None, wait=0, now=world.now, pause=world.idle)
         with monkeypatch.context() as patch:
             patch.setattr(Overlay, "store", refused)
@@ -382,7 +382,7 @@ async def test_attack_a_flood_of_made_up_codes_costs_few_answers(world: Communit
             request, private, _ = asker(ALICE, number.to_bytes(16, "big"), 50 + number)
             sealed = seal_request(request, private.sign, fingerprint(world), card.encryption_key)
             await world.overlay().append_inbox(inbox_key(card.certificate.address), sealed, ttl=1000)
-        with pytest.raises(Waiting):
+        with pytest.raises(AwaitingAuthority):
             await join(world.profile("alice"), invite, None, wait=0, now=world.now, pause=world.idle)
         assert await service.run_once() == REFUSALS + 1
         assert await service.run_once() == 0

@@ -28,7 +28,7 @@ from mail.profile_node import open_client, read_network_file
 from mail.sealed.keys import generate_pair
 from overlay.client import Overlay
 from overlay.identity.card import open_card
-from overlay.identity.certificates import Ended, Revoked, TrustStore, parse_certificate
+from overlay.identity.certificates import CertificateExpired, Revoked, TrustStore, parse_certificate
 from overlay.identity.enrolment_answer import authority_address
 from overlay.ids import Kind, inbox_key
 from storage.user.keyring import Keyring
@@ -300,9 +300,9 @@ async def test_it_is_told_at_30_and_7_days_and_when_it_has_ended(world: Communit
 async def test_who_has_ended_or_was_revoked_may_not_send(world: Community, alice: Member) -> None:
     check_may_send(alice.identity, alice.trust, alice.ends)
     refuse_if_nobody_takes_it(alice.profile, alice.identity, alice.ends)
-    with pytest.raises(Ended, match="ended on"):
+    with pytest.raises(CertificateExpired, match="ended on"):
         check_may_send(alice.identity, alice.trust, alice.ends + 1)
-    with pytest.raises(Ended, match=r"Nothing was accepted\."):
+    with pytest.raises(CertificateExpired, match=r"Nothing was accepted\."):
         refuse_if_nobody_takes_it(alice.profile, alice.identity, alice.ends + 1)
     revoke(world.folder, ALICE, now=world.now)
     async with world.serving():

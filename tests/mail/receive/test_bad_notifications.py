@@ -12,7 +12,7 @@ import pytest
 from mail.receive.receiver import LACKING_KEPT
 from mail.sealed.body import seal_body
 from mail.sealed.notification import BUCKETS, Notification, OutOfTime, open_notification, seal_notification
-from mail.send.rules import Headers, notification_for
+from mail.send.rules import NotifiedHeaders, notification_for
 from overlay.identity.certificates import parse_certificate
 from overlay.ids import Kind
 from overlay.wire.messages import RETENTION
@@ -276,7 +276,7 @@ async def test_a_body_that_unpacks_to_more_than_was_said_is_stopped(
     bomb.write_bytes(letter(alice.address, [bob.address], "bomb@example.org", bytes(2_000_000)))
     with bomb.open("rb") as file:
         parts = list(seal_body(file, b"k" * 32))
-    headers = Headers("bomb@example.org", alice.address, "", (), (), "Bomb", 0.0, (), 1000)
+    headers = NotifiedHeaders("bomb@example.org", alice.address, "", (), (), "Bomb", 0.0, (), 1000)
     notification = notification_for(bob.address, headers, b"k" * 32, [part for part, _ in parts], b"s" * 16, None, b"")
     await world.overlay.store(Kind.BODY, body_at("bomb@example.org"), parts[0][1], deleters=[b"d" * 32], ttl=1)
     await bob.get(seal_notification(notification, alice.owner, bob.pair.public))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mail.checks.pipeline import Check, Clean, Letter, Pipeline, Verdict
+from mail.checks.pipeline import Check, Clean, IncomingMessage, Pipeline, Verdict
 from mail.checks.spam import GTUBE
 from mail.checks.standard import standard_pipeline
 from mail.mailbox import Mailbox, MailboxError
@@ -125,7 +125,7 @@ class Spy:
         self._look = look
         self.seen: list[bytes] | None = None
 
-    def check(self, letter: Letter) -> Verdict:
+    def check(self, letter: IncomingMessage) -> Verdict:
         self.seen = self._look()
         return Clean()
 
@@ -135,7 +135,7 @@ class Broken:
 
     name = "broken"
 
-    def check(self, letter: Letter) -> Verdict:
+    def check(self, letter: IncomingMessage) -> Verdict:
         raise RuntimeError("a bug")
 
 

@@ -18,12 +18,12 @@ from mail.checks.spam import Gtube
 from mail.checks.virus import YaraCheck
 from mail.events import Progress
 from mail.receive import body_download as fetching
-from mail.receive.segment_cache import Spool
+from mail.receive.segment_cache import SegmentCache
 from mail.sealed.body import Opener
 from mail.sealed.notification import Notification, seal_notification
 from overlay.errors import NotFound, Offline, Unreachable
 from overlay.ids import Kind
-from overlay.kademlia.inbox_read import Reading
+from overlay.kademlia.inbox_read import InboxRead
 from overlay.wire.messages import RETENTION
 from storage.database import DatabaseError
 from storage.user.outbox import State
@@ -515,7 +515,7 @@ async def test_an_inbox_is_read_again_while_nodes_have_more_and_at_most_twenty_t
     await alice.send()
     read = world.overlay.read_inbox
 
-    async def with_more(*args: bytes) -> list[Reading]:
+    async def with_more(*args: bytes) -> list[InboxRead]:
         return [replace(reading, more=more) for reading in await read(*args)]  # type: ignore[arg-type]
 
     monkeypatch.setattr(world.overlay, "read_inbox", with_more)
@@ -532,7 +532,7 @@ async def test_an_inbox_whose_nodes_hear_no_acknowledgement_is_not_read_again(
     await alice.send()
     read = world.overlay.read_inbox
 
-    async def with_more(*args: bytes) -> list[Reading]:
+    async def with_more(*args: bytes) -> list[InboxRead]:
         return [replace(reading, more=True) for reading in await read(*args)]  # type: ignore[arg-type]
 
     monkeypatch.setattr(world.overlay, "read_inbox", with_more)
@@ -542,7 +542,7 @@ async def test_an_inbox_whose_nodes_hear_no_acknowledgement_is_not_read_again(
 
 async def test_the_spool_is_swept_once_by_each_process(alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     sweeps: list[int] = []
-    monkeypatch.setattr(Spool, "sweep", lambda *_: sweeps.append(1))
+    monkeypatch.setattr(SegmentCache, "sweep", lambda *_: sweeps.append(1))
     bob.restart()
     await bob.collect()
     await bob.collect()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mail.receive.segment_cache import MARGIN, Parts, Spool
+from mail.receive.segment_cache import MARGIN, CachedSegments, SegmentCache
 from mail.sealed.segments import describe
 
 ONE, TWO, THREE = (bytes([number]) * 32 for number in (1, 2, 3))
@@ -26,11 +26,11 @@ class Disk:
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return Spool(tmp_path, Disk(tmp_path, 1000))
+def spool(tmp_path: Path) -> SegmentCache:
+    return SegmentCache(tmp_path, Disk(tmp_path, 1000))
 
 
-def kept(spool: Spool, hash_: bytes, size: int, touched: int) -> Parts:
+def kept(spool: SegmentCache, hash_: bytes, size: int, touched: int) -> CachedSegments:
     """Parts of a message, of so many bytes, last touched then."""
     parts = spool.parts(hash_)
     parts.keep(describe(0, bytes(size)), bytes(size))
@@ -38,7 +38,7 @@ def kept(spool: Spool, hash_: bytes, size: int, touched: int) -> Parts:
     return parts
 
 
-def test_a_segment_is_had_again_only_as_it_was(spool: Spool) -> None:
+def test_a_segment_is_had_again_only_as_it_was(spool: SegmentCache) -> None:
     parts = spool.parts(ONE)
     segment, other = describe(0, b"sealed"), describe(1, b"sealed too")
     assert parts.load(segment) is None
@@ -61,12 +61,12 @@ def test_a_segment_is_had_again_only_as_it_was(spool: Spool) -> None:
 def test_a_disk_that_refuses_only_costs_fetching_it_again(tmp_path: Path) -> None:
     (tmp_path / f"{ONE.hex()}.parts").write_bytes(b"in the way")
     segment = describe(0, b"sealed")
-    parts = Spool(tmp_path).parts(ONE)
+    parts = SegmentCache(tmp_path).parts(ONE)
     parts.keep(segment, b"sealed")
     assert parts.load(segment) is None
 
 
-def test_there_is_room_for_exactly_what_is_free_less_the_margin(spool: Spool) -> None:
+def test_there_is_room_for_exactly_what_is_free_less_the_margin(spool: SegmentCache) -> None:
     assert spool.make_room(1000, ())
     assert not spool.make_room(1001, ())
     kept(spool, ONE, 400, 1)
@@ -74,7 +74,7 @@ def test_there_is_room_for_exactly_what_is_free_less_the_margin(spool: Spool) ->
     assert not spool.make_room(601, {ONE})
 
 
-def test_parts_of_messages_of_which_nothing_comes_make_way_the_longest_untouched_first(spool: Spool) -> None:
+def test_parts_of_messages_of_which_nothing_comes_make_way_the_longest_untouched_first(spool: SegmentCache) -> None:
     for hash_, touched in ((ONE, 30), (TWO, 10), (THREE, 20)):
         kept(spool, hash_, 300, touched)
     assert spool.make_room(100, ())
@@ -85,7 +85,7 @@ def test_parts_of_messages_of_which_nothing_comes_make_way_the_longest_untouched
     assert [path.name for path in spool.folder.iterdir()] == [f"{ONE.hex()}.parts"]
 
 
-def test_parts_are_bounded_in_all(spool: Spool) -> None:
+def test_parts_are_bounded_in_all(spool: SegmentCache) -> None:
     for hash_, touched in ((ONE, 30), (TWO, 10), (THREE, 20)):
         kept(spool, hash_, 300, touched)
     spool.trim((), 600)
@@ -94,14 +94,14 @@ def test_parts_are_bounded_in_all(spool: Spool) -> None:
     assert [path.name for path in spool.folder.iterdir()] == [f"{THREE.hex()}.parts"]
 
 
-def test_what_is_swept_is_what_nobody_wants_any_more(spool: Spool) -> None:
+def test_what_is_swept_is_what_nobody_wants_any_more(spool: SegmentCache) -> None:
     kept(spool, ONE, 1, 1)
     kept(spool, TWO, 1, 1)
     spool.target(ONE).write_bytes(b"half of it")
     (spool.folder / "forward-1.eml").write_bytes(b"somebody else's")
     spool.sweep({ONE}, 0.0)
     assert {path.name for path in spool.folder.iterdir()} == {f"{ONE.hex()}.parts", "forward-1.eml"}
-    Spool(spool.folder / "missing").sweep((), 0.0)
+    SegmentCache(spool.folder / "missing").sweep((), 0.0)
 
 
 def test_what_an_acceptance_that_died_left_is_swept_after_36_hours(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_what_an_acceptance_that_died_left_is_swept_after_36_hours(tmp_path: Pat
     for name in names:
         (tmp_path / name).write_bytes(b"message")
         os.utime(tmp_path / name, (1000.0, 1000.0))
-    Spool(tmp_path).sweep((), 1000.0 + 36 * 3600)
+    SegmentCache(tmp_path).sweep((), 1000.0 + 36 * 3600)
     assert sorted(path.name for path in tmp_path.iterdir()) == names
-    Spool(tmp_path).sweep((), 1001.0 + 36 * 3600)
+    SegmentCache(tmp_path).sweep((), 1001.0 + 36 * 3600)
     assert [path.name for path in tmp_path.iterdir()] == ["draft-0123456789abcdef.eml"]

@@ -11,22 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mail.sealed import erasure_shares as format_of_shares
-from mail.sealed.erasure_shares import HEADER, Coding, Gathered, Plan, make_shares
+from mail.sealed.erasure_shares import HEADER, BodyCoding, CodingPlan, GatheredShares, make_shares
 
 KEY = bytes(range(20))
-PLAN = Plan(3, 7, bytes(range(32)))
+PLAN = CodingPlan(3, 7, bytes(range(32)))
 SEGMENT = Random(1).randbytes(10_001)
 SHARES = make_shares(SEGMENT, KEY, PLAN)
 
 
-def gathered(plan: Plan = PLAN, size: int = len(SEGMENT), key: bytes = KEY) -> Gathered:
-    return Gathered(plan.coding, key, size)
+def gathered(plan: CodingPlan = PLAN, size: int = len(SEGMENT), key: bytes = KEY) -> GatheredShares:
+    return GatheredShares(plan.coding, key, size)
 
 
 @settings(deadline=None)
 @given(st.binary(min_size=1, max_size=3000), st.integers(2, 20), st.integers(0, 30), st.randoms())
 def test_any_m_of_n_shares_make_the_segment(segment: bytes, m: int, more: int, chance: Random) -> None:
-    plan = Plan(m, m + more, bytes(32))
+    plan = CodingPlan(m, m + more, bytes(32))
     shares = make_shares(segment, KEY, plan)
     assert len(shares) == plan.n
     some = gathered(plan, len(segment))
@@ -77,13 +77,13 @@ def test_attack_shares_of_another_key_letter_or_coding_are_none() -> None:
 
 
 def test_a_plan_comes_back_from_the_outbox() -> None:
-    assert Plan.decode(PLAN.encode()) == PLAN
+    assert CodingPlan.decode(PLAN.encode()) == PLAN
 
 
 @pytest.mark.parametrize(("m", "n", "key"), [(1, 5, bytes(32)), (6, 5, bytes(32)), (2, 256, bytes(32)), (2, 5, b"")])
 def test_what_is_no_coding_is_refused(m: int, n: int, key: bytes) -> None:
     with pytest.raises(ValueError, match="no coding"):
-        Coding(m, n, key)
+        BodyCoding(m, n, key)
 
 
 def test_a_share_says_its_version_its_number_and_its_coding() -> None:
@@ -101,10 +101,10 @@ def test_a_share_with_a_number_past_the_last_is_none_though_its_sender_signed_it
 
 
 def test_the_largest_coding_has_255_shares_and_the_smallest_two() -> None:
-    assert Coding(255, 255, bytes(32)).n == 255
-    assert Coding(2, 2, bytes(32)).m == 2
+    assert BodyCoding(255, 255, bytes(32)).n == 255
+    assert BodyCoding(2, 2, bytes(32)).m == 2
 
 
 def test_neither_seed_nor_key_is_shown_when_a_plan_is_printed() -> None:
     secret = bytes(range(100, 132))
-    assert repr(secret) not in repr(Plan(2, 3, secret)) + repr(Coding(2, 3, secret))
+    assert repr(secret) not in repr(CodingPlan(2, 3, secret)) + repr(BodyCoding(2, 3, secret))

@@ -19,7 +19,7 @@ from mail.sealed.notification import (
     BUCKETS,
     NOTIFICATION_LIMIT,
     Forged,
-    Malformed,
+    MalformedNotification,
     NotForUs,
     Notification,
     NotificationError,
@@ -94,7 +94,7 @@ def test_a_key_that_is_gone_opens_nothing() -> None:
 
 def test_a_key_under_another_s_id_opens_nothing() -> None:
     other = generate_pair(NOW, random.Random(2).randbytes)
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedNotification):
         open_notification(SEALED, {PAIR.key_id: other}, BOB, TRUST, NOW)
 
 
@@ -204,24 +204,24 @@ def test_a_revoked_or_expired_sender_is_untrusted() -> None:
     ],
 )
 def test_nonsense_that_is_signed_is_malformed(field: int, value: object) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedNotification):
         opened(forge(partial(put, field, value)))
 
 
 @pytest.mark.parametrize("payload", [None, [], {}, "x", [1] * 17, [[[[]]]], {"version": 1}])
 def test_a_payload_of_another_shape_is_malformed(payload: object) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedNotification):
         opened(forge(lambda fields: payload if payload is not None else {}))
 
 
 def test_fields_left_out_or_added_are_malformed() -> None:
     for change in (lambda fields: fields[:-2], lambda fields: [*fields, 1]):  # the last one has a default
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedNotification):
             opened(forge(change))
 
 
 def test_something_hidden_in_the_padding_is_malformed() -> None:
-    with pytest.raises(Malformed, match="after its end"):
+    with pytest.raises(MalformedNotification, match="after its end"):
         opened(forge(lambda fields: None, tail=b"hidden"))
 
 
@@ -229,7 +229,7 @@ def test_a_lying_length_is_malformed() -> None:
     for length in (0, 1, 5000, 0xFFFFFFFF):
         content = bytearray(_content(SEALED))
         content[:4] = length.to_bytes(4, "big")
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedNotification):
             opened(PAIR.key_id + seal(bytes(content), PAIR.public, PURPOSE))
 
 
@@ -328,7 +328,7 @@ def test_a_card_with_a_bad_key_is_a_clear_error() -> None:
 @settings(max_examples=50)
 def test_any_bytes_are_refused_with_our_errors(data: bytes) -> None:
     for candidate in (data, PAIR.key_id + data[8:]):
-        with pytest.raises((Malformed, NotForUs)):
+        with pytest.raises((MalformedNotification, NotForUs)):
             opened(candidate)
 
 
@@ -336,7 +336,7 @@ def test_any_bytes_are_refused_with_our_errors(data: bytes) -> None:
 def test_a_changed_byte_is_noticed(position: int, change: int) -> None:
     altered = bytearray(SEALED)
     altered[position] ^= change
-    with pytest.raises((Malformed, NotForUs)):
+    with pytest.raises((MalformedNotification, NotForUs)):
         opened(bytes(altered))
 
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from mail.availability.erasure_code import Code
+from mail.availability.erasure_code import ErasureCode
 from mail.send.replica_check import AFTER, CODED_EVERY
-from mail.send.sender import Sending
+from mail.send.sender import Sender
 from overlay.errors import Unreachable
 from overlay.ids import Kind
 from storage.user.outbox import State
 from tests.mail.desks import Desk, World, body_at, letter, noise
 from tests.mail.fakes import FailAt, FakeNode, nothing
 
-CODE = Code(3, 9)
+CODE = ErasureCode(3, 9)
 TEXT = noise(200_000)
 LARGE = noise(1_500_000)
 
@@ -39,7 +39,7 @@ async def desk(world: World, name: str) -> Desk:
 
 def coding(desk: Desk) -> None:
     world, tell = desk.world, desk.events.append
-    desk.sending = Sending(
+    desk.sending = Sender(
         desk.outbox, world.overlay, desk.directory, lambda: desk.owner, tell, world.clock, code=lambda nodes: CODE
     )
 

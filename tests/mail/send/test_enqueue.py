@@ -32,9 +32,9 @@ from mail.write.submit_draft import accept_draft
 from overlay.identity.certificates import parse_certificate
 from storage import durable, space
 from storage.database import DatabaseError
-from storage.space import NoRoom, require_room
+from storage.space import NoDiskSpace, require_room
 from storage.user.folders import FolderError
-from storage.user.keyring import Identity as Certified
+from storage.user.keyring import IdentityKey as Certified
 from storage.user.keyring import Keyring
 from storage.user.outbox import AlreadySent, NotKnown, Outbox
 from storage.user.profile import Profile
@@ -399,19 +399,19 @@ def test_960_mib_are_accepted_and_a_byte_more_is_refused_before_the_disk_is_used
 
 def test_a_disk_with_too_little_room_is_said_before_it_is_used(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(space, "free_bytes", lambda _: 2_132_095)
-    with pytest.raises(NoRoom, match=r"2\.1 MB are needed and 2\.1 MB are free"):
+    with pytest.raises(NoDiskSpace, match=r"2\.1 MB are needed and 2\.1 MB are free"):
         check_room(sender.outbox, sender.folders, 1_000_000, 1, composed=True)
     monkeypatch.setattr(space, "free_bytes", lambda _: 2_132_096)
     check_room(sender.outbox, sender.folders, 1_000_000, 1, composed=True)
     monkeypatch.setattr(space, "free_bytes", lambda _: 1_132_096)
     check_room(sender.outbox, sender.folders, 1_000_000, 1)  # only the copy in Sent is still to be made
     monkeypatch.setattr(space, "free_bytes", lambda _: 3_155_071)
-    with pytest.raises(NoRoom):
+    with pytest.raises(NoDiskSpace):
         check_room(sender.outbox, sender.folders, 1_000_000, 1000, composed=True)
     monkeypatch.setattr(space, "free_bytes", lambda _: 3_155_072)
     check_room(sender.outbox, sender.folders, 1_000_000, 1000, composed=True)
     monkeypatch.setattr(space, "free_bytes", lambda _: 1000)
-    with pytest.raises(NoRoom, match="Nothing was kept"):
+    with pytest.raises(NoDiskSpace, match="Nothing was kept"):
         sender.hands_it_in()
     assert sender.accepted() == sender.sent() == []
     assert sender.left() == []
@@ -419,7 +419,7 @@ def test_a_disk_with_too_little_room_is_said_before_it_is_used(sender: Sender, m
 
 def test_room_is_counted_for_each_file_system(tmp_path: Path) -> None:
     require_room({tmp_path / "not" / "there": 5, tmp_path: 5}, lambda _: 10)
-    with pytest.raises(NoRoom):
+    with pytest.raises(NoDiskSpace):
         require_room({tmp_path / "not" / "there": 5, tmp_path: 6}, lambda _: 10)
 
 
@@ -479,7 +479,7 @@ def test_the_screen_refuses_what_the_command_refuses_before_anything_is_composed
     with pytest.raises(NotCertified):
         accept_draft(sender.outbox, sender.profile, identity, draft(), 9e9)
     monkeypatch.setattr(space, "free_bytes", lambda _: 1000)
-    with pytest.raises(NoRoom):
+    with pytest.raises(NoDiskSpace):
         accept_draft(sender.outbox, sender.profile, identity, draft(), NOW)
     assert sender.accepted() == sender.sent() == []
 

@@ -17,12 +17,12 @@ from mail.sealed.notification import NotificationError, open_notification, seal_
 from mail.sealed.segments import Segment
 from mail.send import rules
 from mail.send.replica_check import count_copies
-from mail.send.rules import UNKNOWN_FOR, Headers, groups_of, groups_of_entry, notification_for, segment_key
+from mail.send.rules import UNKNOWN_FOR, NotifiedHeaders, groups_of, groups_of_entry, notification_for, segment_key
 from mail.write.submission import read_submission
 from overlay.client import Outcome
 from overlay.errors import Offline, Unreachable
 from overlay.identity.card import Card
-from overlay.identity.certificates import Ended, Revoked, TrustStore, parse_certificate
+from overlay.identity.certificates import CertificateExpired, Revoked, TrustStore, parse_certificate
 from overlay.identity.ownership import Owner
 from overlay.ids import CARD_SALT, Kind, deleter_hash
 from storage.database import DatabaseError
@@ -646,7 +646,7 @@ async def test_under_a_certificate_that_has_ended_mail_waits_and_says_why(world:
     alice.write(bob)
 
     def refuse() -> None:
-        raise Ended("The certificate of alice@example.org ended on 2027-01-01.")
+        raise CertificateExpired("The certificate of alice@example.org ended on 2027-01-01.")
 
     alice.may_send = refuse
     await alice.send()
@@ -791,7 +791,7 @@ def test_a_notification_with_a_group_is_read_back_and_one_without_is_what_it_was
     recipient, sender = generate_pair(0.0), Issuer()
     person = sender.person("alice@example.org", 1, serial=1)
     owner = Owner(person.certificate, person.sign)
-    headers = Headers("1@example.org", "alice@example.org", "", (), (), "Hello", 0.0, (), 10)
+    headers = NotifiedHeaders("1@example.org", "alice@example.org", "", (), (), "Hello", 0.0, (), 10)
     segments = [Segment(0, 1100, bytes(32))]
     for group in (b"", b"g" * 16):
         told = notification_for("bob@example.org", headers, b"k" * 32, segments, b"s" * 16, None, group)

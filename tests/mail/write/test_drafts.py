@@ -17,7 +17,7 @@ from mail.mime.flowed import unflowed
 from mail.mime.headers import Address
 from mail.write import drafts
 from mail.write.compose import ComposeError, Enclosure, compose
-from mail.write.drafts import Unsent
+from mail.write.drafts import DraftForm
 from mail.write.private_headers import without_private
 from mail.write.submission import read_submission
 
@@ -25,13 +25,13 @@ ME = Address("", "alice@village.example")
 KEY = b"k" * 32
 
 
-def written(unsent: Unsent, key: bytes = KEY) -> bytes:
+def written(unsent: DraftForm, key: bytes = KEY) -> bytes:
     out = io.BytesIO()
     drafts.write(out, unsent, ME, "d@village.example", 1e9, key)
     return out.getvalue()
 
 
-def read(tmp_path: Path, data: bytes, key: bytes = KEY) -> Unsent:
+def read(tmp_path: Path, data: bytes, key: bytes = KEY) -> DraftForm:
     place = tmp_path / "draft"
     place.write_bytes(data)
     return drafts.read(place, key)
@@ -41,7 +41,7 @@ def header(data: bytes, name: str) -> str:
     return str(message_from_bytes(data, policy=policy.default)[name])
 
 
-FULL = Unsent(
+FULL = DraftForm(
     to="bob@x.example, half",
     cc="Čapek <c@x.example>",
     bcc="secret@x.example, secr",
@@ -103,7 +103,9 @@ def test_attachments_that_were_only_named_are_let_go_aloud_when_another_program_
 def test_attack_a_strangers_message_can_not_name_files_of_this_computer_as_its_attachments(
     tmp_path: Path, key: bytes
 ) -> None:
-    forged = written(Unsent(to="mallory@x.example", enclosures=(Enclosure(Path("/home/alice/.ssh/id_ed25519")),)), key)
+    forged = written(
+        DraftForm(to="mallory@x.example", enclosures=(Enclosure(Path("/home/alice/.ssh/id_ed25519")),)), key
+    )
     found = read(tmp_path, forged)
     assert found.enclosures == ()
     assert "id_ed25519" in found.notes
@@ -154,7 +156,7 @@ def test_an_attached_draft_loses_our_field(tmp_path: Path) -> None:
     place = tmp_path / "letter.eml"
     place.write_bytes(written(FULL))
     out = io.BytesIO()
-    compose(out, drafts.finished(Unsent(to="bob@x.example", enclosures=(Enclosure(place),)), ME))
+    compose(out, drafts.finished(DraftForm(to="bob@x.example", enclosures=(Enclosure(place),)), ME))
     assert b"for bob" in out.getvalue()
     assert b"p2pmail-draft" not in out.getvalue().lower()
 
@@ -198,7 +200,7 @@ def test_a_draft_that_can_not_be_kept_whole_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "\n\nx", "no end", "tab\there\n\n\n", "x" * 2_000_000 + "\n"])
 def test_the_text_is_kept_exactly(tmp_path: Path, text: str) -> None:
-    assert read(tmp_path, written(Unsent(to="b@x.example", text=text))).text == text
+    assert read(tmp_path, written(DraftForm(to="b@x.example", text=text))).text == text
 
 
 def test_flowed_lines_are_joined_again(tmp_path: Path) -> None:
@@ -211,7 +213,7 @@ def test_flowed_lines_are_joined_again(tmp_path: Path) -> None:
 
 def test_five_thousand_recipients_are_all_there_again(tmp_path: Path) -> None:
     people = [f"member{number}@village.example" for number in range(5000)]
-    unsent = read(tmp_path, written(Unsent(to=", ".join(people))))
+    unsent = read(tmp_path, written(DraftForm(to=", ".join(people))))
     assert unsent.to.split(", ") == people
     assert list(drafts.finished(unsent, ME).recipients) == people
 
@@ -234,5 +236,5 @@ def test_reading_never_fails_on_what_was_typed(
     tmp_path_factory: pytest.TempPathFactory, to: str, subject: str, text: str
 ) -> None:
     place = tmp_path_factory.getbasetemp() / "typed"
-    place.write_bytes(written(Unsent(to=to, subject=subject, text=text)))
+    place.write_bytes(written(DraftForm(to=to, subject=subject, text=text)))
     drafts.read(place, KEY)

@@ -20,7 +20,7 @@ from overlay.errors import Malformed, NoAnswer, Unreachable
 from overlay.http import relay, relay_frames
 from overlay.http.proxy import proxy_for
 from overlay.http.relay import Relay
-from overlay.http.tunnel import Door, Link, _beyond_the_proxy
+from overlay.http.tunnel import RelayAddress, TunnelSession, _beyond_the_proxy
 from overlay.identity.contact import Contact, WireContact, pack_ip
 from overlay.identity.ownership import Owner
 from overlay.identity.tls import client_context
@@ -203,11 +203,11 @@ def test_the_proxy_that_is_set_is_used_if_it_can_be(
 
 def test_a_relay_beyond_a_proxy_that_knows_no_address_of_its_own_is_reached_by_one_that_is_known() -> None:
     nowhere = relay_frames.Welcome(bytes(32), b"")
-    assert _beyond_the_proxy(Door("192.0.2.7", 443), nowhere) == "192.0.2.7"
+    assert _beyond_the_proxy(RelayAddress("192.0.2.7", 443), nowhere) == "192.0.2.7"
     told = relay_frames.Welcome(bytes(32), pack_ip("192.0.2.9"))
-    assert _beyond_the_proxy(Door("node.example", 443), told) == "192.0.2.9"
+    assert _beyond_the_proxy(RelayAddress("node.example", 443), told) == "192.0.2.9"
     with pytest.raises(Malformed):
-        _beyond_the_proxy(Door("node.example", 443), nowhere)
+        _beyond_the_proxy(RelayAddress("node.example", 443), nowhere)
 
 
 def test_another_relay_is_taken_once_in_a_while(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ async def two_by_way_of_each_other(folder: Path) -> AsyncIterator[list[Node]]:
     async with village(folder, 2) as place:
         for node, other in (place.nodes, place.nodes[::-1]):
             node.protocol.answers_straight = silence  # type: ignore[method-assign]
-            assert await connection(node)._way_out.find([Door(LOOPBACK, other.port)])
+            assert await connection(node)._way_out.find([RelayAddress(LOOPBACK, other.port)])
             node.protocol.is_node = False
         for node in place.nodes:
             for contact in node.protocol.router.closest(KEY, 8):
@@ -310,7 +310,7 @@ def test_nobody_goes_by_way_of_a_node_that_answers_by_udp(tmp_path: Path) -> Non
             await connection(first).rejoin()  # the second is a client still, so this node knows nobody
             assert not connection(first)._membership.in_touch
             assert ((await first.status()).transport, first.protocol.is_node) == ("udp", True)
-            assert not await connection(first)._way_out.find([Door(LOOPBACK, second.port)])
+            assert not await connection(first)._way_out.find([RelayAddress(LOOPBACK, second.port)])
 
     run(story)
 
@@ -318,7 +318,7 @@ def test_nobody_goes_by_way_of_a_node_that_answers_by_udp(tmp_path: Path) -> Non
 def test_a_node_that_finds_no_relay_when_another_is_looked_for_serves_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def nothing(door: Door) -> Link:
+    async def nothing(door: RelayAddress) -> TunnelSession:
         raise NoAnswer("no relay there")
 
     async def story() -> None:
@@ -329,7 +329,7 @@ def test_a_node_that_finds_no_relay_when_another_is_looked_for_serves_again(
                 without_udp(node, silent=True)
                 await node.join([place.nodes[0].place])
                 assert (await node.status()).transport == "https"
-                monkeypatch.setattr(Link, "open", nothing)
+                monkeypatch.setattr(TunnelSession, "open", nothing)
                 await connection(node).change_relay()
                 status = await node.status()
                 assert (status.transport, status.mode) == ("udp", "node")

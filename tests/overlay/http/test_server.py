@@ -16,7 +16,7 @@ import pytest
 from overlay.errors import NoAnswer, Refused
 from overlay.http import headers as bulk_format
 from overlay.http import server
-from overlay.http.client import Patience
+from overlay.http.client import ClientTimeouts
 from overlay.http.limits import Limits
 from overlay.identity.certificates import TrustStore
 from overlay.identity.contact import Contact
@@ -471,7 +471,7 @@ async def test_an_object_whose_file_has_lost_its_end_does_not_look_whole(tmp_pat
 
 
 async def test_a_node_that_stays_silent_is_waited_for_no_longer_than_patience_lasts() -> None:
-    async with node_that(silent, Patience(idle=0.05)) as (client, node):
+    async with node_that(silent, ClientTimeouts(idle=0.05)) as (client, node):
         with pytest.raises(NoAnswer, match="too slow"):
             await client.store(node, Kind.BODY, KEY, LARGE * 30, ttl=1.0)
         with pytest.raises(NoAnswer, match="too slow"):
@@ -484,7 +484,7 @@ async def test_a_node_that_trickles_is_cut_off() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nx")
         await silent(reader, writer)
 
-    async with node_that(trickle, Patience(window=0.05)) as (client, node):
+    async with node_that(trickle, ClientTimeouts(window=0.05)) as (client, node):
         with pytest.raises(NoAnswer, match="too slow"):
             await client.fetch(node, Kind.BODY, KEY, None, 1000)
 

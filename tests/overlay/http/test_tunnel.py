@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
-from overlay.http.client import BulkClient
-from overlay.http.tunnel import Link, WayOut
+from overlay.http.client import HTTPClient
+from overlay.http.tunnel import Tunnel, TunnelSession
 from overlay.protocol import OverlayProtocol
 
 
@@ -18,6 +18,6 @@ async def test_a_node_does_not_go_by_way_of_itself() -> None:
 
     protocol: Any = SimpleNamespace(own_id=b"i" * 20, way=None)
     link: Any = SimpleNamespace(contact=SimpleNamespace(id=b"i" * 20), close=close)
-    way_out = WayOut(cast(OverlayProtocol, protocol), cast(BulkClient, SimpleNamespace(via=None)))
-    assert not await way_out._use(cast(Link, link))
+    way_out = Tunnel(cast(OverlayProtocol, protocol), cast(HTTPClient, SimpleNamespace(via=None)))
+    assert not await way_out._use(cast(TunnelSession, link))
     assert (closed, way_out.taken, protocol.way) == ([True], False, None)

@@ -9,7 +9,7 @@ import pytest
 from overlay.identity.contact import Contact
 from overlay.ids import KEY_BYTES, distance
 from overlay.kademlia import area_lookup
-from overlay.kademlia.area_lookup import Areas
+from overlay.kademlia.area_lookup import AreaLookups
 from overlay.kademlia.lookup import Located
 
 
@@ -21,7 +21,7 @@ class World:
         self.nodes = [self.node() for _ in range(count)]
         self.table: list[Contact] = []
         self.asked: list[int] = []
-        self.areas = Areas(self.look, lambda key, count: self.table)
+        self.areas = AreaLookups(self.look, lambda key, count: self.table)
 
     def node(self) -> Located:
         return Located(Contact(self.chance.randbytes(32), "10.0.0.1", 1), b"token", 1, b"")

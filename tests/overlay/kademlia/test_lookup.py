@@ -14,7 +14,7 @@ from overlay.identity.contact import Contact, WireContact
 from overlay.kademlia import lookup
 from overlay.kademlia.lookup import Located, Lookup
 from overlay.wire import messages
-from overlay.wire.rpc import Handled, Sender
+from overlay.wire.rpc import Handled, RemotePeer
 from tests.overlay.peers import Liar, Peer, closest, found, grow, host, start, start_liar
 from tests.simulation.world import Weather, World
 
@@ -256,7 +256,7 @@ def test_after_the_network_was_away_others_are_found_at_once_and_everybody_soon(
 
 # Liars
 
-Answer = Callable[[Sender, messages.Request], Handled | None]
+Answer = Callable[[RemotePeer, messages.Request], Handled | None]
 
 
 async def among_liars(
@@ -306,7 +306,7 @@ def test_liars_that_tell_of_nobody_hide_nobody() -> None:
 
 def test_liars_that_tell_of_nodes_that_arent_there_cost_time_only() -> None:
     async def story(world: World) -> None:
-        def garbage(sender: Sender, request: messages.Request) -> Handled:
+        def garbage(sender: RemotePeer, request: messages.Request) -> Handled:
             return found(Contact(world.chance.randbytes(32), f"10.8.{n}.1", 4000) for n in range(40))
 
         peers, lying = await among_liars(world, lambda peers: garbage)
@@ -318,7 +318,7 @@ def test_liars_that_tell_of_nodes_that_arent_there_cost_time_only() -> None:
 def test_liars_that_tell_honest_ids_at_wrong_addresses_hide_nobody() -> None:
     async def story(world: World) -> None:
         def wrong(peers: list[Peer]) -> Answer:
-            def answer(sender: Sender, request: messages.Request) -> Handled:
+            def answer(sender: RemotePeer, request: messages.Request) -> Handled:
                 assert isinstance(request, messages.Find)
                 near = closest(peers, request.key, 40)
                 return found(Contact(c.key, f"10.7.{world.chance.randrange(256)}.1", 4000) for c in near)
@@ -369,7 +369,7 @@ def test_liars_that_answer_something_else_count_as_silent() -> None:
 
 def test_a_lookup_considers_a_bounded_number_of_contacts() -> None:
     async def story(world: World) -> None:
-        def endless(sender: Sender, request: messages.Request) -> Handled:
+        def endless(sender: RemotePeer, request: messages.Request) -> Handled:
             return found(liar.contact for liar in world.chance.sample(liars, 40))
 
         liars: list[Liar] = []

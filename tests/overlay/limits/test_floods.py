@@ -16,13 +16,13 @@ from overlay.errors import Refused
 from overlay.identity.contact import Contact
 from overlay.ids import inbox_key, leading_zero_bits
 from overlay.limits import rate_limits
-from overlay.limits.rate_limits import STRANGERS_IN_ALL, Buckets, Gate, Rate
-from overlay.limits.stamp_payer import Mint
+from overlay.limits.rate_limits import STRANGERS_IN_ALL, DatagramGate, Rate, RateBuckets
+from overlay.limits.stamp_payer import StampPayer
 from overlay.limits.stamps import FEWEST, GOOD_FOR, HOUR, MOST, bits_asked, bits_of, mint
-from overlay.replication.node_client import Caller
+from overlay.replication.node_client import NodeClient
 from overlay.wire import messages, reply_cache
 from overlay.wire.messages import Code
-from overlay.wire.reply_cache import Answers
+from overlay.wire.reply_cache import ReplyCache
 from overlay.wire.sealed_datagram import Sealer
 from storage.node import inboxes
 from tests.overlay.nodes import NETWORK, Village, run, village
@@ -38,7 +38,7 @@ INBOX = inbox_key("alice@village.example")
 
 @given(st.lists(st.floats(0, 5), max_size=200))
 def test_no_more_is_let_through_than_the_rate_and_the_burst(pauses: list[float]) -> None:
-    rate, taken, now = Buckets(Rate(2.0, 5.0)), 0, 0.0
+    rate, taken, now = RateBuckets(Rate(2.0, 5.0)), 0, 0.0
     for pause in pauses:
         now += pause
         taken += rate.take(b"x", now)
@@ -46,7 +46,7 @@ def test_no_more_is_let_through_than_the_rate_and_the_burst(pauses: list[float])
 
 
 def test_buckets_fill_again_and_are_each_their_own() -> None:
-    rate = Buckets(Rate(1.0, 2.0))
+    rate = RateBuckets(Rate(1.0, 2.0))
     assert [rate.take(b"x", 0.0) for _ in range(3)] == [True, True, False]
     assert rate.take(b"y", 0.0)
     assert [rate.take(b"x", 1.5), rate.take(b"x", 1.5)] == [True, False]
@@ -54,33 +54,33 @@ def test_buckets_fill_again_and_are_each_their_own() -> None:
 
 def test_any_number_of_addresses_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limits, "KEPT", 100)
-    rate = Buckets(Rate(1.0, 2.0))
+    rate = RateBuckets(Rate(1.0, 2.0))
     for number in range(1000):
         rate.take(number.to_bytes(4, "big"), 0.0)
     assert len(rate) == 100
 
 
 def test_one_address_and_one_range_have_their_shares_of_strangers() -> None:
-    gate = Gate(loopback_free=False)
+    gate = DatagramGate(loopback_free=False)
     assert sum(gate.admits("192.0.2.1", 0.0, known=False) for _ in range(1000)) == 60
     assert sum(gate.admits(f"192.0.2.{n}", 0.0, known=False) for n in range(2, 255)) == 200 - 60
     assert gate.admits("198.51.100.1", 0.0, known=False)
 
 
 def test_all_strangers_together_have_a_share_and_peers_that_are_known_their_own() -> None:
-    gate = Gate(loopback_free=False)
+    gate = DatagramGate(loopback_free=False)
     admitted = sum(gate.admits(f"10.{n >> 8}.{n & 255}.1", 0.0, known=False) for n in range(5000))
     assert admitted == STRANGERS_IN_ALL.at_once
     assert gate.admits("192.0.2.1", 0.0, known=True)
 
 
 def test_an_ipv6_machine_with_many_addresses_is_one() -> None:
-    gate = Gate(loopback_free=False)
+    gate = DatagramGate(loopback_free=False)
     assert sum(gate.admits(f"2001:db8::{n:x}", 0.0, known=False) for n in range(1, 1000)) == 60
 
 
 def test_this_machine_shares_in_the_totals_only_where_addresses_may_be_private() -> None:
-    free, strict = Gate(loopback_free=True), Gate(loopback_free=False)
+    free, strict = DatagramGate(loopback_free=True), DatagramGate(loopback_free=False)
     assert sum(free.admits("127.0.0.1", 0.0, known=False) for _ in range(200)) == 200
     assert sum(strict.admits("127.0.0.1", 0.0, known=False) for _ in range(200)) == 60
 
@@ -169,7 +169,7 @@ def test_kept_answers_are_bounded_in_all_and_for_each_peer(asked: list[tuple[int
     with pytest.MonkeyPatch.context() as patch:
         for bound, value in {"KEPT": 20, "BYTES": 4000, "KEPT_OF_PEER": 8, "BYTES_OF_PEER": 1500}.items():
             patch.setattr(reply_cache, bound, value)
-        kept = Answers()
+        kept = ReplyCache()
         for peer, number, size in asked:
             name = (bytes([peer]), "192.0.2.1", bytes([number]))
             kept.keep(name, [bytes(size)] if size else [])
@@ -183,7 +183,7 @@ def test_kept_answers_are_bounded_in_all_and_for_each_peer(asked: list[tuple[int
 
 
 def test_attack_a_peer_that_asks_much_makes_nobody_elses_answers_forgotten() -> None:
-    kept = Answers()
+    kept = ReplyCache()
     kept.keep((b"quiet", "192.0.2.1", b"1"), [b"an answer"])
     for number in range(5000):
         kept.keep((b"loud", "192.0.2.2", number.to_bytes(4, "big")), [bytes(1000)])
@@ -237,7 +237,7 @@ def test_minting_stops_when_nobody_waits() -> None:
 
 
 async def test_one_stamp_is_made_for_all_replicas() -> None:
-    mint = Mint(lambda: EPOCH)
+    mint = StampPayer(lambda: EPOCH)
     first, second = await asyncio.gather(mint.pay(KEY, DIGEST, 10), mint.pay(KEY, DIGEST, 8))
     assert first is not None and first == second == mint.stamp(KEY, DIGEST)
     assert await mint.pay(KEY, DIGEST, MOST + 1) is None
@@ -301,7 +301,7 @@ def test_attack_whoever_doesnt_pay_is_told_the_price_and_keeps_nobody_out(
 def test_a_price_that_nobody_may_ask_is_not_paid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def begin() -> None:
         async with village(tmp_path, 1) as place:
-            caller = Caller(place.client.protocol, None, place.client.bulk_client)
+            caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
             (at,) = await place.overlay.closest(INBOX, 1)
 
             async def call(*_: object) -> messages.Answer:
@@ -319,7 +319,7 @@ def test_one_peers_stores_end_at_its_share_and_the_others_go_on(tmp_path: Path) 
     async def begin() -> None:
         async with village(tmp_path, 1, quota=4 << 20) as place:
             (at,) = await place.overlay.closest(KEY, 1)
-            caller = Caller(place.client.protocol, None, place.client.bulk_client)
+            caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
             stored = 0
             with pytest.raises(Refused) as refused:
                 for number in range(100):

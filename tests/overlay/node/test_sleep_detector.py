@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from overlay.identity.contact import pack_ip
 from overlay.identity.network import Network
-from overlay.node.sleep_detector import SLEPT, Waking
+from overlay.node.sleep_detector import SLEPT, SleepDetector
 from overlay.wire.messages import Pong
 from tests.overlay.peers import start, start_liar
 from tests.simulation.inline import databases
@@ -25,7 +25,7 @@ from tests.simulation.world import World
 )
 def test_a_gap_in_time_is_a_sleep(wall: float, monotonic: float, slept: bool) -> None:
     clock = [1_000_000.0, 50.0]
-    waking = Waking(lambda: clock[0], lambda: clock[1], 5.0)
+    waking = SleepDetector(lambda: clock[0], lambda: clock[1], 5.0)
     clock[0] += wall
     clock[1] += monotonic
     assert waking.slept() is slept
@@ -49,7 +49,7 @@ def test_a_laptop_that_slept_is_known_again_at_once_though_all_had_forgotten_it(
         laptop = nodes[-1]
         awake = laptop.now
         laptop.now = lambda: awake() + slept
-        laptop._waking = Waking(laptop.now, world.time, 5.0)
+        laptop._waking = SleepDetector(laptop.now, world.time, 5.0)
         for node in nodes[:-1]:
             node.protocol.router.drop(laptop.id)
             laptop.protocol.silent(node.located().contact)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from overlay.identity.contact import Contact
 from overlay.ids import distance
-from overlay.primitives.placement import GIVERS, NEIGHBOURS, SHARED_BY, heirs, nearer, successor, witness
+from overlay.primitives.placement import GIVERS, NEIGHBOURS, SHARED_BY, heirs, nearer, successor, tombstone_peer
 
 KEY = bytes(20)
 ids = st.lists(st.binary(min_size=32, max_size=32), min_size=2, max_size=30, unique=True)
@@ -60,5 +60,5 @@ def test_in_a_large_one_they_are_taken_to_lie_as_densely_as_around_this_node() -
 @given(ids)
 def test_every_node_of_the_nearer_half_is_asked_for_deletes_in_its_turn(keys: list[bytes]) -> None:
     near = ring(keys)
-    assert {witness(near, turn) for turn in range(SHARED_BY)} == set(near[: SHARED_BY // 2])
-    assert witness([], 1) is None
+    assert {tombstone_peer(near, turn) for turn in range(SHARED_BY)} == set(near[: SHARED_BY // 2])
+    assert tombstone_peer([], 1) is None

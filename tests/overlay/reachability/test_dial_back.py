@@ -14,8 +14,8 @@ from overlay.errors import Refused
 from overlay.identity.contact import Contact
 from overlay.ids import Kind, body_key
 from overlay.node.node import Node
-from overlay.reachability.verdict import FALL, RISE, Reach
-from overlay.replication.node_client import Caller
+from overlay.reachability.verdict import FALL, RISE, Reachability
+from overlay.replication.node_client import NodeClient
 from overlay.wire import messages
 from overlay.wire.messages import Code
 from storage.node.store import open_node_store
@@ -34,7 +34,7 @@ def _briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 async def computer(folder: Path, place: Village, *, serves: bool = False) -> AsyncIterator[Node]:
     """Somebody's computer, which is to be a node if others reach it."""
     store = open_node_store(folder / "computer", quota=1 << 26, now=lambda: NOW)
-    reach = Reach(serves=serves, fixed=False)
+    reach = Reachability(serves=serves, fixed=False)
     node = Node(NETWORK, key_of(500), store=store, now=lambda: NOW, reach=reach)
     try:
         await node.listen(0, LOOPBACK)
@@ -147,7 +147,7 @@ def test_attack_another_computers_door_doesnt_count(tmp_path: Path) -> None:
 
     async def story() -> None:
         async with village(tmp_path, 2) as place, computer(tmp_path, place) as node:
-            caller = Caller(node.protocol, node.service, node.bulk_client)
+            caller = NodeClient(node.protocol, node.service, node.bulk_client)
             there = Contact(place.nodes[0].sealer.public, LOOPBACK, place.nodes[0].port)
             assert await caller.dial_back(there, node.protocol.fingerprint)
             assert not await caller.dial_back(there, bytes(32))

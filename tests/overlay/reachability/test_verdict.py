@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.identity.contact import Contact
-from overlay.reachability.verdict import ASKED, FALL, LATER, RISE, SOON, Reach, choose, verdict
+from overlay.reachability.verdict import ASKED, FALL, LATER, RISE, SOON, Reachability, choose, verdict
 
 YES, NO = [True, True, True], [False, False, False]
 
@@ -29,33 +29,33 @@ def test_two_must_agree_or_all_where_fewer_answer(votes: list[bool], said: bool 
 
 
 def test_a_client_becomes_a_node_when_it_was_reached_twice() -> None:
-    reach = Reach(serves=False, fixed=False)
+    reach = Reachability(serves=False, fixed=False)
     assert [reach.heard(YES) for _ in range(RISE)] == [False] * (RISE - 1) + [True]
     assert reach.serves
     assert not reach.heard(YES)
 
 
 def test_a_node_becomes_a_client_when_nobody_has_reached_it_for_some_rounds() -> None:
-    reach = Reach(serves=True, fixed=False)
+    reach = Reachability(serves=True, fixed=False)
     assert [reach.heard(NO) for _ in range(FALL)] == [False] * (FALL - 1) + [True]
     assert not reach.serves
 
 
 def test_one_round_of_liars_changes_nothing() -> None:
-    reach = Reach(serves=True, fixed=False)
+    reach = Reachability(serves=True, fixed=False)
     for _ in range(10):
         assert not any((reach.heard(NO), reach.heard(NO), reach.heard(YES)))
     assert reach.serves
 
 
 def test_what_its_owner_decided_stays_and_is_told() -> None:
-    reach = Reach(serves=True, fixed=True)
+    reach = Reachability(serves=True, fixed=True)
     assert not any(reach.heard(NO) for _ in range(10))
     assert (reach.serves, reach.reachable) == (True, False)
 
 
 def test_it_is_asked_often_until_it_is_settled() -> None:
-    reach = Reach(serves=False, fixed=False)
+    reach = Reachability(serves=False, fixed=False)
     assert reach.pause == SOON
     reach.heard(YES)
     assert reach.pause == SOON
@@ -67,7 +67,7 @@ def test_it_is_asked_often_until_it_is_settled() -> None:
 
 @given(st.lists(st.lists(st.booleans(), max_size=ASKED), max_size=30), st.booleans())
 def test_it_changes_only_after_as_many_rounds_that_said_so(rounds: list[list[bool]], serves: bool) -> None:
-    reach = Reach(serves=serves, fixed=False)
+    reach = Reachability(serves=serves, fixed=False)
     said: list[bool] = []
     for votes in rounds:
         found = verdict(votes)

@@ -15,8 +15,8 @@ from overlay.identity.ownership import DeleteProof, Owner, encode_delete_proof
 from overlay.ids import Kind, body_key, certificate_key, deleter_hash, inbox_key, probe_key
 from overlay.node.node import Node
 from overlay.primitives.placement import INBOX as INBOX_KIND
-from overlay.replication.node_client import Caller
-from overlay.replication.repair import HINTS, Moving
+from overlay.replication.node_client import NodeClient
+from overlay.replication.repair import HINTS, Repair
 from overlay.wire import messages
 from overlay.wire.messages import Code
 from tests.overlay.issuing import NOW, Issuer, Person
@@ -40,7 +40,7 @@ def play(folder: Path, story: Callable[[Village], Awaitable[None]], count: int =
     run(begin)
 
 
-def moving(node: Node) -> Moving:
+def moving(node: Node) -> Repair:
     assert node.moving is not None
     return node.moving
 
@@ -187,7 +187,7 @@ def test_attack_who_claims_to_look_before_every_round_spares_every_other_look_on
     async def story(place: Village) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
         one, other = place.nearest(KEY, 2)
-        caller = Caller(place.client.protocol, None, place.client.bulk_client)
+        caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
         await lose_objects(one)
         mended = []
         for _ in range(3):
@@ -216,7 +216,7 @@ def test_a_deleted_body_doesnt_come_back_from_a_node_that_slept_through_the_dele
     async def story(place: Village) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER], ttl=HOUR)
         sleeper = place.nearest(KEY, K)[-1]
-        caller = Caller(place.client.protocol, None, place.client.bulk_client)
+        caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
         for at in await place.overlay.closest(KEY, K):
             if at.contact.id != sleeper.id:
                 assert await caller.delete(at, Kind.BODY, KEY, SALT, ALICE) == 1
@@ -239,7 +239,7 @@ def test_one_recipients_delete_travels_and_leaves_the_others_copy(tmp_path: Path
         bob = bytes(32)
         await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER, bob], ttl=HOUR)
         first, second = place.nearest(KEY, 2)
-        caller = Caller(place.client.protocol, None, place.client.bulk_client)
+        caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
         (at,) = await place.overlay.closest(KEY, 1)
         await caller.delete(at, Kind.BODY, KEY, SALT, ALICE)
         await moving(first).look_round()
@@ -286,7 +286,7 @@ def proof(person: Person, key: bytes = KEY, salt: bytes = SALT, signature: bytes
 def test_attack_a_forged_delete_that_is_handed_on_is_not_kept(tmp_path: Path, forged: bytes) -> None:
     async def story(place: Village) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER], ttl=HOUR)
-        caller = Caller(place.client.protocol, None, place.client.bulk_client)
+        caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
         (at,) = await place.overlay.closest(KEY, 1)
         with pytest.raises(Refused) as refused:
             await caller.hand_tombstone(at, Kind.BODY, KEY, forged, HOUR)
@@ -309,7 +309,9 @@ def test_attack_a_node_that_answers_with_forged_deletes_takes_nothing_away(tmp_p
         async def lie(*_: object) -> messages.Held:
             nonlocal answers
             answers += 1
-            return messages.Held([], [messages.Death(proof(PERSON), HOUR), messages.Death(b"x", HOUR)], True)
+            return messages.Held(
+                [], [messages.WireTombstone(proof(PERSON), HOUR), messages.WireTombstone(b"x", HOUR)], True
+            )
 
         liar.service.handle = lie  # type: ignore[method-assign, assignment]
         await moving(honest).look_round()

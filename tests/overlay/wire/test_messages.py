@@ -45,7 +45,7 @@ ANSWERS: list[m.Answer] = [
     m.Tombstones([b"proof", b""]),
     m.Refusal(m.Code.NO_SPACE),
     m.Refusal(m.Code.STAMP_NEEDED, 16),
-    m.Held([DIGEST], [m.Death(b"proof", 60.0)], True),
+    m.Held([DIGEST], [m.WireTombstone(b"proof", 60.0)], True),
     m.Held([DIGEST], [], False, True),
     m.Known([True, False]),
     m.Admitted(b"certificate", SIGNATURE),

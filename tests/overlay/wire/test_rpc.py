@@ -14,7 +14,7 @@ from overlay.errors import Malformed, NoAnswer, Refused
 from overlay.identity.contact import Contact
 from overlay.wire import fragments, messages, rpc, sealed_datagram
 from overlay.wire.messages import Code
-from overlay.wire.rpc import Handled, SealedRPC, Sender
+from overlay.wire.rpc import Handled, RemotePeer, SealedRPC
 from overlay.wire.sealed_datagram import Sealer
 from tests.overlay.peers import found, new_key
 from tests.simulation.world import Address, Transport, Weather, World
@@ -31,11 +31,11 @@ class Echo(SealedRPC):
 
     def __init__(self, sealer: Sealer, world: World) -> None:
         super().__init__(sealer, is_node=True, random=world.chance.randbytes)
-        self.requests: list[tuple[Sender, messages.Request]] = []
+        self.requests: list[tuple[RemotePeer, messages.Request]] = []
         self.who_answered: list[tuple[Contact, bool]] = []
         self.who_was_silent: list[Contact] = []
 
-    def handle(self, sender: Sender, request: messages.Request) -> Handled:
+    def handle(self, sender: RemotePeer, request: messages.Request) -> Handled:
         self.requests.append((sender, request))
         return self.answer(request)
 

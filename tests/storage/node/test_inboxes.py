@@ -12,7 +12,7 @@ import pytest
 from storage.database import connect
 from storage.node import inboxes
 from storage.node.collector import expire
-from storage.node.inboxes import InboxFull, Leases, Notification
+from storage.node.inboxes import InboxFull, Leases, OfferedNotification
 from storage.node.objects import NoSpace
 from storage.node.schema import SCHEMA
 
@@ -30,7 +30,7 @@ class Inboxes:
         self.now = 1000.0
 
     def append(self, data: bytes, key: bytes = KEY, *, ttl: float = 500.0, quota: int = QUOTA) -> bool:
-        new = Notification(key, hashlib.sha256(data).digest(), data, self.now + ttl)
+        new = OfferedNotification(key, hashlib.sha256(data).digest(), data, self.now + ttl)
         return inboxes.append(self.rows, new, now=self.now, quota=quota)
 
     def read(self, reader: bytes = DESK, key: bytes = KEY, limit: int = 1000) -> tuple[list[bytes], bool]:

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from storage.database import connect
 from storage.node import collector, inboxes, objects
-from storage.node.inboxes import Notification
+from storage.node.inboxes import OfferedNotification
 from storage.node.objects import (
     MAX_DELETERS,
     MAX_VARIANTS,
     Deleted,
-    Kept,
     NoSpace,
     Offer,
+    PutOutcome,
     Stale,
     StoredObject,
     StoreRefused,
@@ -56,7 +56,7 @@ def offer(
     return Offer(kind, key, digest, len(content), content, frozenset(deleters), ttl, sequence)
 
 
-def put(rows: sqlite3.Connection, offered: Offer, now: float = 0.0, quota: int = QUOTA) -> Kept:
+def put(rows: sqlite3.Connection, offered: Offer, now: float = 0.0, quota: int = QUOTA) -> PutOutcome:
     return objects.put(rows, offered, now=now, retention=MONTH, quota=quota)
 
 
@@ -368,7 +368,7 @@ def test_the_sums_are_those_of_the_rows_and_the_dead_stay_dead(
                     objects.bury(connection, Tombstone(BODY, key, deleter, b"p", now + 50), now=now, quota=3000)
                     assert objects.tombstone(connection, BODY, key, deleter, now) is not None
                 case ("append", bytes(key), bytes(data)):
-                    new_one = Notification(key, hashlib.sha256(data).digest(), data, now + 50)
+                    new_one = OfferedNotification(key, hashlib.sha256(data).digest(), data, now + 50)
                     inboxes.append(connection, new_one, now=now, quota=3000)
                 case ("acknowledge", bytes(key), bytes(data)):
                     inboxes.acknowledge(connection, key, [hashlib.sha256(data).digest()], until=now + 60)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from storage import durable
 from storage.user import folders as folders_module
-from storage.user.folders import STANDARD, Counts, Entry, FolderError, Folders, entry_of, place_of
+from storage.user.folders import STANDARD, Counts, FolderEntry, FolderError, Folders, entry_of, place_of
 
 NOW = 1_700_000_000.25
 
@@ -62,7 +62,7 @@ def test_new_mail_is_filed_in_new_byte_for_byte(folders: Folders) -> None:
 
 def test_mail_with_flags_is_filed_in_cur(folders: Folders) -> None:
     unique = folders.add("Sent", b"x", "SR")
-    assert list(folders.scan("Sent")) == [Entry(unique, "RS", "cur", f"cur/{unique}:2,RS")]
+    assert list(folders.scan("Sent")) == [FolderEntry(unique, "RS", "cur", f"cur/{unique}:2,RS")]
 
 
 def test_a_file_is_copied_and_stays_or_is_consumed_and_goes(folders: Folders, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_message_renamed_between_finding_and_opening_is_still_opened(
     find = folders.find
     renames = iter([f"cur/{unique}:2,F", f"cur/{unique}:2,FS"])
 
-    def find_then_rename(name: str, unique: str, flags: str = "") -> Entry | None:
+    def find_then_rename(name: str, unique: str, flags: str = "") -> FolderEntry | None:
         entry = find(name, unique, flags)
         place = next(renames, None)
         if entry is not None and place is not None:
@@ -185,7 +185,7 @@ def test_flags_are_set_added_and_removed(folders: Folders) -> None:
         assert step is not None
         assert step.flags == "FS"
     cleared = folders.change_flags("Inbox", unique, remove="FS")
-    assert cleared == Entry(unique, "", "cur", f"cur/{unique}:2,")
+    assert cleared == FolderEntry(unique, "", "cur", f"cur/{unique}:2,")
     with pytest.raises(FolderError):
         folders.change_flags("Inbox", unique, "../x")
     with pytest.raises(FolderError):
@@ -194,7 +194,7 @@ def test_flags_are_set_added_and_removed(folders: Folders) -> None:
 
 def test_an_unread_new_message_stays_in_new_when_it_moves(folders: Folders) -> None:
     unique = folders.add("Inbox", b"x")
-    assert folders.move("Inbox", unique, "Archive") == Entry(unique, "", "new", f"new/{unique}")
+    assert folders.move("Inbox", unique, "Archive") == FolderEntry(unique, "", "new", f"new/{unique}")
     assert folders.counts("Archive") == Counts(1, 1)
     assert folders.counts("Inbox") == Counts(0, 0)
 
@@ -223,7 +223,7 @@ ADDED = ["cur/1700000000.a.h,U=7:2,FS", "new/1700000000.a.h,U=7", "cur/170000000
 def test_a_message_is_found_by_its_unique_name_whatever_a_program_appended(folders: Folders, place: str) -> None:
     (folders.folder("Inbox") / place).write_bytes(b"x")
     entry = folders.find("Inbox", "1700000000.a.h", "cur/1700000000.a.h:2,S")
-    assert entry == Entry("1700000000.a.h", entry_of(place).flags, place.partition("/")[0], place)
+    assert entry == FolderEntry("1700000000.a.h", entry_of(place).flags, place.partition("/")[0], place)
     assert folders.find_anywhere("1700000000.a.h") == ("Inbox", entry)
     assert content(folders, "Inbox", "1700000000.a.h") == b"x"
 

@@ -18,7 +18,7 @@ from storage.user import keyring
 from storage.user.keyring import (
     Contents,
     EncryptionKey,
-    Identity,
+    IdentityKey,
     Keyring,
     KeyringBusy,
     KeyringDamaged,
@@ -33,7 +33,7 @@ from storage.user.keyring import (
 )
 from storage.user.keyring_contents import united, without_keys
 
-EVE = Identity("eve@example.org", b"k" * 32, b"certificate")
+EVE = IdentityKey("eve@example.org", b"k" * 32, b"certificate")
 KEY = EncryptionKey(b"key 1", b"seeds 1", 100.0)
 
 

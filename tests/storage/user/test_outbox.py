@@ -19,8 +19,8 @@ from storage.database import DatabaseDamaged, DatabaseError
 from storage.user.outbox import (
     RESTS,
     AlreadySent,
-    Entry,
     Outbox,
+    OutboxEntry,
     OutboxError,
     Recipient,
     Secrets,
@@ -39,7 +39,7 @@ def outbox(tmp_path: Path) -> Outbox:
     return Outbox(tmp_path / "outbox" / "outbox.sqlite", now=lambda: NOW, random=lambda size: b"k" * size)
 
 
-def accept(outbox: Outbox, number: int = 1, *recipients: str, message: bytes | Path = b"raw \xff\r\n") -> Entry:
+def accept(outbox: Outbox, number: int = 1, *recipients: str, message: bytes | Path = b"raw \xff\r\n") -> OutboxEntry:
     outbox.accept(message, f"{number}@x", "Plan", "eve@x", recipients or ("a@x", "b@x"), NOW + number)
     entry = outbox.entry(f"{number}@x")
     assert entry is not None

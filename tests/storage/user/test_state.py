@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.database import DatabaseDamaged
-from storage.user.state import AT_ONCE, DAMAGED, OWED, REMEMBERED, Fate, Owed, UserState
+from storage.user.state import AT_ONCE, DAMAGED, OWED, REMEMBERED, Fate, OwedDelete, UserState
 
 NOW = 1_700_000_000.0
 OWED_BEFORE = (
@@ -56,7 +56,7 @@ def test_a_notification_that_was_filed_is_not_taken_again(state: UserState) -> N
     state.filed(digest(b"one"), "1@x", "eve@x", [(1, b"key", b"salt")], NOW)
     assert state.take([b"one"], NOW) == 0
     assert contents(reopened(state)) == []
-    assert state.owed(NOW) == [Owed(1, b"key", b"salt", 0)]
+    assert state.owed(NOW) == [OwedDelete(1, b"key", b"salt", 0)]
 
 
 def test_a_message_is_had_already_only_if_the_same_sender_sent_it(state: UserState) -> None:
@@ -181,9 +181,9 @@ def test_what_was_seen_is_forgotten_when_no_node_can_have_it_any_more(state: Use
 def test_a_delete_is_owed_until_it_is_made_or_expiry_has_overtaken_it(state: UserState) -> None:
     state.filed(digest(b"x"), "1@x", "eve@x", [(1, b"a", b"1"), (8, b"b", b"2")], NOW)
     state.delete_later(b"a", b"1", NOW + 60)
-    assert state.owed(NOW) == [Owed(8, b"b", b"2", 0)]
+    assert state.owed(NOW) == [OwedDelete(8, b"b", b"2", 0)]
     state.deleted(b"b", b"2")
-    assert reopened(state).owed(NOW + 60) == [Owed(1, b"a", b"1", 1)]
+    assert reopened(state).owed(NOW + 60) == [OwedDelete(1, b"a", b"1", 1)]
     assert state.owed(NOW + OWED + 1) == []
 
 
@@ -263,10 +263,10 @@ def test_a_file_of_the_first_version_is_opened_with_the_deletes_it_owes(tmp_path
         old.execute("PRAGMA user_version=1")
         old.commit()
     state = UserState(path)
-    assert state.owed(NOW) == [Owed(1, b"key", b"salt", 0)]
+    assert state.owed(NOW) == [OwedDelete(1, b"key", b"salt", 0)]
     state.close()
     again = UserState(path)
-    assert again.owed(NOW) == [Owed(1, b"key", b"salt", 0)]
+    assert again.owed(NOW) == [OwedDelete(1, b"key", b"salt", 0)]
     again.close()
 
 
