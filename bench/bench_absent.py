@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from bench.figure import Figure
-from bench.overlay import village
+from bench.overlay import private_overlay
 from mail.agent import Agent
 from mail.identity import Identity
 from overlay import event_loop
@@ -43,7 +43,7 @@ def measure() -> list[Figure]:
 
 
 async def _measure(letters: int, nodes: int) -> list[Figure]:
-    async with village(nodes) as place:
+    async with private_overlay(nodes) as place:
         for who in ("alice", "bob"):
             agent = await place.agent(f"{who}@bench.example", Profile(place.folder / who))
             await agent.close()

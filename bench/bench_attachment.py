@@ -18,7 +18,7 @@ import msgspec
 
 from bench.delivery_end import Report
 from bench.figure import Figure, quantile
-from bench.overlay import K, village
+from bench.overlay import K, private_overlay
 from overlay import event_loop
 from storage.user.profile import Profile
 
@@ -47,7 +47,7 @@ def measure() -> list[Figure]:
 
 
 async def _measure() -> tuple[Report, Report, bool]:
-    async with village(NODES) as place:
+    async with private_overlay(NODES) as place:
         attachment, saved = place.folder / "attachment.bin", place.folder / "saved"
         saved.mkdir()
         content = os.urandom(SIZE)

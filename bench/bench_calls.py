@@ -16,7 +16,7 @@ from typing import TypeVar
 from rpcudp.protocol import RPCProtocol
 
 from bench.figure import Figure, quantile
-from bench.overlay import village
+from bench.overlay import private_overlay
 from overlay import event_loop
 from overlay.wire import messages
 
@@ -51,7 +51,7 @@ def _rounds(run: Callable[[Coroutine[None, None, float]], float]) -> tuple[float
 
 
 async def _ours() -> float:
-    async with village(NODES) as place:
+    async with private_overlay(NODES) as place:
         asker, asked = place.nodes[:2]
         to = asked.located().contact
         key = os.urandom(20)

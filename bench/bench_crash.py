@@ -3,7 +3,7 @@
 For kill -9 a process of its own (bench/crashing.py) works on a store and says on a pipe what has been acknowledged; it
 is killed at a random moment, and the store is opened again and held against what it said, round after round the same
 store. The power cuts are those of tests/simulation/power_cuts.py: the disk keeps what was synced, and of the rest
-what it likes. Those of tests/simulation/desk_cuts.py take a user's computer, at each write there is.
+what it likes. Those of tests/simulation/agent_power_cuts.py take a user's computer, at each write there is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from bench.crashing import inbox_of
 from bench.figure import Figure
 from storage.node.store import NodeStore, open_node_store
-from tests.simulation import desk_cuts
+from tests.simulation import agent_power_cuts
 from tests.simulation.power_cuts import broken_promises, play
 
 ROUNDS = 500
@@ -34,12 +34,12 @@ def measure() -> list[Figure]:
     """Acknowledged things that are lost, and databases that didn't open; the bar is none."""
     killed, checked, damaged = asyncio.run(_kill())
     broken, cuts = _cut()
-    lost, at_desks = _cut_at_desks()
+    lost, at_agents = _cut_at_agents()
     return [
         Figure(f"{ROUNDS} rounds of kill -9: acknowledged objects lost", killed, "", 0, "lower", {"checked": checked}),
         Figure(f"{ROUNDS} rounds of kill -9: databases that didn't open", damaged, "", 0, "lower"),
         Figure(f"{cuts} power cuts at a random write: promises broken", broken, "", 0, "lower"),
-        Figure(f"{at_desks} power cuts at a desk, at each write: letters lost or doubled", lost, "", 0, "lower"),
+        Figure(f"{at_agents} power cuts at a desk, at each write: letters lost or doubled", lost, "", 0, "lower"),
     ]
 
 
@@ -95,13 +95,13 @@ def _cut() -> tuple[int, int]:
     return broken, cuts
 
 
-def _cut_at_desks() -> tuple[int, int]:
+def _cut_at_agents() -> tuple[int, int]:
     lost = cuts = 0
-    whose: tuple[desk_cuts.Who, ...] = ("alice", "bob")
+    whose: tuple[agent_power_cuts.Who, ...] = ("alice", "bob")
     with tempfile.TemporaryDirectory(prefix="p2pmail-bench-") as folder:
         for who in whose:
-            for moment in desk_cuts.moments(Path(folder), who)[:ROUNDS]:
-                fate = desk_cuts.play(Path(folder), who, moment)
+            for moment in agent_power_cuts.moments(Path(folder), who)[:ROUNDS]:
+                fate = agent_power_cuts.play(Path(folder), who, moment)
                 cuts += fate.moments >= moment  # else the play had fewer writes than the one that was counted
                 lost += len(fate.broken)
     return lost, cuts

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from bench.figure import Figure
-from bench.overlay import village
+from bench.overlay import private_overlay
 from mail.agent import Agent
 from mail.availability.erasure_code import ErasureCode
 from mail.availability.estimate import OPERATIONS, Availability, copies
@@ -61,7 +61,7 @@ def measure() -> list[Figure]:
 
 async def _measure() -> list[tuple[float, float, float, ErasureCode]]:
     results = []
-    async with village(NODES) as place:
+    async with private_overlay(NODES) as place:
         alice = await place.agent("alice@bench.example", Profile(place.folder / "alice"))
         bob = await place.agent("bob@bench.example", Profile(place.folder / "bob"))
         try:

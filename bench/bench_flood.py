@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from bench.figure import Figure
-from bench.overlay import village
+from bench.overlay import private_overlay
 from mail.agent import Agent
 from mail.demo.private_overlay import PrivateOverlay
 from overlay.identity.contact import Contact, parse_join
@@ -43,7 +43,7 @@ def measure() -> list[Figure]:
 
 
 async def _measure() -> list[Figure]:
-    async with village(NODES) as place:
+    async with private_overlay(NODES) as place:
         node = _start_node(place)
         try:
             where = await _place_of(place, node)

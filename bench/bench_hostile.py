@@ -1,4 +1,4 @@
-"""A fifth of 200 simulated nodes is hostile and does all that tests/simulation/hostile.py can think of, at random.
+"""A fifth of 200 simulated nodes is hostile and does all that tests/simulation/hostile_node.py can think of, at random.
 
 The nodes are real, their network is simulated. Counted are lookups among whose k nodes an honest one is, inbox reads
 that bring every notification, and fetches that bring the object.
@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from bench.figure import Figure
-from tests.simulation.siege import besiege
+from tests.simulation.hostile_network import attack_network
 
 NODES = 200
 SHARE = 0.2
@@ -24,7 +24,7 @@ def measure() -> list[Figure]:
     fared = []
     for seed in SEEDS:
         with tempfile.TemporaryDirectory(prefix="p2pmail-bench-") as folder:
-            fared.append(besiege(seed, Path(folder), NODES, SHARE, TRIALS))
+            fared.append(attack_network(seed, Path(folder), NODES, SHARE, TRIALS))
     name = f"simulated: {NODES} nodes, {SHARE:.0%} hostile"
     trials = sum(one.lookups for one in fared)
     return [

@@ -10,7 +10,7 @@ import io
 import time
 
 from bench.figure import Figure, quantile
-from bench.overlay import K, village
+from bench.overlay import K, private_overlay
 from mail.agent import Agent
 from mail.events import Event, NewMail
 from mail.mime.headers import Address
@@ -44,7 +44,7 @@ async def _measure() -> tuple[list[float], list[float]]:
         if isinstance(event, NewMail):
             filed.append((event.message_id, time.perf_counter()))
 
-    async with village(NODES) as place:
+    async with private_overlay(NODES) as place:
         folder = place.folder
         alice = await place.agent("alice@bench.example", Profile(folder / "alice"))
         bob = await place.agent("bob@bench.example", Profile(folder / "bob"), tell)

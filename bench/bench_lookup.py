@@ -21,7 +21,7 @@ import uvloop
 
 from bench import peer_kademlia, peer_opendht
 from bench.figure import Figure, quantile
-from bench.overlay import K, village
+from bench.overlay import K, private_overlay
 from bench.peer_kademlia import KademliaFigures, Lookups
 from overlay import event_loop
 from overlay.ids import distance
@@ -59,7 +59,7 @@ def measure() -> list[Figure]:
     measured = {share: _Measured() for share in (0.0, *SHARES)}
     on_uvloop, on_asyncio = _Measured(), _Measured()
     for seed in SEEDS:
-        event_loop.run(_village(seed, measured))
+        event_loop.run(_private_overlay(seed, measured))
         on_uvloop.add(_peer(seed, uvloop.new_event_loop, 0).alive)
         on_asyncio.add(_peer(seed, asyncio.new_event_loop, 0).alive)
     peer_dead = _peer(SEEDS[0], uvloop.new_event_loop, PEER_DEAD_LOOKUPS).dead
@@ -106,10 +106,10 @@ def _peer(seed: int, loop: Callable[[], asyncio.AbstractEventLoop], dead_lookups
     )
 
 
-async def _village(seed: int, measured: dict[float, _Measured]) -> None:
+async def _private_overlay(seed: int, measured: dict[float, _Measured]) -> None:
     """One village's lookups, alive and then with ever more nodes dead; askers learn of a death by their lookups."""
     chance = random.Random(seed)
-    async with village(NODES) as place:
+    async with private_overlay(NODES) as place:
         for share, into in measured.items():
             for node in chance.sample(_alive(place.nodes), int(share * NODES) - NODES + len(_alive(place.nodes))):
                 await node.vanish()

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.delivery_end import memory, reset_peak
 from bench.figure import Figure
-from bench.overlay import K, village
+from bench.overlay import K, private_overlay
 from mail.agent import Agent
 from mail.cli.running import run_loop
 from mail.demo.private_overlay import PrivateOverlay
@@ -70,7 +70,7 @@ def measure() -> list[Figure]:
 
 
 async def _measure() -> tuple[Sent, int, int]:
-    async with village(NODES) as place:
+    async with private_overlay(NODES) as place:
         for node in place.nodes:  # they have seen each other come: what they keep later isn't handed on for that
             if node.moving is not None:
                 await node.moving.work()

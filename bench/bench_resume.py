@@ -21,12 +21,12 @@ from aiohttp import web
 
 from bench.anonymous import Peak
 from bench.figure import Figure
-from bench.overlay import village
+from bench.overlay import private_overlay
 from overlay import event_loop
 from overlay.http.limits import Pace
 from storage.user.outbox import Outbox, State
 from storage.user.profile import Profile
-from tests.mail.desks import letter
+from tests.mail.user_agents import letter
 
 NODES = 50
 """So many that the message goes in shares: of whole copies these would keep less, from one sender."""
@@ -46,7 +46,7 @@ def measure() -> list[Figure]:
 
 
 async def _sending() -> list[Figure]:
-    async with village(NODES) as place:
+    async with private_overlay(NODES) as place:
         profiles = {}
         for who in ("alice", "bob", "carol"):
             agent = await place.agent(f"{who}@bench.example", Profile(place.folder / who))
@@ -74,7 +74,7 @@ async def _sending() -> list[Figure]:
 
 
 async def _collecting() -> list[Figure]:
-    async with village(NODES) as place:
+    async with private_overlay(NODES) as place:
         alice = await place.agent("alice@bench.example", Profile(place.folder / "alice"))
         people = []
         for who in ("bob", "carol"):

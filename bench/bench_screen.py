@@ -50,14 +50,14 @@ def measure() -> list[Figure]:
 
 async def in_an_overlay(folder: Path) -> list[Painted]:
     """Start a few nodes, let a member with the big Maildir have an index, then start the reader again and again."""
-    village = PrivateOverlay(folder / "village", "bench")
-    await village.start(NODES)
+    private_overlay = PrivateOverlay(folder / "village", "bench")
+    await private_overlay.start(NODES)
     try:
         profile = Profile(folder / "profile")
-        village.member("alice@example.org", profile)
+        private_overlay.member("alice@example.org", profile)
         return await asyncio.to_thread(reader, profile)
     finally:
-        await village.stop()
+        await private_overlay.stop()
 
 
 def reader(profile: Profile) -> list[Painted]:

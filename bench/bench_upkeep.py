@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.figure import Figure
 from overlay.client import Overlay
 from overlay.ids import Kind, deleter_hash, inbox_key
-from tests.simulation.siege import ADDRESS, ALICE, Siege
+from tests.simulation.hostile_network import ADDRESS, ALICE, HostileNetwork
 from tests.simulation.world import Address
 
 NODES = 200
@@ -35,7 +35,7 @@ def measure() -> list[Figure]:
     spent: dict[Kind, tuple[float, float, float]] = {}
     for kind in (Kind.SHARE, Kind.BODY):
         with tempfile.TemporaryDirectory(prefix="p2pmail-bench-") as folder:
-            spent[kind] = _spent(kind, Siege(1, Path(folder), NODES, 0.0))
+            spent[kind] = _spent(kind, HostileNetwork(1, Path(folder), NODES, 0.0))
     name = f"simulated: {NODES} nodes, a mail of {SEGMENTS} segments"
     states = zip(("waiting", "just collected", "collected a day ago"), spent[Kind.SHARE], spent[Kind.BODY], strict=True)
     figures = [
@@ -43,7 +43,7 @@ def measure() -> list[Figure]:
         for state, shares, bodies in states
     ]
     with tempfile.TemporaryDirectory(prefix="p2pmail-bench-") as folder:
-        reader, node = _online(Siege(1, Path(folder), NODES, 0.0))
+        reader, node = _online(HostileNetwork(1, Path(folder), NODES, 0.0))
     name = f"simulated: {NODES} nodes, nothing to do"
     return [
         *figures,
@@ -52,44 +52,44 @@ def measure() -> list[Figure]:
     ]
 
 
-def _spent(kind: Kind, siege: Siege) -> tuple[float, float, float]:
-    keys = [siege.world.chance.randbytes(20) for _ in range(SEGMENTS)]
+def _spent(kind: Kind, hostile_network: HostileNetwork) -> tuple[float, float, float]:
+    keys = [hostile_network.world.chance.randbytes(20) for _ in range(SEGMENTS)]
     spent: list[float] = []
 
     async def day() -> float:
-        begun, before = siege.world.time(), siege.world.sent
+        begun, before = hostile_network.world.time(), hostile_network.world.sent
         for _ in range(DAY):
-            for node in siege.nodes:
+            for node in hostile_network.nodes:
                 assert node.moving is not None
                 await node.moving.look_round()
-        took, after = siege.world.time() - begun, siege.world.sent
+        took, after = hostile_network.world.time() - begun, hostile_network.world.sent
         await asyncio.sleep(took)
-        return (2 * after - before - siege.world.sent) / DAY
+        return (2 * after - before - hostile_network.world.sent) / DAY
 
     async def story(overlay: Overlay) -> None:
         await asyncio.sleep(SETTLING)
         for key in keys:
             deleters = [deleter_hash(key, SALT, ALICE.certificate)]
             if kind == Kind.SHARE:
-                pieces = [siege.world.chance.randbytes(100) for _ in range(SHARES)]
+                pieces = [hostile_network.world.chance.randbytes(100) for _ in range(SHARES)]
                 await overlay.spread(kind, key, pieces, deleters=deleters, ttl=TTL)
             else:
-                await overlay.store(kind, key, siege.world.chance.randbytes(100), deleters=deleters, ttl=TTL)
+                await overlay.store(kind, key, hostile_network.world.chance.randbytes(100), deleters=deleters, ttl=TTL)
         spent.append(await day())
         for key in keys:
             await overlay.delete(kind, key, SALT, ALICE, max_ops=SHARES if kind == Kind.SHARE else None)
         spent.append(await day())
-        wall = siege.world.wall
-        siege.world.wall = lambda: wall() + DAY * HOUR  # type: ignore[method-assign]
+        wall = hostile_network.world.wall
+        hostile_network.world.wall = lambda: wall() + DAY * HOUR  # type: ignore[method-assign]
         await asyncio.sleep(SETTLING)  # a clock that jumps is a computer that slept
         spent.append(await day())
 
-    siege.play(story)
+    hostile_network.play(story)
     waiting, collected, remembered = spent
     return waiting, collected, remembered
 
 
-def _online(siege: Siege) -> tuple[float, float]:
+def _online(hostile_network: HostileNetwork) -> tuple[float, float]:
     """Megabytes of datagrams an hour, without the headers of UDP and IP: of a client that reads, of a node."""
     carried: dict[str, int] = defaultdict(int)
 
@@ -100,11 +100,11 @@ def _online(siege: Siege) -> tuple[float, float]:
 
     async def story(overlay: Overlay) -> None:
         await asyncio.sleep(SETTLING)
-        siege.world.watch = count
-        end = siege.world.time() + HOUR
-        while siege.world.time() < end:
+        hostile_network.world.watch = count
+        end = hostile_network.world.time() + HOUR
+        while hostile_network.world.time() < end:
             await overlay.read_inbox(inbox_key(ADDRESS), ALICE)
             await asyncio.sleep(60)
 
-    siege.play(story)
-    return carried[siege.client.place_ip] / 1e6, carried[siege.nodes[NODES // 2].place_ip] / 1e6
+    hostile_network.play(story)
+    return carried[hostile_network.client.place_ip] / 1e6, carried[hostile_network.nodes[NODES // 2].place_ip] / 1e6

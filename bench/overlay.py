@@ -18,7 +18,7 @@ K = 10
 
 
 @asynccontextmanager
-async def village(nodes: int) -> AsyncIterator[PrivateOverlay]:
+async def private_overlay(nodes: int) -> AsyncIterator[PrivateOverlay]:
     """A private overlay of so many real nodes on loopback, in a folder that is gone afterwards."""
     logging.getLogger("overlay").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="p2pmail-bench-") as folder:

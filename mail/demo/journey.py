@@ -57,7 +57,7 @@ class DemoWorld:
     """The nodes and Bob, in one event loop, in one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.village = PrivateOverlay(folder / "village", "demo")
+        self.private_overlay = PrivateOverlay(folder / "village", "demo")
         self.alice = Profile(folder / "alice")
         self._bob_profile = Profile(folder / "bob")
         self._bob: Agent | None = None
@@ -66,14 +66,14 @@ class DemoWorld:
     async def start(self, tell: Callable[[str], None]) -> None:
         """Start the nodes, let Alice and Bob join, and let Bob write his letters."""
         self._loop = asyncio.get_running_loop()
-        await self.village.start(NODES, lambda count: tell(f"Starting node {count} of {NODES}"))
+        await self.private_overlay.start(NODES, lambda count: tell(f"Starting node {count} of {NODES}"))
         tell("Alice and Bob join")
         self.member(self.alice, ALICE)
-        agent = await self.village.agent_of(self.alice)
+        agent = await self.private_overlay.agent_of(self.alice)
         await agent.publish_card()
         await agent.close()
         self.member(self._bob_profile, BOB)
-        self._bob = await self.village.agent_of(self._bob_profile, tell=self._heard)
+        self._bob = await self.private_overlay.agent_of(self._bob_profile, tell=self._heard)
         await self._bob.publish_card()
         self._bob.start()
         for letter in letters(time.time()):
@@ -87,11 +87,11 @@ class DemoWorld:
         """Stop Bob and the nodes."""
         if self._bob is not None:
             await self._bob.close()
-        await self.village.stop()
+        await self.private_overlay.stop()
 
     def member(self, profile: Profile, address: str) -> Identity:
         """A profile that looks into its inbox often."""
-        identity = self.village.member(address, profile)
+        identity = self.private_overlay.member(address, profile)
         profile.change_config(poll=POLL, mode="client")
         return identity
 
@@ -190,7 +190,7 @@ class Journey:
         """Raises JourneyFailed at the first step that doesn't hold."""
         await self._world.start(lambda _: None)
         self._step(f"12 nodes and 2 members are up, Bob's letters lie at them as {await self._bodies()} objects")
-        agent = await self._world.village.agent_of(self._world.alice, tell=self._tell)
+        agent = await self._world.private_overlay.agent_of(self._world.alice, tell=self._tell)
         try:
             await self._collect(agent)
             await self._kill()
@@ -223,7 +223,7 @@ class Journey:
         _must(left == 0, "nodes forget what was collected")
 
     async def _kill(self) -> None:
-        for node in self._world.village.nodes[-KILLED:]:
+        for node in self._world.private_overlay.nodes[-KILLED:]:
             await node.vanish()
         self._step(f"{KILLED} of the {NODES} nodes were cut off without a word")
 
@@ -259,7 +259,7 @@ class Journey:
 
     async def _bodies(self) -> int:
         """Message bodies, whole or in pieces, that all nodes keep together."""
-        stores = [node.store for node in self._world.village.nodes if node.store is not None]
+        stores = [node.store for node in self._world.private_overlay.nodes if node.store is not None]
         held = [await store.objects() for store in stores]
         return sum(kept.kind == Kind.BODY for objects in held for kept in objects)
 

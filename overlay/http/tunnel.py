@@ -67,29 +67,31 @@ class TunnelSession:
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def open(cls, door: RelayAddress) -> TunnelSession:
+    async def open(cls, http_server: RelayAddress) -> TunnelSession:
         """Raises NoAnswer. Whether it has the key that it names is for a sealed datagram to show."""
         session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": "p2pmail"})
         socket: aiohttp.ClientWebSocketResponse | None = None
         try:
             async with asyncio.timeout(PATIENCE):
-                url = URL.build(scheme="https", host=door.host, port=door.port, path=relay_frames.PATH)
-                proxy = proxy_for(door.host)
+                url = URL.build(scheme="https", host=http_server.host, port=http_server.port, path=relay_frames.PATH)
+                proxy = proxy_for(http_server.host)
                 socket = await session.ws_connect(
                     url, proxy=proxy, ssl=client_context(), heartbeat=HEARTBEAT, max_msg_size=relay_frames.LONGEST
                 )
                 welcome = relay_frames.decode_welcome(await socket.receive_bytes())
-            if door.key not in (None, welcome.key):
-                raise NoAnswer(f"another node is at {host_port(door.host, door.port)} than the one that was meant")
+            if http_server.key not in (None, welcome.key):
+                raise NoAnswer(
+                    f"another node is at {host_port(http_server.host, http_server.port)} than the one that was meant"
+                )
             if proxy is None:  # each request to the same one, should the name have several addresses
                 ip = host = unpack_ip(pack_ip(socket.get_extra_info("peername")[0]))
             else:
-                ip, host = _beyond_the_proxy(door, welcome), door.host
-            return cls(session, socket, Contact(welcome.key, ip, door.port), host, proxy)
+                ip, host = _beyond_the_proxy(http_server, welcome), http_server.host
+            return cls(session, socket, Contact(welcome.key, ip, http_server.port), host, proxy)
         except BaseException as error:
             await _close(session, socket)
             if isinstance(error, aiohttp.ClientError | OSError | ValueError | TypeError | Malformed):
-                where = host_port(door.host, door.port)
+                where = host_port(http_server.host, http_server.port)
                 raise NoAnswer(f"no relay at {where} ({type(error).__name__})") from error
             raise
 
@@ -129,10 +131,10 @@ class TunnelSession:
             self.ended.set()
 
 
-def _beyond_the_proxy(door: RelayAddress, welcome: relay_frames.Welcome) -> str:
+def _beyond_the_proxy(http_server: RelayAddress, welcome: relay_frames.Welcome) -> str:
     """The relay's address: who goes through a proxy may know no names' addresses. Raises Malformed."""
     try:
-        return unpack_ip(pack_ip(door.host))
+        return unpack_ip(pack_ip(http_server.host))
     except Malformed:
         return unpack_ip(welcome.ip)
 
@@ -180,19 +182,26 @@ class Tunnel:
         self._patient_until = self._now() + REPLACED_AFTER
         return True
 
-    async def replace(self, doors: Iterable[RelayAddress]) -> None:
+    async def replace(self, http_servers: Iterable[RelayAddress]) -> None:
         """Try others than the relay that passes nothing on; that one again when there is no other."""
         if self._link is None:
             return
         relay = self._link.contact
-        others = [door for door in doors if door.key != relay.key and (door.host, door.port) != relay.address]
+        others = [
+            http_server
+            for http_server in http_servers
+            if http_server.key != relay.key and (http_server.host, http_server.port) != relay.address
+        ]
         if others and not await self.find(others):
             await self.find([RelayAddress(relay.ip, relay.port, relay.key)])
 
-    async def find(self, doors: Iterable[RelayAddress]) -> bool:
+    async def find(self, http_servers: Iterable[RelayAddress]) -> bool:
         """Whether one of these nodes passes our datagrams on; if so everything goes there from now on."""
         await self.close()
-        opening = {asyncio.create_task(TunnelSession.open(door)) for door in list(dict.fromkeys(doors))[:TRIED]}
+        opening = {
+            asyncio.create_task(TunnelSession.open(http_server))
+            for http_server in list(dict.fromkeys(http_servers))[:TRIED]
+        }
         try:
             while opening:
                 done, opening = await asyncio.wait(opening, return_when=asyncio.FIRST_COMPLETED)

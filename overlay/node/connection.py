@@ -76,7 +76,7 @@ class Connection:
         if not self._membership.in_touch:  # else the file needn't be read
             await self._membership.rejoin(self._saved())
         if self._way_out.blind():
-            await self._replace(self._doors())
+            await self._replace(self._http_servers())
         await self._go_by_https()
 
     async def restore(self) -> None:
@@ -89,7 +89,7 @@ class Connection:
     async def change_relay(self) -> None:
         """By another relay: who keeps some of what it is given to itself doesn't keep that from us for long."""
         if self._way_out.taken:
-            await self._replace(sorted(self._doors(), key=lambda _: self._random(8)))
+            await self._replace(sorted(self._http_servers(), key=lambda _: self._random(8)))
 
     async def try_udp(self) -> None:
         """Go by UDP again when it works: the network or its firewall may have changed."""
@@ -105,8 +105,8 @@ class Connection:
             await self._by_udp()
             await self._membership.settle()
 
-    async def _replace(self, doors: Sequence[RelayAddress]) -> None:
-        await self._way_out.replace(doors)
+    async def _replace(self, http_servers: Sequence[RelayAddress]) -> None:
+        await self._way_out.replace(http_servers)
         if not self._way_out.taken:
             await self._by_udp()
 
@@ -121,13 +121,13 @@ class Connection:
         presence = self._protocol.presence
         if self._protocol.is_node and presence.answered and presence.silence < PATIENCE:
             return
-        if await self._way_out.find(self._doors(before)):
+        if await self._way_out.find(self._http_servers(before)):
             self._protocol.is_node = False
             await self._membership.settle()
 
-    def _doors(self, before: Sequence[Contact] = ()) -> list[RelayAddress]:
+    def _http_servers(self, before: Sequence[Contact] = ()) -> list[RelayAddress]:
         own = self._protocol.sealer.public
         known = [*before, *self._protocol.router.closest(self._protocol.own_id, SAVED_CONTACTS), *self._saved()]
-        doors = [RelayAddress(*place) for place in self._membership.places]
-        doors += [RelayAddress(contact.ip, contact.port, contact.key) for contact in known]
-        return [door for door in doors if door.key != own]
+        http_servers = [RelayAddress(*place) for place in self._membership.places]
+        http_servers += [RelayAddress(contact.ip, contact.port, contact.key) for contact in known]
+        return [http_server for http_server in http_servers if http_server.key != own]

@@ -136,7 +136,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self.bulk_client = HTTPClient(self.sealer.public, checked=self._checked)
         self.ip, self.port = "", 0
         self._tls = tls
-        self._door: HTTPServer | None = None
+        self._http_server: HTTPServer | None = None
         self._room: StoreAdapter | None = None
         self.moving: Repair | None = None
         self.reaching: ReachabilityProbe | None = None
@@ -157,7 +157,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             if self.store is None:
                 return
             try:
-                await self._open_door(interface)
+                await self._open_http_server(interface)
             except OSError as error:
                 self._close_udp()
                 if port or attempt == 9:
@@ -198,8 +198,8 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             await self._connection.close()
         if self._relay is not None:
             await self._relay.close()
-        if self._door is not None:
-            await self._door.stop()
+        if self._http_server is not None:
+            await self._http_server.stop()
         await self.bulk_client.close()
         if self.port:
             self.save_state(self._state)
@@ -215,8 +215,8 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self._close_udp()
         if self._connection is not None:
             await self._connection.close()
-        if self._door is not None:
-            await self._door.stop(0)
+        if self._http_server is not None:
+            await self._http_server.stop(0)
 
     # Asking
 
@@ -231,9 +231,9 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
     def located(self) -> Located:
         """This node as its own lookups find it."""
         me = Contact(self.sealer.public, self._own_ip(), self.port)
-        door = self._door is not None
+        http_server = self._http_server is not None
         token = self.protocol.tokens.issue(me.key, me.ip)
-        return Located(me, token, self.port if door else 0, self.protocol.fingerprint)
+        return Located(me, token, self.port if http_server else 0, self.protocol.fingerprint)
 
     @property
     def place(self) -> str:
@@ -330,17 +330,17 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             protocol.admission = Admission(self.network.name, self.trust, self.now)
         return protocol
 
-    async def _open_door(self, interface: str) -> None:
+    async def _open_http_server(self, interface: str) -> None:
         assert self.service is not None
         identity = self._tls or make_identity(self.now())
         limits = Limits(loopback_free=self.network.private_addresses)
         home = Target(EVERYWHERE.get(interface, interface), self.port, identity.fingerprint)
         self._relay = Relay(self.protocol, interface, home, self._known_place, loopback_free=limits.loopback_free)
-        door = HTTPServer(
+        http_server = HTTPServer(
             self.service, self.protocol.tokens, identity, self.protocol.lookup, self._known_place, limits, self._relay
         )
-        await door.start(interface, self.port)
-        self._door = door
+        await http_server.start(interface, self.port)
+        self._http_server = http_server
         self.protocol.dialler = Dialler(self.sealer, interface, loopback_free=limits.loopback_free)
         self.protocol.bulk_port, self.protocol.fingerprint = self.port, identity.fingerprint
 
@@ -351,7 +351,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         assert self.service is not None and self._room is not None
         caller = NodeClient(self.protocol, self.service, self.bulk_client, self.now)
         self.moving = Repair(self.protocol, caller, self.service, self._room, self.network.k)
-        if self._door is not None:
+        if self._http_server is not None:
             self.reaching = ReachabilityProbe(
                 self.protocol, caller, self._reach, self.random, self._begin_or_stop_to_serve
             )

@@ -31,7 +31,7 @@ from overlay.identity.ownership import decode_delete_proof
 from overlay.wire import fragments, messages
 from overlay.wire.sealed_datagram import Sealer
 from tests.overlay.issuing import NOW, Issuer
-from tests.overlay.nodes import key_of
+from tests.overlay.local_network import key_of
 
 ISSUER = Issuer(1)
 SEALER = Sealer(key_of(7), "fuzz")

@@ -66,11 +66,11 @@ class Hamlet:
         self._folder = folder
         self._numbers = itertools.count()
         self.background = Background()
-        self.village = PrivateOverlay(folder / "village", "test", k=3)
-        self.background.run(self.village.start(5))
+        self.private_overlay = PrivateOverlay(folder / "village", "test", k=3)
+        self.background.run(self.private_overlay.start(5))
 
     def close(self) -> None:
-        self.background.run(self.village.stop())
+        self.background.run(self.private_overlay.stop())
         self.background.close()
 
     def member(self, name: str, passphrase: str | None = None) -> Member:
@@ -78,7 +78,7 @@ class Hamlet:
         number = next(self._numbers)
         profile = Profile(self._folder / f"{name}{number}", environ={})
         address = f"{name}{number}@{DOMAIN}"
-        agent = self.background.run(self.village.agent(address, profile))
+        agent = self.background.run(self.private_overlay.agent(address, profile))
         self.background.run(agent.close())
         if passphrase:
             Keyring.open(profile.keyring_file, None).change_passphrase(passphrase)

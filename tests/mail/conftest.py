@@ -1,4 +1,4 @@
-"""Users over a fake overlay (tests/mail/desks.py), for the tests that want them."""
+"""Users over a fake overlay (tests/mail/user_agents.py), for the tests that want them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mail.desks import Desk, World
+from tests.mail.user_agents import UserAgent, World
 
 
 @pytest.fixture
@@ -18,15 +18,15 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-async def alice(world: World) -> Desk:
-    return await world.desk("alice")
+async def alice(world: World) -> UserAgent:
+    return await world.user_agent("alice")
 
 
 @pytest.fixture
-async def bob(world: World) -> Desk:
-    return await world.desk("bob")
+async def bob(world: World) -> UserAgent:
+    return await world.user_agent("bob")
 
 
 @pytest.fixture
-async def carol(world: World) -> Desk:
-    return await world.desk("carol")
+async def carol(world: World) -> UserAgent:
+    return await world.user_agent("carol")

@@ -23,7 +23,7 @@ from storage.database import DatabaseError
 from storage.node.objects import StoredObject
 from storage.user.outbox import State
 from storage.user.profile import ConfigError, Profile, ProfileBusy
-from tests.mail.desks import letter
+from tests.mail.user_agents import letter
 
 DOMAIN = "test.example"
 
@@ -33,7 +33,7 @@ class Town:
 
     def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
         self.folder = folder
-        self.village = PrivateOverlay(folder / "village", "test", k=3)
+        self.private_overlay = PrivateOverlay(folder / "village", "test", k=3)
         self._stack = stack
 
     def profile(self, name: str) -> Profile:
@@ -41,14 +41,14 @@ class Town:
 
     async def agent(self, name: str, events: list[Event] | None = None) -> Agent:
         told = [] if events is None else events
-        agent = await self.village.agent(f"{name}@{DOMAIN}", self.profile(name), told.append)
+        agent = await self.private_overlay.agent(f"{name}@{DOMAIN}", self.profile(name), told.append)
         self._stack.push_async_callback(agent.close)
         return agent
 
     async def held(self, kind: Kind) -> int:
         """Objects of a kind that all nodes hold together."""
         count = 0
-        for node in self.village.nodes:
+        for node in self.private_overlay.nodes:
             assert node.store is not None
             count += sum(found.kind == kind for found in await node.store.objects())
         return count
@@ -58,8 +58,8 @@ class Town:
 async def town(tmp_path: Path) -> AsyncIterator[Town]:
     async with AsyncExitStack() as stack:
         town = Town(tmp_path, stack)
-        stack.push_async_callback(town.village.stop)
-        await town.village.start(5)
+        stack.push_async_callback(town.private_overlay.stop)
+        await town.private_overlay.start(5)
         yield town
 
 
@@ -140,7 +140,7 @@ async def test_an_agent_that_is_closed_lets_another_one_go_on(town: Town) -> Non
     alice, bob = await town.agent("alice"), await town.agent("bob")
     write(alice, bob)
     await alice.close()
-    again = await town.village.agent_of(alice.profile)
+    again = await town.private_overlay.agent_of(alice.profile)
     await again.send()
     assert states(again) == [State.STORED]
     await again.close()
@@ -153,12 +153,12 @@ async def test_an_agent_that_cannot_open_leaves_nothing_locked(town: Town, monke
     with monkeypatch.context() as patch:
         patch.setattr("mail.agent.Index.open", lambda _: (_ for _ in ()).throw(DatabaseError("damaged")))
         with pytest.raises(DatabaseError):
-            await town.village.agent_of(alice.profile)
+            await town.private_overlay.agent_of(alice.profile)
     with monkeypatch.context() as patch:
         patch.setattr("mail.agent.ControlServer.start", lambda _: (_ for _ in ()).throw(OSError("no socket")))
         with pytest.raises(OSError, match="no socket"):
-            await town.village.agent_of(alice.profile)
-    await (await town.village.agent_of(alice.profile)).close()
+            await town.private_overlay.agent_of(alice.profile)
+    await (await town.private_overlay.agent_of(alice.profile)).close()
 
 
 async def test_a_bad_place_to_join_is_a_fault_of_the_configuration(town: Town) -> None:
@@ -174,7 +174,7 @@ async def test_without_a_network_everything_waits_and_goes_when_it_is_back(town:
     alice, bob = await town.agent("alice"), await town.agent("bob")
     write(alice, bob)
     with pytest.MonkeyPatch.context() as patch:
-        for node in town.village.nodes:
+        for node in town.private_overlay.nodes:
             patch.setattr(node.protocol, "datagram_received", lambda *_: None)
         await alice.send()
         assert states(alice) == [State.QUEUED]
@@ -182,7 +182,7 @@ async def test_without_a_network_everything_waits_and_goes_when_it_is_back(town:
             await alice.sync()
         assert states(alice) == [State.QUEUED]
         await alice.close()
-    again = await town.village.agent_of(alice.profile)
+    again = await town.private_overlay.agent_of(alice.profile)
     await again.send()
     assert states(again) == [State.STORED]
     await again.close()
@@ -259,10 +259,10 @@ async def test_a_large_letter_in_shares_survives_nodes_that_are_killed_and_is_de
 ) -> None:
     async with AsyncExitStack() as stack:
         town = Town(tmp_path, stack)
-        town.village.authority.close()
-        town.village = PrivateOverlay(tmp_path / "large", "test")
-        stack.push_async_callback(town.village.stop)
-        await town.village.start(16)
+        town.private_overlay.authority.close()
+        town.private_overlay = PrivateOverlay(tmp_path / "large", "test")
+        stack.push_async_callback(town.private_overlay.stop)
+        await town.private_overlay.start(16)
         alice, bob = await town.agent("alice"), await town.agent("bob")
         text = random.Random(1).randbytes(300_000)
         message = write(alice, bob, text=text)
@@ -271,12 +271,12 @@ async def test_a_large_letter_in_shares_survives_nodes_that_are_killed_and_is_de
         assert coding.m >= 2
         assert await town.held(Kind.SHARE) == coding.n
         assert await town.held(Kind.BODY) == 0
-        kept = [(node, found.kind) for node in town.village.nodes for found in await objects(node)]
+        kept = [(node, found.kind) for node in town.private_overlay.nodes for found in await objects(node)]
         holders = [node for node, kind in kept if kind == Kind.SHARE]
         await asyncio.gather(*(node.vanish() for node in holders[: coding.n - coding.m - 3]))
         assert await bob.sync() == 1
         assert inbox(bob) == [message]
-        living = [node for node in town.village.nodes if node.port]
+        living = [node for node in town.private_overlay.nodes if node.port]
         assert not [found for node in living for found in await objects(node) if found.kind == Kind.SHARE]
         await alice.sync()
         assert states(alice) == [State.COLLECTED]

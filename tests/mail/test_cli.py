@@ -13,8 +13,8 @@ import pytest
 
 from mail.checks.spam import GTUBE
 from tests.mail.commands import Hamlet, Member, Shell
-from tests.mail.desks import letter
-from tests.mail.letters import EICAR, with_attachment
+from tests.mail.sample_messages import EICAR, with_attachment
+from tests.mail.user_agents import letter
 
 LOCAL = (["list"], ["show", "x@y"], ["search", "word"], ["unread-count"], ["outbox"], ["status"])
 

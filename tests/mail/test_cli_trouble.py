@@ -20,7 +20,7 @@ from storage.user.folders import Folders
 from storage.user.index import Index, IndexUnavailable
 from storage.user.outbox import Outbox
 from tests.mail.commands import Hamlet, Member, Shell
-from tests.mail.desks import letter
+from tests.mail.user_agents import letter
 
 LOCAL = (["list"], ["show", "x@y"], ["search", "word"], ["unread-count"], ["outbox"], ["status"])
 DEAD_PORT = 9

@@ -10,8 +10,8 @@ from overlay.identity.certificates import CertificateError
 from overlay.ids import Kind
 from overlay.wire.messages import RETENTION
 from storage.user.outbox import State
-from tests.mail.desks import Desk, World, body_at
 from tests.mail.fakes import FakeNode
+from tests.mail.user_agents import UserAgent, World, body_at
 
 DAY = 86400.0
 WRONG = [5.0, 3 * 3600.0, 60 * DAY, 400 * DAY]
@@ -19,7 +19,7 @@ WRONG = [5.0, 3 * 3600.0, 60 * DAY, 400 * DAY]
 
 @pytest.mark.parametrize("ahead", WRONG)
 async def test_a_letter_written_and_tried_under_a_clock_that_was_ahead_goes_when_it_is_put_right(
-    world: World, alice: Desk, bob: Desk, ahead: float
+    world: World, alice: UserAgent, bob: UserAgent, ahead: float
 ) -> None:
     world.clock.time += ahead
     alice.write(bob)
@@ -37,7 +37,7 @@ async def test_a_letter_written_and_tried_under_a_clock_that_was_ahead_goes_when
 
 @pytest.mark.parametrize("behind", WRONG)
 async def test_a_letter_written_under_a_clock_that_was_behind_has_all_its_time(
-    world: World, alice: Desk, bob: Desk, behind: float
+    world: World, alice: UserAgent, bob: UserAgent, behind: float
 ) -> None:
     """As after an empty battery, when a computer believes for a while that it is years ago."""
     world.clock.time -= behind
@@ -57,7 +57,7 @@ async def test_a_letter_written_under_a_clock_that_was_behind_has_all_its_time(
 
 
 async def test_attempts_under_a_clock_before_the_certificates_beginning_make_no_letter_older(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     """As after an empty battery: it is 1970 until the network says what time it is."""
     alice.write(bob)
@@ -87,7 +87,7 @@ async def test_attempts_under_a_clock_before_the_certificates_beginning_make_no_
 
 @pytest.mark.parametrize("ahead", [31 * DAY, 400 * DAY])
 async def test_one_sync_under_a_clock_that_is_far_ahead_ends_nothing(
-    world: World, alice: Desk, bob: Desk, carol: Desk, ahead: float
+    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent, ahead: float
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -110,7 +110,7 @@ async def test_one_sync_under_a_clock_that_is_far_ahead_ends_nothing(
 
 
 async def test_what_is_collected_while_its_proof_is_asked_for_is_not_called_expired(
-    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The nodes have let it go because Bob has it."""
     alice.write(bob)
@@ -131,7 +131,7 @@ async def test_what_is_collected_while_its_proof_is_asked_for_is_not_called_expi
     assert (alice.copy(bob).state, alice.troubles) == (State.COLLECTED, [])
 
 
-async def expired(world: World, alice: Desk, bob: Desk) -> list[FakeNode]:
+async def expired(world: World, alice: UserAgent, bob: UserAgent) -> list[FakeNode]:
     """A letter that is expired as far as those nodes say that can be asked; the others."""
     alice.write(bob)
     await alice.send()
@@ -144,7 +144,7 @@ async def expired(world: World, alice: Desk, bob: Desk) -> list[FakeNode]:
     return had
 
 
-async def test_expired_is_taken_back_by_a_later_proof(world: World, alice: Desk, bob: Desk) -> None:
+async def test_expired_is_taken_back_by_a_later_proof(world: World, alice: UserAgent, bob: UserAgent) -> None:
     had = await expired(world, alice, bob)
     for node in had:
         node.down = False
@@ -156,7 +156,9 @@ async def test_expired_is_taken_back_by_a_later_proof(world: World, alice: Desk,
     assert (alice.copy(bob).state, alice.copy(bob).reason) == (State.COLLECTED, "")
 
 
-async def test_expired_is_taken_back_when_nodes_have_it_after_all(world: World, alice: Desk, bob: Desk) -> None:
+async def test_expired_is_taken_back_when_nodes_have_it_after_all(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     had = await expired(world, alice, bob)
     for node in had:
         node.down = False
@@ -166,7 +168,7 @@ async def test_expired_is_taken_back_when_nodes_have_it_after_all(world: World, 
 
 
 async def test_what_has_expired_is_asked_about_for_thirty_days_and_not_for_ever(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     await expired(world, alice, bob)
     for _ in range(40):

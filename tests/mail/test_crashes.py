@@ -15,8 +15,8 @@ from overlay.ids import Kind
 from storage.database import DatabaseError
 from storage.user.folders import Folders
 from storage.user.outbox import State
-from tests.mail.desks import Desk, World, body_at, letter
 from tests.mail.fakes import nothing
+from tests.mail.user_agents import UserAgent, World, body_at, letter
 
 
 class Killed(BaseException):
@@ -55,7 +55,7 @@ class Fuse:
 STATE = ("take", "filing", "filed", "deleted")
 
 
-async def collect_until(fuse: Fuse, world: World, bob: Desk) -> None:
+async def collect_until(fuse: Fuse, world: World, bob: UserAgent) -> None:
     """Collect, killed where the fuse says."""
     with pytest.MonkeyPatch.context() as patch:
         world.overlay.before = fuse.step
@@ -75,7 +75,7 @@ async def test_a_recipient_that_is_killed_anywhere_has_her_mail_once(tmp_path: P
     last = 0
     while last == 0 or len(steps) == last:  # the run before was cut short
         world = World(tmp_path / str(last))
-        alice, bob = await world.desk("alice"), await world.desk("bob")
+        alice, bob = await world.user_agent("alice"), await world.user_agent("bob")
         original = alice.write(bob).file.read_bytes()
         await alice.send()
         fuse = Fuse(last)
@@ -100,7 +100,7 @@ async def test_a_recipient_that_is_killed_anywhere_has_her_mail_once(tmp_path: P
 @pytest.mark.parametrize("name", ["filed", "filing", "take"])
 async def test_a_disk_that_refuses_at_any_write_loses_and_doubles_nothing(tmp_path: Path, name: str) -> None:
     world = World(tmp_path)
-    alice, bob = await world.desk("alice"), await world.desk("bob")
+    alice, bob = await world.user_agent("alice"), await world.user_agent("bob")
     letters = [alice.write(bob, message_id=f"{number}@example.org").file.read_bytes() for number in range(3)]
     await alice.send()
     with pytest.MonkeyPatch.context() as patch:
@@ -118,7 +118,7 @@ async def test_a_disk_that_refuses_at_any_write_loses_and_doubles_nothing(tmp_pa
 
 async def test_spam_and_its_reason_survive_a_crash_too(tmp_path: Path) -> None:
     world = World(tmp_path)
-    alice, bob = await world.desk("alice"), await world.desk("bob")
+    alice, bob = await world.user_agent("alice"), await world.user_agent("bob")
     alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", GTUBE.encode() + b"\n"))
     await alice.send()
     with pytest.MonkeyPatch.context() as patch:
@@ -137,7 +137,7 @@ async def test_a_send_that_is_killed_anywhere_goes_on_with_the_same_bytes(tmp_pa
     steps = 0
     while not finished:
         world = World(tmp_path / str(steps))
-        alice, bob, carol = [await world.desk(name) for name in ("alice", "bob", "carol")]
+        alice, bob, carol = [await world.user_agent(name) for name in ("alice", "bob", "carol")]
         original = alice.write(bob, carol).file.read_bytes()
         fuse = Fuse(steps)
         with pytest.MonkeyPatch.context() as patch:
@@ -155,10 +155,10 @@ async def test_a_send_that_is_killed_anywhere_goes_on_with_the_same_bytes(tmp_pa
         assert [r.state for r in alice.entry().recipients] == [State.STORED, State.STORED], steps
         digests = {digest for node in world.nodes for digest in node.objects.get((Kind.BODY, body_at()), {})}
         assert len(digests) == 1, steps
-        for desk in (bob, carol):
-            assert len(world.overlay.inbox(desk.inbox_key)) == 1, steps
-            assert await desk.collect() == 1
-            assert desk.folder("Inbox") == [original]
+        for user_agent in (bob, carol):
+            assert len(world.overlay.inbox(user_agent.inbox_key)) == 1, steps
+            assert await user_agent.collect() == 1
+            assert user_agent.folder("Inbox") == [original]
         world.close()
         steps += 1
     assert steps > 15

@@ -10,8 +10,8 @@ from overlay.errors import Unreachable
 from overlay.identity.card import make_card
 from overlay.identity.certificates import CertificateError
 from overlay.ids import Kind, certificate_key
-from tests.mail.desks import Desk, World
 from tests.mail.fakes import FailAt
+from tests.mail.user_agents import UserAgent, World
 from tests.overlay.issuing import NOW, Issuer
 
 
@@ -24,22 +24,24 @@ def hand_out(world: World, address: str, *cards: bytes) -> None:
         world.nodes[number].objects[key] = {bytes([number]): (card, set())}
 
 
-def card_of(desk: Desk, milliseconds: int) -> bytes:
-    return make_card(desk.owner, generate_pair(NOW).public, milliseconds)
+def card_of(user_agent: UserAgent, milliseconds: int) -> bytes:
+    return make_card(user_agent.owner, generate_pair(NOW).public, milliseconds)
 
 
-async def test_a_published_card_is_found(alice: Desk, bob: Desk) -> None:
+async def test_a_published_card_is_found(alice: UserAgent, bob: UserAgent) -> None:
     card = await alice.directory.card(bob.address)
     assert (card.certificate.address, card.encryption_key) == (bob.address, bob.pair.public)
 
 
-async def test_the_newest_of_the_cards_that_nodes_have_counts(world: World, alice: Desk, bob: Desk) -> None:
+async def test_the_newest_of_the_cards_that_nodes_have_counts(world: World, alice: UserAgent, bob: UserAgent) -> None:
     stamp = int(NOW * 1000)
     hand_out(world, bob.address, card_of(bob, stamp - 2), card_of(bob, stamp), card_of(bob, stamp - 1))
     assert (await alice.directory.card(bob.address)).sequence == stamp
 
 
-async def test_cards_that_are_not_hers_are_passed_over(world: World, alice: Desk, bob: Desk, carol: Desk) -> None:
+async def test_cards_that_are_not_hers_are_passed_over(
+    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent
+) -> None:
     stamp = int(NOW * 1000)
     foreign = Issuer(2).person(bob.address, 9)
     another_authoritys = make_card(foreign, generate_pair(NOW).public, stamp + 9)
@@ -48,7 +50,9 @@ async def test_cards_that_are_not_hers_are_passed_over(world: World, alice: Desk
     assert (await alice.directory.card(bob.address)).raw == good
 
 
-async def test_an_address_that_nobody_has_a_valid_card_of_is_unknown(world: World, alice: Desk, bob: Desk) -> None:
+async def test_an_address_that_nobody_has_a_valid_card_of_is_unknown(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     with pytest.raises(UnknownAddress, match="isn't known"):
         await alice.directory.card("nobody@example.org")
     hand_out(world, bob.address, b"nonsense")
@@ -56,20 +60,22 @@ async def test_an_address_that_nobody_has_a_valid_card_of_is_unknown(world: Worl
         await alice.directory.card(bob.address)
 
 
-async def test_a_revoked_certificates_card_is_not_used(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_revoked_certificates_card_is_not_used(world: World, alice: UserAgent, bob: UserAgent) -> None:
     serial = alice.trust.verify(bob.owner.certificate, NOW).serial
     alice.trust.accept_revocations(world.issuer.revoke([serial], 1), NOW)
     with pytest.raises(UnknownAddress):
         await alice.directory.card(bob.address)
 
 
-async def test_a_network_that_is_away_makes_no_address_unknown(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_network_that_is_away_makes_no_address_unknown(world: World, alice: UserAgent, bob: UserAgent) -> None:
     world.set_down()
     with pytest.raises(Unreachable):
         await alice.directory.card(bob.address)
 
 
-async def test_a_card_is_asked_for_again_when_it_is_no_longer_fresh(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_card_is_asked_for_again_when_it_is_no_longer_fresh(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     first = await alice.directory.card(bob.address)
     bob.new_key()
     world.clock.time += FRESH / 2
@@ -80,7 +86,7 @@ async def test_a_card_is_asked_for_again_when_it_is_no_longer_fresh(world: World
 
 
 async def test_a_card_that_was_fetched_under_a_clock_that_was_ahead_is_asked_for_again(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     world.clock.time += 60 * 86400.0
     await alice.directory.card(bob.address)
@@ -93,7 +99,7 @@ async def test_a_card_that_was_fetched_under_a_clock_that_was_ahead_is_asked_for
 
 @pytest.mark.parametrize("ahead", [0.0, 20 * 3600.0])
 async def test_a_card_follows_one_that_was_made_under_a_clock_that_was_ahead(
-    world: World, alice: Desk, bob: Desk, ahead: float
+    world: World, alice: UserAgent, bob: UserAgent, ahead: float
 ) -> None:
     world.clock.time += ahead
     await bob.directory.publish(card_of(bob, int(world.clock() * 1000)))
@@ -102,7 +108,7 @@ async def test_a_card_follows_one_that_was_made_under_a_clock_that_was_ahead(
     assert (await alice.directory.card(bob.address)).sequence == int((world.clock() + ahead) * 1000) + 1
 
 
-async def test_our_own_card_is_checked_before_it_is_published(world: World, alice: Desk) -> None:
+async def test_our_own_card_is_checked_before_it_is_published(world: World, alice: UserAgent) -> None:
     with pytest.raises(CertificateError):
         await alice.directory.publish(b"nonsense")
     world.overlay.before = FailAt("store")
@@ -110,7 +116,7 @@ async def test_our_own_card_is_checked_before_it_is_published(world: World, alic
         await alice.directory.publish(card_of(alice, int(NOW * 1000)))
 
 
-async def test_whether_our_card_is_still_kept_is_asked_of_the_nodes(world: World, alice: Desk) -> None:
+async def test_whether_our_card_is_still_kept_is_asked_of_the_nodes(world: World, alice: UserAgent) -> None:
     card = make_card(alice.owner, alice.pair.public, int(world.clock() * 1000) + 1)
     assert not await alice.directory.kept()
     await alice.directory.publish(card)

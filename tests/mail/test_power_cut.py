@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from storage import database, durable
-from tests.simulation.desk_cuts import Who, moments, play
+from tests.simulation.agent_power_cuts import Who, moments, play
 from tests.simulation.soak import small_folder
 
 EVERY = 8

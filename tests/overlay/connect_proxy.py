@@ -7,7 +7,7 @@ import base64
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
-from tests.overlay.nodes import LOOPBACK
+from tests.overlay.local_network import LOOPBACK
 
 
 class ConnectProxy:

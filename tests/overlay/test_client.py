@@ -22,7 +22,7 @@ from overlay.wire.messages import Code
 from overlay.wire.rpc import Handled, RemotePeer
 from storage.node.inboxes import MAX_NOTIFICATIONS
 from tests.overlay.issuing import NOW
-from tests.overlay.nodes import ISSUER, LOOPBACK, NETWORK, Village, new_node, run, village
+from tests.overlay.local_network import ISSUER, LOOPBACK, NETWORK, LocalNetwork, local_network, new_node, run
 
 PERSON = ISSUER.person("alice@village.example", 100)
 ALICE = Owner(PERSON.certificate, PERSON.sign)
@@ -36,16 +36,16 @@ K = NETWORK.k
 SIZES = [0, 1, 8192, 8193, 70_000, 1_000_000]
 
 
-def play(folder: Path, story: Callable[[Village], Awaitable[None]], count: int = 8, quota: int = 1 << 26) -> None:
+def play(folder: Path, story: Callable[[LocalNetwork], Awaitable[None]], count: int = 8, quota: int = 1 << 26) -> None:
     async def begin() -> None:
-        async with village(folder, count, quota=quota) as place:
+        async with local_network(folder, count, quota=quota) as place:
             await story(place)
 
     run(begin)
 
 
 def test_an_object_of_any_size_is_kept_at_the_k_closest_and_comes_back_the_same(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         for size in SIZES:
             data = sha256(str(size).encode()).digest() * (size // 32 + 1)
             data, key = data[:size], body_key(f"<{size}@village.example>")
@@ -58,7 +58,7 @@ def test_an_object_of_any_size_is_kept_at_the_k_closest_and_comes_back_the_same(
 
 
 def test_storing_twice_is_storing_once(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         for _ in range(2):
             assert (await place.overlay.store(Kind.BODY, KEY, b"data", ttl=HOUR)).have == K
         usage = [await node.store.usage() for node in place.nodes if node.store is not None]
@@ -68,7 +68,7 @@ def test_storing_twice_is_storing_once(tmp_path: Path) -> None:
 
 
 def test_a_node_uses_the_overlay_as_a_client_does_and_counts_itself(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         nearest = place.nearest(KEY, 1)[0]
         overlay = Overlay(nearest)
         large = bytes(200_000)
@@ -87,7 +87,7 @@ def test_a_node_uses_the_overlay_as_a_client_does_and_counts_itself(tmp_path: Pa
 
 
 def test_a_client_is_in_nobodys_table(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, b"data", ttl=HOUR)
         assert all(node.protocol.router.get(place.client.id) is None for node in place.nodes)
         assert place.client.id not in {at.contact.id for at in await place.overlay.closest(KEY, 20)}
@@ -109,7 +109,7 @@ class Forged:
 
 @pytest.mark.parametrize("forged", [b"forged", b"", bytes(50_000)], ids=["small", "empty", "large"])
 def test_a_fetch_goes_on_to_the_next_node_when_the_digest_is_wrong(tmp_path: Path, forged: bytes) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, b"true", ttl=HOUR)
         rooms = []
         for node in place.nearest(KEY, K - 1):
@@ -123,7 +123,7 @@ def test_a_fetch_goes_on_to_the_next_node_when_the_digest_is_wrong(tmp_path: Pat
 
 
 def test_a_fetch_goes_on_to_the_next_node_when_one_has_nothing(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         far = place.nearest(KEY, 7)[-1]
         assert far.store is not None
         await far.store.store(
@@ -135,7 +135,7 @@ def test_a_fetch_goes_on_to_the_next_node_when_one_has_nothing(tmp_path: Path) -
 
 
 def test_what_nobody_has_is_not_found(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         with pytest.raises(NotFound):
             await place.overlay.fetch(Kind.BODY, KEY)
         with pytest.raises(NotFound):
@@ -148,7 +148,7 @@ def test_what_nobody_has_is_not_found(tmp_path: Path) -> None:
 
 
 def test_who_holds_a_copy_is_known_by_name_and_never_this_node(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         nearest = place.nearest(KEY, K)
         overlay = Overlay(nearest[0])
         digest = sha256(b"probe").digest()
@@ -162,7 +162,7 @@ def test_who_holds_a_copy_is_known_by_name_and_never_this_node(tmp_path: Path) -
 
 
 def test_dead_nodes_cost_copies_no_data_and_no_success(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, b"before", ttl=HOUR)
         await asyncio.gather(*(node.vanish() for node in place.nearest(KEY, K - 1)))
         assert await place.overlay.fetch(Kind.BODY, KEY, digest=sha256(b"before").digest()) == b"before"
@@ -173,7 +173,7 @@ def test_dead_nodes_cost_copies_no_data_and_no_success(tmp_path: Path) -> None:
 
 
 def test_no_network_is_an_error_with_words(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await asyncio.gather(*(node.vanish() for node in place.nodes))
         for call in (
             place.overlay.store(Kind.BODY, KEY, b"x", ttl=HOUR),
@@ -192,7 +192,7 @@ def test_no_network_is_an_error_with_words(tmp_path: Path) -> None:
 
 
 def test_full_nodes_are_passed_over_and_counted(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         outcome = await place.overlay.store(Kind.BODY, KEY, bytes(100_000), ttl=HOUR)
         assert (outcome.want, outcome.have) == (K, 0)
         assert any("space" in reason for reason in outcome.refusals)
@@ -201,7 +201,7 @@ def test_full_nodes_are_passed_over_and_counted(tmp_path: Path) -> None:
 
 
 def test_max_ops_and_max_connections_are_kept_to(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         outcome = await place.overlay.store(Kind.BODY, KEY, b"x", ttl=HOUR, max_ops=2, max_connections=3)
         assert (outcome.want, outcome.have) == (2, 2)
         assert len(await place.holders(Kind.BODY, KEY)) == 2
@@ -212,7 +212,7 @@ def test_max_ops_and_max_connections_are_kept_to(tmp_path: Path) -> None:
 
 
 def test_the_owner_deletes_everywhere_and_leaves_her_proof(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         deleter = deleter_hash(KEY, SALT, ALICE.certificate)
         await place.overlay.store(Kind.BODY, KEY, b"x", deleters=[deleter], ttl=HOUR)
         assert (await place.overlay.delete(Kind.BODY, KEY, SALT, EVE)).have == K  # leaves Eve's stone, and the object
@@ -233,7 +233,7 @@ def test_the_owner_deletes_everywhere_and_leaves_her_proof(tmp_path: Path) -> No
 
 
 def test_an_inbox_is_read_as_a_superset_and_is_empty_once_acknowledged(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await place.overlay.append_inbox(INBOX, b"everywhere", ttl=HOUR)
         lonely = place.nearest(INBOX, K + 2)[-1]
         assert lonely.store is not None
@@ -250,7 +250,7 @@ def test_an_inbox_is_read_as_a_superset_and_is_empty_once_acknowledged(tmp_path:
 
 
 def test_somebody_elses_inbox_cant_be_read(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await place.overlay.append_inbox(INBOX, b"secret", ttl=HOUR)
         with pytest.raises(Unreachable, match="permit"):
             await place.overlay.read_inbox(INBOX, EVE)
@@ -262,7 +262,7 @@ def test_somebody_elses_inbox_cant_be_read(tmp_path: Path) -> None:
 def test_an_inbox_of_any_shape_is_collected_whole(tmp_path: Path, count: int, size: int) -> None:
     sent = {number.to_bytes(8, "big").lstrip(b"\0").rjust(size, b"x") for number in range(count)}
 
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         nodes = place.nearest(INBOX, K)
         for node in nodes:
             assert node.store is not None
@@ -284,7 +284,7 @@ def test_an_inbox_of_any_shape_is_collected_whole(tmp_path: Path, count: int, si
 
 @pytest.mark.parametrize("size", [10, 9_000, 64 * 1024])
 def test_a_notification_of_any_size_reaches_the_inbox(tmp_path: Path, size: int) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         assert (await place.overlay.append_inbox(INBOX, bytes(size), ttl=HOUR)).have == K
         readings = await place.overlay.read_inbox(INBOX, ALICE)
         assert {n for reading in readings for n in reading.notifications} == {bytes(size)}
@@ -297,7 +297,7 @@ def test_the_newest_card_is_among_the_variants_though_one_node_slept(tmp_path: P
     old = make_card(PERSON, b"o" * ENCRYPTION_KEY_SIZE, int(NOW * 1000))
     new = make_card(PERSON, b"n" * ENCRYPTION_KEY_SIZE, int(NOW * 1000) + 1)
 
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         assert (await place.overlay.store(Kind.CERTIFICATE, key, old, ttl=HOUR)).have == K
         assert (await place.overlay.store(Kind.CERTIFICATE, key, new, ttl=HOUR, max_ops=2)).have == 2
         assert set(await place.overlay.fetch_variants(Kind.CERTIFICATE, key)) == {old, new}
@@ -306,7 +306,7 @@ def test_the_newest_card_is_among_the_variants_though_one_node_slept(tmp_path: P
 
 
 def test_a_published_revocation_list_is_found_and_taken_over(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         assert place.client.trust is not None
         key = revocations_key(place.client.trust.fingerprint)
         crl = ISSUER.revoke([4242], 5)
@@ -325,7 +325,7 @@ def test_a_published_revocation_list_is_found_and_taken_over(tmp_path: Path) -> 
 
 
 def test_a_token_that_has_run_out_is_renewed_once(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
         (at,) = await place.overlay.closest(KEY, 1)
         stale = replace(at, token=bytes(16))
@@ -348,7 +348,7 @@ def test_a_token_that_has_run_out_is_renewed_once(tmp_path: Path) -> None:
 
 
 def test_an_object_deleted_while_it_is_read_at_home_is_refused_and_no_crash(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         node = place.nodes[0]
         caller = NodeClient(node.protocol, node.service, node.bulk_client)
         assert node.service is not None
@@ -366,7 +366,7 @@ def test_an_object_deleted_while_it_is_read_at_home_is_refused_and_no_crash(tmp_
 
 
 def test_a_cancelled_call_leaves_no_task_behind(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         def silence(sender: RemotePeer, request: messages.Request) -> Handled:
             return asyncio.get_running_loop().create_future()
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.real.process_network import Node, ProcessNetwork, ask, bodies, p2pmail, states, sync, until_state
 from tests.real.programs import until
-from tests.real.village import Node, Village, ask, bodies, p2pmail, states, sync, until_state
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("journey")]
 
@@ -62,24 +62,24 @@ class Journey:
 @pytest.fixture(scope="module")
 def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
     """Send, kill, collect."""
-    village = Village(tmp_path_factory.mktemp("journey"))
+    network = ProcessNetwork(tmp_path_factory.mktemp("journey"))
     try:
-        village.start(NODES)
-        alice, bob, carol = (village.member(name) for name in ("alice", "bob", "carol"))
+        network.start(NODES)
+        alice, bob, carol = (network.member(name) for name in ("alice", "bob", "carol"))
         sent = letter()
         answer = p2pmail(alice, "send", "-t", stdin=sent)
         assert answer.code == 0, answer.err
         sync(alice)
-        after, kept = states(alice, SUBJECT), bodies(village.nodes)
+        after, kept = states(alice, SUBJECT), bodies(network.nodes)
         # The first five: among them the one where all others joined.
-        for node in village.nodes[:KILLED]:
+        for node in network.nodes[:KILLED]:
             node.process.kill()
         sync(bob)
         sync(carol)
         sync(alice)
-        yield Journey(sent, after, kept, village.nodes[KILLED:], alice, bob, carol)
+        yield Journey(sent, after, kept, network.nodes[KILLED:], alice, bob, carol)
     finally:
-        village.stop()
+        network.stop()
 
 
 def test_after_sending_the_outbox_says_that_nodes_keep_it(journey: Journey) -> None:

@@ -15,9 +15,9 @@ from mail.mailbox import Mailbox
 from mail.mime.headers import Address
 from mail.write.drafts import DraftForm
 from storage.user.profile import Profile
+from tests.real.process_network import ask, p2pmail
 from tests.real.programs import until
 from tests.real.terminal import Terminal
-from tests.real.village import ask, p2pmail
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("neomutt")]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.real.process_network import ProcessNetwork, ask, p2pmail, states, sync, until_state
 from tests.real.programs import Answer, Process, until
-from tests.real.village import Village, ask, p2pmail, states, sync, until_state
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("no_network")]
 
@@ -19,9 +19,9 @@ LETTER = b"Subject: later\n\nStill here.\n"
 
 
 @pytest.fixture(scope="module")
-def village(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Village]:
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessNetwork]:
     """Three nodes, which each test leaves running."""
-    made = Village(tmp_path_factory.mktemp("village"), k=3)
+    made = ProcessNetwork(tmp_path_factory.mktemp("village"), k=3)
     try:
         made.start(3)
         yield made
@@ -30,21 +30,21 @@ def village(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Village]:
 
 
 @pytest.fixture(scope="module")
-def alice(village: Village) -> Path:
-    return village.member("alice")
+def alice(network: ProcessNetwork) -> Path:
+    return network.member("alice")
 
 
 @pytest.fixture(scope="module")
-def bob(village: Village) -> Path:
-    return village.member("bob")
+def bob(network: ProcessNetwork) -> Path:
+    return network.member("bob")
 
 
 @pytest.fixture(scope="module")
-def guarded(village: Village) -> Path:
+def guarded(network: ProcessNetwork) -> Path:
     """Carol, whose keys are under a passphrase."""
-    secret = village.folder / "secret"
+    secret = network.folder / "secret"
     secret.write_text("a stitch in time\n")
-    return village.member("carol", "--passphrase-file", secret)
+    return network.member("carol", "--passphrase-file", secret)
 
 
 def refused(answer: Answer, code: int) -> str:
@@ -58,9 +58,9 @@ def refused(answer: Answer, code: int) -> str:
 
 
 def test_mail_written_without_a_network_is_kept_and_sent_when_there_is_one(
-    village: Village, alice: Path, bob: Path
+    network: ProcessNetwork, alice: Path, bob: Path
 ) -> None:
-    assert [node.process.terminate() for node in village.nodes] == [0, 0, 0]
+    assert [node.process.terminate() for node in network.nodes] == [0, 0, 0]
 
     sent = p2pmail(alice, "send", "bob@village.example", stdin=LETTER)
     assert (sent.code, sent.out) == (0, b"")
@@ -70,9 +70,9 @@ def test_mail_written_without_a_network_is_kept_and_sent_when_there_is_one(
     refused(p2pmail(alice, "sync"), 69)
     assert states(alice, "later") == {"bob@village.example": "queued"}
 
-    for node in village.nodes:
-        node.start(*(other.place for other in village.nodes if other is not node))
-    for node in village.nodes:
+    for node in network.nodes:
+        node.start(*(other.place for other in network.nodes if other is not node))
+    for node in network.nodes:
         node.ready()
     sync(alice)
     assert states(alice, "later") == {"bob@village.example": "stored"}
@@ -86,7 +86,7 @@ def test_mail_written_without_a_network_is_kept_and_sent_when_there_is_one(
 
 
 def test_collecting_without_a_network_says_so(tmp_path: Path) -> None:
-    lonely = Village(tmp_path, k=1)
+    lonely = ProcessNetwork(tmp_path, k=1)
     try:
         lonely.start(1)
         dora = lonely.member("dora")
@@ -96,8 +96,8 @@ def test_collecting_without_a_network_says_so(tmp_path: Path) -> None:
     assert "answer" in words
 
 
-def test_an_invite_is_good_for_one_use(village: Village, tmp_path: Path) -> None:
-    invite = village.invite("erin@village.example")
+def test_an_invite_is_good_for_one_use(network: ProcessNetwork, tmp_path: Path) -> None:
+    invite = network.invite("erin@village.example")
     assert p2pmail(tmp_path / "erin", "join", invite).code == 0
     words = refused(p2pmail(tmp_path / "mallory", "join", invite), 77)
     assert "invite" in words
@@ -105,9 +105,9 @@ def test_an_invite_is_good_for_one_use(village: Village, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("spoil", [lambda line: line[:-9], lambda line: line[:40] + "AAAA" + line[44:], lambda _: "hi"])
-def test_a_damaged_invite_is_a_data_error(village: Village, tmp_path: Path, spoil: object) -> None:
+def test_a_damaged_invite_is_a_data_error(network: ProcessNetwork, tmp_path: Path, spoil: object) -> None:
     assert callable(spoil)
-    refused(p2pmail(tmp_path / "frank", "join", str(spoil(village.invite("frank@village.example")))), 65)
+    refused(p2pmail(tmp_path / "frank", "join", str(spoil(network.invite("frank@village.example")))), 65)
     assert not (tmp_path / "frank").exists()
 
 
@@ -127,13 +127,13 @@ def test_what_needs_no_key_asks_for_no_passphrase(guarded: Path) -> None:
         assert p2pmail(guarded, *command).code == 0, command
 
 
-def test_the_right_passphrase_opens_the_keys(village: Village, guarded: Path) -> None:
-    answer = p2pmail(guarded, "sync", "--passphrase-file", village.folder / "secret")
+def test_the_right_passphrase_opens_the_keys(network: ProcessNetwork, guarded: Path) -> None:
+    answer = p2pmail(guarded, "sync", "--passphrase-file", network.folder / "secret")
     assert answer.code == 0, answer.err
 
 
-def test_a_profile_at_work_is_asked_instead_of_disturbed(village: Village, alice: Path, bob: Path) -> None:
-    watching = Process("p2pmail", "sync", "--watch", "--profile", alice, log=village.folder / "watching.log")
+def test_a_profile_at_work_is_asked_instead_of_disturbed(network: ProcessNetwork, alice: Path, bob: Path) -> None:
+    watching = Process("p2pmail", "sync", "--watch", "--profile", alice, log=network.folder / "watching.log")
     try:
         until(lambda: ask(alice, "status")["listening"], "the agent answers at its socket")
         words = refused(p2pmail(alice, "sync", "--watch"), 75)
@@ -148,11 +148,11 @@ def test_a_profile_at_work_is_asked_instead_of_disturbed(village: Village, alice
     assert "by the agent" in [row["subject"] for row in ask(bob, "list")]
 
 
-def test_a_second_node_of_one_profile_is_refused(village: Village) -> None:
-    node = village.nodes[0]
+def test_a_second_node_of_one_profile_is_refused(network: ProcessNetwork) -> None:
+    node = network.nodes[0]
     again = Process(
-        "p2pmail-tui", "--node-only", "--profile", node.profile, "--network", village.network_file,
-        "--listen", "127.0.0.1:0", log=village.folder / "again.log",
+        "p2pmail-tui", "--node-only", "--profile", node.profile, "--network", network.network_file,
+        "--listen", "127.0.0.1:0", log=network.folder / "again.log",
     )  # fmt: skip
     try:
         assert again.wait() == 75, again.said
@@ -163,7 +163,7 @@ def test_a_second_node_of_one_profile_is_refused(village: Village) -> None:
 
 
 def test_an_address_that_nobody_holds_is_named_and_keeps_no_other_recipient_waiting(
-    village: Village, alice: Path, bob: Path
+    network: ProcessNetwork, alice: Path, bob: Path
 ) -> None:
     message = b"To: nobody@village.example, bob@village.example\nSubject: who\n\n.\n"
     assert p2pmail(alice, "send", "-t", stdin=message).code == 0

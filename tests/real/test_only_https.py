@@ -11,8 +11,8 @@ import pytest
 
 from tests.programs import need_program
 from tests.real.namespaces import Two, two_hosts
+from tests.real.process_network import ProcessNetwork, ask, p2pmail, states, sync, until_state
 from tests.real.programs import Process, inside, until
-from tests.real.village import Village, ask, p2pmail, states, sync, until_state
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("only_https")]
 
@@ -53,13 +53,13 @@ def test_a_reader_that_is_a_node_and_whom_only_https_lets_out_writes_and_reads(
     """As one that was founded at home, or has joined a private network, and is somewhere else today."""
     with two_hosts() as two, ExitStack() as stack:
         with inside(two.server):
-            village = Village(tmp_path, k=3, listen=f"{two.server_ip}:0")
+            network = ProcessNetwork(tmp_path, k=3, listen=f"{two.server_ip}:0")
         try:
             with inside(two.server):
-                village.start(3)
-                bob = village.member("bob")
+                network.start(3)
+                bob = network.member("bob")
             with inside(two.user):
-                alice = village.member("alice")
+                alice = network.member("alice")
                 (alice / "config.toml").write_text(f'mode = "node"\nlisten = "{two.user_ip}:0"\n')
             with inside(two.server):
                 assert p2pmail(bob, "send", "alice@village.example", stdin=letter("from home", 50_000)).code == 0
@@ -80,7 +80,7 @@ def test_a_reader_that_is_a_node_and_whom_only_https_lets_out_writes_and_reads(
                 sync(bob)
                 assert [row["subject"] for row in ask(bob, "list")] == ["elsewhere"]
         finally:
-            village.stop()
+            network.stop()
 
 
 @pytest.mark.parametrize("way", ["straight", "proxy"])
@@ -89,14 +89,14 @@ def test_a_user_whom_only_https_lets_out_joins_writes_and_reads(
 ) -> None:
     with two_hosts() as two, ExitStack() as stack:
         with inside(two.server):
-            village = Village(tmp_path, k=3, listen=f"{two.server_ip}:0")
+            network = ProcessNetwork(tmp_path, k=3, listen=f"{two.server_ip}:0")
         try:
             with inside(two.server):
-                village.start(4)
-                bob = village.member("bob")
+                network.start(4)
+                bob = network.member("bob")
             stack.enter_context(firewall(two, way, tmp_path, monkeypatch))
             with inside(two.user):
-                alice = village.member("alice")
+                alice = network.member("alice")
                 for subject, size in (("small", 100), ("large", 300_000)):
                     sent = p2pmail(alice, "send", "bob@village.example", stdin=letter(subject, size))
                     assert sent.code == 0, sent.err
@@ -121,4 +121,4 @@ def test_a_user_whom_only_https_lets_out_joins_writes_and_reads(
                 finally:
                     watching.end()
         finally:
-            village.stop()
+            network.stop()

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from overlay.ids import Kind
+from tests.real.process_network import Node, ProcessNetwork, ask, p2pmail, states, sync, until_state
 from tests.real.programs import Process, until
-from tests.real.village import Node, Village, ask, p2pmail, states, sync, until_state
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("restart")]
 
@@ -30,9 +30,9 @@ def letter(name: str, content: bytes) -> bytes:
 
 
 @pytest.fixture
-def village(tmp_path: Path) -> Iterator[Village]:
+def network(tmp_path: Path) -> Iterator[ProcessNetwork]:
     """One node that keeps the only copy, and the authority."""
-    made = Village(tmp_path, k=1)
+    made = ProcessNetwork(tmp_path, k=1)
     try:
         made.start(1)
         yield made
@@ -52,9 +52,9 @@ def received(profile: Path, name: str) -> bytes:
     return answer.out
 
 
-def test_a_killed_node_serves_all_that_it_had_acknowledged(village: Village) -> None:
-    (node,) = village.nodes
-    alice, bob = village.member("alice"), village.member("bob")
+def test_a_killed_node_serves_all_that_it_had_acknowledged(network: ProcessNetwork) -> None:
+    (node,) = network.nodes
+    alice, bob = network.member("alice"), network.member("bob")
     before = node.status()
     letters = {"small": letter("small", b"ring twice"), "large": letter("large", LARGE)}
     for name, content in letters.items():
@@ -74,9 +74,9 @@ def test_a_killed_node_serves_all_that_it_had_acknowledged(village: Village) -> 
     until_state(alice, "large", "collected", "bob@village.example", syncing=True)
 
 
-def test_a_deleted_body_stays_deleted_after_a_kill(village: Village) -> None:
-    (node,) = village.nodes
-    alice, bob = village.member("alice"), village.member("bob")
+def test_a_deleted_body_stays_deleted_after_a_kill(network: ProcessNetwork) -> None:
+    (node,) = network.nodes
+    alice, bob = network.member("alice"), network.member("bob")
     assert p2pmail(alice, "send", "bob@village.example", stdin=letter("large", LARGE)).code == 0
     sync(bob)
     until(lambda: node.kept(Kind.BODY) == 0, "the node forgets what was collected")
@@ -89,9 +89,9 @@ def test_a_deleted_body_stays_deleted_after_a_kill(village: Village) -> None:
     until_state(alice, "large", "collected", "bob@village.example", syncing=True)
 
 
-def test_a_node_killed_while_mail_comes_in_costs_nobody_a_letter(village: Village) -> None:
-    (node,) = village.nodes
-    alice, bob = village.member("alice"), village.member("bob")
+def test_a_node_killed_while_mail_comes_in_costs_nobody_a_letter(network: ProcessNetwork) -> None:
+    (node,) = network.nodes
+    alice, bob = network.member("alice"), network.member("bob")
     content = letter("large", LARGE)
     spool = alice.parent / "large.eml"
     spool.write_bytes(content)
@@ -109,8 +109,8 @@ def test_a_node_killed_while_mail_comes_in_costs_nobody_a_letter(village: Villag
     assert node.kept(Kind.BODY) == 0
 
 
-def test_a_killed_agent_leaves_a_profile_that_works(village: Village) -> None:
-    alice, bob = village.member("alice"), village.member("bob")
+def test_a_killed_agent_leaves_a_profile_that_works(network: ProcessNetwork) -> None:
+    alice, bob = network.member("alice"), network.member("bob")
     watching = Process("p2pmail", "sync", "--watch", "--profile", bob, log=bob)
     try:
         until(lambda: ask(bob, "status")["listening"], "the agent answers at its socket")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.real.process_network import ProcessNetwork, ask, p2pmail, sync, until_state
 from tests.real.programs import command, until
 from tests.real.terminal import Terminal
-from tests.real.village import Village, ask, p2pmail, sync, until_state
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("tui")]
 
@@ -18,8 +18,8 @@ SIZES = [pytest.param(80, 24, id="80x24"), pytest.param(120, 34, id="120x34")]
 
 
 @pytest.fixture(scope="module")
-def village(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Village]:
-    made = Village(tmp_path_factory.mktemp("village"), k=3)
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessNetwork]:
+    made = ProcessNetwork(tmp_path_factory.mktemp("village"), k=3)
     try:
         made.start(3)
         yield made
@@ -28,13 +28,13 @@ def village(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Village]:
 
 
 @pytest.fixture(scope="module")
-def alice(village: Village) -> Path:
-    return village.member("alice")
+def alice(network: ProcessNetwork) -> Path:
+    return network.member("alice")
 
 
 @pytest.fixture(scope="module")
-def bob(village: Village) -> Path:
-    return village.member("bob")
+def bob(network: ProcessNetwork) -> Path:
+    return network.member("bob")
 
 
 @pytest.fixture

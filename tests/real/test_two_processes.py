@@ -10,7 +10,7 @@ import pytest
 
 from storage.user.outbox import Outbox
 from storage.user.profile import Profile
-from tests.real.village import ask
+from tests.real.process_network import ask
 
 pytestmark = pytest.mark.real
 

@@ -120,7 +120,7 @@ class SimBulk(HTTPClient):
 class NoWayOut(Tunnel):
     """Nobody is a relay here: doors are stood in for by SimBulk."""
 
-    async def find(self, doors: Iterable[RelayAddress]) -> bool:
+    async def find(self, http_servers: Iterable[RelayAddress]) -> bool:
         return False
 
 
@@ -175,6 +175,6 @@ class SimNode(Node):
     def _new_way_out(self) -> Tunnel:
         return NoWayOut(self.protocol, self.bulk_client)
 
-    async def _open_door(self, interface: str) -> None:
+    async def _open_http_server(self, interface: str) -> None:
         self.hub.nodes[interface, self.port] = self
         self.protocol.bulk_port, self.protocol.fingerprint = self.port, bytes(32)

@@ -19,7 +19,7 @@ from overlay.identity.network import Network
 from overlay.identity.ownership import Owner
 from overlay.ids import Kind, body_key, deleter_hash, inbox_key
 from storage.user.outbox import Recipient, State
-from tests.mail.desks import letter
+from tests.mail.user_agents import letter
 from tests.simulation.inline import databases
 from tests.simulation.nodes import Hub, SimNode
 from tests.simulation.story import ISSUER, KEY_PAIRS

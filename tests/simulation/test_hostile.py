@@ -20,14 +20,14 @@ from overlay.kademlia.reputation import DISTRUSTED, HALF_LIFE, KEPT, WITHHELD, W
 from overlay.kademlia.routing import Table
 from overlay.node.node import new_key
 from tests.overlay.peers import closest, found, grow, host, start, start_liar
-from tests.simulation.siege import PERSON, Siege, besiege
+from tests.simulation.hostile_network import PERSON, HostileNetwork, attack_network
 from tests.simulation.world import World
 
 KEY = body_key("<1@siege.example>")
 
 
 def test_attack_a_fifth_of_all_nodes_hostile_keeps_nothing_from_anybody(tmp_path: Path) -> None:
-    fared = besiege(1, tmp_path, 30, 0.2, 12, k=6)
+    fared = attack_network(1, tmp_path, 30, 0.2, 12, k=6)
     assert (fared.honest, fared.complete, fared.right) == (12, 12, 12)
 
 
@@ -110,57 +110,57 @@ def test_attack_an_eclipse_from_one_range_gets_two_places_near_its_victim() -> N
 
 
 def test_attack_nodes_that_take_stores_and_forget_lose_nothing_while_others_keep(tmp_path: Path) -> None:
-    siege = Siege(5, tmp_path, 20, 0.3, k=6)
+    hostile_network = HostileNetwork(5, tmp_path, 20, 0.3, k=6)
 
     async def story(overlay: Overlay) -> None:
         for number in range(10):
-            key, data = siege.world.chance.randbytes(20), f"{number}".encode()
+            key, data = hostile_network.world.chance.randbytes(20), f"{number}".encode()
             await overlay.store(Kind.BODY, key, data, ttl=600.0)
-            honest = [at for at in await overlay.closest(key, 6) if at.contact.id not in siege.hostile]
+            honest = [at for at in await overlay.closest(key, 6) if at.contact.id not in hostile_network.hostile]
             assert (await overlay.held(Kind.BODY, key, _digest(data))).have >= min(len(honest), 1)
             assert await overlay.fetch(Kind.BODY, key, digest=_digest(data)) == data
 
-    siege.play(story)
+    hostile_network.play(story)
 
 
 def test_attack_old_cards_are_outvoted_by_any_node_that_has_the_newer(tmp_path: Path) -> None:
-    siege = Siege(6, tmp_path, 20, 0.3, k=6)
+    hostile_network = HostileNetwork(6, tmp_path, 20, 0.3, k=6)
 
     async def story(overlay: Overlay) -> None:
         key = certificate_key("alice@siege.example")
-        stamp = int(siege.world.wall() * 1000)
+        stamp = int(hostile_network.world.wall() * 1000)
         for sequence in (stamp, stamp + 1):
             card = make_card(PERSON, bytes([sequence % 2]) * ENCRYPTION_KEY_SIZE, sequence)
             await overlay.store(Kind.CERTIFICATE, key, card, ttl=600.0)
         variants = await overlay.fetch_variants(Kind.CERTIFICATE, key, max_ops=6)
-        trust = siege.client.trust
+        trust = hostile_network.client.trust
         assert trust is not None
         sequences = []
         for data in variants:
             with suppress(CertificateError):  # made up by a liar
-                sequences.append(open_card(data, trust, siege.world.wall()).sequence)
+                sequences.append(open_card(data, trust, hostile_network.world.wall()).sequence)
         assert max(sequences) == stamp + 1
 
-    siege.play(story)
+    hostile_network.play(story)
 
 
 def test_a_node_that_lies_again_and_again_is_asked_last_and_leaves_the_table(tmp_path: Path) -> None:
-    siege = Siege(7, tmp_path, 20, 0.2, k=6)
+    hostile_network = HostileNetwork(7, tmp_path, 20, 0.2, k=6)
 
     async def story(overlay: Overlay) -> None:
         router = overlay.node.protocol.router
         for number in range(40):
-            key, data = siege.world.chance.randbytes(20), f"{number}".encode()
+            key, data = hostile_network.world.chance.randbytes(20), f"{number}".encode()
             await overlay.store(Kind.BODY, key, data, ttl=600.0)
             await overlay.fetch(Kind.BODY, key, digest=_digest(data))
         standing = overlay.node.protocol.standing
-        caught = {contact.id for contact in siege.gang if not standing.trusted(contact.key)}
-        assert caught and caught <= siege.hostile
+        caught = {contact.id for contact in hostile_network.gang if not standing.trusted(contact.key)}
+        assert caught and caught <= hostile_network.hostile
         assert not any(router.get(identifier) for identifier in caught)
         near = await overlay.closest(next(iter(caught)), 6)  # a key that one of them is the nearest to
         assert near[0].contact.id not in caught
 
-    siege.play(story)
+    hostile_network.play(story)
 
 
 def test_one_slip_cuts_nobody_off_and_time_forgives() -> None:

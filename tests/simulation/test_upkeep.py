@@ -13,8 +13,8 @@ from overlay.kademlia.lookup import Located
 from overlay.primitives.placement import LATELY, SELDOM, SHARED_BY
 from overlay.primitives.service import refusal
 from overlay.wire.messages import Code
+from tests.simulation.hostile_network import ADDRESS, ALICE, HostileNetwork
 from tests.simulation.nodes import SimNode
-from tests.simulation.siege import ADDRESS, ALICE, Siege
 
 KEY = sha256(b"a segment").digest()[:20]
 INBOX = inbox_key(ADDRESS)
@@ -24,15 +24,15 @@ SHARE = b"one of many"
 DAY = 86400.0
 
 
-def play(folder: Path, nodes: int, story: Callable[[Siege, Overlay, list[SimNode]], Awaitable[None]]) -> None:
+def play(folder: Path, nodes: int, story: Callable[[HostileNetwork, Overlay, list[SimNode]], Awaitable[None]]) -> None:
     """A story among so many nodes, the nearest to KEY first."""
-    siege = Siege(1, folder, nodes, 0.0, k=3)
+    hostile_network = HostileNetwork(1, folder, nodes, 0.0, k=3)
 
     async def begin(overlay: Overlay) -> None:
         await asyncio.sleep(300)
-        await story(siege, overlay, sorted(siege.nodes, key=lambda node: distance(node.id, KEY)))
+        await story(hostile_network, overlay, sorted(hostile_network.nodes, key=lambda node: distance(node.id, KEY)))
 
-    siege.play(begin)
+    hostile_network.play(begin)
 
 
 async def look(node: SimNode, rounds: int) -> None:
@@ -63,7 +63,7 @@ def looks_heard_by(node: SimNode) -> list[bytes]:
 
 
 def test_a_share_that_has_come_to_lie_too_far_out_is_handed_on_once_and_within_a_day(tmp_path: Path) -> None:
-    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+    async def story(hostile_network: HostileNetwork, overlay: Overlay, nodes: list[SimNode]) -> None:
         far = nodes[-1]
         await put(far)
         await look(far, SELDOM)
@@ -75,27 +75,27 @@ def test_a_share_that_has_come_to_lie_too_far_out_is_handed_on_once_and_within_a
 
 
 def test_a_share_that_lies_well_costs_two_questions_an_hour(tmp_path: Path) -> None:
-    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+    async def story(hostile_network: HostileNetwork, overlay: Overlay, nodes: list[SimNode]) -> None:
         holder = nodes[8]
         await put(holder)
-        before, begun = siege.world.sent, siege.world.time()
+        before, begun = hostile_network.world.sent, hostile_network.world.time()
         await look(holder, SELDOM)
-        took, spent = siege.world.time() - begun, siege.world.sent - before
-        before = siege.world.sent
+        took, spent = hostile_network.world.time() - begun, hostile_network.world.sent - before
+        before = hostile_network.world.sent
         await asyncio.sleep(took)
-        assert spent - (siege.world.sent - before) <= 1.2 * 4 * SELDOM
+        assert spent - (hostile_network.world.sent - before) <= 1.2 * 4 * SELDOM
 
     play(tmp_path, 24, story)
 
 
 def test_a_share_hears_of_its_delete_though_one_witness_hasnt_heard_and_one_is_gone(tmp_path: Path) -> None:
-    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+    async def story(hostile_network: HostileNetwork, overlay: Overlay, nodes: list[SimNode]) -> None:
         holder, unaware, gone = nodes[8], nodes[1], nodes[2]
         await put(holder)
         for at in await overlay.closest(KEY, 8):
             if at.contact.id != unaware.id:
                 await overlay._caller.delete(at, Kind.SHARE, KEY, SALT, ALICE)
-        siege.nodes.remove(gone)
+        hostile_network.nodes.remove(gone)
         nodes.remove(gone)
         await gone.crash()
         await look(holder, 2)
@@ -107,20 +107,20 @@ def test_a_share_hears_of_its_delete_though_one_witness_hasnt_heard_and_one_is_g
 
 
 def test_who_stops_spends_no_time_on_the_deletes_of_shares(tmp_path: Path) -> None:
-    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+    async def story(hostile_network: HostileNetwork, overlay: Overlay, nodes: list[SimNode]) -> None:
         await put(nodes[0])
         await overlay.delete(Kind.SHARE, KEY, SALT, ALICE, max_ops=SHARED_BY)
         assert not await holders(nodes)
-        before = siege.world.sent
+        before = hostile_network.world.sent
         assert nodes[0].moving is not None
         await nodes[0].moving.leave()
-        assert siege.world.sent == before
+        assert hostile_network.world.sent == before
 
     play(tmp_path, 8, story)
 
 
 def test_deletes_that_all_have_rest_until_another_one_comes(tmp_path: Path) -> None:
-    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+    async def story(hostile_network: HostileNetwork, overlay: Overlay, nodes: list[SimNode]) -> None:
         await overlay.store(Kind.BODY, KEY, b"sealed", deleters=[DELETER], ttl=DAY)
         await overlay.delete(Kind.BODY, KEY, SALT, ALICE)
         one = nodes[0]
@@ -137,7 +137,7 @@ def test_deletes_that_all_have_rest_until_another_one_comes(tmp_path: Path) -> N
 def test_deletes_that_not_all_take_are_taken_around_for_some_hours_and_then_looked_after_once_a_day(
     tmp_path: Path,
 ) -> None:
-    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+    async def story(hostile_network: HostileNetwork, overlay: Overlay, nodes: list[SimNode]) -> None:
         await overlay.store(Kind.BODY, KEY, b"sealed", deleters=[DELETER], ttl=DAY)
         full = nodes[2]
 
@@ -153,8 +153,8 @@ def test_deletes_that_not_all_take_are_taken_around_for_some_hours_and_then_look
         looked = looks_heard_by(nodes[1])
         await look(one, 3)
         assert looked == 3 * [KEY]
-        later = siege.world.wall() + LATELY
-        siege.world.wall = lambda: later  # type: ignore[method-assign]
+        later = hostile_network.world.wall() + LATELY
+        hostile_network.world.wall = lambda: later  # type: ignore[method-assign]
         await look(one, 2 * SELDOM)
         assert looked == 5 * [KEY]
 
@@ -162,7 +162,7 @@ def test_deletes_that_not_all_take_are_taken_around_for_some_hours_and_then_look
 
 
 def test_a_delete_that_only_nodes_farther_out_heard_of_reaches_the_copies_within_the_hour(tmp_path: Path) -> None:
-    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+    async def story(hostile_network: HostileNetwork, overlay: Overlay, nodes: list[SimNode]) -> None:
         await overlay.store(Kind.BODY, KEY, b"sealed", deleters=[DELETER], ttl=DAY)
         for at in (await overlay.closest(KEY, 6))[3:]:
             await overlay._caller.delete(at, Kind.BODY, KEY, SALT, ALICE)
@@ -174,7 +174,7 @@ def test_a_delete_that_only_nodes_farther_out_heard_of_reaches_the_copies_within
 
 
 def test_an_inbox_that_is_read_every_minute_is_looked_up_every_five(tmp_path: Path) -> None:
-    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+    async def story(hostile_network: HostileNetwork, overlay: Overlay, nodes: list[SimNode]) -> None:
         lookups = await read_every_minute(overlay, 20)
         assert lookups == [0, 5, 10, 15]
 
@@ -182,10 +182,10 @@ def test_an_inbox_that_is_read_every_minute_is_looked_up_every_five(tmp_path: Pa
 
 
 def test_an_inbox_is_looked_up_again_when_one_of_its_nodes_is_gone(tmp_path: Path) -> None:
-    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+    async def story(hostile_network: HostileNetwork, overlay: Overlay, nodes: list[SimNode]) -> None:
         await overlay.read_inbox(INBOX, ALICE)
         nearest = min(nodes, key=lambda node: distance(node.id, INBOX))
-        siege.nodes.remove(nearest)
+        hostile_network.nodes.remove(nearest)
         await nearest.crash()
         assert await read_every_minute(overlay, 3) == [1]
 
@@ -193,11 +193,11 @@ def test_an_inbox_is_looked_up_again_when_one_of_its_nodes_is_gone(tmp_path: Pat
 
 
 def test_an_inbox_is_looked_up_again_at_once_when_none_of_its_nodes_answers(tmp_path: Path) -> None:
-    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+    async def story(hostile_network: HostileNetwork, overlay: Overlay, nodes: list[SimNode]) -> None:
         await overlay.read_inbox(INBOX, ALICE)
         by_distance = sorted(nodes, key=lambda node: distance(node.id, INBOX))
         for node in by_distance[:6]:
-            siege.nodes.remove(node)
+            hostile_network.nodes.remove(node)
             await node.crash()
         answered = {reading.node.contact.id for reading in await overlay.read_inbox(INBOX, ALICE)}
         assert answered == {node.id for node in by_distance[6:]}
@@ -206,22 +206,22 @@ def test_an_inbox_is_looked_up_again_at_once_when_none_of_its_nodes_answers(tmp_
 
 
 def test_an_inbox_is_looked_up_again_when_too_few_nodes_were_there_the_last_time(tmp_path: Path) -> None:
-    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+    async def story(hostile_network: HostileNetwork, overlay: Overlay, nodes: list[SimNode]) -> None:
         await overlay.node.protocol.ping(nodes[0].located().contact)
-        siege.world.part([siege.client.place_ip, nodes[0].place_ip])
+        hostile_network.world.part([hostile_network.client.place_ip, nodes[0].place_ip])
         assert len(await overlay.read_inbox(INBOX, ALICE)) == 1
-        siege.world.part()
+        hostile_network.world.part()
         assert len(await overlay.read_inbox(INBOX, ALICE)) > 1
 
     play(tmp_path, 12, story)
 
 
 def test_an_inbox_is_looked_up_again_when_a_nearer_node_is_heard_of(tmp_path: Path) -> None:
-    async def story(siege: Siege, overlay: Overlay, nodes: list[SimNode]) -> None:
+    async def story(hostile_network: HostileNetwork, overlay: Overlay, nodes: list[SimNode]) -> None:
         by_distance = sorted(nodes, key=lambda node: distance(node.id, INBOX))
-        siege.world.part([node.place_ip for node in by_distance[:3]])
+        hostile_network.world.part([node.place_ip for node in by_distance[:3]])
         await overlay.read_inbox(INBOX, ALICE)
-        siege.world.part()
+        hostile_network.world.part()
         await overlay.node.protocol.ping(by_distance[0].located().contact)
         answered = {reading.node.contact.id for reading in await overlay.read_inbox(INBOX, ALICE)}
         assert answered == {node.id for node in by_distance[:6]}

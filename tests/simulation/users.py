@@ -30,7 +30,7 @@ from storage.user.index import Index
 from storage.user.outbox import Outbox
 from storage.user.profile import Profile
 from storage.user.state import UserState
-from tests.mail.desks import AllClean
+from tests.mail.user_agents import AllClean
 from tests.simulation.nodes import SimNode
 from tests.workload import Shape
 

@@ -20,7 +20,7 @@ from mail.sealed.segments import SEGMENT_SIZE
 from overlay.http.headers import store_headers as headers_of_store
 from overlay.ids import Kind
 from overlay.wire.write_tokens import NOBODY
-from tests.overlay.door import KEY, door, hang_up
+from tests.overlay.http_servers import KEY, hang_up, http_server
 from tests.workload import Shape, draw
 from tests.workload.cutting import chunks
 from tests.workload.round_trips import Failed, play, play_some, seal_and_open, share, store_headers, tell
@@ -97,7 +97,7 @@ def test_the_headers_of_a_store_are_read_as_they_were_written(deleters: list[byt
 
 async def test_a_body_that_comes_in_pieces_of_any_length_is_kept_and_given_as_it_is(tmp_path: Path) -> None:
     chance = random.Random(11)
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         for number in range(12):
             body = draw(chance, largest=600_000, most_recipients=1).message()
             digest, key = hashlib.sha256(body).digest(), number.to_bytes(20, "big")

@@ -8,7 +8,7 @@ from mail.availability.probes import EVERY, FACT, LATE, RETRY, WAITS, Probes
 from overlay.identity.network import Network
 from overlay.ids import Kind
 from overlay.primitives.placement import MOVING
-from tests.mail.desks import Desk, World
+from tests.mail.user_agents import UserAgent, World
 
 TARGET = 0.999
 NETWORK = Network("test", k=10)
@@ -16,8 +16,8 @@ DAY = 48
 """Rounds, half an hour each."""
 
 
-def probes(desk: Desk, network: Network = NETWORK) -> Probes:
-    return Probes(desk.state, network, TARGET, desk.world.clock)
+def probes(user_agent: UserAgent, network: Network = NETWORK) -> Probes:
+    return Probes(user_agent.state, network, TARGET, user_agent.world.clock)
 
 
 async def rounds(probes: Probes, world: World, count: int) -> None:
@@ -27,7 +27,7 @@ async def rounds(probes: Probes, world: World, count: int) -> None:
         world.clock.time += EVERY
 
 
-async def test_k_is_the_default_until_enough_was_seen(world: World, alice: Desk) -> None:
+async def test_k_is_the_default_until_enough_was_seen(world: World, alice: UserAgent) -> None:
     measured = probes(alice)
     await rounds(measured, world, 5)
     assert (measured.known.p, measured.k) == (None, 10)
@@ -37,7 +37,7 @@ async def test_k_is_the_default_until_enough_was_seen(world: World, alice: Desk)
     assert measured.known.p > 0.9
 
 
-async def test_nodes_that_vanish_make_for_more_copies(world: World, alice: Desk) -> None:
+async def test_nodes_that_vanish_make_for_more_copies(world: World, alice: UserAgent) -> None:
     measured = probes(alice)
     for number in range(2 * DAY):
         for node in world.nodes:
@@ -48,7 +48,7 @@ async def test_nodes_that_vanish_make_for_more_copies(world: World, alice: Desk)
     assert measured.k > 3
 
 
-async def test_sessions_longer_than_half_an_hour_do_not_pass_for_availability(world: World, alice: Desk) -> None:
+async def test_sessions_longer_than_half_an_hour_do_not_pass_for_availability(world: World, alice: UserAgent) -> None:
     """Nodes that are up for 9 hours and then down for 9: after half an hour nearly all who took a copy are still up."""
     measured = probes(alice)
     for number in range(6 * DAY):
@@ -59,7 +59,7 @@ async def test_sessions_longer_than_half_an_hour_do_not_pass_for_availability(wo
     assert measured.known.p < 0.8
 
 
-async def test_only_who_took_a_copy_counts(world: World, alice: Desk) -> None:
+async def test_only_who_took_a_copy_counts(world: World, alice: UserAgent) -> None:
     """A copy at another node (moved by whatever means) isn't a node that is up."""
     measured = probes(alice)
     for _ in range(DAY):
@@ -77,7 +77,7 @@ def test_nobody_moves_probes() -> None:
     assert Kind.PROBE not in MOVING
 
 
-async def test_what_was_measured_survives_a_restart(world: World, alice: Desk) -> None:
+async def test_what_was_measured_survives_a_restart(world: World, alice: UserAgent) -> None:
     measured = probes(alice)
     await rounds(measured, world, 20)
     alice.restart()
@@ -88,7 +88,7 @@ async def test_what_was_measured_survives_a_restart(world: World, alice: Desk) -
     assert len(world.overlay.calls) == before
 
 
-async def test_each_community_is_measured_by_itself(world: World, alice: Desk) -> None:
+async def test_each_community_is_measured_by_itself(world: World, alice: UserAgent) -> None:
     measured = probes(alice)
     await rounds(measured, world, DAY)
     assert measured.known.p is not None
@@ -96,7 +96,7 @@ async def test_each_community_is_measured_by_itself(world: World, alice: Desk) -
         assert probes(alice, other).known.observations == 0
 
 
-async def test_a_probe_that_has_expired_says_nothing(world: World, alice: Desk) -> None:
+async def test_a_probe_that_has_expired_says_nothing(world: World, alice: UserAgent) -> None:
     measured = probes(alice)
     await measured.run(world.overlay)
     for node in world.nodes:
@@ -106,7 +106,7 @@ async def test_a_probe_that_has_expired_says_nothing(world: World, alice: Desk) 
     assert measured.known.observations == 0
 
 
-async def test_a_network_that_is_away_says_nothing_about_its_nodes(world: World, alice: Desk) -> None:
+async def test_a_network_that_is_away_says_nothing_about_its_nodes(world: World, alice: UserAgent) -> None:
     measured = probes(alice)
     await measured.run(world.overlay)
     world.clock.time += WAITS[0]
@@ -115,7 +115,7 @@ async def test_a_network_that_is_away_says_nothing_about_its_nodes(world: World,
     assert measured.known.observations == 0
 
 
-async def test_a_clock_that_was_set_back_stops_no_probes(world: World, alice: Desk) -> None:
+async def test_a_clock_that_was_set_back_stops_no_probes(world: World, alice: UserAgent) -> None:
     measured = probes(alice)
     await measured.run(world.overlay)
     world.clock.time -= 1_000_000
@@ -124,12 +124,12 @@ async def test_a_clock_that_was_set_back_stops_no_probes(world: World, alice: De
 
 
 @pytest.mark.parametrize("kept", [b"nonsense", b"\x91\x01\xff", b"\x95\xa1x\x00\x00\x00\x00"])
-def test_facts_that_cannot_be_read_are_measured_anew(alice: Desk, kept: bytes) -> None:
+def test_facts_that_cannot_be_read_are_measured_anew(alice: UserAgent, kept: bytes) -> None:
     alice.state.keep_fact(FACT, kept)
     assert probes(alice).known.p is None
 
 
-async def test_no_two_probes_lie_under_one_key(world: World, alice: Desk) -> None:
+async def test_no_two_probes_lie_under_one_key(world: World, alice: UserAgent) -> None:
     await rounds(probes(alice), world, 5)
     keys = {key for node in world.nodes for kind, key in node.objects if kind == Kind.PROBE}
     assert len(keys) == 5

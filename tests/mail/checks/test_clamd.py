@@ -13,7 +13,7 @@ import pytest
 
 from mail.checks.clamd import Address, ClamdAddressError, ClamdCheck, find_clamd, parse_address
 from mail.checks.pipeline import Clean, IncomingMessage, Infected, Unchecked
-from tests.mail.letters import with_attachment
+from tests.mail.sample_messages import with_attachment
 
 CONTENT = with_attachment(bytes(range(256)) * 4000)
 """Some ten chunks."""

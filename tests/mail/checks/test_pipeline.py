@@ -23,7 +23,7 @@ from mail.checks.pipeline import (
 )
 from mail.checks.spam import GTUBE
 from mail.checks.standard import standard_pipeline
-from tests.mail.letters import EICAR, with_attachment
+from tests.mail.sample_messages import EICAR, with_attachment
 
 LETTER = IncomingMessage(Path("/nowhere"), "alice@example.org")
 

@@ -16,7 +16,7 @@ from mail.checks.spam import GTUBE, Gtube, KnownSpammers, LearnedSpam
 from mail.checks.tokens import LONGEST, TOKEN_LIMIT, tokens
 from mail.mime.message import read_message
 from storage.user.state import UserState
-from tests.mail.letters import mutants
+from tests.mail.sample_messages import mutants
 
 
 class Counts:

@@ -16,7 +16,7 @@ from bench.anonymous import Peak
 from mail.checks import virus
 from mail.checks.pipeline import Clean, IncomingMessage, Infected, Unchecked, Verdict
 from mail.checks.virus import RULES, RulesError, YaraCheck, load_rules
-from tests.mail.letters import EICAR, VALID, mutants, with_attachment
+from tests.mail.sample_messages import EICAR, VALID, mutants, with_attachment
 
 FOUND = Infected("EICAR Test File")
 

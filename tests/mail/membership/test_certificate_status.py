@@ -24,7 +24,7 @@ from storage.user.outbox import Outbox, State
 from storage.user.profile import Profile
 from storage.user.state import UserState
 from tests.mail.commands import Hamlet, Member, Shell
-from tests.mail.desks import letter
+from tests.mail.user_agents import letter
 
 DAY = 86_400.0
 
@@ -34,13 +34,13 @@ class Town:
 
     def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
         self.time = time.time()
-        self.village = PrivateOverlay(folder / "village", "test", k=3, now=lambda: self.time)
+        self.private_overlay = PrivateOverlay(folder / "village", "test", k=3, now=lambda: self.time)
         self.profile = Profile(folder / "alice", environ={})
         self.events: list[Event] = []
         self._stack = stack
 
     async def agent(self) -> Agent:
-        agent = await self.village.agent_of(self.profile, self.events.append)
+        agent = await self.private_overlay.agent_of(self.profile, self.events.append)
         self._stack.push_async_callback(agent.close)
         return agent
 
@@ -49,18 +49,20 @@ class Town:
         return [event.text for event in self.events if isinstance(event, Trouble) and event.lasting]
 
     async def publish_revocations(self) -> None:
-        authority = self.village.authority
+        authority = self.private_overlay.authority
         key = revocations_key(authority.fingerprint)
-        await Overlay(self.village.nodes[0]).store(Kind.REVOCATIONS, key, authority.revocations(), ttl=RETENTION)
+        await Overlay(self.private_overlay.nodes[0]).store(
+            Kind.REVOCATIONS, key, authority.revocations(), ttl=RETENTION
+        )
 
 
 @pytest.fixture
 async def town(tmp_path: Path) -> AsyncIterator[Town]:
     async with AsyncExitStack() as stack:
         town = Town(tmp_path, stack)
-        stack.push_async_callback(town.village.stop)
-        await town.village.start(3)
-        town.village.member("alice@test.example", town.profile)
+        stack.push_async_callback(town.private_overlay.stop)
+        await town.private_overlay.start(3)
+        town.private_overlay.member("alice@test.example", town.profile)
         yield town
 
 
@@ -94,7 +96,7 @@ async def test_an_agent_takes_over_a_certificate_that_came_while_it_ran(town: To
     agent = await town.agent()
     before = agent.identity.certified
     town.time += 320 * DAY
-    renewed = town.village.authority.issue(before.address, _public(before)).der
+    renewed = town.private_overlay.authority.issue(before.address, _public(before)).der
     other = Keyring.open(town.profile.keyring_file, None)
     other.set_identity(Certified(before.address, before.private_key, renewed))
     town.time += 60 * DAY  # the old one has ended
@@ -109,13 +111,13 @@ async def test_an_agent_takes_over_a_certificate_that_came_while_it_ran(town: To
 async def test_an_agent_that_hears_of_its_revocation_gives_up_what_is_under_way_and_says_so(town: Town) -> None:
     agent = await town.agent()
     bob = Profile(town.profile.root.parent / "bob", environ={})
-    reader = await town.village.agent("bob@test.example", bob)
+    reader = await town.private_overlay.agent("bob@test.example", bob)
     await reader.close()
     message = letter("alice@test.example", ["bob@test.example"], "one@test.example")
     agent.outbox.accept(message, "one@test.example", "Hello", "alice@test.example", ["bob@test.example"], town.time)
     await agent.send()
     assert agent.outbox.entries()[0].recipients[0].state is State.STORED
-    town.village.authority.revoke("alice@test.example")
+    town.private_overlay.authority.revoke("alice@test.example")
     await town.publish_revocations()
     town.time += 3601
     await agent.send()
@@ -165,9 +167,9 @@ def accepted(member: Member) -> int:
 
 def test_send_of_a_member_who_was_revoked_is_refused_before_anything_is_accepted(hamlet: Hamlet, run: Shell) -> None:
     alice = hamlet.member("alice")
-    hamlet.village.authority.revoke(alice.address)
+    hamlet.private_overlay.authority.revoke(alice.address)
     state = UserState(alice.profile.state_file)
-    state.keep_fact(REVOCATIONS_FACT, hamlet.village.authority.revocations())
+    state.keep_fact(REVOCATIONS_FACT, hamlet.private_overlay.authority.revocations())
     state.close()
     message = letter(alice.address, ["bob@test.example"], "one@test.example")
     refused = run(alice, "send", "-t", stdin=message)

@@ -15,7 +15,7 @@ from mail.membership.create_network_with_member import found_with_member
 from mail.profile_node import read_network_file
 from storage.user.outbox import State
 from storage.user.profile import Profile
-from tests.mail.desks import letter
+from tests.mail.user_agents import letter
 
 ADDRESS = "alice@village.example"
 

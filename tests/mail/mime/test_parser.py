@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mail.mime import charset, content_decoding, headers, parser
 from mail.mime.parser import Defect, Structure
-from tests.mail.letters import MALFORMED, NESTED, VALID, mutants
+from tests.mail.sample_messages import MALFORMED, NESTED, VALID, mutants
 
 
 def _walk(data: bytes) -> Structure:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mail.mime import sanitize
-from tests.mail.letters import UNFIT
+from tests.mail.sample_messages import UNFIT
 
 _HOSTILE = st.lists(
     st.text(max_size=5)

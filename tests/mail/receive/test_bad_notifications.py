@@ -18,42 +18,42 @@ from overlay.ids import Kind
 from overlay.wire.messages import RETENTION
 from storage.user.outbox import State
 from storage.user.state import Fate
-from tests.mail.desks import Desk, World, a_good_one, body_at, letter, noise
+from tests.mail.user_agents import UserAgent, World, a_good_one, body_at, letter, noise
 from tests.overlay.issuing import Issuer
 
 DAY = 86400.0
 
 
-Spoil = Callable[[Notification, Desk, Desk], bytes]
+Spoil = Callable[[Notification, UserAgent, UserAgent], bytes]
 
 
-def random_bytes(good: Notification, alice: Desk, bob: Desk) -> bytes:
+def random_bytes(good: Notification, alice: UserAgent, bob: UserAgent) -> bytes:
     return b"\x17" * BUCKETS[0]
 
 
-def damaged(good: Notification, alice: Desk, bob: Desk) -> bytes:
+def damaged(good: Notification, alice: UserAgent, bob: UserAgent) -> bytes:
     sealed = seal_notification(good, alice.owner, bob.pair.public)
     return sealed[:-1] + bytes([sealed[-1] ^ 1])
 
 
-def falsely_signed(good: Notification, alice: Desk, bob: Desk) -> bytes:
+def falsely_signed(good: Notification, alice: UserAgent, bob: UserAgent) -> bytes:
     return seal_notification(good, replace(alice.owner, sign=bob.owner.sign), bob.pair.public)
 
 
-def from_somebody_else(good: Notification, alice: Desk, bob: Desk) -> bytes:
+def from_somebody_else(good: Notification, alice: UserAgent, bob: UserAgent) -> bytes:
     return seal_notification(replace(good, sender="carol@example.org"), alice.owner, bob.pair.public)
 
 
-def of_another_authority(good: Notification, alice: Desk, bob: Desk) -> bytes:
+def of_another_authority(good: Notification, alice: UserAgent, bob: UserAgent) -> bytes:
     person = Issuer(2).person(alice.address)
     return seal_notification(good, person, bob.pair.public)
 
 
-def for_somebody_else(good: Notification, alice: Desk, bob: Desk) -> bytes:
+def for_somebody_else(good: Notification, alice: UserAgent, bob: UserAgent) -> bytes:
     return seal_notification(replace(good, recipient="carol@example.org"), alice.owner, bob.pair.public)
 
 
-def to_another_key(good: Notification, alice: Desk, bob: Desk) -> bytes:
+def to_another_key(good: Notification, alice: UserAgent, bob: UserAgent) -> bytes:
     return seal_notification(good, alice.owner, alice.pair.public)
 
 
@@ -70,7 +70,7 @@ ALL_SPOILT = [
 
 @pytest.mark.parametrize("spoil", ALL_SPOILT)
 async def test_a_notification_that_is_not_wholly_right_brings_nothing_and_holds_up_nothing(
-    world: World, alice: Desk, bob: Desk, spoil: Spoil
+    world: World, alice: UserAgent, bob: UserAgent, spoil: Spoil
 ) -> None:
     good = await a_good_one(alice, bob)
     await bob.get(spoil(good, alice, bob), seal_notification(good, alice.owner, bob.pair.public))
@@ -83,7 +83,7 @@ async def test_a_notification_that_is_not_wholly_right_brings_nothing_and_holds_
 
 @pytest.mark.parametrize("spoil", ALL_SPOILT)
 async def test_nothing_is_fetched_or_deleted_for_a_notification_that_is_not_wholly_right(
-    world: World, alice: Desk, bob: Desk, spoil: Spoil
+    world: World, alice: UserAgent, bob: UserAgent, spoil: Spoil
 ) -> None:
     good = await a_good_one(alice, bob)
     await bob.get(spoil(good, alice, bob))
@@ -91,7 +91,7 @@ async def test_nothing_is_fetched_or_deleted_for_a_notification_that_is_not_whol
     assert not {"fetch", "delete"} & set(world.overlay.calls)
 
 
-async def test_what_has_no_notifications_size_takes_no_room_on_the_disk(world: World, bob: Desk) -> None:
+async def test_what_has_no_notifications_size_takes_no_room_on_the_disk(world: World, bob: UserAgent) -> None:
     await bob.get(b"x", b"y" * 70_000)
     assert await bob.collect() == 0
     assert world.overlay.inbox(bob.inbox_key) == set()
@@ -103,7 +103,7 @@ def flood(count: int) -> list[bytes]:
 
 
 async def test_of_a_flood_that_cannot_be_opened_64_are_kept_and_the_user_is_told_once_what_was_dropped(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     good = await a_good_one(alice, bob)
     await bob.get(*flood(100), seal_notification(good, alice.owner, bob.pair.public))
@@ -118,7 +118,9 @@ async def test_of_a_flood_that_cannot_be_opened_64_are_kept_and_the_user_is_told
     assert len(bob.state.pending(float("inf"))) == 64
 
 
-async def test_a_flood_crowds_out_no_mail_that_waits_for_the_right_clock(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_flood_crowds_out_no_mail_that_waits_for_the_right_clock(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     good = await a_good_one(alice, bob)
     stranger = Issuer(2).person(alice.address)
     sealed = [seal_notification(good, stranger, bob.pair.public) for _ in range(70)]
@@ -136,10 +138,10 @@ async def test_a_flood_crowds_out_no_mail_that_waits_for_the_right_clock(world: 
 
 
 async def test_of_one_sender_whose_certificate_is_not_good_100_are_kept_and_of_others_too(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     good = await a_good_one(alice, bob)
-    carol = await world.desk("carol")
+    carol = await world.user_agent("carol")
     world.clock.time -= 400 * DAY
     await bob.get(*(seal_notification(good, alice.owner, bob.pair.public) for _ in range(101)))
     await bob.collect()
@@ -152,7 +154,7 @@ async def test_of_one_sender_whose_certificate_is_not_good_100_are_kept_and_of_o
 
 
 async def test_mail_that_lay_at_the_nodes_when_its_senders_certificate_ended_is_opened(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     ends = parse_certificate(alice.owner.certificate).not_after
     world.clock.time = ends - 1
@@ -167,7 +169,7 @@ async def test_mail_that_lay_at_the_nodes_when_its_senders_certificate_ended_is_
 
 
 async def test_what_cannot_be_opened_now_is_opened_once_the_clock_is_right(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -178,7 +180,7 @@ async def test_what_cannot_be_opened_now_is_opened_once_the_clock_is_right(
 
 
 async def test_what_could_not_be_opened_for_thirty_days_is_given_up_and_told(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     good = await a_good_one(alice, bob)
     await bob.get(of_another_authority(good, alice, bob))
@@ -190,7 +192,7 @@ async def test_what_could_not_be_opened_for_thirty_days_is_given_up_and_told(
 
 
 async def test_a_notification_of_a_newer_program_waits_for_the_update_and_the_user_is_told(
-    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = await a_good_one(alice, bob)
     with monkeypatch.context() as newer:
@@ -206,7 +208,7 @@ async def test_a_notification_of_a_newer_program_waits_for_the_update_and_the_us
 
 
 async def test_a_body_that_cannot_be_opened_is_told_once_kept_and_not_called_collected(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     good = await a_good_one(alice, bob)
     lying = replace(good, session_key=bytes(32))
@@ -229,7 +231,7 @@ async def test_a_body_that_cannot_be_opened_is_told_once_kept_and_not_called_col
 
 
 async def test_a_body_that_an_older_program_could_not_open_is_collected_at_once_by_a_newer_one(
-    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = alice.write(bob).file.read_bytes()
     await alice.send()
@@ -245,7 +247,7 @@ async def test_a_body_that_an_older_program_could_not_open_is_collected_at_once_
 
 
 async def test_what_a_program_before_gave_up_and_acknowledged_arrives_when_sender_and_recipient_are_updated(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     message = letter(alice.address, [bob.address], "letter@example.org", noise(100_000))
     alice.write(bob, message=message)
@@ -270,7 +272,7 @@ async def test_what_a_program_before_gave_up_and_acknowledged_arrives_when_sende
 
 
 async def test_a_body_that_unpacks_to_more_than_was_said_is_stopped(
-    world: World, alice: Desk, bob: Desk, tmp_path: Path
+    world: World, alice: UserAgent, bob: UserAgent, tmp_path: Path
 ) -> None:
     bomb = tmp_path / "bomb.eml"
     bomb.write_bytes(letter(alice.address, [bob.address], "bomb@example.org", bytes(2_000_000)))
@@ -286,7 +288,7 @@ async def test_a_body_that_unpacks_to_more_than_was_said_is_stopped(
 
 
 async def test_of_one_senders_announcements_without_messages_1000_are_kept_for_longer_than_a_day(
-    world: World, alice: Desk, bob: Desk, carol: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert LACKING_KEPT == 1000
     monkeypatch.setattr("mail.receive.receiver.LACKING_KEPT", 3)

@@ -17,24 +17,24 @@ from mail.mime.message import read_message
 from mail.receive.filing import Filing
 from storage.database import DatabaseError
 from storage.user.index import IndexUnavailable
-from tests.mail.desks import Desk, letter
-from tests.mail.letters import EICAR, MALFORMED, VALID, with_attachment
+from tests.mail.sample_messages import EICAR, MALFORMED, VALID, with_attachment
+from tests.mail.user_agents import UserAgent, letter
 
 
-async def deliver(alice: Desk, bob: Desk, message: bytes, message_id: str = "letter@example.org") -> None:
+async def deliver(alice: UserAgent, bob: UserAgent, message: bytes, message_id: str = "letter@example.org") -> None:
     """Send these bytes, and collect them."""
     alice.write(bob, message_id=message_id, message=message)
     await alice.send()
     assert await bob.collect() == 1
 
 
-def with_real_checks(desk: Desk) -> None:
-    pipeline = standard_pipeline(desk.state, clamd="/nowhere/clamd.sock")
-    desk.receiving._filing = Filing(desk.profile.folders(), desk.index, pipeline, desk.state)
+def with_real_checks(user_agent: UserAgent) -> None:
+    pipeline = standard_pipeline(user_agent.state, clamd="/nowhere/clamd.sock")
+    user_agent.receiving._filing = Filing(user_agent.profile.folders(), user_agent.index, pipeline, user_agent.state)
 
 
 @pytest.mark.parametrize("path", [*VALID, *MALFORMED], ids=lambda path: path.stem)
-async def test_original_bytes_are_kept_byte_for_byte(alice: Desk, bob: Desk, path: Path) -> None:
+async def test_original_bytes_are_kept_byte_for_byte(alice: UserAgent, bob: UserAgent, path: Path) -> None:
     original = path.read_bytes()
     await deliver(alice, bob, original)
     assert bob.everywhere() == [original]
@@ -45,13 +45,15 @@ async def test_original_bytes_are_kept_byte_for_byte(alice: Desk, bob: Desk, pat
     [b"", b"no line end", b"\r\rodd\r\n\nline\n\rends\r", bytes(range(256)) * 9, b"\xff\xfe\x00", b"From here\n.\n"],
     ids=["empty", "no line end", "odd line ends", "every byte", "not UTF-8", "dots"],
 )
-async def test_odd_bytes_are_kept_byte_for_byte(alice: Desk, bob: Desk, body: bytes) -> None:
+async def test_odd_bytes_are_kept_byte_for_byte(alice: UserAgent, bob: UserAgent, body: bytes) -> None:
     original = letter(alice.address, [bob.address], "letter@example.org", body)
     await deliver(alice, bob, original)
     assert bob.folder("Inbox") == [original]
 
 
-async def test_an_attachment_of_5_mb_is_identical_after_saving(alice: Desk, bob: Desk, tmp_path: Path) -> None:
+async def test_an_attachment_of_5_mb_is_identical_after_saving(
+    alice: UserAgent, bob: UserAgent, tmp_path: Path
+) -> None:
     content = random.Random(5).randbytes(5_000_000)
     message = with_attachment(content, "photo.jpg").replace(b"mallory@example.org", alice.address.encode())
     await deliver(alice, bob, message)
@@ -64,7 +66,7 @@ async def test_an_attachment_of_5_mb_is_identical_after_saving(alice: Desk, bob:
     assert saved.read_bytes() == content
 
 
-async def test_eicar_goes_to_quarantine_and_is_not_opened(alice: Desk, bob: Desk) -> None:
+async def test_eicar_goes_to_quarantine_and_is_not_opened(alice: UserAgent, bob: UserAgent) -> None:
     with_real_checks(bob)
     message = with_attachment(EICAR, "readme.txt").replace(b"mallory@example.org", alice.address.encode())
     await deliver(alice, bob, message)
@@ -81,7 +83,7 @@ async def test_eicar_goes_to_quarantine_and_is_not_opened(alice: Desk, bob: Desk
     mailbox.close()
 
 
-async def test_gtube_goes_to_junk(alice: Desk, bob: Desk) -> None:
+async def test_gtube_goes_to_junk(alice: UserAgent, bob: UserAgent) -> None:
     with_real_checks(bob)
     message = letter(alice.address, [bob.address], "letter@example.org", GTUBE.encode() + b"\n")
     await deliver(alice, bob, message)
@@ -92,7 +94,7 @@ async def test_gtube_goes_to_junk(alice: Desk, bob: Desk) -> None:
     "sender",
     ["carol@example.org", "", "From::;-", "Alice <carol@example.org>", "carol@example.org, alice@example.org"],
 )
-async def test_a_from_that_is_not_the_signer_goes_to_quarantine(alice: Desk, bob: Desk, sender: str) -> None:
+async def test_a_from_that_is_not_the_signer_goes_to_quarantine(alice: UserAgent, bob: UserAgent, sender: str) -> None:
     message = letter(sender, [bob.address], "letter@example.org")
     await deliver(alice, bob, message)
     assert bob.folder("Quarantine") == bob.everywhere() == [message]
@@ -103,14 +105,14 @@ async def test_a_from_that_is_not_the_signer_goes_to_quarantine(alice: Desk, bob
 
 
 async def test_a_second_from_goes_to_quarantine_since_programs_differ_in_which_they_show(
-    alice: Desk, bob: Desk
+    alice: UserAgent, bob: UserAgent
 ) -> None:
     message = b"From: alice@example.org\nFrom: carol@example.org\nSubject: Hello\n\nText\n"
     await deliver(alice, bob, message)
     assert bob.folder("Quarantine") == [message]
 
 
-async def test_the_signers_address_may_be_written_in_any_case(alice: Desk, bob: Desk) -> None:
+async def test_the_signers_address_may_be_written_in_any_case(alice: UserAgent, bob: UserAgent) -> None:
     message = letter('"Alice" <ALICE@Example.ORG>', [bob.address], "letter@example.org")
     await deliver(alice, bob, message)
     assert bob.folder("Inbox") == [message]
@@ -139,25 +141,27 @@ class Broken:
         raise RuntimeError("a bug")
 
 
-def check_with(desk: Desk, check: Check) -> None:
-    desk.receiving._filing = Filing(desk.profile.folders(), desk.index, Pipeline([check]), desk.state)
+def check_with(user_agent: UserAgent, check: Check) -> None:
+    user_agent.receiving._filing = Filing(
+        user_agent.profile.folders(), user_agent.index, Pipeline([check]), user_agent.state
+    )
 
 
-async def test_nothing_is_in_any_folder_before_every_check_has_spoken(alice: Desk, bob: Desk) -> None:
+async def test_nothing_is_in_any_folder_before_every_check_has_spoken(alice: UserAgent, bob: UserAgent) -> None:
     spy = Spy(bob.everywhere)
     check_with(bob, spy)
     await deliver(alice, bob, letter(alice.address, [bob.address], "letter@example.org"))
     assert spy.seen == []
 
 
-async def test_what_could_not_be_checked_goes_to_quarantine(alice: Desk, bob: Desk) -> None:
+async def test_what_could_not_be_checked_goes_to_quarantine(alice: UserAgent, bob: UserAgent) -> None:
     check_with(bob, Broken())
     await deliver(alice, bob, letter(alice.address, [bob.address], "letter@example.org"))
     assert len(bob.folder("Quarantine")) == 1
 
 
 async def test_an_index_that_cannot_be_written_keeps_no_mail_back(
-    alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+    alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def take(*_: object) -> None:
         raise IndexUnavailable("the disk is full")
@@ -168,7 +172,7 @@ async def test_an_index_that_cannot_be_written_keeps_no_mail_back(
     assert bob.troubles == []
 
 
-async def test_what_is_filed_is_in_the_index_at_once(alice: Desk, bob: Desk) -> None:
+async def test_what_is_filed_is_in_the_index_at_once(alice: UserAgent, bob: UserAgent) -> None:
     await deliver(alice, bob, letter(alice.address, [bob.address], "letter@example.org"))
     (row,) = bob.index.by_message_id("letter@example.org")
     assert (row.folder, row.subject, row.unread) == ("Inbox", "Hello", True)
@@ -178,7 +182,9 @@ ADDED = b"Content-Length: 42\n"
 """What neomutt writes into what it moves."""
 
 
-async def killed_once_it_is_filed(alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch, message: bytes) -> None:
+async def killed_once_it_is_filed(
+    alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch, message: bytes
+) -> None:
     """Bob's process dies when the message is in his Inbox, before that is noted."""
     alice.write(bob, message_id="letter@example.org", message=message)
     await alice.send()
@@ -194,7 +200,7 @@ async def killed_once_it_is_filed(alice: Desk, bob: Desk, monkeypatch: pytest.Mo
 
 
 async def test_what_another_program_moved_before_it_was_noted_is_not_filed_again(
-    alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+    alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = letter(alice.address, [bob.address], "letter@example.org", b"the text\r\n")
     await killed_once_it_is_filed(alice, bob, monkeypatch, message)
@@ -209,7 +215,7 @@ async def test_what_another_program_moved_before_it_was_noted_is_not_filed_again
 
 
 async def test_what_is_gone_before_it_was_noted_is_filed_again_beside_another_of_that_id(
-    alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+    alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = letter(alice.address, [bob.address], "letter@example.org", b"the text\r\n")
     await killed_once_it_is_filed(alice, bob, monkeypatch, message)

@@ -27,13 +27,15 @@ from overlay.kademlia.inbox_read import InboxRead
 from overlay.wire.messages import RETENTION
 from storage.database import DatabaseError
 from storage.user.outbox import State
-from tests.mail.desks import Desk, World, a_good_one, body_at, letter
 from tests.mail.fakes import Crowd, FailAt, nothing
+from tests.mail.user_agents import UserAgent, World, a_good_one, body_at, letter
 
 DAY = 86400.0
 
 
-async def test_a_letter_is_filed_acknowledged_and_deleted_at_the_nodes(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_letter_is_filed_acknowledged_and_deleted_at_the_nodes(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     original = alice.write(bob).file.read_bytes()
     await alice.send()
     assert await bob.collect() == 1
@@ -48,7 +50,7 @@ async def test_a_letter_is_filed_acknowledged_and_deleted_at_the_nodes(world: Wo
 
 
 async def test_notifications_are_on_disk_before_a_node_is_told_to_delete_them(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -64,7 +66,7 @@ async def test_notifications_are_on_disk_before_a_node_is_told_to_delete_them(
 
 
 async def test_a_disk_that_is_full_when_notifications_come_has_none_of_them_acknowledged(
-    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -78,7 +80,7 @@ async def test_a_disk_that_is_full_when_notifications_come_has_none_of_them_ackn
 
 
 async def test_a_disk_that_is_full_at_filing_keeps_the_notification_and_says_so(
-    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -97,7 +99,7 @@ async def test_a_disk_that_is_full_at_filing_keeps_the_notification_and_says_so(
 
 
 async def test_a_body_whose_digest_is_wrong_at_one_node_is_had_from_another(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     original = alice.write(bob).file.read_bytes()
     await alice.send()
@@ -106,7 +108,9 @@ async def test_a_body_whose_digest_is_wrong_at_one_node_is_had_from_another(
     assert bob.folder("Inbox") == [original]
 
 
-async def test_a_body_whose_digest_is_wrong_everywhere_is_not_filed(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_body_whose_digest_is_wrong_everywhere_is_not_filed(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob)
     await alice.send()
     for node in world.nodes:
@@ -120,7 +124,7 @@ async def test_a_body_whose_digest_is_wrong_everywhere_is_not_filed(world: World
 
 
 async def test_a_body_that_nobody_has_is_tried_again_and_at_last_lost_and_told(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -147,7 +151,7 @@ async def test_a_body_that_nobody_has_is_tried_again_and_at_last_lost_and_told(
 
 
 async def test_a_message_that_was_called_lost_under_a_wrong_clock_is_collected(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -162,7 +166,9 @@ async def test_a_message_that_was_called_lost_under_a_wrong_clock_is_collected(
     assert await bob.collect() == 1
 
 
-async def test_a_lost_message_that_its_sender_stores_again_is_collected(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_lost_message_that_its_sender_stores_again_is_collected(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob)
     await alice.send()
     (notification,) = world.overlay.inbox(bob.inbox_key)
@@ -177,7 +183,9 @@ async def test_a_lost_message_that_its_sender_stores_again_is_collected(world: W
     assert await bob.collect() == 1
 
 
-async def test_a_message_is_not_called_lost_because_nobody_answers(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_message_is_not_called_lost_because_nobody_answers(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob)
     await alice.send()
     world.overlay.before = FailAt("fetch", Unreachable("No node answers."))
@@ -192,7 +200,9 @@ async def test_a_message_is_not_called_lost_because_nobody_answers(world: World,
     assert waiting.attempts == 0  # nobody answered
 
 
-async def test_being_offline_is_no_trouble_and_counts_as_no_attempt(world: World, alice: Desk, bob: Desk) -> None:
+async def test_being_offline_is_no_trouble_and_counts_as_no_attempt(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob)
     await alice.send()
     world.overlay.before = FailAt("fetch", Offline("This computer is offline."))
@@ -207,7 +217,7 @@ async def test_being_offline_is_no_trouble_and_counts_as_no_attempt(world: World
 
 
 async def test_no_inbox_that_answers_is_an_error_but_what_was_taken_is_worked_on(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -219,7 +229,9 @@ async def test_no_inbox_that_answers_is_an_error_but_what_was_taken_is_worked_on
     assert len(bob.folder("Inbox")) == 1
 
 
-async def test_a_notification_that_is_replayed_brings_nothing_again(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_notification_that_is_replayed_brings_nothing_again(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob)
     await alice.send()
     (notification,) = world.overlay.inbox(bob.inbox_key)
@@ -234,7 +246,7 @@ async def test_a_notification_that_is_replayed_brings_nothing_again(world: World
     assert len(bob.everywhere()) == 1
 
 
-async def test_two_notifications_of_one_message_file_it_once(world: World, alice: Desk, bob: Desk) -> None:
+async def test_two_notifications_of_one_message_file_it_once(world: World, alice: UserAgent, bob: UserAgent) -> None:
     good = await a_good_one(alice, bob)
     both = [seal_notification(good, alice.owner, bob.pair.public) for _ in range(6)]
     await bob.get(*both)
@@ -244,7 +256,7 @@ async def test_two_notifications_of_one_message_file_it_once(world: World, alice
 
 
 async def test_another_message_with_the_same_message_id_is_not_taken_for_a_duplicate(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     first = alice.write(bob).file.read_bytes()
     await alice.send()
@@ -258,7 +270,7 @@ async def test_another_message_with_the_same_message_id_is_not_taken_for_a_dupli
     assert sorted(bob.folder("Inbox")) == sorted([first, second])
 
 
-async def test_mail_sealed_to_the_previous_key_is_opened(world: World, alice: Desk, bob: Desk) -> None:
+async def test_mail_sealed_to_the_previous_key_is_opened(world: World, alice: UserAgent, bob: UserAgent) -> None:
     alice.write(bob)
     await alice.send()
     bob.new_key()
@@ -266,7 +278,7 @@ async def test_mail_sealed_to_the_previous_key_is_opened(world: World, alice: De
     assert await bob.collect() == 1
 
 
-async def test_what_a_deaf_node_offers_again_is_not_filed_again(world: World, alice: Desk, bob: Desk) -> None:
+async def test_what_a_deaf_node_offers_again_is_not_filed_again(world: World, alice: UserAgent, bob: UserAgent) -> None:
     world.nodes[0].deaf = True
     alice.write(bob)
     await alice.send()
@@ -275,7 +287,9 @@ async def test_what_a_deaf_node_offers_again_is_not_filed_again(world: World, al
     assert len(bob.everywhere()) == 1
 
 
-async def test_deletes_that_too_few_nodes_heard_are_owed_until_they_did(world: World, alice: Desk, bob: Desk) -> None:
+async def test_deletes_that_too_few_nodes_heard_are_owed_until_they_did(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob)
     await alice.send()
     world.overlay.before = FailAt("delete", Unreachable("No node answers."))
@@ -290,7 +304,7 @@ async def test_deletes_that_too_few_nodes_heard_are_owed_until_they_did(world: W
 
 
 async def test_one_messages_fault_holds_up_no_other(
-    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice.write(bob, message_id="one@example.org")
     alice.write(bob, message_id="two@example.org")
@@ -311,7 +325,9 @@ async def test_one_messages_fault_holds_up_no_other(
     assert await bob.collect() == 1
 
 
-async def test_a_long_message_comes_with_progress_and_in_little_memory(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_long_message_comes_with_progress_and_in_little_memory(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     text = random.Random(2).randbytes(6 << 20)
     original = alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", text))
     await alice.send()
@@ -323,7 +339,9 @@ async def test_a_long_message_comes_with_progress_and_in_little_memory(world: Wo
     assert steps[-1].done == steps[-1].total
 
 
-async def test_collecting_and_checking_60_mb_takes_the_memory_of_a_few_segments(alice: Desk, bob: Desk) -> None:
+async def test_collecting_and_checking_60_mb_takes_the_memory_of_a_few_segments(
+    alice: UserAgent, bob: UserAgent
+) -> None:
     bob.checks[:] = [YaraCheck(), Gtube()]
     bob.restart()
     text = random.Random(3).randbytes(60_000_000)
@@ -342,7 +360,7 @@ async def test_collecting_and_checking_60_mb_takes_the_memory_of_a_few_segments(
 
 
 async def test_collecting_that_is_cancelled_while_it_files_ends_when_that_is_done(
-    alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+    alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -372,7 +390,9 @@ async def test_collecting_that_is_cancelled_while_it_files_ends_when_that_is_don
     assert bob.state.pending(float("inf")) == []
 
 
-async def test_collecting_goes_on_where_it_was_when_the_process_died(world: World, alice: Desk, bob: Desk) -> None:
+async def test_collecting_goes_on_where_it_was_when_the_process_died(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     original = long_letter(alice, bob)
     await alice.send()
     world.overlay.before = FailAt("fetch", Unreachable("No node answers."), after=5)
@@ -388,7 +408,9 @@ async def test_collecting_goes_on_where_it_was_when_the_process_died(world: Worl
     assert steps[-1].what == "collecting Hello, going on where it was"
 
 
-async def test_what_is_torn_or_changed_of_what_was_kept_is_fetched_again(world: World, alice: Desk, bob: Desk) -> None:
+async def test_what_is_torn_or_changed_of_what_was_kept_is_fetched_again(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     original = long_letter(alice, bob)
     await alice.send()
     world.overlay.before = FailAt("fetch", Unreachable("No node answers."), after=5)
@@ -404,7 +426,7 @@ async def test_what_is_torn_or_changed_of_what_was_kept_is_fetched_again(world: 
 
 
 async def test_what_a_dead_process_left_of_settled_messages_is_swept_and_nothing_else(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     long_letter(alice, bob)
     await alice.send()
@@ -427,7 +449,7 @@ async def test_what_a_dead_process_left_of_settled_messages_is_swept_and_nothing
 
 
 async def test_a_message_for_which_the_disk_has_no_room_is_told_and_stays_at_the_nodes(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     long_letter(alice, bob)
     await alice.send()
@@ -442,7 +464,7 @@ async def test_a_message_for_which_the_disk_has_no_room_is_told_and_stays_at_the
     assert await bob.collect() == 1
 
 
-def long_letter(alice: Desk, bob: Desk) -> bytes:
+def long_letter(alice: UserAgent, bob: UserAgent) -> bytes:
     """A message of 6 MiB that can't be compressed, in 7 segments; its bytes."""
     text = random.Random(2).randbytes(6 << 20)
     return alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", text)).file.read_bytes()
@@ -456,7 +478,7 @@ def refuse(error: Exception) -> Callable[..., object]:
 
 
 async def test_a_letter_to_a_certificate_that_was_renewed_meanwhile_is_deleted_and_known_to_be_collected(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -472,7 +494,7 @@ async def test_a_letter_to_a_certificate_that_was_renewed_meanwhile_is_deleted_a
 
 
 async def test_four_messages_are_collected_at_the_same_time(
-    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):
         alice.write(bob, message_id=f"{number}@example.org")
@@ -489,7 +511,7 @@ async def test_four_messages_are_collected_at_the_same_time(
 
 
 async def test_eight_deletes_are_made_at_the_same_time(
-    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(10):
         alice.write(bob, message_id=f"{number}@example.org")
@@ -508,7 +530,7 @@ async def test_eight_deletes_are_made_at_the_same_time(
 
 @pytest.mark.parametrize(("more", "readings"), [(False, 1), (True, 20)])
 async def test_an_inbox_is_read_again_while_nodes_have_more_and_at_most_twenty_times_in_a_row(
-    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch, more: bool, readings: int
+    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch, more: bool, readings: int
 ) -> None:
     world.nodes[0].deaf = True  # it offers the same again and again
     alice.write(bob)
@@ -524,7 +546,7 @@ async def test_an_inbox_is_read_again_while_nodes_have_more_and_at_most_twenty_t
 
 
 async def test_an_inbox_whose_nodes_hear_no_acknowledgement_is_not_read_again(
-    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for node in world.nodes:
         node.deaf = True
@@ -540,7 +562,9 @@ async def test_an_inbox_whose_nodes_hear_no_acknowledgement_is_not_read_again(
     assert world.overlay.calls.count("read_inbox") == 1
 
 
-async def test_the_spool_is_swept_once_by_each_process(alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_spool_is_swept_once_by_each_process(
+    alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sweeps: list[int] = []
     monkeypatch.setattr(SegmentCache, "sweep", lambda *_: sweeps.append(1))
     bob.restart()
@@ -549,14 +573,14 @@ async def test_the_spool_is_swept_once_by_each_process(alice: Desk, bob: Desk, m
     assert len(sweeps) == 1
 
 
-def due(bob: Desk, pause: float) -> bool:
+def due(bob: UserAgent, pause: float) -> bool:
     """Whether what waits is due in `pause` seconds, and not before."""
     now = bob.world.clock()
     return bob.state.pending(now + pause - 0.5) == [] != bob.state.pending(now + pause)
 
 
 async def test_a_message_that_can_not_be_had_is_tried_again_after_longer_and_longer_pauses(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -570,7 +594,7 @@ async def test_a_message_that_can_not_be_had_is_tried_again_after_longer_and_lon
 
 
 async def test_what_is_lost_is_fetched_again_after_an_hour_four_hours_and_each_day(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -590,7 +614,9 @@ async def test_what_is_lost_is_fetched_again_after_an_hour_four_hours_and_each_d
         assert due(bob, 86_400.0)
 
 
-async def test_a_delete_is_tried_again_after_longer_and_longer_pauses(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_delete_is_tried_again_after_longer_and_longer_pauses(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob)
     await alice.send()
     for node in world.nodes:
@@ -609,7 +635,7 @@ async def test_a_delete_is_tried_again_after_longer_and_longer_pauses(world: Wor
 
 
 async def test_a_delete_that_too_few_nodes_hear_is_left_to_expiry_after_three_more_attempts(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -623,7 +649,7 @@ async def test_a_delete_that_too_few_nodes_hear_is_left_to_expiry_after_three_mo
 
 
 async def test_a_message_of_which_the_disk_kept_nothing_is_not_filed_and_stays_at_the_nodes(
-    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = alice.write(bob).file.read_bytes()
     await alice.send()

@@ -14,8 +14,8 @@ from mail.send.sender import Sender
 from overlay.errors import Unreachable
 from overlay.ids import Kind
 from storage.user.outbox import State
-from tests.mail.desks import Desk, World, body_at, letter, noise
 from tests.mail.fakes import FailAt, FakeNode, nothing
+from tests.mail.user_agents import UserAgent, World, body_at, letter, noise
 
 CODE = ErasureCode(3, 9)
 TEXT = noise(200_000)
@@ -30,21 +30,27 @@ async def wide(tmp_path: Path) -> AsyncIterator[World]:
     world.close()
 
 
-async def desk(world: World, name: str) -> Desk:
+async def user_agent(world: World, name: str) -> UserAgent:
     """Somebody whose large letters are coded."""
-    made = await world.desk(name)
+    made = await world.user_agent(name)
     coding(made)
     return made
 
 
-def coding(desk: Desk) -> None:
-    world, tell = desk.world, desk.events.append
-    desk.sending = Sender(
-        desk.outbox, world.overlay, desk.directory, lambda: desk.owner, tell, world.clock, code=lambda nodes: CODE
+def coding(user_agent: UserAgent) -> None:
+    world, tell = user_agent.world, user_agent.events.append
+    user_agent.sending = Sender(
+        user_agent.outbox,
+        world.overlay,
+        user_agent.directory,
+        lambda: user_agent.owner,
+        tell,
+        world.clock,
+        code=lambda nodes: CODE,
     )
 
 
-def write(alice: Desk, *to: Desk, text: bytes = TEXT) -> None:
+def write(alice: UserAgent, *to: UserAgent, text: bytes = TEXT) -> None:
     alice.write(*to, message=letter(alice.address, [each.address for each in to], "letter@example.org", text))
 
 
@@ -54,7 +60,7 @@ def shares(world: World, index: int = 0, *, many: bool = False) -> list[tuple[Fa
 
 
 async def test_a_large_letter_is_stored_in_shares_one_a_node_and_arrives(wide: World) -> None:
-    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
     await alice.send()
     assert len(shares(wide)) == len({node.number for node, _ in shares(wide)}) == CODE.n
@@ -66,7 +72,7 @@ async def test_a_large_letter_is_stored_in_shares_one_a_node_and_arrives(wide: W
 
 
 async def test_a_letter_of_several_segments_is_coded_segment_by_segment(wide: World) -> None:
-    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob, text=LARGE)
     await alice.send()
     assert [len(shares(wide, index, many=True)) for index in range(2)] == [9, 9]
@@ -75,7 +81,7 @@ async def test_a_letter_of_several_segments_is_coded_segment_by_segment(wide: Wo
 
 
 async def test_collecting_of_a_coded_letter_goes_on_where_it_was_when_the_process_died(wide: World) -> None:
-    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob, text=noise(3_500_000))
     await alice.send()
     wide.overlay.before = FailAt("gather", Unreachable("No node answers."), after=2)
@@ -89,7 +95,7 @@ async def test_collecting_of_a_coded_letter_goes_on_where_it_was_when_the_proces
 
 
 async def test_a_small_letter_is_stored_in_whole_copies(wide: World) -> None:
-    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob, text=b"small\n")
     await alice.send()
     assert not shares(wide)
@@ -97,7 +103,7 @@ async def test_a_small_letter_is_stored_in_whole_copies(wide: World) -> None:
 
 
 async def test_m_shares_that_are_left_are_enough(wide: World) -> None:
-    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
     await alice.send()
     for node, _ in shares(wide)[CODE.m :]:
@@ -106,7 +112,7 @@ async def test_m_shares_that_are_left_are_enough(wide: World) -> None:
 
 
 async def test_with_fewer_than_m_the_letter_waits_until_shares_are_back(wide: World) -> None:
-    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
     await alice.send()
     kept = {node.number: node.objects.pop((Kind.SHARE, body_at())) for node, _ in shares(wide)[CODE.m - 1 :]}
@@ -119,7 +125,7 @@ async def test_with_fewer_than_m_the_letter_waits_until_shares_are_back(wide: Wo
 
 
 async def test_attack_false_shares_are_passed_over(wide: World) -> None:
-    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
     await alice.send()
     for node, _ in shares(wide)[: CODE.n - CODE.m]:
@@ -129,7 +135,7 @@ async def test_attack_false_shares_are_passed_over(wide: World) -> None:
 
 
 async def test_it_isnt_called_stored_while_too_few_shares_are_out(wide: World) -> None:
-    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     for node in wide.nodes[CODE.m - 1 :]:
         node.refuses = "no space"
     write(alice, bob)
@@ -145,7 +151,7 @@ async def test_it_isnt_called_stored_while_too_few_shares_are_out(wide: World) -
 
 
 async def test_another_attempt_goes_on_with_the_shares_that_are_out(wide: World) -> None:
-    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     for node in wide.nodes[5:]:
         node.refuses = "no space"
     write(alice, bob)
@@ -163,7 +169,7 @@ async def test_another_attempt_goes_on_with_the_shares_that_are_out(wide: World)
 
 
 async def test_shares_that_are_lost_are_made_again_and_the_others_stay(wide: World) -> None:
-    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
     for _ in range(AFTER):
         await alice.send()
@@ -177,7 +183,7 @@ async def test_shares_that_are_lost_are_made_again_and_the_others_stay(wide: Wor
 
 
 async def test_its_many_holders_are_asked_less_often_than_those_of_copies(wide: World) -> None:
-    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
     for _ in range(AFTER):
         await alice.send()
@@ -188,7 +194,7 @@ async def test_its_many_holders_are_asked_less_often_than_those_of_copies(wide: 
 
 
 async def test_every_share_is_deleted_and_the_sender_has_the_proof(wide: World) -> None:
-    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob, text=LARGE)
     await alice.send()
     await bob.collect()
@@ -198,7 +204,7 @@ async def test_every_share_is_deleted_and_the_sender_has_the_proof(wide: World) 
 
 
 async def test_one_of_two_recipients_leaves_the_shares_to_the_other(wide: World) -> None:
-    alice, bob, carol = await desk(wide, "alice"), await desk(wide, "bob"), await desk(wide, "carol")
+    alice, bob, carol = await user_agent(wide, "alice"), await user_agent(wide, "bob"), await user_agent(wide, "carol")
     write(alice, bob, carol)
     await alice.send()
     await bob.collect()
@@ -208,7 +214,7 @@ async def test_one_of_two_recipients_leaves_the_shares_to_the_other(wide: World)
 
 
 async def test_a_body_that_its_sender_coded_wrong_is_said_to_be_lost(wide: World) -> None:
-    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
     await alice.send()
     told = bob.told()
@@ -219,7 +225,7 @@ async def test_a_body_that_its_sender_coded_wrong_is_said_to_be_lost(wide: World
 
 
 async def test_shares_that_were_brought_are_not_brought_again(wide: World) -> None:
-    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob, text=noise(6_000_000))
     wide.overlay.before = FailAt("spread", after=4)
     await alice.send()
@@ -237,11 +243,11 @@ async def test_shares_that_were_brought_are_not_brought_again(wide: World) -> No
 async def test_a_recipient_who_is_known_later_may_collect_a_coded_letter_that_the_first_has_deleted(
     wide: World,
 ) -> None:
-    alice, bob = await desk(wide, "alice"), await desk(wide, "bob")
+    alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     message = letter(alice.address, [bob.address, "late@example.org"], "letter@example.org", TEXT)
     alice.write(bob, "late@example.org", message=message)
     await alice.send()
-    late = await desk(wide, "late")
+    late = await user_agent(wide, "late")
     await alice.send()
     assert await bob.collect() == 1
     assert await late.collect() == 1

@@ -13,14 +13,16 @@ from overlay.identity.ownership import DELETE, DeleteProof, Owner, encode_delete
 from overlay.ids import Kind, deleter_hash
 from overlay.wire.messages import RETENTION
 from storage.user.outbox import State
-from tests.mail.desks import Desk, World, body_at
 from tests.mail.fakes import FailAt, nothing
+from tests.mail.user_agents import UserAgent, World, body_at
 from tests.overlay.issuing import Issuer
 
 DAY = 86400.0
 
 
-async def test_a_letter_is_collected_when_its_recipient_has_deleted_it(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_letter_is_collected_when_its_recipient_has_deleted_it(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob)
     await alice.send()
     await alice.send()
@@ -34,7 +36,7 @@ async def test_a_letter_is_collected_when_its_recipient_has_deleted_it(world: Wo
 
 
 async def test_what_is_not_collected_in_time_is_expired_when_the_nodes_have_let_it_go_and_the_sender_is_told(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -54,7 +56,7 @@ async def test_what_is_not_collected_in_time_is_expired_when_the_nodes_have_let_
 
 
 async def test_a_sender_who_was_away_learns_that_it_was_collected_before_it_would_have_expired(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -70,7 +72,7 @@ async def test_a_sender_who_was_away_learns_that_it_was_collected_before_it_woul
 
 
 async def test_what_could_not_be_sent_for_thirty_days_has_failed_and_the_sender_is_told(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     for node in world.nodes:
@@ -164,9 +166,9 @@ def test_mallorys_own_delete_of_her_own_copy_is_no_proof_for_bob(owners: tuple[O
 
 
 async def test_nodes_that_hand_out_forged_proofs_do_not_make_a_letter_collected(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
-    mallory = await world.desk("mallory")
+    mallory = await world.user_agent("mallory")
     alice.write(bob)
     await alice.send()
     copy = alice.copy(bob)
@@ -184,7 +186,7 @@ async def test_nodes_that_hand_out_forged_proofs_do_not_make_a_letter_collected(
 
 
 async def test_one_recipients_proof_says_nothing_of_another_one(
-    world: World, alice: Desk, bob: Desk, carol: Desk
+    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent
 ) -> None:
     alice.write(bob, carol)
     await alice.send()
@@ -207,7 +209,7 @@ def test_pauses_between_attempts_grow_and_stop_growing() -> None:
 
 
 async def test_a_restored_backup_of_the_outbox_sends_the_same_message_again(
-    world: World, alice: Desk, bob: Desk, carol: Desk
+    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent
 ) -> None:
     original = alice.write(bob, carol).file.read_bytes()
     backup = alice.profile.root.with_name("backup")

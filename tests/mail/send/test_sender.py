@@ -27,15 +27,17 @@ from overlay.identity.ownership import Owner
 from overlay.ids import CARD_SALT, Kind, deleter_hash
 from storage.database import DatabaseError
 from storage.user.outbox import State
-from tests.mail.desks import Desk, World, body_at, letter, noise
 from tests.mail.fakes import Crowd, FailAt, nothing
+from tests.mail.user_agents import UserAgent, World, body_at, letter, noise
 from tests.overlay.issuing import NOW, Issuer
 
 DAY = 86400.0
 MEGABYTE = 1 << 20
 
 
-async def test_several_recipients_share_one_stored_body(world: World, alice: Desk, bob: Desk, carol: Desk) -> None:
+async def test_several_recipients_share_one_stored_body(
+    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent
+) -> None:
     before = world.overlay.calls.count("store")
     alice.write(bob, carol)
     await alice.send()
@@ -48,7 +50,9 @@ async def test_several_recipients_share_one_stored_body(world: World, alice: Des
     assert OutboxChanged("letter@example.org") in alice.events
 
 
-async def test_bcc_is_told_to_nobody(world: World, alice: Desk, bob: Desk, carol: Desk, tmp_path: Path) -> None:
+async def test_bcc_is_told_to_nobody(
+    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent, tmp_path: Path
+) -> None:
     source = tmp_path / "source.eml"
     source.write_bytes(letter(alice.address, [bob.address], "letter@example.org").replace(
         b"Subject:", b"Bcc: carol@example.org\nSubject:"
@@ -63,11 +67,11 @@ async def test_bcc_is_told_to_nobody(world: World, alice: Desk, bob: Desk, carol
     assert bob.address in bob.told().to
     await bob.collect()
     await carol.collect()
-    assert all(b"carol" not in data for desk in (bob, carol) for data in desk.everywhere())
+    assert all(b"carol" not in data for user_agent in (bob, carol) for data in user_agent.everywhere())
 
 
 async def test_one_recipient_cannot_find_another_ones_tombstone(
-    world: World, alice: Desk, bob: Desk, carol: Desk
+    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent
 ) -> None:
     alice.write(bob, carol)
     await alice.send()
@@ -84,7 +88,7 @@ async def test_one_recipient_cannot_find_another_ones_tombstone(
 
 
 async def test_an_unknown_address_fails_after_three_attempts_and_ten_minutes_and_the_sender_is_told(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write("nobody@example.org", bob)
     for _ in range(2):
@@ -103,7 +107,7 @@ async def test_an_unknown_address_fails_after_three_attempts_and_ten_minutes_and
 
 
 async def test_what_was_tried_offline_counts_neither_as_an_attempt_nor_as_time_when_an_address_is_unknown(
-    world: World, alice: Desk
+    world: World, alice: UserAgent
 ) -> None:
     alice.write("nobody@example.org")
     await alice.send()
@@ -124,7 +128,9 @@ async def test_what_was_tried_offline_counts_neither_as_an_attempt_nor_as_time_w
     assert alice.copy("nobody@example.org").state is State.FAILED
 
 
-async def test_what_waited_for_the_network_is_due_at_once_when_it_is_back(world: World, alice: Desk, bob: Desk) -> None:
+async def test_what_waited_for_the_network_is_due_at_once_when_it_is_back(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob)
     world.overlay.before = FailAt("fetch_variants", Offline("This computer is offline."))
     for _ in range(5):
@@ -139,7 +145,7 @@ async def test_what_waited_for_the_network_is_due_at_once_when_it_is_back(world:
 
 
 async def test_a_network_that_goes_away_before_the_notification_is_no_fault_of_the_letter(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     world.overlay.before = FailAt("append_inbox", Offline("This computer is offline."))
@@ -149,7 +155,7 @@ async def test_a_network_that_goes_away_before_the_notification_is_no_fault_of_t
 
 
 async def test_somebody_alone_in_her_network_writes_to_herself_and_to_who_has_yet_to_join(
-    world: World, alice: Desk
+    world: World, alice: UserAgent
 ) -> None:
     world.overlay.lone = True
     alice.write(alice, "bob@example.org")
@@ -162,13 +168,13 @@ async def test_somebody_alone_in_her_network_writes_to_herself_and_to_who_has_ye
     assert waiting.reason == "Nobody else is in this network yet. It will be sent when its recipient has joined."
     assert alice.troubles == []
     assert alice.entry().next_attempt <= world.clock() + 60
-    bob = await world.desk("bob")
+    bob = await world.user_agent("bob")
     await alice.send()
     assert alice.copy(bob).state is State.STORED
     assert await bob.collect() == 1
 
 
-async def test_who_never_joins_is_given_up_after_thirty_days(world: World, alice: Desk) -> None:
+async def test_who_never_joins_is_given_up_after_thirty_days(world: World, alice: UserAgent) -> None:
     world.overlay.lone = True
     alice.write("bob@example.org")
     await alice.send()
@@ -179,10 +185,10 @@ async def test_who_never_joins_is_given_up_after_thirty_days(world: World, alice
     assert "Nobody else is in this network yet" in alice.copy("bob@example.org").reason
 
 
-async def test_an_unknown_address_that_joins_in_time_gets_the_letter(world: World, alice: Desk) -> None:
+async def test_an_unknown_address_that_joins_in_time_gets_the_letter(world: World, alice: UserAgent) -> None:
     alice.write("late@example.org")
     await alice.send()
-    late = await world.desk("late")
+    late = await world.user_agent("late")
     await alice.send()
     assert alice.copy(late).state is State.STORED
     assert alice.copy(late).reason == ""
@@ -190,7 +196,7 @@ async def test_an_unknown_address_that_joins_in_time_gets_the_letter(world: Worl
 
 
 async def test_without_a_network_the_letter_waits_with_its_reason_and_goes_soon_after(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     world.set_down()
@@ -207,7 +213,7 @@ async def test_without_a_network_the_letter_waits_with_its_reason_and_goes_soon_
 
 
 async def test_nodes_that_refuse_are_passed_over_and_their_words_kept_when_all_do(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     for node in world.nodes[:2]:
         node.refuses = "no space"
@@ -222,7 +228,7 @@ async def test_nodes_that_refuse_are_passed_over_and_their_words_kept_when_all_d
     assert alice.copy(bob, "second@example.org").reason == "no space"
 
 
-async def test_copies_that_are_missing_are_made_up_for(world: World, alice: Desk, bob: Desk) -> None:
+async def test_copies_that_are_missing_are_made_up_for(world: World, alice: UserAgent, bob: UserAgent) -> None:
     for node in world.nodes[1:]:
         node.refuses = "no space"
     alice.write(bob)
@@ -235,7 +241,7 @@ async def test_copies_that_are_missing_are_made_up_for(world: World, alice: Desk
 
 
 async def test_a_letter_is_attempted_once_at_a_time(
-    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, within = alice.sending._attempt, 0
 
@@ -253,13 +259,15 @@ async def test_a_letter_is_attempted_once_at_a_time(
     assert alice.entry().attempts == 2
 
 
-async def test_two_regular_runs_attempt_a_letter_once(alice: Desk, bob: Desk) -> None:
+async def test_two_regular_runs_attempt_a_letter_once(alice: UserAgent, bob: UserAgent) -> None:
     alice.write(bob)
     await asyncio.gather(alice.sending.run(), alice.sending.run())
     assert alice.entry().attempts == 1
 
 
-async def test_a_send_that_is_cancelled_leaves_no_upload_running(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_send_that_is_cancelled_leaves_no_upload_running(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", noise(3 * MEGABYTE)))
     uploading = asyncio.Event()
 
@@ -281,7 +289,9 @@ async def test_a_send_that_is_cancelled_leaves_no_upload_running(world: World, a
     assert await bob.collect() == 1
 
 
-async def test_many_letters_to_one_hold_up_nobody_elses(world: World, alice: Desk, bob: Desk, carol: Desk) -> None:
+async def test_many_letters_to_one_hold_up_nobody_elses(
+    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent
+) -> None:
     for number in range(20):
         alice.write(bob, message_id=f"bob{number}@example.org")
     alice.write(carol, message_id="carol@example.org")
@@ -299,7 +309,7 @@ async def test_many_letters_to_one_hold_up_nobody_elses(world: World, alice: Des
     assert len(sent) == 21
 
 
-async def test_a_send_that_was_interrupted_goes_on_where_it_was(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_send_that_was_interrupted_goes_on_where_it_was(world: World, alice: UserAgent, bob: UserAgent) -> None:
     alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", noise(6 * MEGABYTE)))
     world.overlay.uploaded = 0
     world.overlay.before = FailAt("store", after=3)
@@ -317,12 +327,12 @@ async def test_a_send_that_was_interrupted_goes_on_where_it_was(world: World, al
 
 
 async def test_a_body_that_was_begun_before_a_recipient_was_known_is_brought_for_her_too(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob, "late@example.org")
     await alice.send()
     assert [len(deleters) for deleters in world.overlay.bodies(Kind.BODY, body_at())] == [1, 1, 1]
-    late = await world.desk("late")
+    late = await world.user_agent("late")
     await alice.send()
     assert [len(deleters) for deleters in world.overlay.bodies(Kind.BODY, body_at())] == [2, 2, 2]
     await bob.collect()
@@ -330,12 +340,12 @@ async def test_a_body_that_was_begun_before_a_recipient_was_known_is_brought_for
 
 
 async def test_nodes_that_keep_a_body_without_knowing_a_late_recipient_do_not_count_for_her(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     """They would let it go when all they know of have deleted it."""
     alice.write(bob, "late@example.org")
     await alice.send()
-    late = await world.desk("late")
+    late = await world.user_agent("late")
     for node in world.nodes:
         node.refuses = "full"
     for _ in range(2):
@@ -350,7 +360,7 @@ async def test_nodes_that_keep_a_body_without_knowing_a_late_recipient_do_not_co
 
 
 async def test_what_is_sent_again_after_it_failed_is_kept_by_nodes_for_all_its_time(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -362,7 +372,9 @@ async def test_what_is_sent_again_after_it_failed_is_kept_by_nodes_for_all_its_t
     assert alice.copy(bob).state is State.STORED
 
 
-async def test_copies_for_somebody_whose_card_is_gone_are_mended(world: World, alice: Desk, bob: Desk) -> None:
+async def test_copies_for_somebody_whose_card_is_gone_are_mended(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     """Nodes keep a card for 30 days: somebody who is away for longer has none any more, and her mail is there."""
     alice.write(bob)
     await alice.send()
@@ -378,7 +390,7 @@ async def test_copies_for_somebody_whose_card_is_gone_are_mended(world: World, a
 
 
 async def test_a_message_file_that_was_changed_is_not_sent_under_the_same_name(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     entry = alice.write(bob)
     world.overlay.before = FailAt("append_inbox")
@@ -393,7 +405,7 @@ async def test_a_message_file_that_was_changed_is_not_sent_under_the_same_name(
     assert world.overlay.inbox(bob.inbox_key) == set()
 
 
-async def test_a_message_file_that_is_gone_fails_at_once(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_message_file_that_is_gone_fails_at_once(world: World, alice: UserAgent, bob: UserAgent) -> None:
     alice.write(bob).file.unlink()
     await alice.send()
     assert alice.copy(bob).state is State.FAILED
@@ -401,7 +413,7 @@ async def test_a_message_file_that_is_gone_fails_at_once(world: World, alice: De
 
 
 async def test_a_message_that_is_too_large_fails_at_once(
-    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(body, "ORIGINAL_LIMIT", 10)
     alice.write(bob)
@@ -410,7 +422,7 @@ async def test_a_message_that_is_too_large_fails_at_once(
     assert "too large" in alice.troubles[0]
 
 
-async def test_a_letter_that_cannot_be_announced_fails_at_once(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_letter_that_cannot_be_announced_fails_at_once(world: World, alice: UserAgent, bob: UserAgent) -> None:
     alice.write(bob, message_id="m" * 600 + "@example.org")
     await alice.send()
     assert alice.copy(bob, "m" * 600 + "@example.org").state is State.FAILED
@@ -418,7 +430,7 @@ async def test_a_letter_that_cannot_be_announced_fails_at_once(world: World, ali
 
 
 async def test_one_letters_fault_holds_up_no_other(
-    world: World, alice: Desk, bob: Desk, carol: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = alice.directory.card
 
@@ -438,7 +450,7 @@ async def test_one_letters_fault_holds_up_no_other(
 
 
 async def test_an_outbox_that_cannot_be_written_is_said_when_the_other_letters_are_done(
-    world: World, alice: Desk, bob: Desk, carol: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = alice.outbox.keep_secrets
 
@@ -459,7 +471,7 @@ async def test_an_outbox_that_cannot_be_written_is_said_when_the_other_letters_a
 
 
 async def test_a_body_of_several_segments_is_stored_piece_by_piece_with_progress(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     text = noise(3 * MEGABYTE)
     alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", text))
@@ -476,7 +488,7 @@ async def test_a_body_of_several_segments_is_stored_piece_by_piece_with_progress
     assert received.endswith(text)
 
 
-async def test_an_upload_that_fails_leaves_no_other_one_running(world: World, alice: Desk, bob: Desk) -> None:
+async def test_an_upload_that_fails_leaves_no_other_one_running(world: World, alice: UserAgent, bob: UserAgent) -> None:
     alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", noise(3 * MEGABYTE)))
     world.overlay.before = FailAt("store", after=2)
     tasks = asyncio.all_tasks()
@@ -490,7 +502,7 @@ async def test_an_upload_that_fails_leaves_no_other_one_running(world: World, al
 
 
 async def test_a_renewed_certificate_gets_a_salt_and_a_notification_of_its_own(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     world.overlay.before = FailAt("append_inbox")
     alice.write(bob)
@@ -509,11 +521,11 @@ async def test_a_renewed_certificate_gets_a_salt_and_a_notification_of_its_own(
     assert alice.copy(bob).state is State.COLLECTED
 
 
-async def revoked(world: World, bob: Desk, *others: Desk) -> None:
+async def revoked(world: World, bob: UserAgent, *others: UserAgent) -> None:
     """Bob's certificate is revoked, and he joins anew: another key, another certificate, a card that says so."""
     crl = world.issuer.revoke([parse_certificate(bob.owner.certificate).serial], 1)
-    for desk in (bob, *others):
-        desk.trust.accept_revocations(crl, world.clock())
+    for user_agent in (bob, *others):
+        user_agent.trust.accept_revocations(crl, world.clock())
     person = world.issuer.person(bob.address, 77, serial=77)
     bob.owner = Owner(person.certificate, person.sign)
     world.clock.time += 3600
@@ -521,7 +533,7 @@ async def revoked(world: World, bob: Desk, *others: Desk) -> None:
 
 
 async def test_who_was_revoked_and_joined_anew_is_written_to_again_and_proves_that_she_has_it(
-    world: World, alice: Desk, bob: Desk, carol: Desk
+    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent
 ) -> None:
     alice.write(bob, carol)
     await alice.send()
@@ -540,7 +552,7 @@ async def test_who_was_revoked_and_joined_anew_is_written_to_again_and_proves_th
 
 
 async def test_who_lost_her_keys_gets_what_is_on_its_way_sealed_to_the_new_ones(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -556,7 +568,7 @@ async def test_who_lost_her_keys_gets_what_is_on_its_way_sealed_to_the_new_ones(
 
 @pytest.mark.parametrize("call", ["store", "append_inbox"])
 async def test_what_is_sealed_anew_for_who_joined_anew_counts_only_when_nodes_have_that(
-    world: World, alice: Desk, bob: Desk, call: str
+    world: World, alice: UserAgent, bob: UserAgent, call: str
 ) -> None:
     """The attempt to send it is cut off: what nodes have was made for the revoked certificate."""
     alice.write(bob)
@@ -575,7 +587,9 @@ async def test_what_is_sealed_anew_for_who_joined_anew_counts_only_when_nodes_ha
     assert alice.copy(bob).state is State.COLLECTED
 
 
-async def test_a_renewed_certificate_changes_nothing_of_what_is_out(world: World, alice: Desk, bob: Desk) -> None:
+async def test_a_renewed_certificate_changes_nothing_of_what_is_out(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob)
     world.nodes[0].refuses = world.nodes[1].refuses = world.nodes[2].refuses = "full"
     await alice.send()
@@ -593,7 +607,7 @@ async def test_a_renewed_certificate_changes_nothing_of_what_is_out(world: World
 
 
 async def test_mail_to_somebody_who_is_revoked_and_not_back_stays_what_it_is(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -608,7 +622,7 @@ async def test_mail_to_somebody_who_is_revoked_and_not_back_stays_what_it_is(
 
 
 async def test_nothing_of_a_sender_who_was_revoked_is_called_stored(
-    world: World, alice: Desk, bob: Desk, carol: Desk
+    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent
 ) -> None:
     alice.write(bob, carol)
     await alice.send()
@@ -642,7 +656,9 @@ async def test_nothing_of_a_sender_who_was_revoked_is_called_stored(
     assert alice.copy(bob).state is State.COLLECTED
 
 
-async def test_under_a_certificate_that_has_ended_mail_waits_and_says_why(world: World, alice: Desk, bob: Desk) -> None:
+async def test_under_a_certificate_that_has_ended_mail_waits_and_says_why(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob)
 
     def refuse() -> None:
@@ -659,7 +675,7 @@ async def test_under_a_certificate_that_has_ended_mail_waits_and_says_why(world:
     assert alice.copy(bob).state is State.STORED
 
 
-async def test_what_nobody_has_yet_is_sealed_to_the_key_in_use(world: World, alice: Desk, bob: Desk) -> None:
+async def test_what_nobody_has_yet_is_sealed_to_the_key_in_use(world: World, alice: UserAgent, bob: UserAgent) -> None:
     world.overlay.before = FailAt("append_inbox")
     alice.write(bob)
     await alice.send()
@@ -673,7 +689,7 @@ async def test_what_nobody_has_yet_is_sealed_to_the_key_in_use(world: World, ali
 
 
 async def test_an_address_whose_card_is_away_for_some_minutes_isnt_given_up(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     for node in world.nodes[:3]:
         node.down = True  # and with them all copies of Bob's card
@@ -691,10 +707,10 @@ async def test_an_address_whose_card_is_away_for_some_minutes_isnt_given_up(
 
 
 async def test_a_body_is_stored_for_each_group_of_recipients_and_collected_by_all(
-    world: World, alice: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rules, "MAX_DELETERS", 2)
-    readers = [await world.desk(f"reader{number}") for number in range(5)]
+    readers = [await world.user_agent(f"reader{number}") for number in range(5)]
     entry = alice.write(*readers)
     original, groups = entry.file.read_bytes(), groups_of_entry(entry)
     await alice.send()
@@ -715,10 +731,10 @@ async def test_a_body_is_stored_for_each_group_of_recipients_and_collected_by_al
 
 
 async def test_a_send_to_groups_that_is_cut_off_goes_on_with_the_same_bytes_for_the_same_groups(
-    world: World, alice: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rules, "MAX_DELETERS", 2)
-    readers = [await world.desk(f"reader{number}") for number in range(5)]
+    readers = [await world.user_agent(f"reader{number}") for number in range(5)]
     alice.write(*readers)
     world.overlay.before = FailAt("append_inbox", after=2)
     await alice.send()
@@ -732,9 +748,11 @@ async def test_a_send_to_groups_that_is_cut_off_goes_on_with_the_same_bytes_for_
     assert stored == 3 * 3 * [{}], "each of three groups has one object at each of three nodes, and all are deleted"
 
 
-async def test_copies_are_counted_for_each_group(world: World, alice: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_copies_are_counted_for_each_group(
+    world: World, alice: UserAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(rules, "MAX_DELETERS", 1)
-    readers = [await world.desk(f"reader{number}") for number in range(2)]
+    readers = [await world.user_agent(f"reader{number}") for number in range(2)]
     entry = alice.write(*readers)
     await alice.send()
     lost = segment_key(entry.message_id, 0, False, groups_of_entry(entry)[readers[1].address])
@@ -746,7 +764,7 @@ async def test_copies_are_counted_for_each_group(world: World, alice: Desk, monk
 
 
 async def test_many_for_whom_a_message_failed_for_the_same_reason_are_one_lasting_trouble(
-    world: World, alice: Desk
+    world: World, alice: UserAgent
 ) -> None:
     alice.write(*[f"ghost{number}@example.org" for number in range(7)])
     for _ in range(3):
@@ -761,7 +779,7 @@ async def test_many_for_whom_a_message_failed_for_the_same_reason_are_one_lastin
 
 
 async def test_an_end_of_which_the_user_was_not_told_when_the_process_died_is_told_by_the_next_one(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     alice.outbox.learn_all([("letter@example.org", replace(alice.copy(bob), failed=True, reason="It is too large."))])
@@ -805,7 +823,7 @@ def test_a_notification_with_a_group_is_read_back_and_one_without_is_what_it_was
 
 
 async def test_a_recipient_whose_card_is_out_of_reach_holds_up_nobody_else(
-    world: World, alice: Desk, bob: Desk, carol: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = alice.directory.card
 
@@ -828,7 +846,7 @@ async def test_a_recipient_whose_card_is_out_of_reach_holds_up_nobody_else(
 
 
 async def test_four_letters_are_sent_at_the_same_time(
-    world: World, alice: Desk, bob: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):
         alice.write(bob, message_id=f"{number}@example.org")
@@ -845,7 +863,7 @@ async def test_four_letters_are_sent_at_the_same_time(
 
 
 async def test_thirty_two_recipients_are_looked_up_at_the_same_time(
-    world: World, alice: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice.write(*(f"reader{number}@example.org" for number in range(40)))
     crowd, fetch = Crowd(32), world.overlay.fetch_variants
@@ -860,7 +878,7 @@ async def test_thirty_two_recipients_are_looked_up_at_the_same_time(
 
 
 async def test_a_letter_that_nobody_takes_is_tried_again_after_longer_and_longer_pauses(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     for node in world.nodes:
@@ -871,7 +889,7 @@ async def test_a_letter_that_nobody_takes_is_tried_again_after_longer_and_longer
 
 
 async def test_whether_it_was_collected_is_asked_after_longer_and_longer_pauses(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     for pause in (2.0, 5.0, 15.0, 60.0):
@@ -880,7 +898,7 @@ async def test_whether_it_was_collected_is_asked_after_longer_and_longer_pauses(
 
 
 async def test_the_pauses_without_a_network_begin_anew_when_somebody_has_answered(
-    world: World, alice: Desk, bob: Desk
+    world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
 
@@ -905,7 +923,7 @@ async def test_the_pauses_without_a_network_begin_anew_when_somebody_has_answere
 
 
 async def test_of_several_letters_it_is_told_how_many_are_done_and_of_one_how_many_recipients(
-    world: World, alice: Desk, bob: Desk, carol: Desk, monkeypatch: pytest.MonkeyPatch
+    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asyncio_tools, "STEPS_TOLD_EVERY", 0.0)
 

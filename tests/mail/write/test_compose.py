@@ -19,7 +19,7 @@ from mail.send.enqueue import CannotAccept
 from mail.write.compose import ComposeError, Draft, Enclosure, compose, new_message_id
 from mail.write.reply import forward, quoted, reply
 from mail.write.submission import FIELD_LIMIT, Submission, SubmissionError, read_submission
-from tests.mail.letters import FIXTURES
+from tests.mail.sample_messages import FIXTURES
 
 ALICE = Address("Alice", "alice@example.org")
 BOB = Address("Bob", "bob@example.net")

@@ -156,14 +156,14 @@ def test_hashes_lie_one_after_the_other() -> None:
 
 
 def test_an_answer_to_closest_is_read_as_it_was_written() -> None:
-    door = Located(Contact(b"\1" * 32, "192.0.2.7", 4000), b"secret", 4001, b"\2" * 32)
-    no_door = Located(Contact(b"\3" * 32, "2001:db8::1", 4000), b"", 0, b"")
-    text = form.encode_closest(KEY, b"\4" * 16, [door, no_door])
+    http_server = Located(Contact(b"\1" * 32, "192.0.2.7", 4000), b"secret", 4001, b"\2" * 32)
+    no_http_server = Located(Contact(b"\3" * 32, "2001:db8::1", 4000), b"", 0, b"")
+    text = form.encode_closest(KEY, b"\4" * 16, [http_server, no_http_server])
     node, token, listed = form.decode_closest(text)
     assert (node, token) == (KEY, b"\4" * 16)
     assert [(one.id, one.wire, one.bulk_port, one.fingerprint) for one in listed] == [
         (located.contact.id, located.contact.wire, located.bulk_port, located.fingerprint)
-        for located in (door, no_door)
+        for located in (http_server, no_http_server)
     ]
     assert b"secret".hex().encode() not in text  # the tokens that this node got are its own
 

@@ -28,8 +28,8 @@ from overlay.ids import Kind, body_key, inbox_key
 from overlay.node.connection import Connection
 from overlay.node.node import Node
 from tests.overlay.connect_proxy import connect_proxy
-from tests.overlay.nodes import ISSUER, LOOPBACK, new_node, run, village
-from tests.overlay.nodes import Village as Place
+from tests.overlay.local_network import ISSUER, LOOPBACK, local_network, new_node, run
+from tests.overlay.local_network import LocalNetwork as Place
 
 LOOPS = pytest.mark.parametrize("loop", [asyncio.run, event_loop.run], ids=["asyncio", "uvloop"])
 KEY = body_key("<1@village.example>")
@@ -71,7 +71,7 @@ def test_where_only_https_gets_out_a_client_works_by_way_of_any_node(
     tmp_path: Path, loop: Callable[..., None], with_key: bool
 ) -> None:
     async def story() -> None:
-        async with village(tmp_path, 6) as place:
+        async with local_network(tmp_path, 6) as place:
             for through in place.nodes[:2]:
                 where = through.place if with_key else through.place.partition("/")[0]
                 async with confined(place, where, silent=with_key) as client:
@@ -92,7 +92,7 @@ def test_inboxes_are_used_by_way_of_a_relay(tmp_path: Path) -> None:
     async def story() -> None:
         person = ISSUER.person("alice@example.org", 100)
         owner, key = Owner(person.certificate, person.sign), inbox_key("alice@example.org")
-        async with village(tmp_path, 5) as place, confined(place) as client:
+        async with local_network(tmp_path, 5) as place, confined(place) as client:
             overlay = Overlay(client)
             letters = [bytes([n]) * 3000 for n in range(8)]
             for letter in letters:
@@ -109,7 +109,7 @@ def test_inboxes_are_used_by_way_of_a_relay(tmp_path: Path) -> None:
 
 def test_when_the_relay_ends_another_is_found(tmp_path: Path) -> None:
     async def story() -> None:
-        async with village(tmp_path, 5) as place, confined(place, place.nodes[1].place) as client:
+        async with local_network(tmp_path, 5) as place, confined(place, place.nodes[1].place) as client:
             overlay = Overlay(client)
             assert (await overlay.store(Kind.BODY, KEY, LARGE, ttl=60.0)).have == 4
             way = connection(client)._way_out
@@ -127,7 +127,7 @@ def test_when_the_relay_ends_another_is_found(tmp_path: Path) -> None:
 
 def test_attack_a_relay_that_passes_nothing_on_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
-        async with village(tmp_path, 4) as place:
+        async with local_network(tmp_path, 4) as place:
             first = place.nodes[1]
             with monkeypatch.context() as patch:
                 patch.setattr(relay._Session, "_send", _only_home(relay._Session._send))
@@ -162,7 +162,7 @@ def test_where_only_a_proxy_gets_out_a_client_works_through_it(
     """By name: of a place whose name only the proxy knows, and of whose address the relay tells."""
 
     async def story() -> None:
-        async with village(tmp_path, 4) as place, connect_proxy({"node.example": LOOPBACK}) as proxy:
+        async with local_network(tmp_path, 4) as place, connect_proxy({"node.example": LOOPBACK}) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", f"http://alice:secret@{LOOPBACK}:{proxy.port}")
             monkeypatch.delenv("NO_PROXY", raising=False)
             monkeypatch.delenv("no_proxy", raising=False)
@@ -212,7 +212,7 @@ def test_a_relay_beyond_a_proxy_that_knows_no_address_of_its_own_is_reached_by_o
 
 def test_another_relay_is_taken_once_in_a_while(tmp_path: Path) -> None:
     async def story() -> None:
-        async with village(tmp_path, 4) as place, confined(place) as client:
+        async with local_network(tmp_path, 4) as place, confined(place) as client:
             way = connection(client)._way_out
             assert way._link is not None
             before = way._link.contact.key
@@ -226,7 +226,7 @@ def test_another_relay_is_taken_once_in_a_while(tmp_path: Path) -> None:
 
 def test_when_udp_works_again_it_is_used(tmp_path: Path) -> None:
     async def story() -> None:
-        async with village(tmp_path, 3) as place, confined(place) as client:
+        async with local_network(tmp_path, 3) as place, confined(place) as client:
             way = connection(client)._way_out
             assert way._link is not None
             del client.protocol._send, client.protocol.ask_key
@@ -242,7 +242,7 @@ def test_when_udp_works_again_it_is_used(tmp_path: Path) -> None:
 
 def test_a_node_that_only_https_lets_out_is_a_client_until_udp_works(tmp_path: Path) -> None:
     async def story() -> None:
-        async with village(tmp_path, 4) as place:
+        async with local_network(tmp_path, 4) as place:
             node = new_node(2002, tmp_path / "confined")
             try:
                 await node.listen(0, LOOPBACK)
@@ -277,7 +277,7 @@ async def two_by_way_of_each_other(folder: Path) -> AsyncIterator[list[Node]]:
     async def silence(contact: Contact) -> bool:
         return False
 
-    async with village(folder, 2) as place:
+    async with local_network(folder, 2) as place:
         for node, other in (place.nodes, place.nodes[::-1]):
             node.protocol.answers_straight = silence  # type: ignore[method-assign]
             assert await connection(node)._way_out.find([RelayAddress(LOOPBACK, other.port)])
@@ -318,11 +318,11 @@ def test_nobody_goes_by_way_of_a_node_that_answers_by_udp(tmp_path: Path) -> Non
 def test_a_node_that_finds_no_relay_when_another_is_looked_for_serves_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def nothing(door: RelayAddress) -> TunnelSession:
+    async def nothing(http_server: RelayAddress) -> TunnelSession:
         raise NoAnswer("no relay there")
 
     async def story() -> None:
-        async with village(tmp_path, 2) as place:
+        async with local_network(tmp_path, 2) as place:
             node = new_node(2003, tmp_path / "confined")
             try:
                 await node.listen(0, LOOPBACK)
@@ -341,7 +341,7 @@ def test_a_node_that_finds_no_relay_when_another_is_looked_for_serves_again(
 
 def test_a_node_that_had_answers_by_udp_does_not_leave_at_once(tmp_path: Path) -> None:
     async def story() -> None:
-        async with village(tmp_path, 3) as place:
+        async with local_network(tmp_path, 3) as place:
             node = place.nodes[2]
             without_udp(node, silent=True)
             for contact in list(node.protocol.router.closest(KEY, 8)):
@@ -354,7 +354,7 @@ def test_a_node_that_had_answers_by_udp_does_not_leave_at_once(tmp_path: Path) -
 
 def test_who_is_reached_by_udp_goes_by_no_relay(tmp_path: Path) -> None:
     async def story() -> None:
-        async with village(tmp_path, 3) as place:
+        async with local_network(tmp_path, 3) as place:
             assert (await place.client.status()).transport == "udp"
 
     run(story)
@@ -366,7 +366,7 @@ def test_attack_an_impostor_in_front_of_a_relay_is_found_out_by_the_key(
     """Whoever answers for a node over HTTPS names its key and can't open what is sealed for it."""
 
     async def story() -> None:
-        async with village(tmp_path, 3) as place:
+        async with local_network(tmp_path, 3) as place:
             real, impostor = place.nodes[0], place.nodes[1]
             wrong = f"{impostor.place.partition('/')[0]}/{real.place.partition('/')[2]}"
             async with confined(place, wrong) as client:
@@ -409,7 +409,7 @@ class _Victim(asyncio.DatagramProtocol):
 
 def test_attack_nobody_but_nodes_is_reached_through_a_relay(tmp_path: Path) -> None:
     async def story() -> None:
-        async with village(tmp_path, 2) as place, session(place.nodes[0]) as socket:
+        async with local_network(tmp_path, 2) as place, session(place.nodes[0]) as socket:
             loop = asyncio.get_running_loop()
             transport, victim = await loop.create_datagram_endpoint(_Victim, local_addr=(LOOPBACK, 0))
             port = transport.get_extra_info("sockname")[1]
@@ -448,7 +448,7 @@ def just_booted(story: Coroutine[Any, Any, None]) -> None:
 @pytest.mark.parametrize("name", ["nonsense", "127.0.0.1:80", "127.0.0.1:80/" + "00" * 32, "[::1]:0/" + "11" * 32])
 def test_attack_a_relay_is_no_proxy(tmp_path: Path, name: str, loop: Callable[..., None]) -> None:
     async def story() -> None:
-        async with village(tmp_path, 1) as place, aiohttp.ClientSession() as client:
+        async with local_network(tmp_path, 1) as place, aiohttp.ClientSession() as client:
             url = f"https://{LOOPBACK}:{place.nodes[0].port}/{KEY.hex()}"
             async with client.get(url, ssl=client_context(), headers={relay_frames.TO: name}) as answer:
                 assert answer.status in (400, 403)
@@ -458,11 +458,11 @@ def test_attack_a_relay_is_no_proxy(tmp_path: Path, name: str, loop: Callable[..
 
 def test_a_door_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
     async def story() -> None:
-        async with village(tmp_path, 2) as place, aiohttp.ClientSession() as client:
+        async with local_network(tmp_path, 2) as place, aiohttp.ClientSession() as client:
             through, gone = place.nodes
-            assert through._relay is not None and gone._door is not None
+            assert through._relay is not None and gone._http_server is not None
             assert await through._relay.proves(Contact(gone.sealer.public, LOOPBACK, gone.port))
-            await gone._door.stop()
+            await gone._http_server.stop()
             url = f"https://{LOOPBACK}:{through.port}/{KEY.hex()}"
             to = relay_frames.to_value(LOOPBACK, gone.port, gone.protocol.fingerprint)
             async with client.get(url, ssl=client_context(), headers={relay_frames.TO: to}) as answer:
@@ -473,7 +473,7 @@ def test_a_door_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
 
 def test_a_relay_without_sockets_says_so_and_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
-        async with village(tmp_path, 1) as place:
+        async with local_network(tmp_path, 1) as place:
             through = place.nodes[0]._relay
             assert through is not None
             monkeypatch.setattr(through, "_interface", "192.0.2.1")  # which this computer hasn't
@@ -488,7 +488,7 @@ def test_a_relay_without_sockets_says_so_and_holds_nothing(tmp_path: Path, monke
 
 def test_attack_nonsense_in_a_session_is_dropped(tmp_path: Path) -> None:
     async def story() -> None:
-        async with village(tmp_path, 1) as place, session(place.nodes[0]) as socket:
+        async with local_network(tmp_path, 1) as place, session(place.nodes[0]) as socket:
             await socket.send_bytes(b"\xff" * 500)
             await socket.send_str("hello")
             await socket.send_bytes(
@@ -505,7 +505,7 @@ def test_attack_sessions_of_one_address_are_counted(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(relay, "SESSIONS", 2)
 
     async def story() -> None:
-        async with village(tmp_path, 1) as place, session(place.nodes[0]), session(place.nodes[0]):
+        async with local_network(tmp_path, 1) as place, session(place.nodes[0]), session(place.nodes[0]):
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                 async with session(place.nodes[0]):
                     pass
@@ -516,7 +516,7 @@ def test_attack_sessions_of_one_address_are_counted(tmp_path: Path, monkeypatch:
 
 def test_a_relay_that_only_says_that_it_stored_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
-        async with village(tmp_path, 5) as place, confined(place) as client:
+        async with local_network(tmp_path, 5) as place, confined(place) as client:
             bulk = client.bulk_client
 
             async def pretend(*_: Any, **__: Any) -> None: ...

@@ -36,7 +36,19 @@ from overlay.limits.address_quota import AddressQuota
 from overlay.primitives.service import MAX_OBJECT
 from overlay.wire.messages import WORDS, Code
 from overlay.wire.write_tokens import NOBODY
-from tests.overlay.door import ALICE, ALICE_KEY, ASKER, BOB, IDENTITY, ISSUER, KEY, SALT, door, hang_up, node_that
+from tests.overlay.http_servers import (
+    ALICE,
+    ALICE_KEY,
+    ASKER,
+    BOB,
+    IDENTITY,
+    ISSUER,
+    KEY,
+    SALT,
+    hang_up,
+    http_server,
+    node_that,
+)
 from tests.overlay.issuing import NOW
 from tests.programs import need_program
 
@@ -54,7 +66,7 @@ def alice_hash(key: bytes = KEY) -> bytes:
 
 @pytest.mark.parametrize("data", [b"", b"short", LARGE])
 async def test_an_object_comes_back_as_it_went(tmp_path: Path, data: bytes) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         await world.client.store(world.located, Kind.BODY, KEY, data, [alice_hash()], ttl=100.0)
         digest = hashlib.sha256(data).digest()
         assert await world.client.fetch(world.located, Kind.BODY, KEY, digest, len(data)) == data
@@ -67,7 +79,7 @@ async def test_a_file_is_streamed_out_and_in(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(LARGE * 3)
     digest = hashlib.sha256(LARGE * 3).digest()
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         await world.client.store(world.located, Kind.BODY, KEY, source, ttl=100.0)
         size = await world.client.fetch_to(world.located, Kind.BODY, KEY, digest, MAX_OBJECT, target)
     assert size == 3 * len(LARGE)
@@ -80,7 +92,7 @@ async def test_a_fetch_goes_on_where_an_earlier_one_broke_off(tmp_path: Path, th
     digest = hashlib.sha256(LARGE).digest()
     target = tmp_path / "target"
     target.write_bytes(there)
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         await world.client.store(world.located, Kind.BODY, KEY, LARGE, ttl=100.0)
         if len(there) > len(LARGE):  # learns that it is longer than the object, and starts over the next time
             with pytest.raises(NoAnswer):
@@ -92,7 +104,7 @@ async def test_a_fetch_goes_on_where_an_earlier_one_broke_off(tmp_path: Path, th
 async def test_a_resumed_file_that_is_wrong_is_removed(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_bytes(b"x" * 1000)
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         await world.client.store(world.located, Kind.BODY, KEY, LARGE, ttl=100.0)
         digest = hashlib.sha256(LARGE).digest()
         with pytest.raises(NoAnswer):
@@ -115,7 +127,7 @@ async def test_a_resumed_file_that_is_wrong_is_removed(tmp_path: Path) -> None:
 async def test_one_range_of_an_object_can_be_had(
     tmp_path: Path, wanted: str, status: int, got: bytes, in_memory: bool
 ) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         await world.client.store(world.located, Kind.BODY, KEY, LARGE, ttl=100.0)
         if in_memory:
             world.store.objects[Kind.BODY, KEY][hashlib.sha256(LARGE).digest()].content = LARGE
@@ -125,14 +137,14 @@ async def test_one_range_of_an_object_can_be_had(
 
 async def test_a_thousand_deleters_arrive(tmp_path: Path) -> None:
     deleters = [hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(1000)]
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         await world.client.store(world.located, Kind.BODY, KEY, b"x", deleters, ttl=1.0)
         assert world.store.objects[Kind.BODY, KEY][hashlib.sha256(b"x").digest()].deleters == set(deleters)
 
 
 @pytest.mark.parametrize("data", [b"short", LARGE])
 async def test_a_body_whose_digest_is_wrong_is_not_filed(tmp_path: Path, data: bytes) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         digest = bulk_format.digest_field(bytes(32))
         lengths = f"Content-Length: {len(data)}", f"Content-Digest: {digest}"
         status, _, words = await world.say("PUT", f"/{KEY.hex()}", *lengths, body=data)
@@ -142,7 +154,7 @@ async def test_a_body_whose_digest_is_wrong_is_not_filed(tmp_path: Path, data: b
 
 
 async def test_an_upload_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         reader, writer = await world.connect()
         token = world.tokens.issue(NOBODY, "127.0.0.1").hex()
         head = f"PUT /{KEY.hex()} HTTP/1.1\r\nHost: x\r\nP2pmail-Token: {token}\r\nContent-Length: 900000\r\n"
@@ -152,7 +164,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
         await writer.drain()
         await hang_up(writer)
         assert await reader.read() == b""
-        await world.door.answered.wait()
+        await world.http_server.answered.wait()
         assert world.store.objects == {}
         assert world.store.spooled == []
 
@@ -162,7 +174,7 @@ async def test_a_full_disk_is_a_refusal_and_leaves_nothing(tmp_path: Path, monke
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(server, "write", full)
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         with pytest.raises(Refused) as refused:
             await world.client.store(world.located, Kind.BODY, KEY, LARGE, ttl=1.0)
         assert refused.value.code == Code.NO_SPACE
@@ -173,7 +185,7 @@ async def test_a_full_disk_is_a_refusal_and_leaves_nothing(tmp_path: Path, monke
 async def test_an_error_in_this_program_shows_no_traceback_and_acknowledges_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         world.store.refuse_with = RuntimeError("secret")
         status, _, words = await world.say("PUT", f"/{KEY.hex()}", f"Content-Length: {len(LARGE)}", body=LARGE)
         assert status == 500
@@ -188,7 +200,7 @@ async def test_an_error_in_this_program_shows_no_traceback_and_acknowledges_noth
 
 @pytest.mark.parametrize("code", sorted(WORDS))
 async def test_a_refusal_reaches_the_asker_as_what_it_is(tmp_path: Path, code: int) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         world.store.refuse_with = code
         with pytest.raises(Refused) as refused:
             await world.client.store(world.located, Kind.BODY, KEY, b"x", ttl=1.0)
@@ -200,7 +212,7 @@ async def test_a_refusal_reaches_the_asker_as_what_it_is(tmp_path: Path, code: i
 
 
 async def test_without_this_nodes_token_for_this_asker_nothing_is_done(tmp_path: Path) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         for token in (bytes(16), world.tokens.issue(b"\x06" * 32, "127.0.0.1"), world.tokens.issue(ASKER, "127.0.0.2")):
             with pytest.raises(Refused) as refused:
                 await world.client.store(replace(world.located, token=token), Kind.BODY, KEY, b"x", ttl=1.0)
@@ -211,14 +223,14 @@ async def test_without_this_nodes_token_for_this_asker_nothing_is_done(tmp_path:
 
 
 async def test_what_is_too_large_is_refused_before_a_byte_of_it_is_taken(tmp_path: Path) -> None:
-    async with door(tmp_path, BRIEFLY) as world:
+    async with http_server(tmp_path, BRIEFLY) as world:
         too_long = f"Content-Length: {MAX_OBJECT + 1}", "Expect: 100-continue"
         status, _, _ = await world.say("PUT", f"/{KEY.hex()}", *too_long)
         assert status == 413
 
 
 async def test_a_client_that_asks_first_is_told_to_go_on(tmp_path: Path) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         status, _, rest = await world.say(
             "PUT", f"/{KEY.hex()}", "Content-Length: 1", "Expect: 100-continue", body=b"x"
         )
@@ -250,7 +262,7 @@ async def test_a_request_that_is_not_right_gets_the_word_that_http_has_for_it(
     tmp_path: Path, method: str, headers: Sequence[str], status: int
 ) -> None:
     body = {"T": b"1\r\nx\r\n0\r\n\r\n", "C": b"x"}.get(headers[0][0] if headers else "", b"")
-    async with door(tmp_path, BRIEFLY) as world:
+    async with http_server(tmp_path, BRIEFLY) as world:
         answer = await world.say(method, f"/{KEY.hex()}", *headers, body=body)
         assert answer[0] == status
         assert world.store.objects == {}
@@ -258,7 +270,7 @@ async def test_a_request_that_is_not_right_gets_the_word_that_http_has_for_it(
 
 @pytest.mark.parametrize("path", ["/", "/../../etc/passwd", f"/{KEY.hex()}/more", f"/closest/{KEY.hex()}?k=41", "/%00"])
 async def test_a_path_that_is_none_is_refused(tmp_path: Path, path: str) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         assert (await world.say("GET", path))[0] == 400
 
 
@@ -268,7 +280,7 @@ async def test_a_path_that_is_none_is_refused(tmp_path: Path, path: str) -> None
 async def test_garbage_is_answered_with_an_error_and_the_door_stays_open(
     tmp_path: Path, garbage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         assert (await world.shout(garbage + b"\r\n\r\n"))[0] in (0, 400, 405)
         assert (await world.say("GET"))[0] == 404
     assert caplog.records == []
@@ -278,7 +290,7 @@ async def test_garbage_is_answered_with_an_error_and_the_door_stays_open(
 
 
 async def test_a_recipient_deletes_and_her_signed_delete_stays(tmp_path: Path) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         await world.client.store(world.located, Kind.BODY, KEY, LARGE, [alice_hash()], ttl=1.0)
         assert await world.client.tombstone(world.located, Kind.BODY, KEY, alice_hash()) is None
         assert await world.client.delete(world.located, Kind.BODY, KEY, SALT, ALICE) == 1
@@ -291,7 +303,7 @@ async def test_a_recipient_deletes_and_her_signed_delete_stays(tmp_path: Path) -
 
 
 async def test_a_delete_by_somebody_else_or_signed_for_another_node_deletes_nothing(tmp_path: Path) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         await world.client.store(world.located, Kind.BODY, KEY, b"x", [alice_hash()], ttl=1.0)
         assert await world.client.delete(world.located, Kind.BODY, KEY, SALT, BOB) == 0
         elsewhere = replace(world.located, contact=Contact(b"\x08" * 32, "127.0.0.1", 4000))
@@ -302,7 +314,7 @@ async def test_a_delete_by_somebody_else_or_signed_for_another_node_deletes_noth
 
 
 async def test_an_inbox_is_appended_to_read_and_acknowledged(tmp_path: Path) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         letters = [bytes([n]) * 1000 for n in range(20)]
         for letter in letters:
             assert await world.client.append_inbox(world.located, INBOX, letter, ttl=100.0)
@@ -314,7 +326,7 @@ async def test_an_inbox_is_appended_to_read_and_acknowledged(tmp_path: Path) -> 
 
 
 async def test_an_inbox_of_more_than_one_answer_says_that_there_is_more(tmp_path: Path) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         letters = [os.urandom(60_000) for _ in range(80)]
         world.store.inboxes[INBOX] = letters
         some, more = await world.client.read_inbox(world.located, INBOX, ALICE)
@@ -323,7 +335,7 @@ async def test_an_inbox_of_more_than_one_answer_says_that_there_is_more(tmp_path
 
 
 async def test_only_the_owner_reads_and_empties_an_inbox(tmp_path: Path) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         world.store.inboxes[INBOX] = [b"letter"]
         stranger = Owner(ALICE.certificate, BOB.sign)
         for thief in (BOB, stranger):
@@ -343,7 +355,7 @@ def neighbour(number: int) -> Located:
 
 
 async def test_a_lookup_brings_the_closest_nodes_this_one_among_them_and_the_token(tmp_path: Path) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         world.others = [neighbour(number) for number in range(20, 30)]
         me = world.contact.id
         token, node, found = await world.client.closest("127.0.0.1", world.port, me, 5, IDENTITY.fingerprint)
@@ -354,14 +366,14 @@ async def test_a_lookup_brings_the_closest_nodes_this_one_among_them_and_the_tok
 
 
 async def test_asking_for_no_contacts_costs_no_lookup_and_needs_no_fingerprint(tmp_path: Path) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         token, _, found = await world.client.closest("localhost", world.port, KEY, 0, None)
         assert (found, world.lookups) == ([], [])
         assert world.tokens.good(token, ASKER, "127.0.0.1")
 
 
 async def test_lookups_for_one_address_are_bounded(tmp_path: Path) -> None:
-    async with door(tmp_path, Limits(lookups_each=1)) as world:
+    async with http_server(tmp_path, Limits(lookups_each=1)) as world:
         asked, answer = asyncio.Event(), asyncio.Event()
 
         async def slowly(key: bytes, k: int) -> list[Located]:
@@ -369,7 +381,7 @@ async def test_lookups_for_one_address_are_bounded(tmp_path: Path) -> None:
             await answer.wait()
             return []
 
-        world.door._closest = slowly
+        world.http_server._closest = slowly
         first = asyncio.create_task(world.client.closest("127.0.0.1", world.port, KEY, 5, None))
         await asked.wait()
         with pytest.raises(Refused) as refused:
@@ -461,7 +473,7 @@ async def test_a_node_can_not_send_its_asker_elsewhere() -> None:
 
 
 async def test_an_object_whose_file_has_lost_its_end_does_not_look_whole(tmp_path: Path) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         await world.client.store(world.located, Kind.BODY, KEY, LARGE, ttl=1.0)
         kept = world.store.objects[Kind.BODY, KEY][hashlib.sha256(LARGE).digest()].content
         assert isinstance(kept, Path)
@@ -496,11 +508,11 @@ async def test_another_certificate_than_the_one_that_was_announced_is_no_answer(
 
 
 async def test_a_node_without_a_door_is_not_asked(tmp_path: Path) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         for nowhere in (replace(world.located, bulk_port=0), replace(world.located, fingerprint=b"")):
             with pytest.raises(NoAnswer, match="no HTTP door"):
                 await world.client.fetch(nowhere, Kind.BODY, KEY, None, 1000)
-        await world.door.stop()
+        await world.http_server.stop()
         with pytest.raises(NoAnswer):
             await world.client.fetch(world.located, Kind.BODY, KEY, None, 1000)
 
@@ -509,7 +521,7 @@ async def test_a_node_without_a_door_is_not_asked(tmp_path: Path) -> None:
 
 
 async def test_an_upload_that_trickles_is_cut_off(tmp_path: Path) -> None:
-    async with door(tmp_path, Limits(window=0.05, linger=0.05)) as world:
+    async with http_server(tmp_path, Limits(window=0.05, linger=0.05)) as world:
         status, _, _ = await world.say("PUT", f"/{KEY.hex()}", "Content-Length: 900000", body=b"only this")
         assert status == 408
         assert world.store.spooled == []
@@ -517,12 +529,12 @@ async def test_an_upload_that_trickles_is_cut_off(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.1\r\nHost:"])
 async def test_a_connection_on_which_no_request_comes_is_closed(tmp_path: Path, first: bytes) -> None:
-    async with door(tmp_path, Limits(idle=0.05)) as world:
+    async with http_server(tmp_path, Limits(idle=0.05)) as world:
         assert await world.shout(first) == (0, "", b"")
 
 
 async def test_a_connection_that_never_shakes_hands_is_closed(tmp_path: Path) -> None:
-    async with door(tmp_path, Limits(handshake=0.05)) as world:
+    async with http_server(tmp_path, Limits(handshake=0.05)) as world:
         reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
         assert await reader.read() == b""
         await hang_up(writer)
@@ -530,14 +542,14 @@ async def test_a_connection_that_never_shakes_hands_is_closed(tmp_path: Path) ->
 
 async def test_an_asker_that_does_not_take_its_answer_is_cut_off(tmp_path: Path) -> None:
     size = 40_000_000
-    async with door(tmp_path, Limits(window=0.05)) as world:
+    async with http_server(tmp_path, Limits(window=0.05)) as world:
         with (tmp_path / "sparse").open("wb") as sparse:
             sparse.truncate(size)
         await world.service.store(Kind.BODY, KEY, bytes(32), tmp_path / "sparse", [], 1.0)
         reader, writer = await world.connect()
         token = world.tokens.issue(NOBODY, "127.0.0.1").hex()
         writer.write(f"GET /{KEY.hex()} HTTP/1.1\r\nHost: x\r\nP2pmail-Token: {token}\r\n\r\n".encode())
-        await world.door.answered.wait()
+        await world.http_server.answered.wait()
         got = 0
         try:
             while piece := await reader.read(1 << 20):
@@ -549,7 +561,7 @@ async def test_an_asker_that_does_not_take_its_answer_is_cut_off(tmp_path: Path)
 
 
 async def test_one_address_has_so_many_connections_and_no_more(tmp_path: Path) -> None:
-    async with door(tmp_path, Limits(connections_each=2)) as world:
+    async with http_server(tmp_path, Limits(connections_each=2)) as world:
         first, second = await world.connect(), await world.connect()
         with pytest.raises(OSError):
             await world.connect()
@@ -581,7 +593,7 @@ def test_shares_are_bounded_in_all_and_by_address_and_come_back() -> None:
 
 
 async def test_what_is_received_and_not_stored_yet_is_bounded(tmp_path: Path) -> None:
-    async with door(tmp_path, Limits(spool_each=500_000, linger=0.05)) as world:
+    async with http_server(tmp_path, Limits(spool_each=500_000, linger=0.05)) as world:
         with pytest.raises(Refused) as refused:
             await world.client.store(world.located, Kind.BODY, KEY, LARGE, ttl=1.0)
         assert refused.value.code == Code.BUSY
@@ -591,7 +603,7 @@ async def test_what_is_received_and_not_stored_yet_is_bounded(tmp_path: Path) ->
 
 
 async def test_a_request_under_way_is_answered_before_the_door_closes(tmp_path: Path) -> None:
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
         asked, answer = asyncio.Event(), asyncio.Event()
 
         async def slowly(key: bytes, k: int) -> list[Located]:
@@ -599,10 +611,10 @@ async def test_a_request_under_way_is_answered_before_the_door_closes(tmp_path: 
             await answer.wait()
             return []
 
-        world.door._closest = slowly
+        world.http_server._closest = slowly
         lookup = asyncio.create_task(world.client.closest("127.0.0.1", world.port, KEY, 5, None))
         await asked.wait()
-        stopping = asyncio.create_task(world.door.stop(grace=10.0))
+        stopping = asyncio.create_task(world.http_server.stop(grace=10.0))
         await asyncio.sleep(0)
         answer.set()
         assert (await lookup)[1] == world.contact.id
@@ -610,10 +622,10 @@ async def test_a_request_under_way_is_answered_before_the_door_closes(tmp_path: 
 
 
 async def test_an_asker_over_ipv6_to_a_door_for_both_has_the_token_of_its_ipv4_address(tmp_path: Path) -> None:
-    async with door(tmp_path) as world:
-        await world.door.stop()
+    async with http_server(tmp_path) as world:
+        await world.http_server.stop()
         try:
-            world.port = await world.door.start("::", 0)
+            world.port = await world.http_server.start("::", 0)
         except OSError:
             pytest.skip("no IPv6 here")
         await world.client.store(world.located, Kind.BODY, KEY, b"x", ttl=1.0)
@@ -659,7 +671,7 @@ async def test_curl_goes_through_all_primitives(tmp_path: Path) -> None:
     curl = need_program("curl")
     letter = tmp_path / "letter"
     letter.write_bytes(LARGE * 2)  # over 1 MB, so curl asks with Expect: 100-continue
-    async with door(tmp_path) as world:
+    async with http_server(tmp_path) as world:
 
         async def ask(path: str, *options: str) -> bytes:
             return await run(curl, "-sSk", "--fail-with-body", "--max-time", "60", *options, world.url + path)

@@ -17,7 +17,7 @@ from overlay.node.node import Node
 from storage.node.store import open_node_store
 from storage.user.profile import Profile
 from tests.overlay.issuing import NOW, Issuer
-from tests.overlay.nodes import ISSUER, LOOPBACK, NETWORK, key_of, run
+from tests.overlay.local_network import ISSUER, LOOPBACK, NETWORK, key_of, run
 
 CERTIFIED = replace(NETWORK, admission="certified")
 PERSON = ISSUER.person("alice@village.example", 100)

@@ -25,7 +25,7 @@ from overlay.wire.messages import Code
 from overlay.wire.reply_cache import ReplyCache
 from overlay.wire.sealed_datagram import Sealer
 from storage.node import inboxes
-from tests.overlay.nodes import NETWORK, Village, run, village
+from tests.overlay.local_network import NETWORK, LocalNetwork, local_network, run
 from tests.overlay.peers import PUBLIC, Peer, start
 from tests.simulation.world import EPOCH, World
 
@@ -252,7 +252,7 @@ def test_an_inbox_that_fills_up_takes_mail_that_is_paid_for(
     monkeypatch.setattr("overlay.limits.stamps.MOST", 8)
     paid: list[int] = []
 
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         mint = place.overlay._caller._mint
         real = mint.pay
 
@@ -269,7 +269,7 @@ def test_an_inbox_that_fills_up_takes_mail_that_is_paid_for(
         assert bits_first == 6 and bits_last > 6
 
     async def begin() -> None:
-        async with village(tmp_path, 4) as place:
+        async with local_network(tmp_path, 4) as place:
             await story(place)
 
     run(begin)
@@ -281,7 +281,7 @@ def test_attack_whoever_doesnt_pay_is_told_the_price_and_keeps_nobody_out(
     monkeypatch.setattr(inboxes, "MAX_NOTIFICATIONS", 10)
 
     async def begin() -> None:
-        async with village(tmp_path, 4) as place:
+        async with local_network(tmp_path, 4) as place:
             (at,) = await place.overlay.closest(INBOX, 1)
             client = place.client.protocol
             for number in range(5):
@@ -300,7 +300,7 @@ def test_attack_whoever_doesnt_pay_is_told_the_price_and_keeps_nobody_out(
 
 def test_a_price_that_nobody_may_ask_is_not_paid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def begin() -> None:
-        async with village(tmp_path, 1) as place:
+        async with local_network(tmp_path, 1) as place:
             caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
             (at,) = await place.overlay.closest(INBOX, 1)
 
@@ -317,7 +317,7 @@ def test_a_price_that_nobody_may_ask_is_not_paid(tmp_path: Path, monkeypatch: py
 
 def test_one_peers_stores_end_at_its_share_and_the_others_go_on(tmp_path: Path) -> None:
     async def begin() -> None:
-        async with village(tmp_path, 1, quota=4 << 20) as place:
+        async with local_network(tmp_path, 1, quota=4 << 20) as place:
             (at,) = await place.overlay.closest(KEY, 1)
             caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
             stored = 0

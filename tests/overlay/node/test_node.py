@@ -24,7 +24,7 @@ from overlay.node.membership import every, random_id
 from overlay.node.node import CantListen, Node, new_key
 from overlay.wire import messages
 from storage.node.objects import StoreFailed
-from tests.overlay.nodes import LOOPBACK, NETWORK, key_of, new_node, run, village
+from tests.overlay.local_network import LOOPBACK, NETWORK, key_of, local_network, new_node, run
 
 KEY = body_key("<1@village.example>")
 LOOPS = pytest.mark.parametrize("loop", [asyncio.run, event_loop.run], ids=["asyncio", "uvloop"])
@@ -67,7 +67,7 @@ def play(folder: Path, story: Callable[[Nodes], Awaitable[None]], loop: Callable
 @LOOPS
 def test_nodes_find_each_other_and_keep_things(tmp_path: Path, loop: Callable[..., None]) -> None:
     async def story() -> None:
-        async with village(tmp_path, 6) as place:
+        async with local_network(tmp_path, 6) as place:
             for data in (b"small", bytes(100_000)):
                 key = body_key(str(len(data)))
                 assert (await place.overlay.store(Kind.BODY, key, data, ttl=60.0)).have == NETWORK.k

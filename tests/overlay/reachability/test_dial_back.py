@@ -20,7 +20,7 @@ from overlay.wire import messages
 from overlay.wire.messages import Code
 from storage.node.store import open_node_store
 from tests.overlay.issuing import NOW
-from tests.overlay.nodes import LOOPBACK, NETWORK, Village, key_of, run, village
+from tests.overlay.local_network import LOOPBACK, NETWORK, LocalNetwork, key_of, local_network, run
 
 KEY = body_key("<1@village.example>")
 
@@ -31,7 +31,7 @@ def _briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def computer(folder: Path, place: Village, *, serves: bool = False) -> AsyncIterator[Node]:
+async def computer(folder: Path, place: LocalNetwork, *, serves: bool = False) -> AsyncIterator[Node]:
     """Somebody's computer, which is to be a node if others reach it."""
     store = open_node_store(folder / "computer", quota=1 << 26, now=lambda: NOW)
     reach = Reachability(serves=serves, fixed=False)
@@ -74,7 +74,7 @@ async def shape(node: Node) -> tuple[str, bool | None]:
 
 def test_who_is_reached_becomes_a_node_and_is_found(tmp_path: Path) -> None:
     async def story() -> None:
-        async with village(tmp_path, 5) as place, computer(tmp_path, place) as node:
+        async with local_network(tmp_path, 5) as place, computer(tmp_path, place) as node:
             assert await shape(node) == ("client", None)
             assert node.id not in {at.contact.id for at in await place.client.closest(node.id, 6)}
             assert node.id not in {at.contact.id for at in await node.closest(node.id, 6)}
@@ -87,7 +87,7 @@ def test_who_is_reached_becomes_a_node_and_is_found(tmp_path: Path) -> None:
 
 def test_who_is_behind_a_router_stays_a_client_and_works(tmp_path: Path) -> None:
     async def story() -> None:
-        async with village(tmp_path, 5) as place, computer(tmp_path, place) as node:
+        async with local_network(tmp_path, 5) as place, computer(tmp_path, place) as node:
             behind_a_router(node)
             await rounds(node, RISE + 1)
             assert await shape(node) == ("client", False)
@@ -99,9 +99,9 @@ def test_who_is_behind_a_router_stays_a_client_and_works(tmp_path: Path) -> None
 
 def test_a_door_that_is_closed_to_others_is_noticed_too(tmp_path: Path) -> None:
     async def story() -> None:
-        async with village(tmp_path, 5) as place, computer(tmp_path, place) as node:
-            assert node._door is not None
-            await node._door.stop()
+        async with local_network(tmp_path, 5) as place, computer(tmp_path, place) as node:
+            assert node._http_server is not None
+            await node._http_server.stop()
             await rounds(node, RISE)
             assert await shape(node) == ("client", False)
 
@@ -110,7 +110,7 @@ def test_a_door_that_is_closed_to_others_is_noticed_too(tmp_path: Path) -> None:
 
 def test_a_node_that_isnt_reached_any_more_hands_on_what_it_keeps_and_leaves_the_tables(tmp_path: Path) -> None:
     async def story() -> None:
-        async with village(tmp_path, 5) as place, computer(tmp_path, place, serves=True) as node:
+        async with local_network(tmp_path, 5) as place, computer(tmp_path, place, serves=True) as node:
             await Overlay(node, lambda: 6).store(Kind.BODY, node.id, b"kept", ttl=60.0)
             stayed = place.nearest(node.id, 5)
             assert node.store is not None
@@ -129,7 +129,7 @@ def test_a_node_that_isnt_reached_any_more_hands_on_what_it_keeps_and_leaves_the
 
 def test_attack_nobody_is_dialled_who_hasnt_proven_his_address(tmp_path: Path) -> None:
     async def story() -> None:
-        async with village(tmp_path, 2) as place, computer(tmp_path, place) as node:
+        async with local_network(tmp_path, 2) as place, computer(tmp_path, place) as node:
             there = Contact(place.nodes[0].sealer.public, LOOPBACK, place.nodes[0].port)
             with pytest.raises(Refused) as refused:
                 await node.protocol.call(there, messages.DialBack(bytes(16), node.protocol.fingerprint))
@@ -146,7 +146,7 @@ def test_attack_another_computers_door_doesnt_count(tmp_path: Path) -> None:
     """Who shares an address with a node can't pass its door off as his own."""
 
     async def story() -> None:
-        async with village(tmp_path, 2) as place, computer(tmp_path, place) as node:
+        async with local_network(tmp_path, 2) as place, computer(tmp_path, place) as node:
             caller = NodeClient(node.protocol, node.service, node.bulk_client)
             there = Contact(place.nodes[0].sealer.public, LOOPBACK, place.nodes[0].port)
             assert await caller.dial_back(there, node.protocol.fingerprint)

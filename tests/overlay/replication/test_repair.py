@@ -20,7 +20,7 @@ from overlay.replication.repair import HINTS, Repair
 from overlay.wire import messages
 from overlay.wire.messages import Code
 from tests.overlay.issuing import NOW, Issuer, Person
-from tests.overlay.nodes import ISSUER, LOOPBACK, NETWORK, Village, new_node, run, village
+from tests.overlay.local_network import ISSUER, LOOPBACK, NETWORK, LocalNetwork, local_network, new_node, run
 
 PERSON = ISSUER.person("alice@village.example", 100)
 ALICE = Owner(PERSON.certificate, PERSON.sign)
@@ -32,9 +32,9 @@ HOUR, K = 3600.0, NETWORK.k
 DATA = b"a sealed body"
 
 
-def play(folder: Path, story: Callable[[Village], Awaitable[None]], count: int = 8) -> None:
+def play(folder: Path, story: Callable[[LocalNetwork], Awaitable[None]], count: int = 8) -> None:
     async def begin() -> None:
-        async with village(folder, count) as place:
+        async with local_network(folder, count) as place:
             await story(place)
 
     run(begin)
@@ -45,7 +45,7 @@ def moving(node: Node) -> Repair:
     return node.moving
 
 
-async def arrive(place: Village, folder: Path, key: bytes, first: int = 20) -> Node:
+async def arrive(place: LocalNetwork, folder: Path, key: bytes, first: int = 20) -> Node:
     """A node that becomes the nearest to `key`, known to all."""
     distance = int.from_bytes(key, "big")
     nearest = int.from_bytes(place.nearest(key, 1)[0].id, "big") ^ distance
@@ -69,7 +69,7 @@ async def content(node: Node, kind: int, key: bytes) -> tuple[bytes, float, froz
 
 @pytest.mark.parametrize("size", [100, 300_000])
 def test_a_nearer_newcomer_gets_a_copy_with_its_deleters_and_its_expiry(tmp_path: Path, size: int) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         data = sha256(b"body").digest() * (size // 32)
         await place.overlay.store(Kind.BODY, KEY, data, deleters=[DELETER], ttl=HOUR)
         newcomer = await arrive(place, tmp_path, KEY)
@@ -82,7 +82,7 @@ def test_a_nearer_newcomer_gets_a_copy_with_its_deleters_and_its_expiry(tmp_path
 
 
 def test_a_nearer_newcomer_gets_the_inbox_and_not_what_was_acknowledged(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         for notification in (b"one", b"two"):
             await place.overlay.append_inbox(INBOX, notification, ttl=HOUR)
         newcomer = await arrive(place, tmp_path, INBOX)
@@ -97,7 +97,7 @@ def test_a_nearer_newcomer_gets_the_inbox_and_not_what_was_acknowledged(tmp_path
 
 
 def test_a_newcomer_gets_the_cards(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         key, card = (
             certificate_key("alice@village.example"),
             make_card(PERSON, bytes(ENCRYPTION_KEY_SIZE), int(NOW * 1000)),
@@ -113,7 +113,7 @@ def test_a_newcomer_gets_the_cards(tmp_path: Path) -> None:
 
 
 def test_probes_stay_where_they_were_put_or_p_would_look_better_than_it_is(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         key = probe_key("test", b"1")
         await place.overlay.store(Kind.PROBE, key, b"probe", ttl=HOUR)
         newcomer = await arrive(place, tmp_path, key)
@@ -127,7 +127,7 @@ def test_probes_stay_where_they_were_put_or_p_would_look_better_than_it_is(tmp_p
 
 
 def test_who_stops_in_good_order_hands_its_copies_to_the_next(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER], ttl=HOUR)
         await place.overlay.append_inbox(KEY, b"waits", ttl=HOUR)
         leaver, heir = place.nearest(KEY, 1)[0], place.nearest(KEY, K + 1)[-1]
@@ -141,7 +141,7 @@ def test_who_stops_in_good_order_hands_its_copies_to_the_next(tmp_path: Path) ->
 
 
 def test_leaving_a_network_that_is_gone_ends(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
         leaver, *others = place.nearest(KEY, len(place.nodes))
         await asyncio.gather(*(other.vanish() for other in others))
@@ -152,7 +152,7 @@ def test_leaving_a_network_that_is_gone_ends(tmp_path: Path) -> None:
 
 
 def test_the_hours_round_mends_a_copy_that_was_lost(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
         one, other = place.nearest(KEY, 2)
         await lose_objects(one)
@@ -170,7 +170,7 @@ async def lose_objects(node: Node) -> None:
 
 
 def test_a_look_of_another_holder_spares_one_look_and_no_more(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
         one, other = place.nearest(KEY, 2)
         await moving(one).look_round()
@@ -184,7 +184,7 @@ def test_a_look_of_another_holder_spares_one_look_and_no_more(tmp_path: Path) ->
 
 
 def test_attack_who_claims_to_look_before_every_round_spares_every_other_look_only(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
         one, other = place.nearest(KEY, 2)
         caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
@@ -201,7 +201,7 @@ def test_attack_who_claims_to_look_before_every_round_spares_every_other_look_on
 
 
 def test_who_asks_what_is_there_spares_no_look(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
         one, other = place.nearest(KEY, 2)
         await lose_objects(one)
@@ -213,7 +213,7 @@ def test_who_asks_what_is_there_spares_no_look(tmp_path: Path) -> None:
 
 
 def test_a_deleted_body_doesnt_come_back_from_a_node_that_slept_through_the_delete(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER], ttl=HOUR)
         sleeper = place.nearest(KEY, K)[-1]
         caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
@@ -235,7 +235,7 @@ def test_a_deleted_body_doesnt_come_back_from_a_node_that_slept_through_the_dele
 
 
 def test_one_recipients_delete_travels_and_leaves_the_others_copy(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         bob = bytes(32)
         await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER, bob], ttl=HOUR)
         first, second = place.nearest(KEY, 2)
@@ -249,7 +249,7 @@ def test_one_recipients_delete_travels_and_leaves_the_others_copy(tmp_path: Path
 
 
 def test_holders_that_know_the_same_deletes_dont_tell_them_again(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         bob = bytes(32)
         await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER, bob], ttl=HOUR)
         await place.overlay.delete(Kind.BODY, KEY, SALT, ALICE)
@@ -284,7 +284,7 @@ def proof(person: Person, key: bytes = KEY, salt: bytes = SALT, signature: bytes
     ids=["unsigned", "another authority's", "another key's", "nothing", "nonsense", "long nonsense"],
 )
 def test_attack_a_forged_delete_that_is_handed_on_is_not_kept(tmp_path: Path, forged: bytes) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER], ttl=HOUR)
         caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
         (at,) = await place.overlay.closest(KEY, 1)
@@ -300,7 +300,7 @@ def test_attack_a_forged_delete_that_is_handed_on_is_not_kept(tmp_path: Path, fo
 
 
 def test_attack_a_node_that_answers_with_forged_deletes_takes_nothing_away(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER], ttl=HOUR)
         honest, liar = place.nearest(KEY, 2)
         assert liar.service is not None
@@ -322,7 +322,7 @@ def test_attack_a_node_that_answers_with_forged_deletes_takes_nothing_away(tmp_p
 
 
 def test_attack_hints_cost_a_bounded_amount_of_work(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         (at,) = await place.overlay.closest(KEY, 1)
         for number in range(2 * HINTS):
             await place.client.protocol.call(
@@ -335,7 +335,7 @@ def test_attack_hints_cost_a_bounded_amount_of_work(tmp_path: Path) -> None:
 
 
 def test_a_hint_brings_an_empty_replica_its_copy_again(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
         await place.overlay.append_inbox(KEY, b"waits", ttl=HOUR)
         one, other = place.nearest(KEY, 2)

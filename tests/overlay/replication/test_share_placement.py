@@ -11,7 +11,7 @@ import pytest
 from overlay.errors import NotFound, Unreachable
 from overlay.identity.ownership import Owner
 from overlay.ids import Kind, body_key, deleter_hash
-from tests.overlay.nodes import ISSUER, Village, run, village
+from tests.overlay.local_network import ISSUER, LocalNetwork, local_network, run
 from tests.overlay.replication.test_repair import lose_objects, moving
 
 PERSON = ISSUER.person("alice@village.example", 100)
@@ -37,20 +37,20 @@ class Three:
         return piece in PIECES
 
 
-def play(folder: Path, story: Callable[[Village], Awaitable[None]], count: int = 8) -> None:
+def play(folder: Path, story: Callable[[LocalNetwork], Awaitable[None]], count: int = 8) -> None:
     async def begin() -> None:
-        async with village(folder, count) as place:
+        async with local_network(folder, count) as place:
             await story(place)
 
     run(begin)
 
 
-async def spread(place: Village, *, again: bool = False) -> tuple[int, int]:
+async def spread(place: LocalNetwork, *, again: bool = False) -> tuple[int, int]:
     outcome = await place.overlay.spread(Kind.SHARE, KEY, PIECES, deleters=[DELETER], ttl=HOUR, again=again)
     return outcome.have, outcome.want
 
 
-async def pieces(place: Village) -> list[bytes]:
+async def pieces(place: LocalNetwork) -> list[bytes]:
     """What lies where, nearest node first; a node has at most one."""
     found = []
     for node in place.nearest(KEY, len(place.nodes)):
@@ -65,7 +65,7 @@ async def pieces(place: Village) -> list[bytes]:
 
 
 def test_every_piece_lies_at_another_one_of_the_nearest_nodes(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         assert await spread(place) == (6, 6)
         assert sorted(await pieces(place)) == PIECES
         assert (await place.overlay.spread_held(Kind.SHARE, KEY, 6)).have == 6
@@ -77,7 +77,7 @@ def test_every_piece_lies_at_another_one_of_the_nearest_nodes(tmp_path: Path) ->
 
 
 def test_too_few_nodes_take_one_piece_each_and_no_more(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         assert await spread(place) == (4, 6)
         assert len(await pieces(place)) == 4
 
@@ -85,7 +85,7 @@ def test_too_few_nodes_take_one_piece_each_and_no_more(tmp_path: Path) -> None:
 
 
 def test_only_what_is_lacking_is_put_again_at_nodes_that_have_none(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await spread(place)
         await lose_objects(place.nearest(KEY, 1)[0])
         assert len(await pieces(place)) == 5
@@ -98,7 +98,7 @@ def test_only_what_is_lacking_is_put_again_at_nodes_that_have_none(tmp_path: Pat
 
 
 def test_half_of_the_holders_gone_is_no_loss_and_more_than_that_is_said(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await spread(place)
         holders = place.nearest(KEY, 6)
         await asyncio.gather(*(node.vanish() for node in holders[:3]))
@@ -116,7 +116,7 @@ def test_half_of_the_holders_gone_is_no_loss_and_more_than_that_is_said(tmp_path
 
 
 def test_attack_what_was_put_under_the_key_before_hides_no_piece(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         for number in range(3):
             false = bytes([100 + number]) * 500
             await place.overlay.store(Kind.SHARE, KEY, false, ttl=HOUR, max_ops=8, max_connections=8)
@@ -129,7 +129,7 @@ def test_attack_what_was_put_under_the_key_before_hides_no_piece(tmp_path: Path)
 
 
 def test_a_delete_reaches_every_holder(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await spread(place)
         outcome = await place.overlay.delete(Kind.SHARE, KEY, SALT, ALICE, max_ops=60)
         assert (outcome.have, outcome.want) == (8, 60)
@@ -139,7 +139,7 @@ def test_a_delete_reaches_every_holder(tmp_path: Path) -> None:
 
 
 def test_who_stops_hands_its_piece_to_a_node_that_has_none(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await spread(place)
         leaver = place.nearest(KEY, 1)[0]
         await leaver.leave()
@@ -152,7 +152,7 @@ def test_who_stops_hands_its_piece_to_a_node_that_has_none(tmp_path: Path) -> No
 
 
 def test_no_round_makes_more_of_a_piece(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await spread(place)
         for node in place.nodes:
             for other in place.nodes:
@@ -166,7 +166,7 @@ def test_no_round_makes_more_of_a_piece(tmp_path: Path) -> None:
 
 
 def test_a_holder_that_slept_through_the_delete_learns_of_it(tmp_path: Path) -> None:
-    async def story(place: Village) -> None:
+    async def story(place: LocalNetwork) -> None:
         await spread(place)
         sleeper = place.nearest(KEY, 6)[-1]
         for at in await place.overlay.closest(KEY, 8):

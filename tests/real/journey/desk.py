@@ -34,7 +34,7 @@ _FAULT = re.compile(r"fault of p2pmail|Traceback \(most recent call last\)")
 SETTINGS = f"poll = {POLL}\n"
 
 
-class Desk:
+class UserAgent:
     """A member at work. `end` stops what runs."""
 
     def __init__(self, address: str, profile: Path, aside: Path, claims: Claims, rng: random.Random) -> None:

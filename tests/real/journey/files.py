@@ -16,9 +16,9 @@ from email.utils import formatdate
 from pathlib import Path
 
 from tests.real.journey.claims import Claim, Claims
-from tests.real.journey.desk import Desk
+from tests.real.journey.desk import UserAgent
 from tests.real.journey.story import Outcome, judge, outcome, settle
-from tests.real.village import Village
+from tests.real.process_network import ProcessNetwork
 
 A_LETTER = 4_000_000
 """Bytes of files after which the next letter begins."""
@@ -80,33 +80,33 @@ def send_files(folder: Path, folders: Sequence[Path]) -> Outcome:
     begun = time.monotonic()
     claims = Claims()
     folder.mkdir(parents=True)
-    village = Village(folder)
-    desks: list[Desk] = []
+    network = ProcessNetwork(folder)
+    user_agents: list[UserAgent] = []
     counts = Counter[str]()
     try:
-        village.start(NODES)
+        network.start(NODES)
         for name in ("alice", "bob"):
             aside = folder / f"{name}-aside"
             aside.mkdir()
-            profile = village.member(name)
-            desks.append(Desk(f"{name}@village.example", profile, aside, claims, random.Random(name)))
-        for desk in desks:
-            desk.begin()
-        _send_all(claims, desks, folders, counts)
-        for desk in desks:
-            desk.stop_watching()
-        settle(claims, desks, PATIENCE)
-        wrong = judge(claims, desks)
+            profile = network.member(name)
+            user_agents.append(UserAgent(f"{name}@village.example", profile, aside, claims, random.Random(name)))
+        for user_agent in user_agents:
+            user_agent.begin()
+        _send_all(claims, user_agents, folders, counts)
+        for user_agent in user_agents:
+            user_agent.stop_watching()
+        settle(claims, user_agents, PATIENCE)
+        wrong = judge(claims, user_agents)
     finally:
-        for desk in desks:
-            desk.end()
-        village.stop()
-    return outcome(0, claims, counts + desks[0].counts, [], wrong, time.monotonic() - begun)
+        for user_agent in user_agents:
+            user_agent.end()
+        network.stop()
+    return outcome(0, claims, counts + user_agents[0].counts, [], wrong, time.monotonic() - begun)
 
 
-def _send_all(claims: Claims, desks: Sequence[Desk], folders: Sequence[Path], counts: Counter[str]) -> None:
+def _send_all(claims: Claims, user_agents: Sequence[UserAgent], folders: Sequence[Path], counts: Counter[str]) -> None:
     """Hand everything in, some letters at once."""
-    sender, recipient = desks
+    sender, recipient = user_agents
     waiting: list[tuple[Claim, Path]] = []
     for part in (inline, attached):
         for number, body in letters(files(folders), part):

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.real.journey.claims import Answered, Claims, Found, Wrong
-from tests.real.journey.desk import Desk
+from tests.real.journey.desk import UserAgent
 from tests.real.journey.neighbours import Clock, Mbsync, Neomutt, libfaketime, program
-from tests.real.village import Node, Village, own_port
+from tests.real.process_network import Node, ProcessNetwork, own_port
 from tests.workload import Event, Happening, Letter, Step, draw_story
 
 NAMES = ("anna", "ben", "chen", "dora", "emil", "fatima", "goro", "hana", "igor", "jana")
@@ -111,116 +111,127 @@ class Story:
             events=scale.events, happenings=scale.happenings,
         )  # fmt: skip
         self.folder.mkdir(parents=True)
-        village = Village(self.folder, k=scale.k, listen=own_port)
-        desks: list[Desk] = []
+        network = ProcessNetwork(self.folder, k=scale.k, listen=own_port)
+        user_agents: list[UserAgent] = []
         try:
-            village.start(scale.nodes)
-            desks += self._members(village, rng)
+            network.start(scale.nodes)
+            user_agents += self._members(network, rng)
             print(f"founded after {time.monotonic() - begun:.0f} s", flush=True)
-            self._story(village, desks, steps, rng)
+            self._story(network, user_agents, steps, rng)
             print(f"played after {time.monotonic() - begun:.0f} s", flush=True)
-            wrong = self._end(desks)
+            wrong = self._end(user_agents)
         finally:
             self._over.set()
-            for desk in desks:
-                desk.end()
-            village.stop()
+            for user_agent in user_agents:
+                user_agent.end()
+            network.stop()
             for place in self._mounted:  # what lay there is kept with the rest
                 subprocess.run(["cp", "-a", place, place.with_name(f"{place.name}-kept")], check=False)
                 subprocess.run(["umount", place], check=False)
-        counts = self._counts + sum((desk.counts for desk in desks), Counter[str]())
+        counts = self._counts + sum((user_agent.counts for user_agent in user_agents), Counter[str]())
         return outcome(self.seed, self.claims, counts, self.left_out, wrong, time.monotonic() - begun)
 
     # -- who takes part
 
-    def _members(self, village: Village, rng: random.Random) -> list[Desk]:
+    def _members(self, network: ProcessNetwork, rng: random.Random) -> list[UserAgent]:
         """Let them join. What is special about each: mbsync and neomutt; backups; a clock; a small disk; neomutt; no
         agent."""
         names = NAMES[: self.scale.users]
-        desks = []
+        user_agents = []
         for name in names:
             aside = self.folder / f"{name}-aside"
             aside.mkdir()
-            address = f"{name}@{village.name}.example"
+            address = f"{name}@{network.name}.example"
             profile = self.folder / name
-            desks.append(Desk(address, profile, aside, self.claims, random.Random(rng.getrandbits(64))))
-        self._small_disk(desks[3 % len(desks)])
+            user_agents.append(UserAgent(address, profile, aside, self.claims, random.Random(rng.getrandbits(64))))
+        self._small_disk(user_agents[3 % len(user_agents)])
         with ThreadPoolExecutor(len(names)) as pool:
-            list(pool.map(village.member, names))
-        self._clock(desks[2 % len(desks)])
-        self._neighbours(desks[0], mbsync=True)
-        if len(desks) > 4:
-            self._neighbours(desks[4], mbsync=False)
-        if len(desks) > 5:
-            desks[5].watches = False
+            list(pool.map(network.member, names))
+        self._clock(user_agents[2 % len(user_agents)])
+        self._neighbours(user_agents[0], mbsync=True)
+        if len(user_agents) > 4:
+            self._neighbours(user_agents[4], mbsync=False)
+        if len(user_agents) > 5:
+            user_agents[5].watches = False
         with ThreadPoolExecutor(len(names)) as pool:
-            list(pool.map(Desk.begin, desks))
-        return desks
+            list(pool.map(UserAgent.begin, user_agents))
+        return user_agents
 
-    def _small_disk(self, desk: Desk) -> None:
+    def _small_disk(self, user_agent: UserAgent) -> None:
         if os.geteuid():
             self.left_out.append("a full disk: only root can mount a small one")
             return
-        desk.profile.mkdir(mode=0o700)
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK},mode=700", "none", str(desk.profile)]
+        user_agent.profile.mkdir(mode=0o700)
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK},mode=700", "none", str(user_agent.profile)]
         ended = subprocess.run(mount, capture_output=True, text=True, check=False)
         if ended.returncode:
             self.left_out.append(f"a full disk: {ended.stderr.strip()}")
             return
-        self._mounted.append(desk.profile)
-        desk.small_disk = True
+        self._mounted.append(user_agent.profile)
+        user_agent.small_disk = True
 
-    def _clock(self, desk: Desk) -> None:
+    def _clock(self, user_agent: UserAgent) -> None:
         library = libfaketime()
         if library is None:
             self.left_out.append("clocks that jump: libfaketime is not installed")
         else:
-            desk.clock = Clock(desk.aside / "clock", library)
+            user_agent.clock = Clock(user_agent.aside / "clock", library)
 
-    def _neighbours(self, desk: Desk, *, mbsync: bool) -> None:
-        mail = desk.profile / "mail"
+    def _neighbours(self, user_agent: UserAgent, *, mbsync: bool) -> None:
+        mail = user_agent.profile / "mail"
         for name in ("neomutt", "mbsync") if mbsync else ("neomutt",):
             path = program(name)
             if path is None:
                 self.left_out.append(f"{name} on the folders: it is not installed")
             elif name == "neomutt":
-                desk.neomutt = Neomutt(path, mail, desk.address, desk.aside / "neomutt")
+                user_agent.neomutt = Neomutt(path, mail, user_agent.address, user_agent.aside / "neomutt")
             else:
-                desk.mbsync = Mbsync(path, mail, desk.aside / "mbsync")
+                user_agent.mbsync = Mbsync(path, mail, user_agent.aside / "mbsync")
 
     # -- what happens
 
-    def _story(self, village: Village, desks: Sequence[Desk], steps: Sequence[Step], rng: random.Random) -> None:
+    def _story(
+        self, network: ProcessNetwork, user_agents: Sequence[UserAgent], steps: Sequence[Step], rng: random.Random
+    ) -> None:
         """All steps, and nodes that are killed meanwhile."""
-        own: list[list[Step]] = [[] for _ in desks]
+        own: list[list[Step]] = [[] for _ in user_agents]
         for step in steps:
-            own[step.sender if isinstance(step, Letter) else self._whose(step, desks)].append(step)
-        with ThreadPoolExecutor(len(desks) + 1) as pool:
-            fates = pool.submit(self._kill_nodes, village, random.Random(rng.getrandbits(64)))
+            own[step.sender if isinstance(step, Letter) else self._whose(step, user_agents)].append(step)
+        with ThreadPoolExecutor(len(user_agents) + 1) as pool:
+            fates = pool.submit(self._kill_nodes, network, random.Random(rng.getrandbits(64)))
             try:
-                list(pool.map(lambda desk, mine: self._act(village, desks, desk, mine), desks, own))
+                list(
+                    pool.map(
+                        lambda user_agent, mine: self._act(network, user_agents, user_agent, mine), user_agents, own
+                    )
+                )
             finally:
                 self._over.set()
             fates.result()
 
-    def _whose(self, step: Happening, desks: Sequence[Desk]) -> int:
+    def _whose(self, step: Happening, user_agents: Sequence[UserAgent]) -> int:
         """The member that it can happen to."""
         match step.event:
             case Event.CLOCK:
-                able = [desk.clock is not None for desk in desks]
+                able = [user_agent.clock is not None for user_agent in user_agents]
             case Event.FULL_DISK:
-                able = [desk.small_disk for desk in desks]
+                able = [user_agent.small_disk for user_agent in user_agents]
             case Event.FLAGS | Event.MOVE | Event.DELETE:
-                able = [desk.neomutt is not None or desk.mbsync is not None for desk in desks]
+                able = [user_agent.neomutt is not None or user_agent.mbsync is not None for user_agent in user_agents]
             case Event.BACKUP | Event.RESTORE:
                 # Elsewhere a backup would undo the jump of a clock, or what mbsync knows of the folders.
-                able = [desk.clock is None and desk.mbsync is None and not desk.small_disk for desk in desks]
+                able = [
+                    user_agent.clock is None and user_agent.mbsync is None and not user_agent.small_disk
+                    for user_agent in user_agents
+                ]
             case _:
-                able = [True] * len(desks)
+                able = [True] * len(user_agents)
         places = [place for place, can in enumerate(able) if can] or [step.user]
         return places[step.user % len(places)]
 
-    def _act(self, village: Village, desks: Sequence[Desk], desk: Desk, steps: Sequence[Step]) -> None:
+    def _act(
+        self, network: ProcessNetwork, user_agents: Sequence[UserAgent], user_agent: UserAgent, steps: Sequence[Step]
+    ) -> None:
         """One member's steps."""
         doomed = ""
         burst: list[Letter] = []
@@ -229,70 +240,72 @@ class Story:
                 return
             if isinstance(step, Happening):
                 if step.event is Event.KILL:
-                    doomed = desk.rng.choice(("command", "agent")) if desk.watches else "command"
+                    doomed = user_agent.rng.choice(("command", "agent")) if user_agent.watches else "command"
                 else:
-                    self._happen(village, desk, step)
+                    self._happen(network, user_agent, step)
                 continue
             burst.append(step)
             following = steps[place + 1] if place + 1 < len(steps) else None
             if isinstance(following, Letter) and following.burst and len(burst) < AT_ONCE:
                 continue
-            self._write(desks, desk, burst, doomed)
+            self._write(user_agents, user_agent, burst, doomed)
             burst, doomed = [], ""
-        if desk.clock is not None:
-            desk.clock.set(0)
-        desk.make_room()
-        while not desk.watches and self._progress < self.scale.letters and not self._over.wait(COLLECTS_EVERY):
-            desk.collect()
+        if user_agent.clock is not None:
+            user_agent.clock.set(0)
+        user_agent.make_room()
+        while not user_agent.watches and self._progress < self.scale.letters and not self._over.wait(COLLECTS_EVERY):
+            user_agent.collect()
 
-    def _write(self, desks: Sequence[Desk], desk: Desk, letters: Sequence[Letter], doomed: str) -> None:
+    def _write(
+        self, user_agents: Sequence[UserAgent], user_agent: UserAgent, letters: Sequence[Letter], doomed: str
+    ) -> None:
         written = []
         for letter in letters:
-            path = desk.aside / f"letter{letter.number}.eml"
-            recipients = [desks[user].address for user in letter.recipients]
+            path = user_agent.aside / f"letter{letter.number}.eml"
+            recipients = [user_agents[user].address for user in letter.recipients]
             message_id = f"{letter.number}.{letter.shape.message_id()}"
             with path.open("wb") as file:
-                letter.shape.write(file, desk.address, recipients, message_id=message_id, date=time.time())
-            written.append((self.claims.hand_in(message_id, desk.address, recipients, path), path))
-        desk.send(written, doomed=doomed)
+                letter.shape.write(file, user_agent.address, recipients, message_id=message_id, date=time.time())
+            written.append((self.claims.hand_in(message_id, user_agent.address, recipients, path), path))
+        user_agent.send(written, doomed=doomed)
         with self._counting:
             self._progress += len(written)
 
-    def _happen(self, village: Village, desk: Desk, step: Happening) -> None:
+    def _happen(self, network: ProcessNetwork, user_agent: UserAgent, step: Happening) -> None:
         match step.event:
             case Event.RESTART:
-                desk.restart()
+                user_agent.restart()
             case Event.BACKUP:
-                desk.back_up()
+                user_agent.back_up()
             case Event.RESTORE:
-                desk.restore()
+                user_agent.restore()
             case Event.SECOND_PROGRAM:
-                desk.second_program()
-            case Event.CLOCK if desk.clock is not None:
-                desk.set_clock(step.seconds)
-            case Event.FULL_DISK if desk.small_disk:
-                if desk.is_full:
-                    desk.make_room()
+                user_agent.second_program()
+            case Event.CLOCK if user_agent.clock is not None:
+                user_agent.set_clock(step.seconds)
+            case Event.FULL_DISK if user_agent.small_disk:
+                if user_agent.is_full:
+                    user_agent.make_room()
                 else:
-                    desk.fill()
+                    user_agent.fill()
             case Event.FLAGS | Event.MOVE | Event.DELETE:
-                desk.beside(step.event.value)
+                user_agent.beside(step.event.value)
             case Event.OFFLINE:
-                self._away(village, min(step.seconds, AWAY))
+                self._away(network, min(step.seconds, AWAY))
             case _:
                 pass
 
-    def _away(self, village: Village, seconds: float) -> None:
+    def _away(self, network: ProcessNetwork, seconds: float) -> None:
         """No node answers for some seconds."""
         with self._nodes_change:
             for number in (signal.SIGSTOP, signal.SIGCONT):
-                for node in village.nodes:
+                for node in network.nodes:
                     os.kill(node.process.pid, number)
                 if number == signal.SIGSTOP:
                     self._over.wait(seconds)
         self._counts["all nodes away"] += 1
 
-    def _kill_nodes(self, village: Village, rng: random.Random) -> None:
+    def _kill_nodes(self, network: ProcessNetwork, rng: random.Random) -> None:
         """kill -9 for one or two nodes every few letters; they come back after some seconds."""
         due = 0.0
         while not self._over.wait(0.2):
@@ -301,7 +314,7 @@ class Story:
             due = self._progress + rng.expovariate(1 / LETTERS_A_NODE_LIVES)
             self._over.wait(rng.uniform(0, 1))
             with self._nodes_change:
-                struck: list[Node] = rng.sample(village.nodes, rng.choice((1, 1, 2)))
+                struck: list[Node] = rng.sample(network.nodes, rng.choice((1, 1, 2)))
                 for node in struck:
                     node.process.kill()
                 self._over.wait(rng.choice((0, 0, 1, 5)))
@@ -313,16 +326,16 @@ class Story:
 
     # -- the end
 
-    def _end(self, desks: Sequence[Desk]) -> list[Wrong]:
+    def _end(self, user_agents: Sequence[UserAgent]) -> list[Wrong]:
         """Let everything settle, without agents, and judge."""
-        for desk in desks:
-            desk.stop_watching()
-            desk.make_room()
-        settle(self.claims, desks, self.scale.patience)
-        for desk in desks:
-            if desk.mbsync is not None:
-                desk.beside("the end")
-        return judge(self.claims, desks) + _mirrors(desks)
+        for user_agent in user_agents:
+            user_agent.stop_watching()
+            user_agent.make_room()
+        settle(self.claims, user_agents, self.scale.patience)
+        for user_agent in user_agents:
+            if user_agent.mbsync is not None:
+                user_agent.beside("the end")
+        return judge(self.claims, user_agents) + _mirrors(user_agents)
 
 
 def outcome(
@@ -335,18 +348,18 @@ def outcome(
     return Outcome(seed, len(claims.all), copies, size, counts, left_out, wrong, seconds)
 
 
-def settle(claims: Claims, desks: Sequence[Desk], patience: float) -> None:
+def settle(claims: Claims, user_agents: Sequence[UserAgent], patience: float) -> None:
     """`sync` at every desk until all has arrived and is told, or nothing changes for a long time."""
     left: object = None
     since = time.monotonic()
     while time.monotonic() - since < patience:
-        with ThreadPoolExecutor(len(desks)) as pool:
-            list(pool.map(lambda desk: desk.run("sync"), desks))
-        missing = claims.missing([desk.where for desk in desks])
+        with ThreadPoolExecutor(len(user_agents)) as pool:
+            list(pool.map(lambda user_agent: user_agent.run("sync"), user_agents))
+        missing = claims.missing([user_agent.where for user_agent in user_agents])
         unsettled = {
             (entry["id"], recipient["address"], recipient["state"])
-            for desk in desks
-            for entry in desk.outbox()
+            for user_agent in user_agents
+            for entry in user_agent.outbox()
             for recipient in entry["recipients"]
             if recipient["state"] != "collected"
         }
@@ -358,23 +371,23 @@ def settle(claims: Claims, desks: Sequence[Desk], patience: float) -> None:
         time.sleep(1)
 
 
-def judge(claims: Claims, desks: Sequence[Desk]) -> list[Wrong]:
+def judge(claims: Claims, user_agents: Sequence[UserAgent]) -> list[Wrong]:
     """Everything that is wrong, by what the program says now."""
-    outboxes = {desk.address: desk.outbox() for desk in desks}
-    lists = {desk.address: desk.listed() for desk in desks}
-    return claims.judge([desk.where for desk in desks], outboxes, lists)
+    outboxes = {user_agent.address: user_agent.outbox() for user_agent in user_agents}
+    lists = {user_agent.address: user_agent.listed() for user_agent in user_agents}
+    return claims.judge([user_agent.where for user_agent in user_agents], outboxes, lists)
 
 
-def _mirrors(desks: Sequence[Desk]) -> list[Wrong]:
+def _mirrors(user_agents: Sequence[UserAgent]) -> list[Wrong]:
     """mbsync's mirror has what the profile has."""
     wrong = []
-    for desk in desks:
-        if desk.mbsync is None:
+    for user_agent in user_agents:
+        if user_agent.mbsync is None:
             continue
         for folder in ("Inbox", "Archive"):
-            near = sorted(copy.message_id for copy in desk.where.now() if copy.folder == folder)
-            far = sorted(copy.message_id for copy in desk.mirrored() if copy.folder == folder)
+            near = sorted(copy.message_id for copy in user_agent.where.now() if copy.folder == folder)
+            far = sorted(copy.message_id for copy in user_agent.mirrored() if copy.folder == folder)
             if near != far:
-                words = f"{desk.address}: {folder} has {len(near)} letters here and {len(far)} in mbsync's mirror"
+                words = f"{user_agent.address}: {folder} has {len(near)} letters here and {len(far)} in mbsync's mirror"
                 wrong.append(Wrong(Found.UNTRUE, words))
     return wrong

@@ -39,7 +39,7 @@ def new_node(number: int, folder: Path | None, *, network: Network = NETWORK, qu
     return Node(network, key_of(number), store=store, now=clock)
 
 
-class Village:
+class LocalNetwork:
     """Some nodes that know each other, and one client outside."""
 
     def __init__(self, nodes: list[Node], client: Node) -> None:
@@ -60,9 +60,9 @@ class Village:
 
 
 @asynccontextmanager
-async def village(
+async def local_network(
     folder: Path, count: int = 8, *, network: Network = NETWORK, quota: int = 1 << 26
-) -> AsyncIterator[Village]:
+) -> AsyncIterator[LocalNetwork]:
     """Nodes 1 to `count` below `folder`, and a client; all are stopped in the end."""
     nodes = [new_node(n, folder / str(n), network=network, quota=quota) for n in range(1, count + 1)]
     client = new_node(1000, None, network=network)
@@ -72,7 +72,7 @@ async def village(
             await node.join([nodes[0].place] if node is not nodes[0] else [])
         await client.listen(0, LOOPBACK)
         await client.join([node.place for node in nodes[:2]])
-        yield Village(nodes, client)
+        yield LocalNetwork(nodes, client)
     finally:
         await asyncio.gather(*(node.stop() for node in [client, *nodes]))
 

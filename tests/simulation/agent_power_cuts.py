@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from overlay.errors import OverlayError
-from tests.mail.desks import World
+from tests.mail.user_agents import World
 from tests.simulation.disk import Disk, watched
 from tests.workload import Ending, Head, Kind, Shape
 
@@ -72,7 +72,7 @@ async def _play(folder: Path, who: Who, moment: int) -> Fate:
                 disk.cut(folder / "left", random.Random(moment))
 
     with watched(disk):
-        alice, bob = await world.desk("alice"), await world.desk("bob")
+        alice, bob = await world.user_agent("alice"), await world.user_agent("bob")
         disk.on_write = disk.on_sync = on_write if who == "alice" else _nothing
         for message_id, message in LETTERS.items():
             alice.write(bob, message_id=message_id, message=message)

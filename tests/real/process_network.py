@@ -75,7 +75,7 @@ class Node:
             self._process.end()
 
 
-class Village:
+class ProcessNetwork:
     """Everything in one folder, founded when made. `stop` ends all that runs."""
 
     def __init__(

@@ -20,7 +20,7 @@ from overlay.identity.network import Network
 from overlay.identity.ownership import Owner
 from overlay.ids import Kind, inbox_key
 from tests.overlay.issuing import Issuer
-from tests.simulation.hostile import HostileNode
+from tests.simulation.hostile_node import HostileNode
 from tests.simulation.inline import databases
 from tests.simulation.nodes import Hub, SimNode
 from tests.simulation.world import Weather, World
@@ -43,7 +43,7 @@ class Fared:
     right: int
 
 
-class Siege:
+class HostileNetwork:
     """`nodes` nodes of which `share` are hostile, and one honest client that isn't known to anybody before."""
 
     def __init__(self, seed: int, folder: Path, nodes: int, share: float, k: int = 10) -> None:
@@ -89,19 +89,19 @@ class Siege:
         return X25519PrivateKey.from_private_bytes(self.world.chance.randbytes(32))
 
 
-def besiege(seed: int, folder: Path, nodes: int, share: float, trials: int, k: int = 10) -> Fared:
+def attack_network(seed: int, folder: Path, nodes: int, share: float, trials: int, k: int = 10) -> Fared:
     """So many lookups, inbox reads and fetches in a network of which `share` is hostile."""
-    siege = Siege(seed, folder, nodes, share, k)
+    hostile_network = HostileNetwork(seed, folder, nodes, share, k)
     counts = dict.fromkeys(("honest", "complete", "right"), 0)
 
     async def story(overlay: Overlay) -> None:
         await asyncio.sleep(60)
         inbox = inbox_key(ADDRESS)
         for number in range(trials):
-            key = siege.world.chance.randbytes(20)
+            key = hostile_network.world.chance.randbytes(20)
             found = await overlay.closest(key, k, disjoint=True)
-            counts["honest"] += any(at.contact.id not in siege.hostile for at in found)
-            data = siege.world.chance.randbytes(300)
+            counts["honest"] += any(at.contact.id not in hostile_network.hostile for at in found)
+            data = hostile_network.world.chance.randbytes(300)
             await overlay.store(Kind.BODY, key, data, ttl=3600.0)
             try:
                 counts["right"] += await overlay.fetch(Kind.BODY, key, digest=sha256(data).digest()) == data
@@ -110,12 +110,14 @@ def besiege(seed: int, folder: Path, nodes: int, share: float, trials: int, k: i
             sent = {f"{number} {one}".encode() for one in range(3)}
             for notification in sent:
                 await overlay.append_inbox(inbox, notification, ttl=3600.0)
-            readings = await Overlay(siege.client).read_inbox(inbox, ALICE)  # one that looks up the nodes anew
+            readings = await Overlay(hostile_network.client).read_inbox(
+                inbox, ALICE
+            )  # one that looks up the nodes anew
             superset = {notification for reading in readings for notification in reading.notifications}
             counts["complete"] += sent <= superset
             hashes = [sha256(notification).digest() for notification in superset]
             for reading in readings:
                 await overlay.acknowledge_inbox(inbox, reading, ALICE, hashes)
 
-    siege.play(story)
+    hostile_network.play(story)
     return Fared(trials, counts["honest"], trials, counts["complete"], trials, counts["right"])

@@ -60,7 +60,7 @@ class World:
         self.issuer = Issuer()
         self.nodes = [FakeNode(number) for number in range(1, nodes + 1)]
         self.overlay = FakeOverlay(self.nodes)
-        self.desks: list[Desk] = []
+        self.user_agents: list[UserAgent] = []
         self.version = "1.0"
         """Of the program that everybody has."""
         self.room = 1 << 40
@@ -70,19 +70,19 @@ class World:
         """Bytes free on the disk of a folder."""
         return self.room
 
-    async def desk(self, name: str, issuer: Issuer | None = None) -> Desk:
+    async def user_agent(self, name: str, issuer: Issuer | None = None) -> UserAgent:
         """A new user NAME@example.org, her card published."""
-        desk = Desk(self, f"{name}@example.org", len(self.desks) + 100, issuer or self.issuer)
-        self.desks.append(desk)
-        await desk.publish()
-        return desk
+        user_agent = UserAgent(self, f"{name}@example.org", len(self.user_agents) + 100, issuer or self.issuer)
+        self.user_agents.append(user_agent)
+        await user_agent.publish()
+        return user_agent
 
     def set_down(self, *, down: bool = True) -> None:
         """Cut the network, or mend it; nobody remembers a card over that."""
         for node in self.nodes:
             node.down = down
-        for desk in self.desks:
-            desk.forget_cards()
+        for user_agent in self.user_agents:
+            user_agent.forget_cards()
 
     def forget_mail(self) -> None:
         """The time of all mail is over at the nodes; cards are there."""
@@ -91,11 +91,11 @@ class World:
             node.objects = {place: kept for place, kept in node.objects.items() if place[0] == Kind.CERTIFICATE}
 
     def close(self) -> None:
-        for desk in self.desks:
-            desk.close()
+        for user_agent in self.user_agents:
+            user_agent.close()
 
 
-class Desk:
+class UserAgent:
     """One user."""
 
     def __init__(self, world: World, address: str, number: int, issuer: Issuer) -> None:
@@ -148,7 +148,7 @@ class Desk:
     # Sending
 
     def write(
-        self, *recipients: Desk | str, message_id: str = "letter@example.org", message: bytes | None = None
+        self, *recipients: UserAgent | str, message_id: str = "letter@example.org", message: bytes | None = None
     ) -> OutboxEntry:
         """Put a letter into the outbox."""
         to = [each if isinstance(each, str) else each.address for each in recipients]
@@ -164,7 +164,7 @@ class Desk:
         assert found is not None
         return found
 
-    def copy(self, recipient: Desk | str, message_id: str = "letter@example.org") -> Recipient:
+    def copy(self, recipient: UserAgent | str, message_id: str = "letter@example.org") -> Recipient:
         """What is known of one recipient's copy."""
         address = recipient if isinstance(recipient, str) else recipient.address
         return next(r for r in self.entry(message_id).recipients if r.address == address)
@@ -253,7 +253,7 @@ def noise(size: int) -> bytes:
     return random.Random(1).randbytes(size)
 
 
-async def a_good_one(alice: Desk, bob: Desk) -> Notification:
+async def a_good_one(alice: UserAgent, bob: UserAgent) -> Notification:
     """A good notification for Bob, whose body nodes have; his inbox is empty."""
     alice.write(bob)
     await alice.send()

@@ -42,7 +42,7 @@ def local(wire: WireContact) -> Contact:
     return Contact.received(wire, private_addresses=True, puzzle=0)
 
 
-class WatchedDoor(HTTPServer):
+class WatchedServer(HTTPServer):
     """Tells when a request has been dealt with."""
 
     answered: asyncio.Event
@@ -64,8 +64,8 @@ class World:
         self.service = Service(self.contact.id, self.store, TrustStore([ISSUER.der]), self.tokens, lambda: NOW)
         self.others: list[Located] = []
         self.lookups: list[tuple[bytes, int]] = []
-        self.door = WatchedDoor(self.service, self.tokens, IDENTITY, self.closest, self.own, limits)
-        self.door.answered = asyncio.Event()
+        self.http_server = WatchedServer(self.service, self.tokens, IDENTITY, self.closest, self.own, limits)
+        self.http_server.answered = asyncio.Event()
         self.client = HTTPClient(ASKER, checked=local)
         self.port = 0
 
@@ -114,14 +114,14 @@ async def hang_up(writer: asyncio.StreamWriter) -> None:
 
 
 @asynccontextmanager
-async def door(folder: Path, limits: Limits = ORDINARY) -> AsyncIterator[World]:
+async def http_server(folder: Path, limits: Limits = ORDINARY) -> AsyncIterator[World]:
     world = World(folder, limits)
-    world.port = await world.door.start("127.0.0.1", 0)
+    world.port = await world.http_server.start("127.0.0.1", 0)
     try:
         yield world
     finally:
         await world.client.close()
-        await world.door.stop(grace=0.1)
+        await world.http_server.stop(grace=0.1)
 
 
 @asynccontextmanager
