@@ -73,7 +73,8 @@ def size(file: BinaryIO, part: Part) -> int:
     file.seek(part.body)
     first = file.read(1024).partition(b"\n")[0] + b"\n"
     breaks = length // len(first) * (2 if first.endswith(b"\r\n") else 1)
-    padding = len(tail.rstrip()) - len(tail.rstrip().rstrip(b"="))
+    signs = b"".join(tail.split())
+    padding = len(signs) - len(signs.rstrip(b"="))
     return max((length - breaks) // 4 * 3 - padding, 0)
 
 

@@ -23,7 +23,7 @@ class _Object:
 
 
 class MemoryStore:
-    """overlay.primitives.service.Store without a disk, but for large bodies: those stay the files they came as, in
+    """overlay.primitives.service.StoreBackend without a disk, but for large bodies: those stay the files they came as, in
     `folder`."""
 
     def __init__(self, folder: Path) -> None:

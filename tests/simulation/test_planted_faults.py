@@ -61,7 +61,7 @@ def test_an_early_yes_of_nodes_is_noticed(tmp_path: Path, monkeypatch: pytest.Mo
     async def append(*_: object) -> bool:
         return True
 
-    monkeypatch.setattr("overlay.node.store_adapter.StoreRoom.append", append)
+    monkeypatch.setattr("overlay.node.store_adapter.StoreAdapter.append", append)
     assert noticed(tmp_path, "is lost")
 
 

@@ -384,7 +384,7 @@ asyncio.run(main())
 
 
 async def test_everything_acknowledged_is_there_after_kill_9(tmp_path: Path) -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path / "node")], stdout=subprocess.PIPE, cwd=root, text=True
     )
