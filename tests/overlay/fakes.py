@@ -23,8 +23,7 @@ class _Object:
 
 
 class MemoryStore:
-    """overlay.primitives.service.StoreBackend without a disk, but for large bodies: those stay the files they came as, in
-    `folder`."""
+    """A StoreBackend (overlay/primitives/service.py) in memory; large bodies stay files, in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
