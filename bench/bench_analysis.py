@@ -19,9 +19,9 @@ from mail.analysis.measured import FILE, Case, Measurements, encode
 from mail.availability.estimate import OPERATIONS, success
 from overlay.client import Overlay
 from overlay.errors import NotFound, Unreachable
-from overlay.identity.network import DEFAULT_K
 from overlay.ids import Kind
 from overlay.node.node import Node
+from overlay.protocol_limits import DEFAULT_K
 from storage import durable
 from tests.overlay.peers import PRIVATE, Peer, grow, host, new_key, start
 from tests.simulation.world import Address, World

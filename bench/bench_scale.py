@@ -17,10 +17,11 @@ from collections.abc import Callable
 from bench.figure import Figure, quantile
 from overlay.identity.contact import Contact, node_id
 from overlay.identity.network import Network
-from overlay.ids import KEY_BYTES, distance
+from overlay.ids import distance
 from overlay.kademlia.lookup import Lookup
 from overlay.kademlia.routing import BUCKET, TableEntry
 from overlay.protocol import OverlayProtocol
+from overlay.protocol_limits import KEY_BYTES
 from overlay.wire import messages
 from overlay.wire.sealed_datagram import OVERHEAD
 from overlay.wire.write_tokens import WriteTokens

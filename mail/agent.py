@@ -20,7 +20,14 @@ from mail.control import ControlServer
 from mail.directory import Directory
 from mail.events import Event, NodeStatus, Online, Trouble
 from mail.identity import Identity
-from mail.membership.certificate_status import REVOCATIONS_FACT, CertificateState, check_may_send, is_news, standing
+from mail.membership.certificate_status import (
+    REVOCATIONS_EVERY,
+    REVOCATIONS_FACT,
+    CertificateState,
+    check_may_send,
+    is_news,
+    standing,
+)
 from mail.membership.renewal import Renewal
 from mail.notices import NoticeKeeper
 from mail.profile_node import open_client, open_system_node, read_network_file, renew_admission, write_admission
@@ -50,7 +57,6 @@ LOOK_EVERY = 3600.0
 """Seconds between looks whether the nodes that should have our card have it."""
 LEAVING = 5.0
 """Seconds for handing on what is kept for others: somebody waits for the screen to close."""
-REVOCATIONS_EVERY = 3600.0
 SHORTEST_PAUSE = 0.2
 LONGEST_PAUSE = 60.0
 RENEWAL_POLL = 2.0

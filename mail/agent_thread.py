@@ -30,7 +30,7 @@ from mail.version import program_version
 from mail.write.compose import Draft
 from mail.write.submit_draft import accept_draft
 from overlay.errors import OverlayError
-from overlay.identity.network import DEFAULT_K
+from overlay.protocol_limits import DEFAULT_K
 from storage.user.keyring import Keyring
 from storage.user.outbox import Outbox
 from storage.user.profile import Profile, ProfileBusy

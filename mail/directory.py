@@ -16,7 +16,7 @@ from overlay.errors import NotFound, OverlayError, Unreachable
 from overlay.identity.card import Card, open_card
 from overlay.identity.certificates import CertificateError, TrustStore
 from overlay.ids import Kind, certificate_key
-from overlay.wire.messages import RETENTION
+from overlay.protocol_limits import RETENTION
 
 FRESH = 600.0
 """Seconds for which a fetched card is used again without asking the overlay."""

@@ -25,6 +25,7 @@ from overlay.kademlia.lookup import Located
 from overlay.kademlia.quorum import Results, one_after_another, replicate
 from overlay.kademlia.reputation import WITHHELD, WRONG_BYTES
 from overlay.node.node import Node
+from overlay.protocol_limits import MAX_WIDTH
 from overlay.replication.node_client import NodeClient
 from overlay.replication.share_placement import ShareSink, gather, spread
 
@@ -34,8 +35,6 @@ SPARE = 3
 """Nodes beyond k that a lookup brings along: the next to try when one of the k says no."""
 BEYOND = 3
 """Nodes beyond k whose inboxes are read too, because newcomers may stand between them and the key."""
-MAX_WIDTH = 64
-"""The closest nodes that one call looks up at the most."""
 WIDER = 4
 """How many k closest a fetch goes through before it gives up: after a partition copies may lie far out."""
 

@@ -10,9 +10,8 @@ import hashlib
 from collections.abc import Sequence
 from enum import IntEnum
 
-KEY_BYTES = 20
-DIGEST_BYTES = 32
-SALT_BYTES = 16
+from overlay.protocol_limits import KEY_BYTES, SALT_BYTES
+
 CARD_SALT = bytes(SALT_BYTES)
 """The salt of a card's own deleter hash: a card names its owner anyway, so there is nothing to hide."""
 

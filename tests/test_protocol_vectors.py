@@ -49,6 +49,7 @@ from overlay.identity.ownership import (
     statement,
 )
 from overlay.limits import stamps
+from overlay.protocol_limits import RETENTION
 from overlay.wire import fragments, messages
 from overlay.wire.sealed_datagram import Sealer
 
@@ -225,7 +226,7 @@ def test_messages() -> None:
     digest, certificate, signature = hashlib.sha256(b"x").digest(), bytes(3), bytes(range(64))
     sent: dict[str, messages.Request | messages.Answer] = {
         "Ping": messages.Ping(),
-        "Store": messages.Store(TOKEN, ids.Kind.BODY, key, b"hello", [deleter], messages.RETENTION),
+        "Store": messages.Store(TOKEN, ids.Kind.BODY, key, b"hello", [deleter], RETENTION),
         "Fetch": messages.Fetch(TOKEN, ids.Kind.BODY, key),
         "Delete": messages.Delete(TOKEN, ids.Kind.BODY, key, SALT, certificate, signature),
         "AppendInbox": messages.AppendInbox(TOKEN, inbox, b"hello", 60.0),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from overlay.identity.network import DEFAULT_K
 from overlay.kademlia.lookup import ALPHA
 from overlay.kademlia.routing import BUCKET
+from overlay.protocol_limits import DEFAULT_K
 
 SIZES = tuple(10**power for power in range(2, 8))
 

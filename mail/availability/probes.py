@@ -20,6 +20,7 @@ from overlay.client import Overlay
 from overlay.errors import OverlayError
 from overlay.identity.network import Network
 from overlay.ids import Kind, probe_key
+from overlay.protocol_limits import HOUR
 from storage.user.state import UserState
 
 PROBE_BYTES = 64
@@ -30,7 +31,6 @@ WAITS = (1800.0, 7200.0, 28800.0, 86400.0)
 LATE = 7200.0
 """Seconds that a probe is kept after it should have been looked for."""
 RETRY = 300.0
-HOUR = 3600.0
 FACT = "availability"
 
 

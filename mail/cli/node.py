@@ -11,12 +11,12 @@ from mail.agent import node_status, status_document
 from mail.cli.errors import CONFIGURATION, OK, SOFTWARE, USAGE, CommandError, exit_code, words
 from mail.cli.running import run_loop, stop_requested
 from mail.control import ControlServer
+from mail.membership.certificate_status import REVOCATIONS_EVERY
 from mail.profile_node import open_system_node, read_network_file
 from overlay.client import Overlay
 from overlay.identity.contact import host_port, parse_host_port, parse_join
 from storage.user.profile import Profile
 
-REVOCATIONS_EVERY = 3600.0
 RETRY = 60.0
 """Seconds to the next look when nobody answered."""
 

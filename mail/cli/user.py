@@ -35,7 +35,7 @@ from mail.version import program_version
 from mail.write.submission import Submission, read_submission
 from overlay.errors import Unreachable
 from overlay.identity.address import AddressError, normalise_address
-from overlay.identity.network import DEFAULT_K
+from overlay.protocol_limits import DEFAULT_K
 from storage import durable
 from storage.node.store import stored_usage
 from storage.user.outbox import Outbox, State

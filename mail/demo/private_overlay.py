@@ -18,8 +18,9 @@ from mail.events import Event
 from mail.identity import Identity
 from mail.membership.authority import Authority, found
 from overlay.identity.address import normalise_address
-from overlay.identity.network import DEFAULT_K, Network, write_network
+from overlay.identity.network import Network, write_network
 from overlay.node.node import Node, new_key
+from overlay.protocol_limits import DEFAULT_K
 from storage import durable
 from storage.node.store import open_node_store
 from storage.user.keyring import IdentityKey as CertifiedIdentity

@@ -29,9 +29,10 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509 import load_pem_x509_certificate
 from cryptography.x509.oid import NameOID
 
-from mail.membership.x509 import DAY, make_certificate, make_revocations, make_root
+from mail.membership.x509 import make_certificate, make_revocations, make_root
 from overlay.identity.address import normalise_address
 from overlay.identity.certificates import Certificate, certificate_pem, parse_certificate
+from overlay.protocol_limits import DAY
 from storage import durable
 from storage.database import DatabaseError, connect
 

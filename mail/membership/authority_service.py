@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from mail.directory import Directory
 from mail.identity import Identity
 from mail.membership.authority import (
+    INVITE_LIFE,
     AddressTaken,
     Authority,
     AuthorityError,
@@ -40,7 +41,7 @@ from overlay.identity.enrolment_answer import authority_address
 from overlay.identity.network import Network
 from overlay.ids import Kind, inbox_key, revocations_key
 from overlay.node.node import Node
-from overlay.wire.messages import RETENTION
+from overlay.protocol_limits import RETENTION
 from storage.user.keyring import IdentityKey as Certified
 from storage.user.keyring import Keyring
 from storage.user.profile import Profile
@@ -53,7 +54,7 @@ POLL = 5.0
 PUBLISH = 86_400.0
 """Seconds after which card and revocation list are published again, for nodes that came meanwhile."""
 
-ANSWER_LIFE = 14 * 86_400.0
+ANSWER_LIFE = INVITE_LIFE
 """Seconds that an answer lies in the overlay: as long as an invite is good."""
 
 REQUESTS = 200

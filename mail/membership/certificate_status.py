@@ -15,10 +15,10 @@ from hashlib import sha256
 
 from mail.identity import Identity
 from mail.membership.authority import GRACE
-from mail.membership.x509 import DAY
 from mail.profile_node import NoNetwork, read_network_file
 from overlay.identity.certificates import CertificateError, CertificateExpired, Revoked, TrustStore, parse_certificate
 from overlay.identity.network import NetworkFileError
+from overlay.protocol_limits import DAY
 from storage.database import DatabaseError
 from storage.user.profile import Profile
 from storage.user.state import UserState
@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 WARNINGS = (30 * DAY, 7 * DAY)
 """Seconds before its end at which the user is warned; it has been asked for anew for some weeks then."""
+
+REVOCATIONS_EVERY = 3600.0
+"""Seconds between looks for a newer revocation list: a revoked member is refused an hour later at the most."""
 
 REVOCATIONS_FACT = "revocations"
 """The newest revocation list (DER) in the profile's state."""

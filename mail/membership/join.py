@@ -40,7 +40,7 @@ from overlay.identity.enrolment_answer import authority_address
 from overlay.identity.network import NetworkFileError, write_network
 from overlay.ids import Kind, inbox_key, root_key
 from overlay.node.node import Node
-from overlay.wire.messages import RETENTION
+from overlay.protocol_limits import RETENTION
 from storage import durable
 from storage.user.keyring import IdentityKey as Certified
 from storage.user.keyring import Keyring

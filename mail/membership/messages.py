@@ -18,10 +18,11 @@ from mail.mime import sanitize
 from mail.sealed.keys import SEAL_OVERHEAD, KeyMaterialError, KeyPair, NotOpened, open_sealed, seal
 from mail.sealed.notification import BUCKETS
 from overlay.identity.address import AddressError, normalise_address
-from overlay.identity.card import ENCRYPTION_KEY_SIZE, KEY_ID_SIZE, Signer, key_id_of
-from overlay.identity.certificates import CERTIFICATE_LIMIT, Certificate, CertificateError, TrustStore
+from overlay.identity.card import KEY_ID_SIZE, Signer, key_id_of
+from overlay.identity.certificates import Certificate, CertificateError, TrustStore
 from overlay.identity.enrolment_answer import open_answer, sign_answer
 from overlay.ids import enrolment_key
+from overlay.protocol_limits import ENCRYPTION_KEY_SIZE, MAX_CERTIFICATE, SIGNATURE_BYTES
 
 REQUEST_SIZE = BUCKETS[0]
 """Bytes of every request: those of the smallest notification, so that nodes can't tell who joins."""
@@ -103,12 +104,12 @@ class _RequestBody(msgspec.Struct, array_like=True, forbid_unknown_fields=True, 
 
 class _SignedRequest(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     body: bytes
-    signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+    signature: Annotated[bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
 
 
 class _Answer(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     version: int
-    certificate: Annotated[bytes, msgspec.Meta(max_length=CERTIFICATE_LIMIT)]
+    certificate: Annotated[bytes, msgspec.Meta(max_length=MAX_CERTIFICATE)]
     revocations: bytes
     reason: Annotated[str, msgspec.Meta(max_length=REASON_LIMIT)]
 

@@ -23,20 +23,14 @@ from mail.membership.messages import EnrolmentError
 from mail.membership.pending import begin_offline, give_up, open_keyring
 from mail.profile_node import read_network_file
 from overlay.identity.address import normalise_address
-from overlay.identity.certificates import (
-    CERTIFICATE_LIMIT,
-    Certificate,
-    CertificateError,
-    Revoked,
-    TrustStore,
-    certificate_pem,
-)
+from overlay.identity.certificates import Certificate, CertificateError, Revoked, TrustStore, certificate_pem
 from overlay.identity.network import write_network
+from overlay.protocol_limits import MAX_CERTIFICATE
 from storage import durable
 from storage.user.keyring import IdentityKey
 from storage.user.profile import Profile
 
-_FILE_LIMIT = 8 * CERTIFICATE_LIMIT + 1
+_FILE_LIMIT = 8 * MAX_CERTIFICATE + 1
 """Bytes of a file that are read: more is none of ours."""
 
 

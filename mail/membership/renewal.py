@@ -33,7 +33,7 @@ from overlay.errors import NotFound, OverlayError, Unreachable
 from overlay.identity.certificates import CertificateError, TrustStore, parse_certificate
 from overlay.identity.enrolment_answer import authority_address
 from overlay.ids import Kind, inbox_key
-from overlay.wire.messages import RETENTION
+from overlay.protocol_limits import RETENTION
 from storage.user.keyring import Contents
 from storage.user.keyring import IdentityKey as Certified
 from storage.user.keyring_contents import with_identity

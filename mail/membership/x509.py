@@ -13,8 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from overlay.identity.certificates import address_name
-
-DAY = 86_400.0
+from overlay.protocol_limits import DAY, RETENTION
 
 ROOT_LIFE = 3652 * DAY
 """Seconds that an authority's root is good: 10 years."""
@@ -25,7 +24,7 @@ CERTIFICATE_LIFE = 365 * DAY
 BACKDATED = DAY
 """Seconds that a certificate's beginning lies back, so that it is good on a computer whose clock is behind."""
 
-REVOCATIONS_LIFE = 30 * DAY
+REVOCATIONS_LIFE = RETENTION
 """Seconds until the nextUpdate of a revocation list: as long as nodes keep an object."""
 
 

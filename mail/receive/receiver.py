@@ -32,16 +32,16 @@ from mail.sealed.notification import (
     Untrusted,
     open_notification,
 )
-from mail.send.rules import AWAY, HOUR, back_off, kind_of, segment_key
+from mail.send.rules import AWAY, back_off, kind_of, segment_key
 from overlay.client import Overlay
 from overlay.errors import NotFound, Offline, OverlayError, Unreachable
 from overlay.identity.certificates import TrustStore
 from overlay.identity.ownership import Owner
 from overlay.ids import Kind, inbox_key
 from overlay.kademlia.inbox_read import InboxRead
-from overlay.wire.messages import RETENTION
+from overlay.protocol_limits import DAY, HOUR, RETENTION
 from storage.database import DatabaseError
-from storage.user.state import AT_ONCE, DAMAGED, DAY, Fate, OwedDelete, TakenNotification, UserState
+from storage.user.state import AT_ONCE, DAMAGED, Fate, OwedDelete, TakenNotification, UserState
 
 log = logging.getLogger(__name__)
 

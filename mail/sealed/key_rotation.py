@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from mail.sealed.keys import DAY, MARGIN, RETENTION, KeyPair, due, retire_after
+from mail.sealed.keys import MARGIN, KeyPair, due, retire_after
+from overlay.protocol_limits import DAY, HOUR, RETENTION
 from storage.user.keyring_contents import Contents, EncryptionKey, with_key, without_keys
 
-HOUR = 3600.0
 """Seconds between two countings: less isn't worth writing the file."""
 
 

@@ -23,23 +23,20 @@ from cryptography.hazmat.primitives.hpke import (
     Suite,
 )
 
-from overlay.identity.card import ENCRYPTION_KEY_SIZE, key_id_of
+from overlay.identity.card import key_id_of
+from overlay.protocol_limits import DAY, ENCRYPTION_KEY_SIZE, RETENTION
 
 MLKEM_SEED_SIZE = 64
-MLKEM_PUBLIC_SIZE = 1184
+MLKEM_PUBLIC_SIZE = ENCRYPTION_KEY_SIZE - 32
 SECRET_SIZE = MLKEM_SEED_SIZE + 32
 """Bytes of a serialised private half: the seed of ML-KEM-768 (d || z, FIPS 203), then X25519's."""
 
 SEAL_OVERHEAD = KEM.MLKEM768_X25519.enc_length() + 16
 """Bytes that sealing adds: the encapsulated key (ML-KEM 1088, X25519 32) and AES-GCM's tag."""
 
-DAY = 86_400.0
-
 ROTATION = 7 * DAY
 """Seconds that a key is offered before the next one replaces it."""
 
-RETENTION = 30 * DAY
-"""Seconds that nodes keep a notification at most."""
 
 MARGIN = 7 * DAY
 """Seconds more that a private half is kept: for a sender who kept the old card, and for a clock that is wrong."""

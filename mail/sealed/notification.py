@@ -21,18 +21,22 @@ from cryptography.exceptions import InvalidSignature
 from mail.sealed.body import ORIGINAL_LIMIT, SALT_SIZE, SEALED_LIMIT
 from mail.sealed.erasure_shares import KEY_SIZE, BodyCoding
 from mail.sealed.header_limits import clean, cut, fit, is_identifier, most_recent
-from mail.sealed.keys import RETENTION, SEAL_OVERHEAD, KeyPair, NotOpened, open_sealed, seal
-from mail.sealed.segments import DIGEST_SIZE, MAX_SEGMENTS, Segment, segment_count, segment_size
+from mail.sealed.keys import SEAL_OVERHEAD, KeyPair, NotOpened, open_sealed, seal
+from mail.sealed.segments import MAX_SEGMENTS, Segment, segment_count, segment_size
 from overlay.identity.address import AddressError, normalise_address
 from overlay.identity.card import KEY_ID_SIZE, Signer, key_id_of
-from overlay.identity.certificates import CERTIFICATE_LIMIT, Certificate, CertificateError, TrustStore
-from overlay.ids import SALT_BYTES
+from overlay.identity.certificates import Certificate, CertificateError, TrustStore
+from overlay.protocol_limits import (
+    DIGEST_BYTES,
+    MAX_CERTIFICATE,
+    MAX_NOTIFICATION,
+    RETENTION,
+    SALT_BYTES,
+    SIGNATURE_BYTES,
+)
 from storage.user.outbox_entry import SESSION_KEY_SIZE
 
-NOTIFICATION_LIMIT = 1 << 16
-"""Bytes of the largest notification; an ordinary one has 3 or 4 KiB, and goes by UDP."""
-
-BUCKETS = (3 << 10, 4 << 10, 6 << 10, 8 << 10, 12 << 10, 16 << 10, 24 << 10, 32 << 10, 48 << 10, NOTIFICATION_LIMIT)
+BUCKETS = (3 << 10, 4 << 10, 6 << 10, 8 << 10, 12 << 10, 16 << 10, 24 << 10, 32 << 10, 48 << 10, MAX_NOTIFICATION)
 """Bytes that a notification may have: how long the subject is can't be seen."""
 
 MESSAGE_ID_LIMIT = 512
@@ -143,12 +147,12 @@ _Few = msgspec.Meta(max_length=RECIPIENTS_LIMIT)
 class _Payload(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     version: int
     recipient: _Text
-    certificate: Annotated[bytes, msgspec.Meta(max_length=CERTIFICATE_LIMIT)]
+    certificate: Annotated[bytes, msgspec.Meta(max_length=MAX_CERTIFICATE)]
     session_key: Annotated[bytes, msgspec.Meta(min_length=SESSION_KEY_SIZE, max_length=SESSION_KEY_SIZE)]
     deleter_salt: Annotated[bytes, msgspec.Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
     message_id: _Id
     sealed_size: Annotated[int, msgspec.Meta(gt=SALT_SIZE, le=SEALED_LIMIT)]
-    digests: Annotated[bytes, msgspec.Meta(max_length=MAX_SEGMENTS * DIGEST_SIZE)]
+    digests: Annotated[bytes, msgspec.Meta(max_length=MAX_SEGMENTS * DIGEST_BYTES)]
     original_size: Annotated[int, msgspec.Meta(ge=0, le=ORIGINAL_LIMIT)]
     sender: _Text
     sender_name: _Text
@@ -165,7 +169,7 @@ class _Payload(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froz
 
 class _SignedPayload(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     payload: bytes
-    signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+    signature: Annotated[bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
 
 
 _payload_decoder = msgspec.msgpack.Decoder(_Payload)
@@ -301,7 +305,7 @@ def _value(payload: _Payload) -> Notification:
     if payload.version != _VERSION:
         raise MalformedNotification("The notification was written by a newer version of p2pmail.")
     count = segment_count(payload.sealed_size)
-    if len(payload.digests) != count * DIGEST_SIZE:
+    if len(payload.digests) != count * DIGEST_BYTES:
         raise MalformedNotification("The notification's segments don't make up its body.")
     if not is_identifier(payload.message_id, MESSAGE_ID_LIMIT):
         raise MalformedNotification("The notification's Message-ID is none.")
@@ -318,7 +322,7 @@ def _value(payload: _Payload) -> Notification:
             Segment(
                 index,
                 segment_size(index, payload.sealed_size),
-                payload.digests[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE],
+                payload.digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES],
             )
             for index in range(count)
         ),

@@ -14,8 +14,6 @@ SEGMENT_SIZE = 1 << 20
 MAX_SEGMENTS = 1024
 """Segments of a body (1 GiB): their digests must fit into a notification of at most 64 KiB."""
 
-DIGEST_SIZE = 32
-
 
 @dataclass(frozen=True, slots=True)
 class Segment:

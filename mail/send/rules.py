@@ -20,10 +20,10 @@ from overlay.errors import Malformed
 from overlay.identity.certificates import CertificateError, parse_certificate
 from overlay.identity.ownership import decode_delete_proof, proves_delete
 from overlay.ids import Kind, body_key, deleter_hash
-from overlay.wire.messages import MAX_DELETERS
+from overlay.protocol_limits import HOUR, MAX_DELETERS
 from storage.user.outbox_entry import OutboxEntry, Recipient
 
-MINUTE, HOUR = 60.0, 3600.0
+MINUTE = 60.0
 MEMBER_SIZE = 8
 
 BACK_OFF = (5.0, 15.0, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR)

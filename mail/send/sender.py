@@ -49,8 +49,8 @@ from overlay.errors import OverlayError, Unreachable
 from overlay.identity.card import KEY_ID_SIZE, Card
 from overlay.identity.certificates import Revoked, parse_certificate
 from overlay.identity.ownership import Owner
-from overlay.ids import SALT_BYTES, inbox_key
-from overlay.wire.messages import RETENTION
+from overlay.ids import inbox_key
+from overlay.protocol_limits import RETENTION, SALT_BYTES
 from storage.database import DatabaseError
 from storage.user.outbox import Outbox, OutboxEntry, OutboxError, Recipient, Secrets, State
 

@@ -25,10 +25,10 @@ from overlay.http.body_files import BLOCK, SLICE, GrowingFile, Source, measure
 from overlay.http.limits import Pace, TooSlow
 from overlay.http.relay_frames import TO, to_value
 from overlay.identity.contact import Contact, WireContact, host_port
-from overlay.identity.ownership import ACKNOWLEDGE_INBOX, DELETE, MAX_PROOF, READ_INBOX, Owner, statement
+from overlay.identity.ownership import ACKNOWLEDGE_INBOX, DELETE, READ_INBOX, Owner, statement
 from overlay.identity.tls import client_context
-from overlay.ids import DIGEST_BYTES
 from overlay.kademlia.lookup import Located
+from overlay.protocol_limits import DIGEST_BYTES, MAX_HTTP_HASHES, MAX_PROOF, MIN_RATE, RATE_WINDOW
 from overlay.wire.messages import WORDS, Code
 
 _LINE_LIMIT = 4096
@@ -61,8 +61,8 @@ class ClientTimeouts:
     idle: float = 30.0
     overall: float = 60.0
     floor: int = 8 * 1024
-    window: float = 30.0
-    rate: int = 1024
+    window: float = RATE_WINDOW
+    rate: int = MIN_RATE
 
     def for_size(self, size: int) -> float:
         """Seconds for a whole exchange of so many bytes."""
@@ -222,8 +222,8 @@ class HTTPClient:
     async def acknowledge_inbox(self, located: Located, key: bytes, owner: Owner, hashes: Sequence[bytes]) -> int:
         """Have notifications deleted that are on disk here, by their SHA-256; how many there were."""
         gone = 0
-        for at in range(0, len(hashes), form.MAX_HASHES):
-            some = hashes[at : at + form.MAX_HASHES]
+        for at in range(0, len(hashes), MAX_HTTP_HASHES):
+            some = hashes[at : at + MAX_HTTP_HASHES]
             headers = [(form.PRAGMA, form.READ_INBOX)]
             ask = self._signed("DELETE", located, key, owner, ACKNOWLEDGE_INBOX, some, headers)
             ask.content = b"".join(some)

@@ -16,13 +16,26 @@ from typing import Annotated, Protocol
 import msgspec
 
 from overlay.errors import Malformed
-from overlay.identity.contact import PUBLIC_KEY_BYTES, WireContact, pack_ip
-from overlay.identity.network import DEFAULT_K
-from overlay.identity.ownership import MAX_PROOF
-from overlay.ids import CARD_SALT, DIGEST_BYTES, KEY_BYTES, SALT_BYTES, Kind
+from overlay.identity.contact import WireContact, pack_ip
+from overlay.ids import CARD_SALT, Kind
 from overlay.kademlia.lookup import Located
 from overlay.limits.stamps import STAMP_BYTES
-from overlay.wire.messages import MAX_DELETERS, MAX_K, RETENTION, TOKEN_BYTES, Code, bounded
+from overlay.protocol_limits import (
+    DEFAULT_K,
+    DIGEST_BYTES,
+    KEY_BYTES,
+    MAX_DELETERS,
+    MAX_HTTP_HASHES,
+    MAX_HTTP_READ,
+    MAX_K,
+    MAX_PROOF,
+    PUBLIC_KEY_BYTES,
+    RETENTION,
+    SALT_BYTES,
+    SIGNATURE_BYTES,
+    TOKEN_BYTES,
+)
+from overlay.wire.messages import Code, bounded
 from overlay.wire.write_tokens import NOBODY
 
 TOKEN = "P2pmail-Token"  # noqa: S105 - a header's name
@@ -47,13 +60,9 @@ READ_INBOX = "read-inbox"
 TOMBSTONE = "tombstone"
 _PRAGMAS = frozenset({APPEND_INBOX, READ_INBOX, TOMBSTONE})
 
-INBOX_LIMIT = 4 * 1024 * 1024
-"""Bytes of notifications in one answer to read-inbox."""
-INBOX_ANSWER_LIMIT = INBOX_LIMIT + 256 * 1024
+INBOX_ANSWER_LIMIT = MAX_HTTP_READ + 256 * 1024
 """Bytes of that answer's body: one notification more than the limit at the most, and framing."""
-MAX_HASHES = 1000
-"""Notifications acknowledged at once: as many as an inbox holds."""
-MAX_NOTIFICATIONS = 10_000
+MAX_HTTP_NOTIFICATIONS = 10_000
 CLOSEST_LIMIT = 32 * 1024
 """Bytes of an answer to /closest: MAX_K contacts of some 400 bytes."""
 
@@ -226,7 +235,7 @@ def salt_of(headers: Fields, kind: int) -> bytes:
 def proof_of(headers: Fields) -> tuple[bytes, bytes]:
     """The owner's certificate (DER) and signature. Raises Malformed."""
     certificate = parse_base64url(needed(headers, CERTIFICATE), MAX_PROOF, 1)
-    return certificate, parse_base64url(needed(headers, SIGNATURE), 64, 64)
+    return certificate, parse_base64url(needed(headers, SIGNATURE), SIGNATURE_BYTES, SIGNATURE_BYTES)
 
 
 def content_digest_of(headers: Fields) -> bytes | None:
@@ -302,7 +311,7 @@ def proof_headers(certificate: bytes, signature: bytes) -> list[tuple[str, str]]
 
 _notifications_encoder = msgspec.msgpack.Encoder()
 _notifications_decoder: msgspec.msgpack.Decoder[list[bytes]] = msgspec.msgpack.Decoder(
-    Annotated[list[bytes], msgspec.Meta(max_length=MAX_NOTIFICATIONS)]
+    Annotated[list[bytes], msgspec.Meta(max_length=MAX_HTTP_NOTIFICATIONS)]
 )
 
 
@@ -321,8 +330,8 @@ def decode_notifications(data: bytes) -> list[bytes]:
 
 def decode_hashes(data: bytes) -> list[bytes]:
     """The body of an acknowledgement: SHA-256 digests one after the other. Raises Malformed."""
-    if not data or len(data) % DIGEST_BYTES or len(data) > MAX_HASHES * DIGEST_BYTES:
-        raise Malformed(f"not 1 to {MAX_HASHES} digests of {DIGEST_BYTES} bytes")
+    if not data or len(data) % DIGEST_BYTES or len(data) > MAX_HTTP_HASHES * DIGEST_BYTES:
+        raise Malformed(f"not 1 to {MAX_HTTP_HASHES} digests of {DIGEST_BYTES} bytes")
     return [data[at : at + DIGEST_BYTES] for at in range(0, len(data), DIGEST_BYTES)]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from overlay.errors import OverlayError
+from overlay.protocol_limits import MIN_RATE, RATE_WINDOW
 
 MIB = 1024 * 1024
 
@@ -27,7 +28,7 @@ class Limits:
     inboxes         notifications in memory on their way out
     lookups         under way for /closest
     idle            until a request's headers are complete, and that a connection is kept alive for
-    window, rate    every window must bring rate * window bytes of a body; Apache's mod_reqtimeout asks 500 B/s
+    window, rate    every window must bring rate * window bytes of a body
     loopback_free   addresses of this machine share in the totals only: tests, demo, several accounts on one host
     """
 
@@ -41,8 +42,8 @@ class Limits:
     lookups_each: int = 4
     handshake: float = 10.0
     idle: float = 15.0
-    window: float = 30.0
-    rate: int = 1024
+    window: float = RATE_WINDOW
+    rate: int = MIN_RATE
     linger: float = 5.0
     loopback_free: bool = False
 

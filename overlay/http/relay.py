@@ -25,8 +25,8 @@ from overlay.kademlia.lookup import Located
 from overlay.limits.address_quota import AddressQuota
 from overlay.limits.rate_limits import Rate, RateBuckets
 from overlay.protocol import OverlayProtocol
+from overlay.protocol_limits import MAX_DATAGRAM
 from overlay.wire import messages
-from overlay.wire.sealed_datagram import MAX_DATAGRAM
 
 SESSIONS, SESSIONS_EACH = 64, 8
 """WebSockets in all and of one address: many people may sit behind one firewall."""
@@ -39,12 +39,8 @@ PROVEN_FOR = 600.0
 PROVEN = 4096
 CLOSING = 2.0
 """Seconds for a session's other side to say good-bye."""
-HEARTBEAT = 20.0
-"""Seconds between pings of the WebSocket; without an answer it is closed."""
 IDLE = 120.0
 """Seconds without a datagram after which a session is over; an agent has something to say every few seconds."""
-WAITING = 256
-"""Datagrams for one session that wait for its connection."""
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +106,7 @@ class Relay:
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """One session: a WebSocket on this side, a UDP socket of its own on the other."""
         socket = web.WebSocketResponse(
-            heartbeat=HEARTBEAT, receive_timeout=IDLE, max_msg_size=relay_frames.LONGEST, compress=False
+            heartbeat=relay_frames.HEARTBEAT, receive_timeout=IDLE, max_msg_size=relay_frames.LONGEST, compress=False
         )
         if not socket.can_prepare(request):
             return line(400, "a relay is used over a WebSocket")
@@ -174,7 +170,7 @@ class _Session(asyncio.DatagramProtocol):
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._transport: asyncio.DatagramTransport | None = None
-        self._inward: asyncio.Queue[bytes] = asyncio.Queue(WAITING)
+        self._inward: asyncio.Queue[bytes] = asyncio.Queue(relay_frames.WAITING)
         self._buckets = RateBuckets(DATAGRAMS)
         self._ipv6 = False
         self._home_as: tuple[str, int] | None = None
@@ -203,7 +199,7 @@ class _Session(asyncio.DatagramProtocol):
         """See first that it is a node; what is for it waits so long."""
         waiting = self._greeted.get(to.address)
         if waiting is not None:
-            if len(waiting) < WAITING // GREETINGS:
+            if len(waiting) < relay_frames.WAITING // GREETINGS:
                 waiting.append(datagram)
             return
         if len(self._greeted) >= GREETINGS:

@@ -13,14 +13,17 @@ import msgspec
 
 from overlay.errors import Malformed
 from overlay.identity.contact import PackedIP, Port, PublicKey, WireContact, host_port, pack_ip, parse_host_port
-from overlay.ids import DIGEST_BYTES
-from overlay.wire.sealed_datagram import MAX_DATAGRAM
+from overlay.protocol_limits import DIGEST_BYTES, MAX_DATAGRAM
 
 PATH = "/relay"
 TO = "P2pmail-To"
 """The node that a request over HTTP is for: HOST:PORT/FINGERPRINT, the last in hexadecimal."""
 LONGEST = MAX_DATAGRAM + 128
 """Bytes of one message of the WebSocket."""
+HEARTBEAT = 20.0
+"""Seconds between pings of the WebSocket; without an answer it is closed."""
+WAITING = 256
+"""Datagrams that wait for the connection; more are lost, as on a busy line."""
 
 _TO = re.compile(rf"([0-9a-fA-F.:\[\]]{{1,64}})/([0-9a-fA-F]{{{2 * DIGEST_BYTES}}})", re.ASCII)
 

@@ -19,12 +19,11 @@ from overlay.http import relay_frames
 from overlay.http.client import pinned
 from overlay.http.limits import Pace, TooSlow
 from overlay.identity.contact import host_port
+from overlay.protocol_limits import MIN_RATE, RATE_WINDOW
 from overlay.wire.messages import Code
 
 REQUESTS, REQUESTS_EACH = 32, 8
 """On their way through here, in all and of one address."""
-WINDOW, RATE = 30.0, 1024
-"""Seconds in which so many bytes a second must have come, or have been taken."""
 LONGEST = 4 * 3600.0
 """Seconds for one of them."""
 
@@ -83,7 +82,7 @@ class RequestForwarder:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=REQUESTS, keepalive_timeout=5.0),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=LONGEST, sock_connect=10.0, sock_read=WINDOW),
+                timeout=aiohttp.ClientTimeout(total=LONGEST, sock_connect=10.0, sock_read=RATE_WINDOW),
                 skip_auto_headers=["Accept", "Accept-Encoding", "Content-Type", "User-Agent"],
                 auto_decompress=False,
                 trust_env=False,
@@ -107,7 +106,7 @@ class RequestForwarder:
 
 
 async def _content(request: web.BaseRequest, size: int) -> AsyncIterator[bytes]:
-    pace = Pace(WINDOW, RATE)
+    pace = Pace(RATE_WINDOW, MIN_RATE)
     while size and (piece := await pace.read(request.content.readany)):
         size -= len(piece)
         yield piece
@@ -122,10 +121,10 @@ async def _pass_back(request: web.BaseRequest, answer: aiohttp.ClientResponse) -
     left = response.content_length = answer.content_length or 0
     try:
         await response.prepare(request)
-        pace = Pace(WINDOW, RATE)
+        pace = Pace(RATE_WINDOW, MIN_RATE)
         while left > 0 and (piece := await pace.read(answer.content.readany)):
             left -= len(piece)
-            async with asyncio.timeout(2 * WINDOW):
+            async with asyncio.timeout(2 * RATE_WINDOW):
                 await response.write(piece)
         if left:
             raise ConnectionResetError("the node sends another length than it said")

@@ -29,7 +29,8 @@ from overlay.identity.tls import TLSIdentity, server_context
 from overlay.ids import distance
 from overlay.kademlia.lookup import Located
 from overlay.limits.address_quota import AddressQuota
-from overlay.primitives.service import MAX_NOTIFICATION, Service, refusal
+from overlay.primitives.service import Service, refusal
+from overlay.protocol_limits import MAX_HTTP_HASHES, MAX_HTTP_READ, MAX_NOTIFICATION
 from overlay.wire.messages import Code
 from overlay.wire.write_tokens import WriteTokens
 
@@ -274,14 +275,14 @@ class HTTPServer:
             raise refusal(Code.BUSY)
         asked.held.callback(self._inboxes.give, asked.ip, form.INBOX_ANSWER_LIMIT)
         waiting, more = await self._service.read_inbox(
-            asked.key, asked.asker, asked.token, certificate, signature, form.INBOX_LIMIT
+            asked.key, asked.asker, asked.token, certificate, signature, MAX_HTTP_READ
         )
         headers = (form.MORE, "true" if more else "false"), (form.COUNT, str(len(waiting)))
         return _binary(form.encode_notifications(waiting), *headers)
 
     async def _acknowledge_inbox(self, asked: _Asked) -> _Reply:
         certificate, signature = form.proof_of(asked.request.headers)
-        hashes = form.decode_hashes(await self._small_body(asked, form.MAX_HASHES * 32))
+        hashes = form.decode_hashes(await self._small_body(asked, MAX_HTTP_HASHES * 32))
         gone = await self._service.acknowledge_inbox(asked.key, asked.token, hashes, certificate, signature)
         return _line(f"acknowledged: {gone}", (form.COUNT, str(gone)))
 

@@ -29,11 +29,8 @@ TRIED = 12
 PATIENCE = 10.0
 """Seconds for one of them to open a session."""
 CLOSING = 1.0
-HEARTBEAT = 20.0
 REPLACED_AFTER = 600.0
 """Seconds that a relay has at least, before another one is tried because nobody is reached through it."""
-WAITING = 256
-"""Datagrams that wait for the connection; more are lost here, as on a busy line."""
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +60,7 @@ class TunnelSession:
         self.contact, self.host, self.proxy = contact, host, proxy
         self.ended = asyncio.Event()
         self._session, self._socket = session, socket
-        self._outward: asyncio.Queue[bytes] = asyncio.Queue(WAITING)
+        self._outward: asyncio.Queue[bytes] = asyncio.Queue(relay_frames.WAITING)
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -76,7 +73,11 @@ class TunnelSession:
                 url = URL.build(scheme="https", host=http_server.host, port=http_server.port, path=relay_frames.PATH)
                 proxy = proxy_for(http_server.host)
                 socket = await session.ws_connect(
-                    url, proxy=proxy, ssl=client_context(), heartbeat=HEARTBEAT, max_msg_size=relay_frames.LONGEST
+                    url,
+                    proxy=proxy,
+                    ssl=client_context(),
+                    heartbeat=relay_frames.HEARTBEAT,
+                    max_msg_size=relay_frames.LONGEST,
                 )
                 welcome = relay_frames.decode_welcome(await socket.receive_bytes())
             if http_server.key not in (None, welcome.key):

@@ -14,13 +14,8 @@ from typing import Protocol
 import msgspec
 from cryptography.exceptions import InvalidSignature
 
-from overlay.identity.certificates import CLOCK_MARGIN, Certificate, CertificateError, TrustStore
-
-CARD_LIMIT = 8192
-"""Bytes of a card that are looked at; ours have about 1,800."""
-
-ENCRYPTION_KEY_SIZE = 1184 + 32
-"""Bytes of an HPKE MLKEM768_X25519 public key: ML-KEM-768 (FIPS 203), then X25519 (RFC 7748)."""
+from overlay.identity.certificates import Certificate, CertificateError, TrustStore
+from overlay.protocol_limits import CLOCK_MARGIN, ENCRYPTION_KEY_SIZE, MAX_CARD
 
 KEY_ID_SIZE = 8
 """Bytes of SHA-256 of the encryption key; enough to tell a person's own few keys apart, and not more."""
@@ -90,7 +85,7 @@ def open_card(data: bytes, trust: TrustStore, now: float) -> Card:
     A sequence more than a day ahead of `now` is refused: it would lock out every card that comes after, also the
     owner's own. Whether the card lies under the right key is the caller's to check. Raises CertificateError.
     """
-    if len(data) > CARD_LIMIT:
+    if len(data) > MAX_CARD:
         raise CertificateError("The card is too large.")
     try:
         signed = _signed_decoder.decode(data)

@@ -18,12 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from overlay.errors import OverlayError
 from overlay.identity.address import AddressError, normalise_address
-
-CERTIFICATE_LIMIT = 2048
-"""Bytes of a certificate: ours have about 450, with the longest address 800."""
-
-REVOCATIONS_LIMIT = 1 << 20
-"""Bytes of a revocation list: one object, about 25,000 revoked certificates."""
+from overlay.protocol_limits import CLOCK_MARGIN, MAX_CERTIFICATE, MAX_SIGNED_OBJECT, SIGNATURE_BYTES
 
 CACHE_LIMIT = 4096
 """Certificates whose signature has been checked and is remembered (some 2 KiB each)."""
@@ -33,13 +28,10 @@ SMTP_UTF8_MAILBOX = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.9")
 
 _UTF8_STRING = 0x0C
 
-_SIGNATURE_SIZE = 64
 _SIGNED_WITH_ED25519 = bytes.fromhex("300506032b6570034100")
 """What stands before the signature: the algorithm (RFC 8410) and a BIT STRING without unused bits. Parsers let some
 unused bits pass, and then a certificate would have a second DER, and its owner a second name in deleter hashes."""
 
-CLOCK_MARGIN = 86_400.0
-"""Seconds that another's clock may be ahead of ours before what it dated is refused."""
 
 _PARSE_ERRORS = (
     ValueError,
@@ -160,7 +152,7 @@ class TrustStore:
         An older list than the known one is ignored. One past its nextUpdate is still better than none and is taken;
         one from the future is not. Raises CertificateError.
         """
-        if len(crl_der) > REVOCATIONS_LIMIT:
+        if len(crl_der) > MAX_SIGNED_OBJECT:
             raise CertificateError("The revocation list is too large.")
         if not _signed_as_ours(crl_der):
             raise CertificateError("The revocation list is not one that is signed with Ed25519.")
@@ -201,7 +193,7 @@ class TrustStore:
 
 
 def _load(der: bytes) -> x509.Certificate:
-    if len(der) > CERTIFICATE_LIMIT:
+    if len(der) > MAX_CERTIFICATE:
         raise CertificateError("The certificate is too large.")
     if not _signed_as_ours(der):
         raise CertificateError("The certificate is not one that is signed with Ed25519.")
@@ -212,7 +204,7 @@ def _load(der: bytes) -> x509.Certificate:
 
 
 def _signed_as_ours(der: bytes) -> bool:
-    return der[:-_SIGNATURE_SIZE].endswith(_SIGNED_WITH_ED25519)
+    return der[:-SIGNATURE_BYTES].endswith(_SIGNED_WITH_ED25519)
 
 
 def _load_root(der: bytes) -> x509.Certificate:

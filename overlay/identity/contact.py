@@ -18,9 +18,8 @@ import msgspec
 from kademlia.node import Node
 
 from overlay.errors import Malformed
-from overlay.ids import KEY_BYTES, leading_zero_bits
-
-PUBLIC_KEY_BYTES = 32
+from overlay.ids import leading_zero_bits
+from overlay.protocol_limits import KEY_BYTES, PUBLIC_KEY_BYTES
 
 PublicKey = Annotated[bytes, msgspec.Meta(min_length=PUBLIC_KEY_BYTES, max_length=PUBLIC_KEY_BYTES)]
 PackedIP = Annotated[bytes, msgspec.Meta(min_length=4, max_length=16)]

@@ -12,12 +12,9 @@ from typing import Annotated
 import msgspec
 
 from overlay.identity.card import Signer
-from overlay.identity.certificates import CERTIFICATE_LIMIT, CLOCK_MARGIN, CertificateError, TrustStore
+from overlay.identity.certificates import CertificateError, TrustStore
 from overlay.identity.ownership import valid
-from overlay.ids import KEY_BYTES
-
-ANSWER_LIMIT = 8192
-"""Bytes of an answer: it fits into a datagram's message."""
+from overlay.protocol_limits import CLOCK_MARGIN, KEY_BYTES, MAX_CERTIFICATE, MAX_ENROLMENT_ANSWER, SIGNATURE_BYTES
 
 _VERSION = 1
 _PURPOSE = b"p2pmail enrolment answer\0"
@@ -33,10 +30,10 @@ class SealedAnswer:
 
 class _SignedAnswer(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     version: int
-    certificate: Annotated[bytes, msgspec.Meta(max_length=CERTIFICATE_LIMIT)]
+    certificate: Annotated[bytes, msgspec.Meta(max_length=MAX_CERTIFICATE)]
     sequence: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
     sealed: bytes
-    signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+    signature: Annotated[bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
 
 
 _decoder = msgspec.msgpack.Decoder(_SignedAnswer)
@@ -58,7 +55,7 @@ def open_answer(data: bytes, key: bytes, trust: TrustStore, now: float) -> Seale
 
     Raises CertificateError.
     """
-    if len(data) > ANSWER_LIMIT:
+    if len(data) > MAX_ENROLMENT_ANSWER:
         raise CertificateError("The authority's answer is too large.")
     try:
         signed = _decoder.decode(data)

@@ -10,11 +10,9 @@ from typing import Literal, TypeVar
 import tomli_w
 
 from overlay.identity.contact import parse_join
+from overlay.protocol_limits import DEFAULT_K, MAX_COPIES
 
 T = TypeVar("T")
-
-DEFAULT_K = 10
-MAX_COPIES = 20
 
 
 class NetworkFileError(ValueError):

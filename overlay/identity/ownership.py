@@ -15,14 +15,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from overlay.errors import Malformed
-from overlay.ids import KEY_BYTES, SALT_BYTES, deleter_hash
+from overlay.ids import deleter_hash
+from overlay.protocol_limits import KEY_BYTES, MAX_PROOF, SALT_BYTES, SIGNATURE_BYTES
 
 DELETE = b"delete"
 READ_INBOX = b"read-inbox"
 ACKNOWLEDGE_INBOX = b"acknowledge-inbox"
-
-MAX_PROOF = 4096
-"""Bytes of a signed delete: a certificate of about 600, and room for longer addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ class DeleteProof(msgspec.Struct, array_like=True, frozen=True):
     token: Annotated[bytes, msgspec.Meta(max_length=64)]
     salt: Annotated[bytes, msgspec.Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
     certificate: Annotated[bytes, msgspec.Meta(max_length=MAX_PROOF)]
-    signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+    signature: Annotated[bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
 
 
 _encoder = msgspec.msgpack.Encoder()

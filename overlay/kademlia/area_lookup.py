@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from overlay.identity.contact import Contact
-from overlay.ids import KEY_BYTES, distance
+from overlay.ids import distance
 from overlay.kademlia.lookup import Located
+from overlay.protocol_limits import KEY_BYTES
 
 WIDTH = 64
 """Nodes that a wide lookup asks for."""

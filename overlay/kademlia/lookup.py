@@ -17,6 +17,7 @@ from typing import Protocol
 
 from overlay.errors import Malformed
 from overlay.identity.contact import Contact, WireContact
+from overlay.protocol_limits import MAX_K
 from overlay.wire import messages
 
 ALPHA = 3
@@ -134,7 +135,7 @@ class Lookup:
         self._key = key
         self._target = int.from_bytes(key, "big")
         self._k = k
-        self._width = min(WIDTH * k, messages.MAX_K)
+        self._width = min(WIDTH * k, MAX_K)
         self._own_id = own_id
         self._alpha = alpha
         self._candidates: list[_LookupCandidate] = []

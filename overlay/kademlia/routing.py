@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from kademlia.routing import RoutingTable
 
 from overlay.identity.contact import Contact, address_range, routable
-from overlay.ids import KEY_BYTES, distance
+from overlay.ids import distance
+from overlay.protocol_limits import KEY_BYTES
 
 BUCKET = 20
 """Contacts in a bucket (k in the Kademlia paper)."""

@@ -16,9 +16,9 @@ import threading
 from hashlib import pbkdf2_hmac
 
 from overlay.ids import leading_zero_bits
+from overlay.protocol_limits import HOUR
 
 STAMP_BYTES = 12
-HOUR = 3600.0
 GOOD_FOR = 30
 """Hours that a clock may be off by, or a stamp old: clocks that are wrong by a day do no harm elsewhere either."""
 

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 
 from overlay.errors import NoAnswer, Refused
 from overlay.identity.contact import Contact
-from overlay.ids import KEY_BYTES
 from overlay.node.membership import about
 from overlay.protocol import OverlayProtocol
+from overlay.protocol_limits import KEY_BYTES
 from overlay.reachability.verdict import ASKED, Reachability, choose
 from overlay.replication.node_client import NodeClient
 

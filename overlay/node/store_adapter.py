@@ -14,7 +14,8 @@ from overlay.errors import Refused
 from overlay.identity.contact import Contact, address_range, routable
 from overlay.primitives.placement import NotificationCopy, ObjectCopy
 from overlay.primitives.service import StoredContent, TombstoneCopy
-from overlay.wire.messages import RETENTION, Code, bounded
+from overlay.protocol_limits import RETENTION
+from overlay.wire.messages import Code, bounded
 from storage.node.inboxes import InboxFull
 from storage.node.objects import Deleted, NoSpace, Origin, Stale, StoreFailed, StoreRefused
 from storage.node.store import NodeStore

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 from overlay.identity.contact import Contact
 from overlay.ids import Kind, distance
-
-INBOX = 0
-"""Stands for the kind where an inbox is meant."""
+from overlay.protocol_limits import INBOX, MAX_WIDTH
 
 MOVING = frozenset({INBOX, Kind.BODY, Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.ENROLMENT, Kind.SHARE})
 """What is looked after. Never probes: they measure how many of the nodes that took a copy are still there."""
@@ -24,7 +22,7 @@ LATELY = 6 * 3600.0
 """Seconds for which a delete is taken to the k closest every round, unless all were found to have it before: of a
 letter to many each has heard of some."""
 
-SHARED_BY = 64
+SHARED_BY = MAX_WIDTH
 """The closest nodes among which the shares of one key lie, each at one of them
 (overlay/replication/share_placement.py). A share is handed on when its holder stops or isn't among them any more:
 given to newcomers as well, there would soon be too many."""

@@ -18,9 +18,9 @@ from typing import Protocol
 from overlay.errors import Malformed, Refused
 from overlay.identity.address import AddressError
 from overlay.identity.card import open_card
-from overlay.identity.certificates import REVOCATIONS_LIMIT, Certificate, CertificateError, TrustStore
+from overlay.identity.certificates import Certificate, CertificateError, TrustStore
 from overlay.identity.contact import Contact
-from overlay.identity.enrolment_answer import ANSWER_LIMIT, open_answer
+from overlay.identity.enrolment_answer import open_answer
 from overlay.identity.ownership import (
     ACKNOWLEDGE_INBOX,
     DELETE,
@@ -44,27 +44,26 @@ from overlay.ids import (
     root_key,
 )
 from overlay.limits.stamps import bits_asked, bits_of
-from overlay.primitives.placement import INBOX
+from overlay.protocol_limits import (
+    INBOX,
+    LEASE,
+    MAX_DATAGRAM_OBJECT,
+    MAX_DATAGRAM_READ,
+    MAX_ENROLMENT_ANSWER,
+    MAX_NOTIFICATION,
+    MAX_OBJECT,
+    MAX_SIGNED_OBJECT,
+    RETENTION,
+)
 from overlay.wire import messages
 from overlay.wire.fragments import MAX_MESSAGE
 from overlay.wire.messages import WORDS, Code
 from overlay.wire.write_tokens import WriteTokens
 
-MAX_DATAGRAM_OBJECT = 8192
-"""Bytes of an object that travels by datagram; over that it goes over HTTP."""
-MAX_OBJECT = 64 * 1024 * 1024
-"""Bytes of one object. User agents cut bodies into segments of 1 MiB; the rest is room for other implementations."""
-MAX_NOTIFICATION = 64 * 1024
-MAX_SIGNED_OBJECT = REVOCATIONS_LIMIT
-"""Bytes of an object that a node opens and checks itself: cards, revocation lists."""
 SIGNED = frozenset({Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.ENROLMENT})
 """The kinds that prove themselves, and of which a newer one replaces the older."""
-READ_LIMIT = 8192
-"""Bytes of notifications in one answer by datagram."""
 STONES = 50
 """Signed deletes read for one answer; about eight of them fit."""
-LEASE = 60.0
-"""Seconds that notifications handed out wait for their acknowledgement."""
 
 
 def refusal(code: int) -> Refused:
@@ -230,7 +229,7 @@ class Service:
                 return messages.Done()
             case messages.ReadInbox():
                 waiting, more = await self.read_inbox(
-                    request.key, asker.key, request.token, request.certificate, request.signature, READ_LIMIT
+                    request.key, asker.key, request.token, request.certificate, request.signature, MAX_DATAGRAM_READ
                 )
                 fitting = _fitting(waiting)
                 return messages.Notifications(waiting[:fitting], more or fitting < len(waiting))
@@ -290,7 +289,9 @@ class Service:
 
     def admit(self, kind: int, size: int) -> None:
         """Refuse what is too large before a byte of it is taken."""
-        if size > (ANSWER_LIMIT if kind == Kind.ENROLMENT else MAX_SIGNED_OBJECT if kind in SIGNED else MAX_OBJECT):
+        if size > (
+            MAX_ENROLMENT_ANSWER if kind == Kind.ENROLMENT else MAX_SIGNED_OBJECT if kind in SIGNED else MAX_OBJECT
+        ):
             raise refusal(Code.TOO_LARGE)
 
     async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> StoredContent:
@@ -310,7 +311,7 @@ class Service:
         self._authenticate(certificate, signature, statement(DELETE, key, self.node_id, token, [salt]))
         proof = encode_delete_proof(DeleteProof(key, self.node_id, token, salt, certificate, signature))
         hashed = deleter_hash(key, salt, certificate)
-        return await self.store_room.delete(kind, key, hashed, proof, messages.RETENTION)
+        return await self.store_room.delete(kind, key, hashed, proof, RETENTION)
 
     async def proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
         """The signed delete of each of these recipients, or b"", for whoever knows the key and their hashes."""

@@ -16,8 +16,9 @@ from overlay.identity.contact import Contact
 from overlay.identity.ownership import ACKNOWLEDGE_INBOX, DELETE, READ_INBOX, Owner, statement
 from overlay.kademlia.lookup import Located
 from overlay.limits.stamp_payer import StampPayer
-from overlay.primitives.service import MAX_DATAGRAM_OBJECT, MAX_OBJECT, Service
+from overlay.primitives.service import Service
 from overlay.protocol import OverlayProtocol
+from overlay.protocol_limits import MAX_DATAGRAM_OBJECT, MAX_HASHES, MAX_HTTP_READ, MAX_OBJECT
 from overlay.reachability.dial_back import ANSWERED_WITHIN
 from overlay.wire import messages
 from overlay.wire.fragments import MAX_MESSAGE
@@ -133,7 +134,7 @@ class NodeClient:
             signature = owner.sign(statement(READ_INBOX, key, at.contact.id, at.token))
             if service := self._own(at):
                 me = self._protocol.sealer.public
-                return await service.read_inbox(key, me, at.token, owner.certificate, signature, 4 * 1024 * 1024)
+                return await service.read_inbox(key, me, at.token, owner.certificate, signature, MAX_HTTP_READ)
             request = messages.ReadInbox(at.token, key, owner.certificate, signature)
             answer = _expect(messages.Notifications, await self._call(at, request))
             # The same reader gets the same again, and the rest; but no relay is to leave any of it out.
@@ -164,7 +165,7 @@ class NodeClient:
         if service := self._own(at):
             return await service.proofs(kind, key, deleters)
         found: list[bytes] = []
-        width = messages.MAX_HASHES
+        width = MAX_HASHES
 
         async def ask(at: Located) -> list[bytes]:
             some = list(deleters[len(found) : len(found) + width])
@@ -173,7 +174,7 @@ class NodeClient:
 
         while len(found) < len(deleters) and (more := await self._renewing(at, ask)):
             found += more
-            width = min(2 * len(more), messages.MAX_HASHES)  # where there are proofs, few fit into an answer
+            width = min(2 * len(more), MAX_HASHES)  # where there are proofs, few fit into an answer
         return found
 
     async def have(

@@ -21,7 +21,6 @@ from overlay.ids import Kind, deleters_digest, distance
 from overlay.kademlia.lookup import Located
 from overlay.primitives.placement import (
     GIVERS,
-    INBOX,
     LATELY,
     MOVING,
     NEIGHBOURS,
@@ -36,8 +35,8 @@ from overlay.primitives.placement import (
 )
 from overlay.primitives.service import Service
 from overlay.protocol import OverlayProtocol
+from overlay.protocol_limits import INBOX, MAX_HASHES
 from overlay.replication.node_client import NodeClient
-from overlay.wire.messages import MAX_HASHES
 
 log = logging.getLogger(__name__)
 

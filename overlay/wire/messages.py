@@ -12,19 +12,22 @@ import msgspec
 
 from overlay.errors import Malformed
 from overlay.identity.contact import PackedIP, Port, WireContact
-from overlay.identity.ownership import MAX_PROOF
-from overlay.ids import DIGEST_BYTES, KEY_BYTES, SALT_BYTES
+from overlay.protocol_limits import (
+    DIGEST_BYTES,
+    KEY_BYTES,
+    MAX_CERTIFICATE,
+    MAX_DELETERS,
+    MAX_HASHES,
+    MAX_K,
+    MAX_PROOF,
+    RETENTION,
+    SALT_BYTES,
+    SIGNATURE_BYTES,
+    TOKEN_BYTES,
+)
 
-MAX_K = 40
-"""The widest search a node answers: twice the most copies that are ever made."""
-MAX_DELETERS = 1000
-MAX_HASHES = 200
-MAX_CERTIFICATE = 2048
 ADMISSION_PADDING = bytes(700)
 """With it AskAdmission has a third of the longest answer's bytes."""
-TOKEN_BYTES = 16
-RETENTION = 30 * 86400.0
-"""Seconds that a node keeps anything at the most."""
 
 
 def bounded(ttl: float) -> float:
@@ -37,7 +40,7 @@ Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_BYTES, max_length=DIGES
 OptionalDigest = Annotated[bytes, msgspec.Meta(max_length=DIGEST_BYTES)]
 Salt = Annotated[bytes, msgspec.Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
 Token = Annotated[bytes, msgspec.Meta(min_length=TOKEN_BYTES, max_length=TOKEN_BYTES)]
-Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+Signature = Annotated[bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
 CertificateBytes = Annotated[bytes, msgspec.Meta(max_length=MAX_PROOF)]
 Seconds = float
 """A time to live. What it may be is checked in overlay/primitives/service.py, so that whoever asks for too much hears

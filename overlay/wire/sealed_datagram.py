@@ -23,14 +23,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from overlay.errors import Malformed
-from overlay.identity.contact import PUBLIC_KEY_BYTES
+from overlay.protocol_limits import MAX_DATAGRAM, PUBLIC_KEY_BYTES
 
 SEALED = 1
 ASK_KEY = 2
 TELL_KEY = 3
 
-MAX_DATAGRAM = 1200
-"""Bytes of UDP payload that no path fragments (IPv6's minimum MTU of 1,280 less headers; QUIC's choice too)."""
 
 _HEADER = 1 + PUBLIC_KEY_BYTES
 _NONCE = 12

@@ -11,8 +11,8 @@ import hmac
 import os
 from collections.abc import Callable
 
-from overlay.identity.contact import PUBLIC_KEY_BYTES, pack_ip
-from overlay.wire.messages import TOKEN_BYTES
+from overlay.identity.contact import pack_ip
+from overlay.protocol_limits import PUBLIC_KEY_BYTES, TOKEN_BYTES
 
 EPOCH = 300.0
 """Seconds; a token is good in the epoch it was made in and in the next."""

@@ -11,9 +11,9 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from storage.limits import MAX_INBOX_NOTIFICATIONS
 from storage.node.objects import NoSpace, Origin, StoreRefused, names_of
 
-MAX_NOTIFICATIONS = 1_000
 MAX_INBOX_BYTES = 16 * 1024 * 1024
 """One inbox, so that a flood of one recipient takes no room from the others. What the k nodes hold may differ."""
 
@@ -111,8 +111,8 @@ def append(
     ).fetchone()
     if known:
         return False
-    admit(max(count / MAX_NOTIFICATIONS, size / MAX_INBOX_BYTES, inboxes / max(1.0, quota * INBOX_SHARE)))
-    if count >= MAX_NOTIFICATIONS or size + len(new.data) > MAX_INBOX_BYTES:
+    admit(max(count / MAX_INBOX_NOTIFICATIONS, size / MAX_INBOX_BYTES, inboxes / max(1.0, quota * INBOX_SHARE)))
+    if count >= MAX_INBOX_NOTIFICATIONS or size + len(new.data) > MAX_INBOX_BYTES:
         if connection.execute("DELETE FROM notifications WHERE key = :key AND expires <= :now", place).rowcount:
             return append(connection, new, now=now, quota=quota, admit=admit)
         raise InboxFull

@@ -12,17 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-KEY_SIZE = 20
-HASH_SIZE = 32
+from storage.limits import DIGEST_BYTES, KEY_BYTES
 
 MAX_VARIANTS = 8
 """Different bytes under one key: a forger displaces nothing, and can't fill the disk under one name."""
 
-MAX_DELETERS = 2_000
+MAX_UNITED_DELETERS = 2_000
 """Recipients of one object (64 KiB of hashes); Postfix and RFC 5321 4.5.3.1.8 promise at least 100."""
 
-MAX_PROOF = 4 * 1024
-"""Bytes of a signed delete: a certificate, a signature, and room."""
 
 MAX_TOMBSTONES = 4_000
 """Tombstones under one key that met no object here: deletes before the copy came, or somebody's flood."""
@@ -126,14 +123,14 @@ class Offer:
     origin: Origin | None = None
 
     def __post_init__(self) -> None:
-        require(len(self.key) == KEY_SIZE, "a key has 20 bytes")
-        require(len(self.digest) == HASH_SIZE, "a digest has 32 bytes")
-        require(all(len(deleter) == HASH_SIZE for deleter in self.deleters), "a deleter hash has 32 bytes")
+        require(len(self.key) == KEY_BYTES, "a key has 20 bytes")
+        require(len(self.digest) == DIGEST_BYTES, "a digest has 32 bytes")
+        require(all(len(deleter) == DIGEST_BYTES for deleter in self.deleters), "a deleter hash has 32 bytes")
         require(0 <= self.kind < 256, "a kind is one byte")
         if self.sequence is not None and not 0 <= self.sequence < 2**63:
             raise StoreRefused("Its sequence number is out of range; it was not kept.")
-        if len(self.deleters) > MAX_DELETERS:
-            raise StoreRefused(f"More than {MAX_DELETERS} deleters; it was not kept.")
+        if len(self.deleters) > MAX_UNITED_DELETERS:
+            raise StoreRefused(f"More than {MAX_UNITED_DELETERS} deleters; it was not kept.")
         if not self.ttl > 0:  # also not-a-number
             raise StoreRefused("It has expired already; it was not kept.")
 
@@ -168,7 +165,7 @@ def names_of(origin: Origin | None) -> tuple[bytes | None, bytes | None]:
 
 def charge_of(size: int, deleters: int) -> int:
     """Bytes that an object takes from the quota."""
-    return OBJECT_OVERHEAD + size + HASH_SIZE * deleters
+    return OBJECT_OVERHEAD + size + DIGEST_BYTES * deleters
 
 
 def put(connection: sqlite3.Connection, offer: Offer, *, now: float, retention: float, quota: int) -> PutOutcome:
@@ -258,8 +255,8 @@ def _refresh(
     held = row.object
     # Nobody may delete it, if that was ever said of it (see `put`).
     united = held.deleters | deleters if held.deleters and offer.deleters else frozenset[bytes]()
-    if len(united) > MAX_DELETERS:
-        raise StoreRefused(f"More than {MAX_DELETERS} deleters; the object stays as it was.")
+    if len(united) > MAX_UNITED_DELETERS:
+        raise StoreRefused(f"More than {MAX_UNITED_DELETERS} deleters; the object stays as it was.")
     expires = max(held.expires, min(now + offer.ttl, held.created + retention))
     if united == held.deleters and expires == held.expires:
         return held
@@ -395,7 +392,7 @@ def _rows(connection: sqlite3.Connection, kind: int, key: bytes) -> list[_Row]:
 
 def _row(found: tuple[Any, ...]) -> _Row:
     number, kind, key, digest, size, sequence, created, expires, deleters, file, charge = found[:11]
-    hashes = frozenset(deleters[at : at + HASH_SIZE] for at in range(0, len(deleters), HASH_SIZE))
+    hashes = frozenset(deleters[at : at + DIGEST_BYTES] for at in range(0, len(deleters), DIGEST_BYTES))
     held = StoredObject(kind, key, digest, size, sequence, created, expires, hashes)
     return _Row(number, held, file, charge)
 

@@ -10,10 +10,8 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from storage.limits import INBOX
 from storage.node.objects import Tombstone
-
-INBOX = 0
-"""Stands for the kind of an inbox, where keys of objects and of inboxes are named together."""
 
 
 @dataclass(frozen=True, slots=True)

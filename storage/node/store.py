@@ -21,11 +21,10 @@ from typing import Any, TypeVar
 
 from storage import durable
 from storage.database import Database, DatabaseDamaged, DatabaseError
+from storage.limits import DIGEST_BYTES, KEY_BYTES, MAX_PROOF, RETENTION
 from storage.node import collector, inboxes, integrity, objects, quota_shares, replica_queries
 from storage.node.bodies import INLINE_LIMIT, Bodies, digest_of
 from storage.node.objects import (
-    HASH_SIZE,
-    KEY_SIZE,
     NoSpace,
     Offer,
     Origin,
@@ -43,8 +42,6 @@ from storage.read_only_db import open_to_read
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-RETENTION = 30 * 86400.0
-"""Seconds: the longest that anything is kept (a month, as long as mail servers keep trying six times over)."""
 
 _TRIES = 8
 """Rounds of making room while others take it."""
@@ -168,9 +165,9 @@ class NodeStore:
         An object that nobody is left for is dropped; returns how many were. The tombstone is kept too when nothing
         is here yet, so that a later copy doesn't rise again: for `ttl` seconds, and as long as what it met.
         """
-        require(len(key) == KEY_SIZE and len(deleter) == HASH_SIZE, "a key has 20 bytes, a deleter hash 32")
-        if len(proof) > objects.MAX_PROOF:
-            raise StoreRefused(f"The signed delete is longer than {objects.MAX_PROOF} bytes; nothing was deleted.")
+        require(len(key) == KEY_BYTES and len(deleter) == DIGEST_BYTES, "a key has 20 bytes, a deleter hash 32")
+        if len(proof) > MAX_PROOF:
+            raise StoreRefused(f"The signed delete is longer than {MAX_PROOF} bytes; nothing was deleted.")
         now = self._now()
         stone = Tombstone(kind, key, deleter, proof, now + max(0.0, min(ttl, self._retention)))
         action = partial(objects.bury, stone=stone, now=now, quota=self._quota)
@@ -204,7 +201,7 @@ class NodeStore:
         how full the inbox is (0 to 1), and may raise. Raises that, InboxFull, NoSpace (with `responsible`, after
         objects were collected as in `store`), StoreFailed.
         """
-        require(len(key) == KEY_SIZE, "a key has 20 bytes")
+        require(len(key) == KEY_BYTES, "a key has 20 bytes")
         if not ttl > 0:
             raise StoreRefused("The notification has expired already; it was not kept.")
         now = self._now()
@@ -225,7 +222,7 @@ class NodeStore:
         For `lease` seconds nobody but `reader` (32 bytes) sees them again. They stay until `acknowledge`.
         (Paper 2.2, read-inbox.)
         """
-        require(len(key) == KEY_SIZE and len(reader) == HASH_SIZE, "a key has 20 bytes, a reader 32")
+        require(len(key) == KEY_BYTES and len(reader) == DIGEST_BYTES, "a key has 20 bytes, a reader 32")
         now = self._now()
         action = partial(inboxes.read, leases=self._leases, key=key, reader=reader, limit=limit, now=now)
         return await self._guard(self._database.read(partial(action, until=now + lease)))
@@ -236,8 +233,8 @@ class NodeStore:
         They are remembered for the retention, so that a copy that comes late isn't taken again.
         """
         wanted = list(hashes)
-        require(len(key) == KEY_SIZE, "a key has 20 bytes")
-        require(all(len(digest) == HASH_SIZE for digest in wanted), "a hash has 32 bytes")
+        require(len(key) == KEY_BYTES, "a key has 20 bytes")
+        require(all(len(digest) == DIGEST_BYTES for digest in wanted), "a hash has 32 bytes")
         until = self._now() + self._retention
         return await self._guard(
             self._database.write(partial(inboxes.acknowledge, key=key, hashes=wanted, until=until))

@@ -15,14 +15,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from storage.durable_db import DurableDB
+from storage.limits import DAY, RETENTION
 from storage.user import notices
 
-DAY = 86400.0
-
-REMEMBERED = 90 * DAY
+REMEMBERED = 3 * RETENTION
 """Seconds that a notification is known again: three times as long as a node may keep it."""
 
-OWED = 31 * DAY
+OWED = RETENTION + DAY
 """Seconds after which a delete needn't be made any more: the nodes have let the object go by then."""
 
 AT_ONCE = 1000

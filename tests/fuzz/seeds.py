@@ -12,10 +12,11 @@ from mail.sealed.body import seal_body
 from mail.sealed.erasure_shares import CodingPlan, make_shares
 from mail.sealed.notification import seal_notification
 from overlay.http import headers, relay_frames
-from overlay.identity.card import ENCRYPTION_KEY_SIZE, make_card
+from overlay.identity.card import make_card
 from overlay.identity.contact import WireContact
 from overlay.identity.network import Network, write_network
 from overlay.identity.ownership import DeleteProof, Owner, encode_delete_proof
+from overlay.protocol_limits import ENCRYPTION_KEY_SIZE
 from overlay.wire import fragments, messages
 from tests.fuzz.run import CORPUS, keep
 from tests.fuzz.targets import ISSUER, KEY, PAIR, SEALER

@@ -8,7 +8,7 @@ import pytest
 
 from overlay.identity.certificates import CertificateError
 from overlay.ids import Kind
-from overlay.wire.messages import RETENTION
+from overlay.protocol_limits import RETENTION
 from storage.user.outbox import State
 from tests.mail.fakes import FakeNode
 from tests.mail.user_agents import UserAgent, World, body_at

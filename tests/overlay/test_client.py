@@ -12,15 +12,16 @@ import pytest
 
 from overlay.client import Overlay
 from overlay.errors import NotFound, Offline, Refused, Unreachable
-from overlay.identity.card import ENCRYPTION_KEY_SIZE, make_card
+from overlay.identity.card import make_card
 from overlay.identity.ownership import Owner, decode_delete_proof, deleter_named, proves_delete
 from overlay.ids import Kind, body_key, certificate_key, deleter_hash, inbox_key, revocations_key
 from overlay.primitives.service import StoredContent
+from overlay.protocol_limits import ENCRYPTION_KEY_SIZE
 from overlay.replication.node_client import NodeClient
 from overlay.wire import messages
 from overlay.wire.messages import Code
 from overlay.wire.rpc import Handled, RemotePeer
-from storage.node.inboxes import MAX_NOTIFICATIONS
+from storage.limits import MAX_INBOX_NOTIFICATIONS
 from tests.overlay.issuing import NOW
 from tests.overlay.local_network import ISSUER, LOOPBACK, NETWORK, LocalNetwork, local_network, new_node, run
 
@@ -258,7 +259,7 @@ def test_somebody_elses_inbox_cant_be_read(tmp_path: Path) -> None:
     play(tmp_path, story, count=5)
 
 
-@pytest.mark.parametrize(("count", "size"), [(300, 8), (40, 2_000), (3, 60_000), (MAX_NOTIFICATIONS, 1)])
+@pytest.mark.parametrize(("count", "size"), [(300, 8), (40, 2_000), (3, 60_000), (MAX_INBOX_NOTIFICATIONS, 1)])
 def test_an_inbox_of_any_shape_is_collected_whole(tmp_path: Path, count: int, size: int) -> None:
     sent = {number.to_bytes(8, "big").lstrip(b"\0").rjust(size, b"x") for number in range(count)}
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay import ids
+from overlay.protocol_limits import DIGEST_BYTES
 
 KEYS = st.binary(min_size=20, max_size=20)
 
@@ -29,7 +30,7 @@ def test_a_deleter_hash_tells_nothing_without_the_salt() -> None:
     key, certificate = bytes(20), b"certificate"
     one, other = (ids.deleter_hash(key, salt * 16, certificate) for salt in (b"a", b"b"))
     assert one != other
-    assert len(one) == ids.DIGEST_BYTES
+    assert len(one) == DIGEST_BYTES
 
 
 @given(KEYS, KEYS, KEYS)

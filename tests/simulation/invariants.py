@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mail.send.rules import segment_key
 from overlay.ids import Kind, certificate_key, inbox_key
-from overlay.wire.messages import RETENTION
+from overlay.protocol_limits import RETENTION
 from overlay.wire.rpc import TASKS
 from storage.user.outbox import State
 from tests.simulation.nodes import SimNode

@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from overlay.client import Overlay
-from overlay.identity.card import ENCRYPTION_KEY_SIZE, make_card, open_card
+from overlay.identity.card import make_card, open_card
 from overlay.identity.certificates import CertificateError
 from overlay.identity.contact import Contact, node_id, puzzle_bits
 from overlay.ids import Kind, body_key, certificate_key, distance
@@ -19,6 +19,7 @@ from overlay.kademlia.lookup import Located
 from overlay.kademlia.reputation import DISTRUSTED, HALF_LIFE, KEPT, WITHHELD, WRONG_BYTES, Reputation
 from overlay.kademlia.routing import Table
 from overlay.node.node import new_key
+from overlay.protocol_limits import ENCRYPTION_KEY_SIZE
 from tests.overlay.peers import closest, found, grow, host, start, start_liar
 from tests.simulation.hostile_network import PERSON, HostileNetwork, attack_network
 from tests.simulation.world import World

@@ -17,7 +17,7 @@ from mail.membership.certificate_status import REVOCATIONS_FACT
 from overlay.client import Overlay
 from overlay.identity.certificates import CertificateExpired, Revoked, parse_certificate
 from overlay.ids import Kind, revocations_key
-from overlay.wire.messages import RETENTION
+from overlay.protocol_limits import RETENTION
 from storage.user.keyring import IdentityKey as Certified
 from storage.user.keyring import Keyring
 from storage.user.outbox import Outbox, State

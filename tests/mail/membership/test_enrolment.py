@@ -38,9 +38,10 @@ from mail.sealed.keys import KeyPair, generate_pair
 from overlay.client import Outcome, Overlay
 from overlay.errors import Unreachable
 from overlay.identity.certificates import TrustStore
-from overlay.identity.enrolment_answer import ANSWER_LIMIT, authority_address
+from overlay.identity.enrolment_answer import authority_address
 from overlay.identity.ownership import Owner
 from overlay.ids import Kind, enrolment_key, inbox_key, root_key
+from overlay.protocol_limits import MAX_ENROLMENT_ANSWER
 from storage.user.keyring import Keyring
 from storage.user.profile import Profile, ProfileBusy
 from tests.mail.community import NOW, Community, community
@@ -513,7 +514,7 @@ def test_yes_and_no_arrive_and_have_the_same_size() -> None:
     trust = TrustStore([ROOT.der])
     yes = answer(Granted(person.certificate, ROOT.revoke([], 1)), request)
     no = answer(Declined("Ask\x1b[2J somebody else."), request)
-    assert len(yes) == len(no) <= ANSWER_LIMIT
+    assert len(yes) == len(no) <= MAX_ENROLMENT_ANSWER
     assert read_answer(yes, request, pair, trust, NOW)[1] == Granted(person.certificate, ROOT.revoke([], 1))
     assert read_answer(no, request, pair, trust, NOW)[1] == Declined("Ask somebody else.")
 

@@ -15,7 +15,7 @@ from mail.sealed.notification import BUCKETS, Notification, OutOfTime, open_noti
 from mail.send.rules import NotifiedHeaders, notification_for
 from overlay.identity.certificates import parse_certificate
 from overlay.ids import Kind
-from overlay.wire.messages import RETENTION
+from overlay.protocol_limits import RETENTION
 from storage.user.outbox import State
 from storage.user.state import Fate
 from tests.mail.user_agents import UserAgent, World, a_good_one, body_at, letter, noise

@@ -24,7 +24,7 @@ from mail.sealed.notification import Notification, seal_notification
 from overlay.errors import NotFound, Offline, Unreachable
 from overlay.ids import Kind
 from overlay.kademlia.inbox_read import InboxRead
-from overlay.wire.messages import RETENTION
+from overlay.protocol_limits import RETENTION
 from storage.database import DatabaseError
 from storage.user.outbox import State
 from tests.mail.fakes import Crowd, FailAt, nothing

@@ -9,8 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mail.sealed.keys import (
-    DAY,
-    RETENTION,
     ROTATION,
     SEAL_OVERHEAD,
     SECRET_SIZE,
@@ -23,7 +21,8 @@ from mail.sealed.keys import (
     retire_after,
     seal,
 )
-from overlay.identity.card import ENCRYPTION_KEY_SIZE, key_id_of
+from overlay.identity.card import key_id_of
+from overlay.protocol_limits import DAY, ENCRYPTION_KEY_SIZE, RETENTION
 
 NOW = 1_800_000_000.0
 PAIR = generate_pair(NOW, random.Random(1).randbytes)

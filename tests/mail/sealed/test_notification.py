@@ -17,7 +17,6 @@ from mail.sealed.header_limits import clean, cut, most_recent
 from mail.sealed.keys import SEAL_OVERHEAD, KeyMaterialError, KeyPair, generate_pair, open_sealed, seal
 from mail.sealed.notification import (
     BUCKETS,
-    NOTIFICATION_LIMIT,
     Forged,
     MalformedNotification,
     NotForUs,
@@ -29,6 +28,7 @@ from mail.sealed.notification import (
 )
 from mail.sealed.segments import MAX_SEGMENTS, SEGMENT_SIZE, Segment
 from overlay.identity.certificates import TrustStore
+from overlay.protocol_limits import MAX_NOTIFICATION
 from tests.overlay.issuing import DAY, NOW, Issuer, Person
 
 ISSUER = Issuer()
@@ -280,7 +280,7 @@ def test_the_sizes_that_are_seen_are_few() -> None:
 def test_the_largest_body_can_be_announced() -> None:
     letter = replace(LETTER, segments=segments(MAX_SEGMENTS), original_size=900 << 20)
     data = sealed(letter)
-    assert len(data) <= NOTIFICATION_LIMIT
+    assert len(data) <= MAX_NOTIFICATION
     assert opened(data).segments == letter.segments
 
 

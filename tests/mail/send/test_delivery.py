@@ -11,7 +11,7 @@ import pytest
 from mail.send.rules import BACK_OFF, back_off, proves_collected
 from overlay.identity.ownership import DELETE, DeleteProof, Owner, encode_delete_proof, statement
 from overlay.ids import Kind, deleter_hash
-from overlay.wire.messages import RETENTION
+from overlay.protocol_limits import RETENTION
 from storage.user.outbox import State
 from tests.mail.fakes import FailAt, nothing
 from tests.mail.user_agents import UserAgent, World, body_at

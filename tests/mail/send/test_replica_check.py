@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mail.send.replica_check import AFTER
 from overlay.ids import Kind
-from overlay.wire.messages import RETENTION
+from overlay.protocol_limits import RETENTION
 from storage.user.outbox import State
 from tests.mail.fakes import FailAt, nothing
 from tests.mail.user_agents import UserAgent, World, body_at

@@ -14,7 +14,8 @@ from overlay.http import headers as form
 from overlay.identity.contact import Contact
 from overlay.ids import CARD_SALT, Kind
 from overlay.kademlia.lookup import Located
-from overlay.wire.messages import MAX_DELETERS, RETENTION, WORDS
+from overlay.protocol_limits import MAX_DELETERS, MAX_HTTP_HASHES, RETENTION
+from overlay.wire.messages import WORDS
 from overlay.wire.write_tokens import NOBODY
 
 KEY = bytes(range(20))
@@ -150,7 +151,7 @@ def test_a_body_that_is_nonsense_is_malformed_or_read(data: bytes) -> None:
 
 def test_hashes_lie_one_after_the_other() -> None:
     assert form.decode_hashes(bytes(32) + b"\1" * 32) == [bytes(32), b"\1" * 32]
-    for wrong in (b"", bytes(31), bytes(32 * (form.MAX_HASHES + 1))):
+    for wrong in (b"", bytes(31), bytes(32 * (MAX_HTTP_HASHES + 1))):
         with pytest.raises(Malformed):
             form.decode_hashes(wrong)
 

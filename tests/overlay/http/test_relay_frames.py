@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from overlay.errors import Malformed
 from overlay.http import relay_frames
 from overlay.identity.contact import WireContact
-from overlay.wire.sealed_datagram import MAX_DATAGRAM
+from overlay.protocol_limits import MAX_DATAGRAM
 
 IPS = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
 PORTS = st.integers(1, 65535)

@@ -33,7 +33,7 @@ from overlay.identity.tls import IdentityError, load_identity, make_identity
 from overlay.ids import Kind, deleter_hash, inbox_key
 from overlay.kademlia.lookup import Located
 from overlay.limits.address_quota import AddressQuota
-from overlay.primitives.service import MAX_OBJECT
+from overlay.protocol_limits import MAX_HTTP_READ, MAX_OBJECT
 from overlay.wire.messages import WORDS, Code
 from overlay.wire.write_tokens import NOBODY
 from tests.overlay.http_servers import (
@@ -331,7 +331,7 @@ async def test_an_inbox_of_more_than_one_answer_says_that_there_is_more(tmp_path
         world.store.inboxes[INBOX] = letters
         some, more = await world.client.read_inbox(world.located, INBOX, ALICE)
         assert more
-        assert some == letters[: bulk_format.INBOX_LIMIT // 60_000]
+        assert some == letters[: MAX_HTTP_READ // 60_000]
 
 
 async def test_only_the_owner_reads_and_empties_an_inbox(tmp_path: Path) -> None:

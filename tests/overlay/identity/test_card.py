@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay.identity.card import ENCRYPTION_KEY_SIZE, key_id_of, make_card, open_card
+from overlay.identity.card import key_id_of, make_card, open_card
 from overlay.identity.certificates import CertificateError, TrustStore
+from overlay.protocol_limits import ENCRYPTION_KEY_SIZE
 from tests.overlay.issuing import DAY, NOW, Issuer, Person, seeded
 
 ISSUER = Issuer()

@@ -7,10 +7,11 @@ import random
 import pytest
 
 from overlay.identity.contact import Contact
-from overlay.ids import KEY_BYTES, distance
+from overlay.ids import distance
 from overlay.kademlia import area_lookup
 from overlay.kademlia.area_lookup import AreaLookups
 from overlay.kademlia.lookup import Located
+from overlay.protocol_limits import KEY_BYTES
 
 
 class World:

@@ -18,7 +18,8 @@ from overlay.ids import inbox_key, leading_zero_bits
 from overlay.limits import rate_limits
 from overlay.limits.rate_limits import STRANGERS_IN_ALL, DatagramGate, Rate, RateBuckets
 from overlay.limits.stamp_payer import StampPayer
-from overlay.limits.stamps import FEWEST, GOOD_FOR, HOUR, MOST, bits_asked, bits_of, mint
+from overlay.limits.stamps import FEWEST, GOOD_FOR, MOST, bits_asked, bits_of, mint
+from overlay.protocol_limits import HOUR
 from overlay.replication.node_client import NodeClient
 from overlay.wire import messages, reply_cache
 from overlay.wire.messages import Code
@@ -247,7 +248,7 @@ async def test_one_stamp_is_made_for_all_replicas() -> None:
 def test_an_inbox_that_fills_up_takes_mail_that_is_paid_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(inboxes, "MAX_NOTIFICATIONS", 10)
+    monkeypatch.setattr(inboxes, "MAX_INBOX_NOTIFICATIONS", 10)
     monkeypatch.setattr("overlay.limits.stamps.FEWEST", 6)
     monkeypatch.setattr("overlay.limits.stamps.MOST", 8)
     paid: list[int] = []
@@ -278,7 +279,7 @@ def test_an_inbox_that_fills_up_takes_mail_that_is_paid_for(
 def test_attack_whoever_doesnt_pay_is_told_the_price_and_keeps_nobody_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inboxes, "MAX_NOTIFICATIONS", 10)
+    monkeypatch.setattr(inboxes, "MAX_INBOX_NOTIFICATIONS", 10)
 
     async def begin() -> None:
         async with local_network(tmp_path, 4) as place:

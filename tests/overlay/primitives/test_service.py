@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from overlay.errors import Malformed, Refused
-from overlay.identity.card import ENCRYPTION_KEY_SIZE, make_card
+from overlay.identity.card import make_card
 from overlay.identity.certificates import TrustStore
 from overlay.identity.ownership import (
     ACKNOWLEDGE_INBOX,
@@ -32,10 +32,17 @@ from overlay.ids import (
     revocations_key,
     root_key,
 )
-from overlay.primitives.service import MAX_DATAGRAM_OBJECT, MAX_NOTIFICATION, MAX_OBJECT, MAX_SIGNED_OBJECT
+from overlay.protocol_limits import (
+    ENCRYPTION_KEY_SIZE,
+    MAX_DATAGRAM_OBJECT,
+    MAX_NOTIFICATION,
+    MAX_OBJECT,
+    MAX_SIGNED_OBJECT,
+    RETENTION,
+)
 from overlay.wire import messages
 from overlay.wire.fragments import MAX_MESSAGE
-from overlay.wire.messages import RETENTION, Code
+from overlay.wire.messages import Code
 from overlay.wire.write_tokens import EPOCH
 from tests.overlay.issuing import DAY, NOW, Issuer, Person
 from tests.overlay.peers import MemoryStore, Peer, start

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from overlay.errors import Refused
-from overlay.identity.card import ENCRYPTION_KEY_SIZE, make_card
+from overlay.identity.card import make_card
 from overlay.identity.ownership import DeleteProof, Owner, encode_delete_proof
 from overlay.ids import Kind, body_key, certificate_key, deleter_hash, inbox_key, probe_key
 from overlay.node.node import Node
-from overlay.primitives.placement import INBOX as INBOX_KIND
+from overlay.protocol_limits import ENCRYPTION_KEY_SIZE
+from overlay.protocol_limits import INBOX as INBOX_KIND
 from overlay.replication.node_client import NodeClient
 from overlay.replication.repair import HINTS, Repair
 from overlay.wire import messages

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from overlay.errors import Malformed
 from overlay.identity.contact import WireContact
+from overlay.protocol_limits import MAX_DELETERS, MAX_K
 from overlay.wire import messages as m
 
 TOKEN, KEY, SALT, DIGEST, SIGNATURE = bytes(16), bytes(20), bytes(16), bytes(32), bytes(64)
@@ -37,7 +38,7 @@ REQUESTS: list[m.Request] = [
 ]
 ANSWERS: list[m.Answer] = [
     m.Pong(CONTACT.ip, 4000),
-    m.Found([CONTACT] * m.MAX_K, TOKEN, 4000, DIGEST),
+    m.Found([CONTACT] * MAX_K, TOKEN, 4000, DIGEST),
     m.Found([], TOKEN, 0, b""),
     m.Done(3),
     m.Object(b"data", 4),
@@ -179,7 +180,7 @@ def test_a_contact_that_cant_be_is_refused(contact: object) -> None:
 
 def test_more_contacts_than_were_ever_asked_for_are_refused() -> None:
     contact = [bytes(32), bytes(4), 4000]
-    refused([102, [contact] * (m.MAX_K + 1), TOKEN, 4000, DIGEST], answer=True)
+    refused([102, [contact] * (MAX_K + 1), TOKEN, 4000, DIGEST], answer=True)
 
 
 @pytest.mark.parametrize("ttl", ["1", None, b""])
@@ -210,7 +211,7 @@ def test_a_digest_has_32_bytes_or_there_is_none(length: int) -> None:
         [10],
         [1, 1],
         ["1"],
-        [2, KEY, m.MAX_K + 1, b""],
+        [2, KEY, MAX_K + 1, b""],
         [2, KEY, -1, b""],
         [2, KEY, 20, bytes(1025)],
         [2, KEY, 20, b"", b"more"],
@@ -218,7 +219,7 @@ def test_a_digest_has_32_bytes_or_there_is_none(length: int) -> None:
         [3, TOKEN, 256, KEY, b"", [], 1.0],
         [3, bytes(15), 1, KEY, b"", [], 1.0],
         [3, TOKEN, 1, KEY, "text", [], 1.0],
-        [3, TOKEN, 1, KEY, b"", [DIGEST] * (m.MAX_DELETERS + 1), 1.0],
+        [3, TOKEN, 1, KEY, b"", [DIGEST] * (MAX_DELETERS + 1), 1.0],
         [5, TOKEN, 1, KEY, bytes(15), b"", SIGNATURE],
         [5, TOKEN, 1, KEY, SALT, b"", bytes(63)],
         [5, TOKEN, 1, KEY, SALT, bytes(5000), SIGNATURE],
@@ -230,7 +231,7 @@ def test_requests_out_of_their_bounds_are_refused(array: list[object]) -> None:
     refused(array)
 
 
-@given(st.integers(0, m.MAX_K))
+@given(st.integers(0, MAX_K))
 def test_a_find_is_padded_so_that_its_answer_may_be_complete(k: int) -> None:
     size = 72 + len(m.encode(m.Find(KEY, k, m.find_padding(k))))
     assert size <= 1200
@@ -239,7 +240,7 @@ def test_a_find_is_padded_so_that_its_answer_may_be_complete(k: int) -> None:
 
 @given(st.integers(0, 1200))
 def test_an_answer_and_the_ping_that_goes_with_it_stay_within_three_times_the_request(size: int) -> None:
-    contacts = min(m.affordable(size), m.MAX_K)
+    contacts = min(m.affordable(size), MAX_K)
     found = m.Found([WireContact(b"\xff" * 32, b"\xff" * 16, 65535)] * contacts, TOKEN, 65535, DIGEST)
     answer = len(m.encode(found))
     datagrams = -(-answer // 1128)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.errors import Malformed
+from overlay.protocol_limits import MAX_DATAGRAM
 from overlay.wire import sealed_datagram
-from overlay.wire.sealed_datagram import MAX_DATAGRAM, MAX_PAYLOAD, OVERHEAD, Sealer
+from overlay.wire.sealed_datagram import MAX_PAYLOAD, OVERHEAD, Sealer
 
 
 def sealer(number: int, network: str = "test") -> Sealer:

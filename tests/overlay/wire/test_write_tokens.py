@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay.wire.messages import TOKEN_BYTES
+from overlay.protocol_limits import TOKEN_BYTES
 from overlay.wire.write_tokens import EPOCH, NOBODY, WriteTokens
 
 KEY, IP = b"k" * 32, "192.0.2.1"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from storage.database import connect
+from storage.limits import MAX_INBOX_NOTIFICATIONS
 from storage.node import inboxes
 from storage.node.collector import expire
 from storage.node.inboxes import InboxFull, Leases, OfferedNotification
@@ -190,7 +191,7 @@ def test_an_expired_notification_isnt_handed_out_nor_in_the_way(box: Inboxes) ->
 
 
 def test_an_inbox_is_bounded_in_count(box: Inboxes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inboxes, "MAX_NOTIFICATIONS", 3)
+    monkeypatch.setattr(inboxes, "MAX_INBOX_NOTIFICATIONS", 3)
     for number in range(3):
         box.append(b"%d" % number, ttl=10 if number else 500)
     with pytest.raises(InboxFull):
@@ -213,7 +214,7 @@ def test_an_inbox_is_bounded_in_bytes(box: Inboxes, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_bounds_are_those_agreed() -> None:
-    assert (inboxes.MAX_NOTIFICATIONS, inboxes.MAX_INBOX_BYTES) == (1000, 16 * 1024 * 1024)
+    assert (MAX_INBOX_NOTIFICATIONS, inboxes.MAX_INBOX_BYTES) == (1000, 16 * 1024 * 1024)
 
 
 def test_inboxes_take_no_more_than_their_share_of_the_quota(box: Inboxes) -> None:

@@ -15,7 +15,7 @@ from storage.database import connect
 from storage.node import collector, inboxes, objects
 from storage.node.inboxes import OfferedNotification
 from storage.node.objects import (
-    MAX_DELETERS,
+    MAX_UNITED_DELETERS,
     MAX_VARIANTS,
     Deleted,
     NoSpace,
@@ -182,7 +182,7 @@ def test_a_sequence_out_of_range_is_refused(sequence: int) -> None:
 
 
 def test_too_many_deleters_are_refused_at_once_and_little_by_little(rows: sqlite3.Connection) -> None:
-    hashes = [number.to_bytes(32, "big") for number in range(MAX_DELETERS + 1)]
+    hashes = [number.to_bytes(32, "big") for number in range(MAX_UNITED_DELETERS + 1)]
     with pytest.raises(StoreRefused, match="deleters"):
         offer(b"body", *hashes)
     put(rows, offer(b"body", *hashes[:-1]))
