@@ -13,14 +13,18 @@ from typing import Annotated
 
 import msgspec
 
-from overlay.identity.address import AddressError, normalise_address
+from overlay.identity.address import ADDRESS_LIMIT, DOMAIN_LIMIT, AddressError, normalise_address
 from overlay.identity.contact import host_port, key_text, parse_join
-from overlay.identity.network import Network, NetworkFileError
+from overlay.identity.network import NAME_LIMIT, Network, NetworkFileError
+from overlay.protocol_limits import DIGEST_BYTES, PUBLIC_KEY_BYTES
 
 PREFIX = "p2pmail:"
 
 TEXT_LIMIT = 8192
 """Characters of a pasted invite; ours have about 300."""
+
+MIN_CODE, MAX_CODE = 8, 64
+"""Bytes of a one-time code; ours have 16."""
 
 JOIN_LIMIT = 8
 """Places to join that an invite names; more make the line long, and any that answers is enough."""
@@ -34,11 +38,11 @@ _FILLING = re.compile(r"[\s>=\u200b\ufeff]+")
 """What mail programs put into a long line: breaks, quote marks, soft breaks of quoted-printable."""
 
 _TOKEN = re.compile(r"p2pmail:([A-Za-z0-9_-]+)", re.IGNORECASE | re.ASCII)
-_HOST = re.compile(r"[A-Za-z0-9.:-]{1,253}")
+_HOST = re.compile(rf"[A-Za-z0-9.:-]{{1,{DOMAIN_LIMIT}}}")
 
-_Key = Annotated[bytes, msgspec.Meta(max_length=32)]
+_Key = Annotated[bytes, msgspec.Meta(max_length=PUBLIC_KEY_BYTES)]
 _Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-_Place = tuple[Annotated[str, msgspec.Meta(max_length=253)], _Port, _Key]
+_Place = tuple[Annotated[str, msgspec.Meta(max_length=DOMAIN_LIMIT)], _Port, _Key]
 
 
 class InviteError(ValueError):
@@ -63,14 +67,14 @@ class Invite:
 
 class _Document(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     version: int
-    name: Annotated[str, msgspec.Meta(max_length=100)]
+    name: Annotated[str, msgspec.Meta(max_length=NAME_LIMIT)]
     k: int
     puzzle_bits: int
     private_addresses: bool
     join: Annotated[list[_Place], msgspec.Meta(max_length=JOIN_LIMIT)]
-    fingerprint: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-    address: Annotated[str, msgspec.Meta(max_length=254)]
-    code: Annotated[bytes, msgspec.Meta(min_length=8, max_length=64)]
+    fingerprint: Annotated[bytes, msgspec.Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
+    address: Annotated[str, msgspec.Meta(max_length=ADDRESS_LIMIT)]
+    code: Annotated[bytes, msgspec.Meta(min_length=MIN_CODE, max_length=MAX_CODE)]
     certified: bool = False
 
 
@@ -140,7 +144,7 @@ def _checksum(data: bytes) -> bytes:
 def _network(document: _Document) -> Network:
     places = []
     for host, port, key in document.join:
-        if not _HOST.fullmatch(host) or len(key) not in (0, 32):
+        if not _HOST.fullmatch(host) or len(key) not in (0, PUBLIC_KEY_BYTES):
             raise NetworkFileError("a place to join is not a host with a port and a key")
         places.append(host_port(host, port) + ("/" + key_text(key) if key else ""))
     if not places:

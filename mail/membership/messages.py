@@ -14,10 +14,11 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from mail.membership.invite import MAX_CODE, MIN_CODE
 from mail.mime import sanitize
 from mail.sealed.keys import SEAL_OVERHEAD, KeyMaterialError, KeyPair, NotOpened, open_sealed, seal
 from mail.sealed.notification import BUCKETS
-from overlay.identity.address import AddressError, normalise_address
+from overlay.identity.address import ADDRESS_LIMIT, AddressError, normalise_address
 from overlay.identity.card import KEY_ID_SIZE, Signer, key_id_of
 from overlay.identity.certificates import Certificate, CertificateError, TrustStore
 from overlay.identity.enrolment_answer import open_answer, sign_answer
@@ -27,13 +28,10 @@ from overlay.protocol_limits import ENCRYPTION_KEY_SIZE, MAX_CERTIFICATE, SIGNAT
 REQUEST_SIZE = BUCKETS[0]
 """Bytes of every request: those of the smallest notification, so that nodes can't tell who joins."""
 
-CODE_LIMIT = 64
-"""Bytes of a one-time code; ours have 16 (mail/membership/invite.py allows as many)."""
-
 REASON_LIMIT = 400
 """Characters of a refusal."""
 
-_ANSWER_SIZE = 4096
+ANSWER_SIZE = 4096
 """Bytes of every answer before it is sealed: a yes and a no look the same."""
 
 _LENGTH_BYTES = 4
@@ -96,8 +94,8 @@ Answer = Granted | Declined
 
 class _RequestBody(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     version: int
-    address: Annotated[str, msgspec.Meta(max_length=254)]
-    code: Annotated[bytes, msgspec.Meta(min_length=8, max_length=CODE_LIMIT)]
+    address: Annotated[str, msgspec.Meta(max_length=ADDRESS_LIMIT)]
+    code: Annotated[bytes, msgspec.Meta(min_length=MIN_CODE, max_length=MAX_CODE)]
     public_key: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     encryption_key: Annotated[bytes, msgspec.Meta(min_length=ENCRYPTION_KEY_SIZE, max_length=ENCRYPTION_KEY_SIZE)]
 
@@ -192,9 +190,9 @@ def seal_answer(answer: Answer, request: Request, authority: Signer, sequence: i
         case Declined():
             written = _Answer(_VERSION, b"", b"", answer.reason[:REASON_LIMIT] or "The authority gave no reason.")
     data = msgspec.msgpack.encode(written)
-    if len(data) + _LENGTH_BYTES > _ANSWER_SIZE:  # the list will be found where everybody finds it
+    if len(data) + _LENGTH_BYTES > ANSWER_SIZE:  # the list will be found where everybody finds it
         data = msgspec.msgpack.encode(msgspec.structs.replace(written, revocations=b""))
-    sealed = seal(_pad(data, _ANSWER_SIZE), request.encryption_key, _ANSWER + request.key)
+    sealed = seal(_pad(data, ANSWER_SIZE), request.encryption_key, _ANSWER + request.key)
     return sign_answer(authority, request.key, sequence, sealed)
 
 

@@ -14,6 +14,12 @@ from overlay.protocol_limits import DEFAULT_K, MAX_COPIES
 
 T = TypeVar("T")
 
+NAME_LIMIT = 100
+"""Characters of a network's name: it is bound into every datagram's key."""
+
+MAX_PUZZLE_BITS = 40
+"""Zero bits that a node's id may have to begin with: drawing such a key takes days."""
+
 
 class NetworkFileError(ValueError):
     """network.toml isn't what it should be; the message says where."""
@@ -41,12 +47,12 @@ class Network:
     admission: Literal["open", "certified"] = "open"
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.name) <= 100 or not self.name.isprintable():
-            raise NetworkFileError("a network's name has 1 to 100 printable characters")
+        if not 0 < len(self.name) <= NAME_LIMIT or not self.name.isprintable():
+            raise NetworkFileError(f"a network's name has 1 to {NAME_LIMIT} printable characters")
         if not 1 <= self.k <= MAX_COPIES:
             raise NetworkFileError(f"k is {self.k}, not 1 to {MAX_COPIES}")
-        if not 0 <= self.puzzle_bits <= 40:
-            raise NetworkFileError(f"puzzle_bits is {self.puzzle_bits}, not 0 to 40")
+        if not 0 <= self.puzzle_bits <= MAX_PUZZLE_BITS:
+            raise NetworkFileError(f"puzzle_bits is {self.puzzle_bits}, not 0 to {MAX_PUZZLE_BITS}")
         if self.admission not in ("open", "certified"):
             raise NetworkFileError(f'admission is {self.admission!r}, not "open" or "certified"')
         for place in self.join:

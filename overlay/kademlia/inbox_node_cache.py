@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from overlay.identity.contact import Contact
 from overlay.ids import distance
 from overlay.kademlia.lookup import Located
+from overlay.wire.write_tokens import EPOCH
 
-KNOWN_FOR = 300.0
+KNOWN_FOR = EPOCH
 """Seconds; the nodes' tokens are good for as long."""
 
 

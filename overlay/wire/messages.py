@@ -26,6 +26,8 @@ from overlay.protocol_limits import (
     TOKEN_BYTES,
 )
 
+MAX_PADDING = 1024
+"""Bytes of padding that a request may have, so that its answer is at most three times as long."""
 ADMISSION_PADDING = bytes(700)
 """With it AskAdmission has a third of the longest answer's bytes."""
 
@@ -71,7 +73,7 @@ class Find(_Message, frozen=True, tag=2):
 
     key: Key
     k: Annotated[int, msgspec.Meta(ge=0, le=MAX_K)]
-    padding: Annotated[bytes, msgspec.Meta(max_length=1024)] = b""
+    padding: Annotated[bytes, msgspec.Meta(max_length=MAX_PADDING)] = b""
 
 
 class Store(_Message, frozen=True, tag=3):
@@ -192,7 +194,7 @@ class Recheck(_Message, frozen=True, tag=13):
 class AskAdmission(_Message, frozen=True, tag=14):
     """Whose node are you? Padded, so that the answer is no amplification."""
 
-    padding: Annotated[bytes, msgspec.Meta(max_length=1024)] = b""
+    padding: Annotated[bytes, msgspec.Meta(max_length=MAX_PADDING)] = b""
 
 
 class DialBack(_Message, frozen=True, tag=15):
