@@ -74,8 +74,10 @@ soak: $(VENV)/installed-soak
 fuzz: $(VENV)/installed-soak
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)
 
-# Each small change to the modules that hold the promise must make a test fail: an hour or two on one core.
+# Each changed limit of docs/protocol.md, and each small change to the modules that hold the promise, must make a test
+# fail: an hour or two on one core.
 mutants: $(VENV)/installed-dev
+	$(if $(ARGS),,$(BIN)/python -m tests.mutants.limits)
 	$(BIN)/python -m tests.mutants.run $(ARGS)
 
 clean:

@@ -62,12 +62,11 @@ class Mutant:
         return name if self.number == 1 else f"{name}  (number {self.number})"
 
 
-def mutants_of(source: str) -> list[Mutant]:
-    """All mutants of a module, in the order of their lines."""
+def mutants_of(source: str, within: ast.expr | None = None) -> list[Mutant]:
+    """All mutants of a module, in the order of their lines; only those of the expression `within`, if one is given."""
     found: dict[str, Mutant] = {}
-    lines = source.encode().splitlines(keepends=True)
-    for node, changed in _changes(ast.parse(source)):
-        mutant = _replaced(source, lines, node, changed)
+    for node, changed in _changes(within or ast.parse(source)):
+        mutant = replaced(source, node, changed)
         if mutant is not None:
             found.setdefault(mutant.source, mutant)
     numbers: Counter[tuple[int, str]] = Counter()
@@ -78,7 +77,7 @@ def mutants_of(source: str) -> list[Mutant]:
     return mutants
 
 
-def _changes(tree: ast.Module) -> Iterator[tuple[ast.stmt | ast.expr, ast.AST]]:
+def _changes(tree: ast.AST) -> Iterator[tuple[ast.stmt | ast.expr, ast.AST]]:
     """Each node that can be changed, and what stands in its place."""
     for node in _walk(tree):
         if isinstance(node, ast.expr):
@@ -144,7 +143,7 @@ def _expressions(node: ast.expr) -> Iterator[ast.expr]:
 def _statements(node: ast.stmt) -> Iterator[ast.stmt]:
     match node:
         case ast.If(test=test) | ast.While(test=test):
-            # Only the line of the test is replaced, see _replaced.
+            # Only the line of the test is replaced, see replaced.
             if not isinstance(test, ast.Compare | ast.UnaryOp | ast.BoolOp):
                 yield _with(node, test=ast.UnaryOp(ast.Not(), test))
         case ast.Expr(value=ast.Call() | ast.Await()) | ast.Raise():
@@ -177,17 +176,18 @@ def _with(node: N, **fields: object) -> N:
     return changed
 
 
-def _replaced(source: str, lines: list[bytes], node: ast.stmt | ast.expr, changed: ast.AST) -> Mutant | None:
+def replaced(source: str, node: ast.stmt | ast.expr, changed: ast.AST) -> Mutant | None:
     """The module with `changed` at the place of `node`; of an `if` or a `while` only the test is another one."""
     if isinstance(changed, ast.If | ast.While) and isinstance(node, ast.If | ast.While):
         node, changed = node.test, changed.test
     assert node.end_lineno is not None and node.end_col_offset is not None
+    data = source.encode()
+    lines = data.splitlines(keepends=True)
     text = ast.unparse(ast.fix_missing_locations(changed))
     if isinstance(node, ast.expr):
         text = f"({text})"
     start = sum(map(len, lines[: node.lineno - 1])) + node.col_offset
     end = sum(map(len, lines[: node.end_lineno - 1])) + node.end_col_offset
-    data = source.encode()
     before = data[start:end].decode()
     mutated = (data[:start] + text.encode() + data[end:]).decode()
     try:

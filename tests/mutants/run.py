@@ -171,7 +171,7 @@ def measure(module: str, selection: Sequence[str]) -> Tests:
             measured.stop()
             measured.save()
             lines = [f"{seconds}\t{name}" for name, seconds in recorder.seconds.items()]
-            foreign.write_text("\n".join(name for name in sys.modules if name.partition(".")[0] not in OURS), "utf-8")
+            foreign.write_text("\n".join(sys.modules), "utf-8")
             times.write_text("\n".join(lines), "utf-8")
             return code
 
@@ -182,7 +182,7 @@ def measure(module: str, selection: Sequence[str]) -> Tests:
         for line in times.read_text("utf-8").splitlines():
             seconds, _, name = line.partition("\t")
             found.seconds[name] = float(seconds)
-        _preload(foreign.read_text("utf-8").splitlines())
+        preload(foreign.read_text("utf-8").splitlines())
         read = coverage.CoverageData(str(data))
         read.read()
         for name in read.measured_files():
@@ -190,11 +190,12 @@ def measure(module: str, selection: Sequence[str]) -> Tests:
         return found
 
 
-def _preload(names: Iterable[str]) -> None:
-    """Import what tests import of others, so that each mutant's process has it already."""
+def preload(names: Iterable[str]) -> None:
+    """Import what tests import of others, so that each mutant's process has it already; nothing of ours."""
     for name in names:
-        with suppress(Exception):
-            importlib.import_module(name)
+        if name.partition(".")[0] not in OURS:
+            with suppress(Exception):
+                importlib.import_module(name)
 
 
 def fate(module: str, mutant: Mutant, tests: Tests) -> Fate:
