@@ -15,6 +15,7 @@ from pathlib import Path
 
 from overlay.errors import OverlayError
 from storage.database import DatabaseError
+from storage.errors import UNAVAILABLE, P2PMailError
 from storage.user.keyring import KeyringError
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,11 @@ CONNECT_WITHIN = 2.0
 Handler = Callable[[str], Awaitable[dict[str, object]]]
 
 
-class NotRunning(Exception):
+class NotRunning(P2PMailError):
     """No process runs this profile now."""
+
+    exit_code = UNAVAILABLE
+    advice = "Start the reader, or `p2pmail sync --watch`."
 
 
 class ControlServer:

@@ -13,6 +13,7 @@ from mail.sealed.keys import KeyPair, generate_pair, pair_from_secret
 from overlay.identity.card import make_card
 from overlay.identity.certificates import CertificateError, parse_certificate
 from overlay.identity.ownership import Owner
+from storage.errors import CONFIGURATION
 from storage.user import keyring as keys
 from storage.user.keyring import Keyring, KeyringError
 from storage.user.profile import Profile
@@ -20,6 +21,8 @@ from storage.user.profile import Profile
 
 class NotJoined(KeyringError):
     """The keyring has no certified address yet."""
+
+    exit_code = CONFIGURATION
 
 
 class Identity:

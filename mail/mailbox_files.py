@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from storage.errors import DATA, P2PMailError
 from storage.user.folders import FolderEntry
 from storage.user.index import Index, Row
 from storage.user.profile import Profile
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class MailboxError(Exception):
+class MailboxError(P2PMailError):
     """It can't be done with this message; says why, and what was kept."""
+
+    exit_code = DATA
 
 
 class OpenFiles:

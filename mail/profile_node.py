@@ -24,14 +24,17 @@ from overlay.identity.tls import IdentityError, TLSIdentity, load_identity, make
 from overlay.node.node import CantListen, Node, new_key
 from overlay.reachability.verdict import Reachability
 from storage import durable
+from storage.errors import CONFIGURATION, P2PMailError
 from storage.node.store import open_node_store
 from storage.user.profile import Profile
 
 log = logging.getLogger(__name__)
 
 
-class NoNetwork(Exception):
+class NoNetwork(P2PMailError):
     """This profile belongs to no network yet, and none was named."""
+
+    exit_code = CONFIGURATION
 
 
 class NotAdmitted(NoNetwork):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from storage.errors import UNAVAILABLE, P2PMailError
 
-class OverlayError(Exception):
+
+class OverlayError(P2PMailError):
     """Something in the overlay didn't work; the message says what, what was kept, and what to do."""
+
+    exit_code = UNAVAILABLE
 
 
 class Unreachable(OverlayError):

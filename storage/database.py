@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from storage import durable
+from storage.errors import TEMPORARY, P2PMailError
 
 T = TypeVar("T")
 
@@ -33,8 +34,10 @@ _OURS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceErro
 """Errors of the action itself, which are raised as they are; all others say that the file or the disk failed."""
 
 
-class DatabaseError(Exception):
+class DatabaseError(P2PMailError):
     """The database can't be used: what happened, and what to do, is in the message."""
+
+    exit_code = TEMPORARY
 
 
 class DatabaseDamaged(DatabaseError):

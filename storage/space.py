@@ -11,9 +11,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from storage.errors import TEMPORARY, P2PMailError
 
-class NoDiskSpace(OSError):
+
+class NoDiskSpace(P2PMailError, OSError):
     """The disk is too full for it; nothing was written."""
+
+    exit_code = TEMPORARY
 
     def __init__(self, folder: Path, needed: int, free: int) -> None:
         super().__init__(

@@ -14,6 +14,8 @@ from typing import Protocol
 from textual.message import Message
 from textual.worker import Worker
 
+from storage.errors import P2PMailError
+
 log = logging.getLogger(__name__)
 
 
@@ -92,11 +94,10 @@ async def _outcome(what: str, work: Work) -> Message | None:
 
 
 def explain(what: str, error: BaseException) -> str:
-    """An error in words a user can read. Those that our own code raises are such words already."""
-    module = type(error).__module__.partition(".")[0]
+    """An error in words a user can read: its own and its advice if it is ours, else what was tried."""
     text = str(error).strip()
-    if module in ("mail", "storage", "overlay", "tui", "tests") and text:
-        return text
+    if isinstance(error, P2PMailError) and text:
+        return f"{text} {error.advice}".rstrip()
     if isinstance(error, OSError) and error.strerror:
         place = f" ({error.filename})" if error.filename else ""
         return f"Couldn't {what}: {error.strerror}{place}."

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mail.checks.pipeline import Clean, IncomingMessage, Infected, Unchecked, Verdict
 from mail.mime import sanitize
+from storage.errors import CONFIGURATION, P2PMailError
 
 PLACES = ("/run/clamav/clamd.ctl", "/run/clamd.scan/clamd.sock", "/run/clamav/clamd.sock", "/var/run/clamd.sock")
 """Where Debian, Fedora, Arch and the BSDs put the socket. Not in /tmp, where anybody could."""
@@ -29,8 +30,10 @@ SCAN_TIMEOUT = 180.0
 Address = Path | tuple[str, int]
 
 
-class ClamdAddressError(ValueError):
+class ClamdAddressError(P2PMailError, ValueError):
     """The setting `clamd` names no socket."""
+
+    exit_code = CONFIGURATION
 
 
 def parse_address(text: str) -> Address:

@@ -18,6 +18,7 @@ import yara_x
 from mail.checks.pipeline import Clean, IncomingMessage, Infected, Unchecked, Verdict
 from mail.mime import content_decoding, parser, sanitize
 from mail.mime.parser import Part
+from storage.errors import CONFIGURATION, P2PMailError
 
 RULES = Path(__file__).parent / "rules"
 TIMEOUT = 60
@@ -28,8 +29,10 @@ MESSAGE_DEPTH = 4
 """Encoded messages within one another that are opened; those that lie there plainly are part of the walk."""
 
 
-class RulesError(Exception):
+class RulesError(P2PMailError):
     """The virus rules can't be used; the message says which file and why."""
+
+    exit_code = CONFIGURATION
 
 
 def load_rules(folders: Sequence[Path] = (RULES,)) -> yara_x.Rules:

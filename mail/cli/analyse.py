@@ -13,7 +13,7 @@ from mail.analysis.chart import Curve, Panel, as_svg, as_text
 from mail.analysis.measured import Case, Measurements, shipped
 from mail.analysis.simulation import Losses, Measured, actions, losses
 from mail.availability.estimate import success
-from mail.cli.codes import CANT_CREATE, OK, CommandError
+from mail.cli.errors import CANT_CREATE, OK, CommandError
 from storage import durable
 from storage.user.profile import Profile
 

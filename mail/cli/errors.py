@@ -1,11 +1,9 @@
-"""Which error means which exit code, and what the user is told. Decisions only."""
+"""Which exit code an error means, and what the user is told. Decisions only."""
 
 from __future__ import annotations
 
-import sqlite3
-
-from mail.checks.clamd import ClamdAddressError
-from mail.cli.codes import (
+from storage.errors import (
+    CANT_CREATE,
     CONFIGURATION,
     DATA,
     OK,
@@ -14,34 +12,11 @@ from mail.cli.codes import (
     TEMPORARY,
     UNAVAILABLE,
     USAGE,
-    CommandError,
+    P2PMailError,
 )
-from mail.identity import NotJoined
-from mail.mailbox import MailboxError
-from mail.membership.authority import AuthorityError, InviteRefused
-from mail.membership.authority import WrongPassphrase as WrongAuthorityPassphrase
-from mail.membership.csr import CertificateRequestError
-from mail.membership.invite import InviteError
-from mail.membership.join import AlreadyJoined, AwaitingAuthority, JoinRefused, NobodyAnswers
-from mail.membership.messages import EnrolmentError
-from mail.mime.attachments import AttachmentError
-from mail.profile_node import NoNetwork
-from mail.send.enqueue import ClockWrong, NotCertified
-from mail.write.compose import ComposeError
-from mail.write.submission import SubmissionError
-from overlay.errors import OverlayError
-from overlay.identity.address import AddressError
-from overlay.identity.certificates import CertificateError
-from overlay.identity.network import NetworkFileError
-from storage.database import DatabaseError
-from storage.user.folders import FolderError
-from storage.user.index import IndexUnavailable
-from storage.user.keyring import KeyringBusy, KeyringDamaged, KeyringError, PassphraseNeeded, WrongPassphrase
-from storage.user.outbox import NotKnown, OutboxError
-from storage.user.profile import ConfigError, ProfileBusy, ProfileError
-from storage.user.search import SearchError
 
 __all__ = [
+    "CANT_CREATE",
     "CONFIGURATION",
     "DATA",
     "OK",
@@ -55,34 +30,27 @@ __all__ = [
     "words",
 ]
 
-_MEANINGS: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
-    ((NobodyAnswers,), UNAVAILABLE),
-    ((AwaitingAuthority,), TEMPORARY),
-    ((JoinRefused, AlreadyJoined), PERMISSION),
-    ((WrongPassphrase, PassphraseNeeded, WrongAuthorityPassphrase, InviteRefused), PERMISSION),
-    ((NotCertified,), PERMISSION),
-    ((ClockWrong, NotKnown), TEMPORARY),
-    ((SearchError, AddressError), USAGE),
-    ((SubmissionError, ComposeError, InviteError, MailboxError, FolderError, AuthorityError), DATA),
-    ((EnrolmentError, CertificateRequestError, OutboxError, AttachmentError), DATA),
-    ((ConfigError, NetworkFileError, NoNetwork, NotJoined, KeyringDamaged, ClamdAddressError), CONFIGURATION),
-    ((ProfileBusy, KeyringBusy, IndexUnavailable), TEMPORARY),
-    ((ProfileError, KeyringError), CONFIGURATION),
-    ((CertificateError,), PERMISSION),
-    ((OverlayError,), UNAVAILABLE),
-    ((DatabaseError, sqlite3.Error, OSError), TEMPORARY),
-)
+
+class CommandError(P2PMailError):
+    """A command can't go on; `code` is what it exits with."""
+
+    def __init__(self, code: int, words: str) -> None:
+        super().__init__(words)
+        self.exit_code = code
 
 
 def exit_code(error: Exception) -> int | None:
     """What an error that a user can read exits with; None for one that is a fault of this program."""
-    if isinstance(error, CommandError):
-        return error.code
-    return next((code for kinds, code in _MEANINGS if isinstance(error, kinds)), None)
+    import sqlite3
+
+    if isinstance(error, P2PMailError):
+        return error.exit_code
+    return TEMPORARY if isinstance(error, sqlite3.Error | OSError) else None
 
 
 def words(error: Exception) -> str:
     """What the user is told."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return str(error) or type(error).__name__
+    advice = f"\n{error.advice}" if isinstance(error, P2PMailError) and error.advice else ""
+    return (str(error) or type(error).__name__) + advice

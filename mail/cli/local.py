@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 
-from mail.cli.codes import CONFIGURATION, DATA, OK, PERMISSION, CommandError
+from mail.cli.errors import CONFIGURATION, DATA, OK, PERMISSION, CommandError
 from mail.mailbox import DRAFTS, QUARANTINE, IndexUnavailable, Mailbox
 from mail.mime import sanitize
 from mail.write.private_headers import without_private

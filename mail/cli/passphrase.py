@@ -7,7 +7,7 @@ import getpass
 import sys
 from pathlib import Path
 
-from mail.cli.codes import PERMISSION, USAGE, CommandError
+from mail.cli.errors import PERMISSION, USAGE, CommandError
 from storage.user.keyring import Keyring
 from storage.user.profile import Profile
 

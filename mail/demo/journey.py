@@ -32,6 +32,7 @@ from mail.mime.message import Message, read_message
 from mail.write.compose import compose, new_message_id
 from mail.write.reply import reply
 from overlay.ids import Kind
+from storage.errors import P2PMailError
 from storage.user.outbox import State
 from storage.user.profile import Profile
 
@@ -264,7 +265,7 @@ class Journey:
         return sum(kept.kind == Kind.BODY for objects in held for kept in objects)
 
 
-class JourneyFailed(Exception):
+class JourneyFailed(P2PMailError):
     """A step of the demo didn't hold."""
 
 

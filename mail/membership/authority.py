@@ -35,6 +35,7 @@ from overlay.identity.certificates import Certificate, certificate_pem, parse_ce
 from overlay.protocol_limits import DAY
 from storage import durable
 from storage.database import DatabaseError, connect
+from storage.errors import DATA, PERMISSION, P2PMailError
 
 Random = Callable[[int], bytes]
 
@@ -83,8 +84,10 @@ CREATE TABLE IF NOT EXISTS revocations (
 """
 
 
-class AuthorityError(Exception):
+class AuthorityError(P2PMailError):
     """The authority can't do that; the message says why, and what was kept."""
+
+    exit_code = DATA
 
 
 class AlreadyFounded(AuthorityError):
@@ -97,6 +100,8 @@ class AuthorityDamaged(AuthorityError):
 
 class WrongPassphrase(AuthorityError):
     """The authority's key is protected, and this is not its passphrase."""
+
+    exit_code = PERMISSION
 
 
 class AddressTaken(AuthorityError):
@@ -113,6 +118,8 @@ class NothingToRenew(AuthorityError):
 
 class InviteRefused(AuthorityError):
     """The one-time code is unknown, for another address, expired or used already."""
+
+    exit_code = PERMISSION
 
 
 @dataclass(frozen=True, slots=True)

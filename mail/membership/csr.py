@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from overlay.identity.certificates import address_name
+from storage.errors import DATA, P2PMailError
 
 REQUEST_LIMIT = 16_384
 """Bytes of a request file; ours have about 400."""
@@ -19,8 +20,10 @@ REQUEST_LIMIT = 16_384
 _PARSE_ERRORS = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, InvalidSignature)
 
 
-class CertificateRequestError(ValueError):
+class CertificateRequestError(P2PMailError, ValueError):
     """This file is no certificate request that can be used."""
+
+    exit_code = DATA
 
 
 def write_csr(key: Ed25519PrivateKey, address: str) -> bytes:

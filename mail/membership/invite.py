@@ -17,6 +17,7 @@ from overlay.identity.address import ADDRESS_LIMIT, DOMAIN_LIMIT, AddressError, 
 from overlay.identity.contact import host_port, key_text, parse_join
 from overlay.identity.network import NAME_LIMIT, Network, NetworkFileError
 from overlay.protocol_limits import DIGEST_BYTES, PUBLIC_KEY_BYTES
+from storage.errors import DATA, P2PMailError
 
 PREFIX = "p2pmail:"
 
@@ -45,8 +46,10 @@ _Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 _Place = tuple[Annotated[str, msgspec.Meta(max_length=DOMAIN_LIMIT)], _Port, _Key]
 
 
-class InviteError(ValueError):
+class InviteError(P2PMailError, ValueError):
     """The text is no invite that can be used; the message says what to do."""
+
+    exit_code = DATA
 
 
 @dataclass(frozen=True, slots=True)

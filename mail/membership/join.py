@@ -42,6 +42,7 @@ from overlay.ids import Kind, inbox_key, root_key
 from overlay.node.node import Node
 from overlay.protocol_limits import RETENTION
 from storage import durable
+from storage.errors import PERMISSION, TEMPORARY, UNAVAILABLE
 from storage.user.keyring import IdentityKey as Certified
 from storage.user.keyring import Keyring
 from storage.user.profile import Profile, ProfileBusy
@@ -62,17 +63,25 @@ KNOWN_PLACES = 5
 class AwaitingAuthority(EnrolmentError):
     """The authority hasn't answered yet; keys and request are kept, and resuming goes on."""
 
+    exit_code = TEMPORARY
+
 
 class NobodyAnswers(AwaitingAuthority):
     """Not even a node of the network answered; the keys are kept, and resuming begins again."""
+
+    exit_code = UNAVAILABLE
 
 
 class JoinRefused(EnrolmentError):
     """The authority said no; the message has its words."""
 
+    exit_code = PERMISSION
+
 
 class AlreadyJoined(EnrolmentError):
     """This profile has another address already; nothing was changed."""
+
+    exit_code = PERMISSION
 
 
 async def join(

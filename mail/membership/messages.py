@@ -24,6 +24,7 @@ from overlay.identity.certificates import Certificate, CertificateError, TrustSt
 from overlay.identity.enrolment_answer import open_answer, sign_answer
 from overlay.ids import enrolment_key
 from overlay.protocol_limits import ENCRYPTION_KEY_SIZE, MAX_CERTIFICATE, SIGNATURE_BYTES
+from storage.errors import DATA, P2PMailError
 
 REQUEST_SIZE = BUCKETS[0]
 """Bytes of every request: those of the smallest notification, so that nodes can't tell who joins."""
@@ -42,8 +43,10 @@ _REQUEST = b"p2pmail enrolment request 1\0"
 _ANSWER = b"p2pmail enrolment answer 1\0"
 
 
-class EnrolmentError(Exception):
+class EnrolmentError(P2PMailError):
     """Joining didn't work; the message says what happened, what was kept, and what to do."""
+
+    exit_code = DATA
 
 
 class BadRequest(EnrolmentError):

@@ -15,6 +15,7 @@ from pathlib import Path
 from mail.mime import content_decoding, parser, sanitize
 from mail.mime.parser import Part
 from storage import durable
+from storage.errors import DATA, P2PMailError
 
 NAME_LIMIT = 200
 """Bytes of a file name as UTF-8 (file systems allow 255), so that ` (1)` and a temporary name still fit."""
@@ -25,8 +26,10 @@ _FORBIDDEN = re.compile('[\x00-\x1f\x7f<>:"|?*]')
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 
-class AttachmentError(Exception):
+class AttachmentError(P2PMailError):
     """An attachment could not be saved; the message says why, and nothing was written."""
+
+    exit_code = DATA
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from storage.errors import P2PMailError
+
 INPUT_LIMIT = 256 * 1024
 """Characters of HTML that are read; newsletters reach some 100 KiB."""
 DEPTH_LIMIT = 12
@@ -45,7 +47,7 @@ _UNDERLINES = {"h1": "=", "h2": "-"}
 _SPACE = " \t\n\r\f"
 
 
-class _TooLong(Exception):
+class _TooLong(P2PMailError):
     """The text has grown past OUTPUT_LIMIT."""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mail.sealed.segments import Segment
 from storage import durable
+from storage.errors import TEMPORARY, P2PMailError
 
 LIMIT = 2 << 30
 """Bytes that may be kept of messages of which nothing comes at the moment; the longest untouched goes first."""
@@ -29,8 +30,10 @@ _ACCEPTED = re.compile(r"[0-9a-f]{16}\.eml")
 _OURS = re.compile(r"([0-9a-f]{64})\.(parts|eml)")
 
 
-class NoRoomToReceive(Exception):
+class NoRoomToReceive(P2PMailError):
     """The disk has no room for a message; nothing of it is lost by that."""
+
+    exit_code = TEMPORARY
 
 
 class CachedSegments:

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from mail.sealed.padding import padded_length
 from mail.sealed.segments import MAX_SEGMENTS, SEGMENT_SIZE, Segment, describe
+from storage.errors import DATA, P2PMailError
 from storage.user.outbox_entry import SESSION_KEY_SIZE
 
 SALT_SIZE = 32
@@ -49,8 +50,10 @@ _CHUNK = 1 << 16
 _INFO = b"p2pmail body 1"
 
 
-class SealingError(Exception):
+class SealingError(P2PMailError):
     """A body can't be sealed or opened; the message says why."""
+
+    exit_code = DATA
 
 
 class TooLarge(SealingError):

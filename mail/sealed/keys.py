@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.hpke import (
 
 from overlay.identity.card import key_id_of
 from overlay.protocol_limits import DAY, ENCRYPTION_KEY_SIZE, RETENTION
+from storage.errors import DATA, P2PMailError
 
 MLKEM_SEED_SIZE = 64
 MLKEM_PUBLIC_SIZE = ENCRYPTION_KEY_SIZE - 32
@@ -44,12 +45,16 @@ MARGIN = 7 * DAY
 _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
-class KeyMaterialError(ValueError):
+class KeyMaterialError(P2PMailError, ValueError):
     """These bytes are not an encryption key."""
 
+    exit_code = DATA
 
-class NotOpened(Exception):
+
+class NotOpened(P2PMailError):
     """These bytes were not sealed to this key, or were changed on the way."""
+
+    exit_code = DATA
 
 
 @dataclass(frozen=True, slots=True)

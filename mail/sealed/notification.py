@@ -34,6 +34,7 @@ from overlay.protocol_limits import (
     SALT_BYTES,
     SIGNATURE_BYTES,
 )
+from storage.errors import DATA, P2PMailError
 from storage.user.outbox_entry import SESSION_KEY_SIZE
 
 BUCKETS = (3 << 10, 4 << 10, 6 << 10, 8 << 10, 12 << 10, 16 << 10, 24 << 10, 32 << 10, 48 << 10, MAX_NOTIFICATION)
@@ -61,8 +62,10 @@ _PURPOSE = b"p2pmail notification 1\0"
 _LENGTH_BYTES = 4
 
 
-class NotificationError(Exception):
+class NotificationError(P2PMailError):
     """A notification can't be made or opened; the message says why."""
+
+    exit_code = DATA
 
 
 class NotForUs(NotificationError):

@@ -20,6 +20,7 @@ from mail.sealed.body import ORIGINAL_LIMIT
 from overlay.identity.address import normalise_address
 from overlay.identity.certificates import parse_certificate
 from storage.database import DatabaseError
+from storage.errors import PERMISSION, TEMPORARY
 from storage.space import require_room
 from storage.user.folders import FolderError, Folders
 from storage.user.outbox import Outbox, OutboxError
@@ -42,9 +43,13 @@ class CannotAccept(OutboxError):
 class ClockWrong(CannotAccept):
     """This computer's clock can't be right."""
 
+    exit_code = TEMPORARY
+
 
 class NotCertified(CannotAccept):
     """The sender has no valid certificate (any more)."""
+
+    exit_code = PERMISSION
 
 
 def check_recipients(count: int) -> None:

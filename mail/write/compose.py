@@ -22,6 +22,7 @@ from mail.mime import content_decoding, parser, sanitize
 from mail.mime.attachments import safe_name, shown_name
 from mail.mime.headers import Address
 from mail.write.private_headers import without_private
+from storage.errors import DATA, P2PMailError
 
 CHUNK = 57 * 2048
 """Bytes of an attachment encoded at once: whole base64 lines (57 bytes make 76 signs)."""
@@ -30,8 +31,10 @@ LINE_LIMIT = 998
 EOL = b"\r\n"
 
 
-class ComposeError(Exception):
+class ComposeError(P2PMailError):
     """The draft can't be written out as it is; the message says what to change. The draft was kept."""
+
+    exit_code = DATA
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from mail.send.enqueue import check_recipients, check_size
 from mail.write.compose import new_message_id
 from mail.write.private_headers import is_private
 from overlay.identity.address import AddressError, normalise_address
+from storage.errors import DATA, P2PMailError
 
 CHUNK = 256 * 1024
 """Bytes copied at once."""
@@ -28,8 +29,10 @@ FIELD_LIMIT = headers.RECIPIENTS_TEXT
 """Bytes of one of the fields that are understood here: past it recipients would be lost, so it is refused."""
 
 
-class SubmissionError(Exception):
+class SubmissionError(P2PMailError):
     """The message was not taken: the text says why. Nothing was kept, nothing will be sent."""
+
+    exit_code = DATA
 
 
 @dataclass(frozen=True, slots=True)

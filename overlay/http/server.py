@@ -33,6 +33,7 @@ from overlay.primitives.service import Service, refusal
 from overlay.protocol_limits import MAX_HTTP_HASHES, MAX_HTTP_READ, MAX_NOTIFICATION
 from overlay.wire.messages import Code
 from overlay.wire.write_tokens import WriteTokens
+from storage.errors import P2PMailError
 
 SMALL = 64 * 1024
 """Bytes of a body that stays in memory; a larger one is written to the store's spool as it comes."""
@@ -44,7 +45,7 @@ log = logging.getLogger(__name__)
 Closest = Callable[[bytes, int], Awaitable[list[Located]]]
 
 
-class _HTTPRefusal(Exception):
+class _HTTPRefusal(P2PMailError):
     """HTTP itself has a word for what is wrong."""
 
     def __init__(self, status: int, words: str, *headers: tuple[str, str]) -> None:

@@ -12,6 +12,7 @@ from functools import lru_cache
 import idna
 
 from overlay.errors import OverlayError
+from storage.errors import USAGE
 
 LOCAL_LIMIT = 64
 """Octets of UTF-8 before the @ (RFC 5321 section 4.5.3.1.1)."""
@@ -30,6 +31,8 @@ _ATEXT = frozenset("abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-/=?^_`{|}~")
 
 class AddressError(OverlayError, ValueError):
     """This is not an e-mail address; the message says what is wrong with it."""
+
+    exit_code = USAGE
 
 
 @lru_cache(maxsize=8192)

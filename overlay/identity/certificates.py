@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from overlay.errors import OverlayError
 from overlay.identity.address import AddressError, normalise_address
 from overlay.protocol_limits import CLOCK_MARGIN, MAX_CERTIFICATE, MAX_SIGNED_OBJECT, SIGNATURE_BYTES
+from storage.errors import PERMISSION
 
 CACHE_LIMIT = 4096
 """Certificates whose signature has been checked and is remembered (some 2 KiB each)."""
@@ -50,6 +51,8 @@ _PARSE_ERRORS = (
 
 class CertificateError(OverlayError):
     """A certificate, card or revocation list is not what it must be; the message says why."""
+
+    exit_code = PERMISSION
 
 
 class CertificateExpired(CertificateError):

@@ -11,6 +11,7 @@ import tomli_w
 
 from overlay.identity.contact import parse_join
 from overlay.protocol_limits import DEFAULT_K, MAX_COPIES
+from storage.errors import CONFIGURATION, P2PMailError
 
 T = TypeVar("T")
 
@@ -21,8 +22,10 @@ MAX_PUZZLE_BITS = 40
 """Zero bits that a node's id may have to begin with: drawing such a key takes days."""
 
 
-class NetworkFileError(ValueError):
+class NetworkFileError(P2PMailError, ValueError):
     """network.toml isn't what it should be; the message says where."""
+
+    exit_code = CONFIGURATION
 
 
 @dataclass(frozen=True, slots=True)

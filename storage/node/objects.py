@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from storage.errors import TEMPORARY, P2PMailError
 from storage.limits import DIGEST_BYTES, KEY_BYTES
 
 MAX_VARIANTS = 8
@@ -30,8 +31,10 @@ OBJECT_OVERHEAD = 512
 TOMBSTONE_OVERHEAD = 256
 
 
-class StoreRefused(Exception):
+class StoreRefused(P2PMailError):
     """The node did not take it: nothing of it was kept and nothing may be acknowledged. Ask the next node."""
+
+    exit_code = TEMPORARY
 
 
 class NoSpace(StoreRefused):

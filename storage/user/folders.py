@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from storage import durable
+from storage.errors import DATA, P2PMailError
 
 STANDARD = ("Inbox", "Requests", "Archive", "Sent", "Drafts", "Junk", "Trash")
 """The folders that every profile has, in the order in which a reader shows them."""
@@ -43,8 +44,10 @@ _ADDITIONS = re.compile(r"(?:,[A-Za-z][A-Za-z0-9]*=[^,]*)+$")
 _counter = itertools.count()
 
 
-class FolderError(Exception):
+class FolderError(P2PMailError):
     """A folder can't be used as asked; the message says why. Nothing was changed."""
+
+    exit_code = DATA
 
 
 class FolderEntry(NamedTuple):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from storage import database
+from storage.errors import TEMPORARY, P2PMailError
 from storage.user import index_schema, search
 from storage.user.folders import QUARANTINE, Counts, FolderEntry, Folders, entry_of
 from storage.user.index_update import Changes, Progress, Summarise, Update, drop, insert, read, relocate
@@ -31,8 +32,10 @@ _AT_ONCE = 500
 """Rows of one statement; SQLite takes 999 parameters at least."""
 
 
-class IndexUnavailable(Exception):
+class IndexUnavailable(P2PMailError):
     """The index can't be used now; the mail itself is untouched. The message says what to do."""
+
+    exit_code = TEMPORARY
 
 
 @dataclass(frozen=True, slots=True)

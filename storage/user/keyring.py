@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from storage import durable
+from storage.errors import CONFIGURATION, PERMISSION, TEMPORARY, P2PMailError
 from storage.user.keyring_contents import (
     Contents,
     EncryptionKey,
@@ -72,8 +73,10 @@ _FORMAT = "p2pmail keyring 1"
 _KEY, _CHECK, _SALT, _NONCE = 32, 16, 16, 12
 
 
-class KeyringError(Exception):
+class KeyringError(P2PMailError):
     """The keyring can't be used; the message says why, and what to do."""
+
+    exit_code = CONFIGURATION
 
 
 class NoKeyring(KeyringError):
@@ -87,13 +90,20 @@ class KeyringExists(KeyringError):
 class PassphraseNeeded(KeyringError):
     """It is protected, and no passphrase was given."""
 
+    exit_code = PERMISSION
+    advice = "Put it into a file and say --passphrase-file FILE."
+
 
 class WrongPassphrase(KeyringError):
     """It is protected by another passphrase."""
 
+    exit_code = PERMISSION
+
 
 class KeyringDamaged(KeyringError):
     """The file isn't a keyring, or was changed. It was left as it is."""
+
+    exit_code = CONFIGURATION
 
 
 class PassphraseChanged(KeyringError):
@@ -106,6 +116,8 @@ class KeyringReplaced(KeyringError):
 
 class KeyringBusy(KeyringError):
     """Another process is changing it, and doesn't come to an end."""
+
+    exit_code = TEMPORARY
 
 
 class _Protection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from storage import durable
 from storage.durable_db import DurableDB
+from storage.errors import DATA, TEMPORARY, P2PMailError
 from storage.folder_lock import alone, shared
 from storage.user.outbox_entry import (
     GROUP_SECRET_SIZE,
@@ -51,8 +52,10 @@ RESTS = float("inf")
 """When a letter that is settled is due: so years of sent mail cost an attempt nothing."""
 
 
-class OutboxError(Exception):
+class OutboxError(P2PMailError):
     """The outbox refuses; the message says why, and what was kept."""
+
+    exit_code = DATA
 
 
 class AlreadySent(OutboxError):
@@ -65,6 +68,8 @@ class StillOnItsWay(OutboxError):
 
 class NotKnown(OutboxError):
     """Whether the message was accepted can't be said: the disk failed at the one moment that decides it."""
+
+    exit_code = TEMPORARY
 
     def __init__(self, message_id: str, error: Exception) -> None:
         super().__init__(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from storage import durable
+from storage.errors import CONFIGURATION, TEMPORARY, P2PMailError
 from storage.user.folders import QUARANTINE, Folders
 
 GIB = 1024**3
@@ -29,16 +30,22 @@ _SOCKET_PATH = 100
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": GIB, "t": 1024**4}
 
 
-class ProfileError(Exception):
+class ProfileError(P2PMailError):
     """The profile can't be used; the message says which file, and what to do."""
+
+    exit_code = CONFIGURATION
 
 
 class ConfigError(ProfileError):
     """The settings can't be read as they are; nothing was changed."""
 
+    exit_code = CONFIGURATION
+
 
 class ProfileBusy(ProfileError):
     """Another process of this profile is doing that already."""
+
+    exit_code = TEMPORARY
 
 
 TARGET = 0.999

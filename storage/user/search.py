@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 
+from storage.errors import USAGE, P2PMailError
+
 MAX_TERMS = 32
 """Terms taken of one query; nobody types more, and each costs a look into the index."""
 
@@ -26,8 +28,10 @@ _FLAGS = {
 }
 
 
-class SearchError(Exception):
+class SearchError(P2PMailError):
     """The query can't be understood; the message says which word, and what would do."""
+
+    exit_code = USAGE
 
 
 @dataclass(frozen=True, slots=True)
