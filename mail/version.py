@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 
 def program_version() -> str:
     """The installed version of p2pmail, or "unknown" where it runs without being installed."""
+    from importlib.metadata import PackageNotFoundError, version  # a quarter of a short command's time
+
     try:
         return version("p2pmail")
     except PackageNotFoundError:

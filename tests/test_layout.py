@@ -70,3 +70,16 @@ def test_no_module_of_a_room_without_a_screen_loads_textual(room: str) -> None:
 )
 def test_a_command_line_loads_textual_only_for_a_screen(module: str, arguments: list[str]) -> None:
     assert screen_modules_after(HELP.format(module=module, arguments=arguments)) == ""
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["search", "lunch"], ["show", "x"], ["outbox"], ["unread-count"]])
+def test_a_command_that_only_looks_loads_nothing_of_the_network(tmp_path: Path, arguments: list[str]) -> None:
+    code = f"""
+import sys
+from mail.cli.main import main
+code = main({[*arguments, "--profile", str(tmp_path)]!r})
+heavy = {{"aiohttp", "cryptography", "kademlia", "rpcudp", "uvloop", "yara_x", "zfec", "selectolax"}}
+print(code, *sorted(heavy & set(sys.modules)))
+"""
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.stdout.split() == ["78"], process.stderr
