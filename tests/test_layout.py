@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -83,3 +84,19 @@ print(code, *sorted(heavy & set(sys.modules)))
 """
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert process.stdout.split() == ["78"], process.stderr
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    graph = grimp.build_graph("tui", "mail", "overlay", "storage")
+    left = {module: set(graph.find_modules_directly_imported_by(module)) for module in graph.modules}
+    while leaves := {module for module, imported in left.items() if not imported & left.keys()}:
+        for module in leaves:
+            del left[module]
+    assert sorted(left) == []  # what is left imports in a circle, or imports one
+
+
+@pytest.mark.parametrize("room", SCREENLESS_ROOMS)
+def test_no_folder_has_more_files_than_a_reader_takes_in(room: str) -> None:
+    folders = [ROOT / room, *(path for path in (ROOT / room).rglob("*") if path.is_dir())]
+    counts = {folder.relative_to(ROOT).as_posix(): len(list(folder.glob("*.py"))) for folder in folders}
+    assert {name: count for name, count in counts.items() if count > 16} == {}

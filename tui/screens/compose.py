@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from textual import events, on
 from textual.app import ComposeResult, SuspendNotSupported
@@ -35,9 +34,6 @@ from tui.reading import size
 from tui.session import Session
 from tui.widgets.hint_line import HintLine
 from tui.widgets.title_line import TitleLine
-
-if TYPE_CHECKING:
-    from tui.app import MailApp
 
 
 class Compose(Screen[None]):
@@ -84,14 +80,6 @@ class Compose(Screen[None]):
         self._latest: Timer | None = None
         self._sending = False
         self._over = False
-
-    @property
-    def mail_app(self) -> MailApp:
-        """The application, typed."""
-        from tui.app import MailApp
-
-        assert isinstance(self.app, MailApp)
-        return self.app
 
     def compose(self) -> ComposeResult:
         """Fields and text."""

@@ -14,15 +14,19 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
+from textual.screen import Screen
 from textual.timer import Timer
 
+from mail.events import Progress
 from mail.mailbox import DRAFTS, INBOX, QUARANTINE, QuarantinedMessage, Row
 from tui.actions import Context, bindings
+from tui.application import Application
 from tui.background import Failed, Latest
 from tui.delivery import summary
 from tui.messages import (
     Changed,
     CountsLoaded,
+    Heard,
     ListLoaded,
     MailOpened,
     NoticesLoaded,
@@ -43,19 +47,26 @@ from tui.widgets.title_line import TitleLine
 
 if TYPE_CHECKING:
     from mail.mime.message import Message as Mail
-    from tui.app import MailApp
 
 
-class MailScreen(MailActions):
+LAYOUTS = ("", "-force-below", "-force-beside", "-force-over")
+
+ONLY_IN_QUARANTINE = frozenset({"release"})
+NOT_IN_QUARANTINE = frozenset({"reply", "reply_all", "forward", "archive", "move", "spam"})
+
+
+class MailScreen(Screen[None]):
     """Everything that is in the mailbox."""
 
     BINDINGS = bindings(Context.MAIL)
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-below"), (150, "-beside")]  # noqa: RUF012 - Textual's own type
     AUTO_FOCUS = "#list"
 
-    def __init__(self, app: MailApp) -> None:
+    def __init__(self, app: Application) -> None:
         super().__init__()
+        self._application = app
         self.session = app.session
+        self.actions = MailActions(self, app)
         self.now = app.now
         self.pauses = app.pauses
         self.folder = INBOX
@@ -96,7 +107,7 @@ class MailScreen(MailActions):
         self.messages.when_opened = self._open_selected
         self.messages.when_left = self._to_folders
         self.reader.ask = self._reader_asked
-        self.title_line.offline = self.mail_app.offline
+        self.title_line.offline = self._application.offline
         self.load()
         self.load_counts()
         self.load_notices()
@@ -105,6 +116,41 @@ class MailScreen(MailActions):
         """After the first paint: bring the index up to date, and see what other programs change."""
         self.refresh_index()
         self.set_interval(self.pauses.watch, self._watch)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """In Quarantine a message is released or deleted, and nothing else; elsewhere nothing is released."""
+        quarantined = self.folder == QUARANTINE and not self.words
+        return action not in (NOT_IN_QUARANTINE if quarantined else ONLY_IN_QUARANTINE)
+
+    # -- parts
+
+    @property
+    def messages(self) -> MessageList:
+        """The list."""
+        return self.query_one("#list", MessageList)
+
+    @property
+    def reader(self) -> Reader:
+        """The reader."""
+        return self.query_one("#reader", Reader)
+
+    @property
+    def title_line(self) -> TitleLine:
+        """The top line."""
+        return self.query_one("#title", TitleLine)
+
+    @property
+    def reader_beside(self) -> bool:
+        """Whether the reader is visible together with the list."""
+        return self.query_one("#reader-pane", Vertical).display and self.query_one("#list-pane", Vertical).display
+
+    def painted(self) -> None:
+        """The first list stands: now the slow parts may start."""
+        self._application.first_list()
+
+    def heard_progress(self, what: str, done: int, total: int) -> None:
+        """Progress of our own work, from any thread."""
+        self.app.post_message(Heard(Progress(what, done, total)))
 
     # -- loading
 
@@ -247,7 +293,7 @@ class MailScreen(MailActions):
     def _folder_chosen(self, folder: str, stay: bool) -> None:
         if folder == OUTBOX:
             if not stay:
-                self.action_outbox()
+                self.actions.outbox()
             else:
                 self.show_folder(OUTBOX)
             return
@@ -333,7 +379,7 @@ class MailScreen(MailActions):
         if row is None:
             return
         if row.folder == DRAFTS:
-            self.continue_draft(row)
+            self.actions.continue_draft(row)
             return
         # At once, so that keys typed ahead are for the message that is being opened.
         self.add_class("-reading")
@@ -364,7 +410,7 @@ class MailScreen(MailActions):
         self.opened, self.content, self._source = event.row, event.content, False
         self.reader.show(event.lines)
         if event.enter and event.row.unread:
-            self.mark_seen(event.row)
+            self.actions.mark_seen(event.row)
         self.describe()
 
     @on(SourceLoaded)
@@ -388,7 +434,7 @@ class MailScreen(MailActions):
             case "source":
                 self.toggle_source()
             case "attachments":
-                self.action_attachments()
+                self.actions.attachments()
 
     def toggle_source(self) -> None:
         """The source, or the message again."""
@@ -406,6 +452,68 @@ class MailScreen(MailActions):
             return SourceLoaded(row, lines)
 
         self._open_work.run(self, "read the source", work)
+
+    def find_in_message(self, words: str, entered: bool) -> None:
+        """Show where the words occur; Enter goes back to the text."""
+        self.reader.find(words)
+        self.say_found()
+        if entered:
+            self.set_focus(self.reader)
+
+    def say_found(self) -> None:
+        """Which of how many."""
+        here, count = self.reader.found
+        words = self.query_one("#find", QueryBar).words
+        text = f"{here} of {count}" if count else "not found" if words else ""
+        self.query_one("#find", QueryBar).found(text)
+
+    def clear_reader(self) -> None:
+        """Show nothing in it."""
+        self.opened = self.content = None
+        self.reader.show(None)
+
+    def close_reader(self) -> None:
+        """Back to the list alone, or to the list above the reader."""
+        self.remove_class("-reading")
+        self.query_one("#find", QueryBar).end()
+        self.clear_reader()
+
+    # -- going about
+
+    def action_back(self) -> None:
+        """From the message to the list, from the search to the folder, and then nothing: leaving is Ctrl+Q."""
+        if self.has_class("-reading"):
+            self.remove_class("-reading")
+            self.query_one("#find", QueryBar).end()
+            if not self.reader_beside:
+                self.clear_reader()
+            self.set_focus(self.messages)
+        elif self.words:
+            self.words = ""
+            self.query_one("#search", QueryBar).end()
+            self.load()
+            self.set_focus(self.messages)
+        elif not self.messages.has_focus:
+            self.set_focus(self.messages)
+        elif self.messages.listing.marked:
+            self.messages.action_unmark_all()
+        else:
+            self.say("Ctrl+Q leaves.")
+
+    def action_search(self) -> None:
+        """Search all folders."""
+        self.remove_class("-reading")
+        self.query_one("#search", QueryBar).begin()
+
+    def action_layout(self) -> None:
+        """The next way to lay out list and reader."""
+        now = next((name for name in LAYOUTS if name and self.has_class(name)), "")
+        chosen = LAYOUTS[(LAYOUTS.index(now) + 1) % len(LAYOUTS)]
+        for name in LAYOUTS:
+            if name:
+                self.set_class(name == chosen, name)
+        names = {"": "as wide as fits", "-force-below": "reader below", "-force-beside": "reader beside"}
+        self.say(f"layout: {names.get(chosen, 'reader over the list')}")
 
     # -- the title
 
@@ -443,3 +551,62 @@ class MailScreen(MailActions):
     def _said(self, text: str) -> None:
         if self.title_line.work == text:
             self.title_line.work = ""
+
+    # -- actions of Context.MAIL that tui/screens/mail_actions.py carries out
+
+    def action_delete(self) -> None:
+        self.actions.delete()
+
+    def action_archive(self) -> None:
+        self.actions.archive()
+
+    def action_spam(self) -> None:
+        self.actions.spam()
+
+    def action_move(self) -> None:
+        self.actions.move()
+
+    def action_release(self) -> None:
+        self.actions.release()
+
+    def action_undo(self) -> None:
+        self.actions.undo()
+
+    def action_flag(self) -> None:
+        self.actions.flag()
+
+    def action_toggle_read(self) -> None:
+        self.actions.toggle_read()
+
+    def action_compose(self) -> None:
+        self.actions.compose()
+
+    def action_reply(self) -> None:
+        self.actions.reply()
+
+    def action_reply_all(self) -> None:
+        self.actions.reply_all()
+
+    def action_forward(self) -> None:
+        self.actions.forward()
+
+    def action_attachments(self) -> None:
+        self.actions.attachments()
+
+    def action_outbox(self) -> None:
+        self.actions.outbox()
+
+    def action_notices(self) -> None:
+        self.actions.notices()
+
+    def action_node(self) -> None:
+        self.actions.node()
+
+    def action_sync(self) -> None:
+        self.actions.sync()
+
+    def action_join(self) -> None:
+        self.actions.join()
+
+    def action_invite(self) -> None:
+        self.actions.invite()

@@ -1,115 +1,91 @@
-"""What a user does with messages: the actions of tui/actions.py that the main screen carries out.
+"""What a user does with messages: what keys of the main screen do to mail, and which screens they open.
 
-Each concerns the marked messages, or else the selected one, by their rows: what the user saw when she pressed the
-key. The list shows the outcome at once; the change itself follows in its turn in a thread.
+Each action concerns the marked messages, or else the selected one, by their rows: what the user saw when the key was
+pressed. The list shows the outcome at once; the change itself follows in its turn in a thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from textual.containers import Vertical
-from textual.screen import Screen
-
-from mail.events import Progress
 from mail.mailbox import ARCHIVE, DRAFTS, JUNK, QUARANTINE, TRASH, QuarantinedMessage, Row
-from tui.messages import Changed, Heard
+from tui.application import Application
+from tui.messages import Changed
 from tui.session import Session
 from tui.widgets.message_list import MessageList
-from tui.widgets.query_bar import QueryBar
 from tui.widgets.reader import Reader
-from tui.widgets.title_line import TitleLine
 
 if TYPE_CHECKING:
+    from textual.app import App
     from textual.message import Message
+    from textual.widget import Widget
+    from textual.worker import Worker
 
     from mail.mime.message import Message as Mail
-    from tui.app import MailApp
-
-LAYOUTS = ("", "-force-below", "-force-beside", "-force-over")
-
-ONLY_IN_QUARANTINE = frozenset({"release"})
-NOT_IN_QUARANTINE = frozenset({"reply", "reply_all", "forward", "archive", "move", "spam"})
 
 
-class MailActions(Screen[None]):
-    """The half of the main screen that changes things."""
+class MailView(Protocol):
+    """The main screen as its actions see it (tui/screens/mail.py's MailScreen).
 
-    session: Session
+    folder    the folder that is shown
+    words     of the search that is shown, "" for none
+    opened    the message in the reader, None for none
+    content   what was read of it; in Quarantine its header alone
+    """
+
     folder: str
     words: str
     opened: Row | None
     content: Mail | QuarantinedMessage | None
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """In Quarantine a message is released or deleted, and nothing else; elsewhere nothing is released."""
-        quarantined = self.folder == QUARANTINE and not self.words
-        return action not in (NOT_IN_QUARANTINE if quarantined else ONLY_IN_QUARANTINE)
-
-    # -- parts
-
     @property
-    def mail_app(self) -> MailApp:
-        """The application, typed."""
-        from tui.app import MailApp
-
-        assert isinstance(self.app, MailApp)
-        return self.app
-
+    def app(self) -> App[object]: ...
     @property
-    def messages(self) -> MessageList:
-        """The list."""
-        return self.query_one("#list", MessageList)
-
+    def session(self) -> Session: ...
     @property
-    def reader(self) -> Reader:
-        """The reader."""
-        return self.query_one("#reader", Reader)
-
+    def messages(self) -> MessageList: ...
     @property
-    def title_line(self) -> TitleLine:
-        """The top line."""
-        return self.query_one("#title", TitleLine)
-
+    def reader(self) -> Reader: ...
     @property
-    def reader_beside(self) -> bool:
-        """Whether the reader is visible together with the list."""
-        return self.query_one("#reader-pane", Vertical).display and self.query_one("#list-pane", Vertical).display
+    def reader_beside(self) -> bool: ...
+    def say(self, text: str) -> None: ...
+    def clear_reader(self) -> None: ...
+    def close_reader(self) -> None: ...
+    def has_class(self, *class_names: str) -> bool: ...
+    def set_focus(self, widget: Widget | None, scroll_visible: bool = True, from_app_focus: bool = False) -> None: ...
+    def post_message(self, message: Message) -> bool: ...
+    def run_worker(
+        self,
+        work: Coroutine[None, None, None],
+        name: str | None = "",
+        group: str = "default",
+        description: str = "",
+        exit_on_error: bool = True,
+    ) -> Worker[None]: ...
 
-    def describe(self) -> None:
-        """Say where we are; the other half does."""
-        raise NotImplementedError
 
-    def say(self, text: str) -> None:
-        """Say what was done; the other half does."""
-        raise NotImplementedError
+class MailActions:
+    """Carries out the actions of Context.MAIL (tui/actions.py) that change mail, write it or open another screen."""
 
-    def load(self, *, again: bool = False) -> None:
-        """Read the list; the other half does."""
-        raise NotImplementedError
-
-    def painted(self) -> None:
-        """The first list stands: now the slow parts may start."""
-        self.mail_app.first_list()
-
-    def heard_progress(self, what: str, done: int, total: int) -> None:
-        """Progress of our own work, from any thread."""
-        self.app.post_message(Heard(Progress(what, done, total)))
+    def __init__(self, view: MailView, app: Application) -> None:
+        self._view = view
+        self._app = app
 
     # -- messages in the list
 
     def _chosen(self) -> Sequence[int]:
         """The message that is being read; else what is marked; else what is selected."""
-        listing = self.messages.listing
-        if self.reader.has_focus:
-            chosen = [self.opened.id] if self.opened else [] if listing.selected is None else [listing.selected]
+        listing = self._view.messages.listing
+        if self._view.reader.has_focus:
+            opened = self._view.opened
+            chosen = [opened.id] if opened else [] if listing.selected is None else [listing.selected]
         else:
             chosen = listing.chosen()
         if not chosen:
-            self.say("No message is selected.")
+            self._view.say("No message is selected.")
         return chosen
 
     def _change(self, what: str, work: Callable[[], object], said: str = "", undo: bool = True) -> None:
@@ -120,32 +96,32 @@ class MailActions(Screen[None]):
             count = f" {done}" if isinstance(done, int) and not isinstance(done, bool) and done > 1 else ""
             return Changed(f"{said}{count}{' (u: undo)' if undo else ''}" if said else "")
 
-        self.session.changes.put(self, what, run)
+        self._view.session.changes.put(self._view, what, run)
 
     def _take_away(self, ids: Sequence[int]) -> None:
         """Let the messages leave the list at once, and the reader if one of them is open in it."""
-        if self.words:
+        if self._view.words:
             return  # a search shows messages wherever they are
         gone = set(ids)
-        reading = self.opened is not None and self.opened.id in gone
-        self.messages.take_out(list(ids))
-        if reading and not self.reader_beside:
-            self.close_reader()
-            self.set_focus(self.messages)
+        reading = self._view.opened is not None and self._view.opened.id in gone
+        self._view.messages.take_out(list(ids))
+        if reading and not self._view.reader_beside:
+            self._view.close_reader()
+            self._view.set_focus(self._view.messages)
         elif reading:
-            self.clear_reader()
+            self._view.clear_reader()
 
-    def action_delete(self) -> None:
+    def delete(self) -> None:
         """To Trash; for good from Trash and Quarantine, after a question."""
         ids = self._chosen()
         if not ids:
             return
-        mailbox = self.session.mailbox
-        if self.folder in (TRASH, QUARANTINE) and not self.words:
+        mailbox = self._view.session.mailbox
+        if self._view.folder in (TRASH, QUARANTINE) and not self._view.words:
             from tui.screens.confirm import Confirm
 
             count = "this message" if len(ids) == 1 else f"these {len(ids)} messages"
-            self.app.push_screen(
+            self._view.app.push_screen(
                 Confirm("Delete for good", f"Delete {count} for good? That can't be undone.", "Delete"),
                 partial(self._purge, ids),
             )
@@ -155,31 +131,31 @@ class MailActions(Screen[None]):
 
     def _purge(self, ids: Sequence[int], sure: bool | None) -> None:
         if sure:
-            mailbox = self.session.mailbox
+            mailbox = self._view.session.mailbox
             self._take_away(ids)
             self._change("delete for good", lambda: mailbox.purge(ids), "deleted for good", undo=False)
 
-    def action_archive(self) -> None:
+    def archive(self) -> None:
         """To Archive."""
         ids = self._chosen()
-        if ids and self._may_leave() and self.folder != ARCHIVE:
-            mailbox = self.session.mailbox
+        if ids and self._may_leave() and self._view.folder != ARCHIVE:
+            mailbox = self._view.session.mailbox
             self._take_away(ids)
             self._change("archive", lambda: mailbox.archive(ids), "archived")
 
-    def action_spam(self) -> None:
+    def spam(self) -> None:
         """Spam, or in Junk not spam."""
         ids = self._chosen()
         if not ids or not self._may_leave():
             return
-        mailbox = self.session.mailbox
+        mailbox = self._view.session.mailbox
         self._take_away(ids)
-        if self.folder == JUNK:
+        if self._view.folder == JUNK:
             self._change("mark as not spam", lambda: mailbox.mark_ham(ids), "not spam: moved to Inbox, and learned")
         else:
             self._change("mark as spam", lambda: mailbox.mark_spam(ids), "spam: moved to Junk, and learned")
 
-    def action_move(self) -> None:
+    def move(self) -> None:
         """To a folder that is asked for."""
         from tui.screens.choose_folder import ChooseFolder
 
@@ -189,56 +165,56 @@ class MailActions(Screen[None]):
 
         def moved(target: str | None) -> None:
             if target:
-                mailbox = self.session.mailbox
-                if target != self.folder:
+                mailbox = self._view.session.mailbox
+                if target != self._view.folder:
                     self._take_away(ids)
                 self._change("move", lambda: mailbox.move(ids, target), f"moved to {target}")
 
-        self.app.push_screen(ChooseFolder(self.session.mailbox, self.folder), moved)
+        self._view.app.push_screen(ChooseFolder(self._view.session.mailbox, self._view.folder), moved)
 
     def _may_leave(self) -> bool:
-        if self.folder == QUARANTINE:
-            self.say("Quarantine: only d (delete) and Ctrl+R (release).")
+        if self._view.folder == QUARANTINE:
+            self._view.say("Quarantine: only d (delete) and Ctrl+R (release).")
             return False
         return True
 
-    def action_release(self) -> None:
+    def release(self) -> None:
         """Out of Quarantine, after the word was typed."""
         from tui.screens.confirm import TypedConfirm
 
-        if self.folder != QUARANTINE:
-            self.say("Only for messages in Quarantine.")
+        if self._view.folder != QUARANTINE:
+            self._view.say("Only for messages in Quarantine.")
             return
         ids = self._chosen()
         if not ids:
             return
-        found = self.content.found if isinstance(self.content, QuarantinedMessage) and len(ids) == 1 else ""
+        found = self._view.content.found if isinstance(self._view.content, QuarantinedMessage) and len(ids) == 1 else ""
         text = f"{found}\n\nOnce released the message lies in the Inbox like any other, attachments and all."
         screen = TypedConfirm("Release from Quarantine", text.strip(), "release")
 
         def sure(yes: bool | None) -> None:
             if yes:
-                mailbox = self.session.mailbox
+                mailbox = self._view.session.mailbox
                 self._take_away(ids)
                 self._change("release", lambda: mailbox.release(ids), "released to the Inbox")
 
-        self.app.push_screen(screen, sure)
+        self._view.app.push_screen(screen, sure)
 
-    def action_undo(self) -> None:
+    def undo(self) -> None:
         """Take the last change back."""
-        mailbox = self.session.mailbox
+        mailbox = self._view.session.mailbox
 
         def work() -> Message:
             what = mailbox.undo()
             return Changed(f"undone: {what}" if what else "Nothing to undo.")
 
-        self.session.changes.put(self, "undo", work)
+        self._view.session.changes.put(self._view, "undo", work)
 
-    def action_flag(self) -> None:
+    def flag(self) -> None:
         """Flag, or take flags off where all have one."""
         self._toggle("F", "flagged", "flag taken off")
 
-    def action_toggle_read(self) -> None:
+    def toggle_read(self) -> None:
         """Unread, or read where all are unread."""
         self._toggle("S", "marked as read", "marked as unread")
 
@@ -246,8 +222,8 @@ class MailActions(Screen[None]):
         ids = self._chosen()
         if not ids:
             return
-        mailbox = self.session.mailbox
-        rows = [self.messages.listing.row(number) for number in ids]
+        mailbox = self._view.session.mailbox
+        rows = [self._view.messages.listing.row(number) for number in ids]
         take_off = all(row is not None and flag in row.flags for row in rows)
         if take_off:
             self._change(off, lambda: mailbox.flag(ids, "", flag, off), off)
@@ -256,42 +232,43 @@ class MailActions(Screen[None]):
 
     def mark_seen(self, row: Row) -> None:
         """It was read."""
-        mailbox = self.session.mailbox
-        self.messages.take_rows([replace(row, flags="".join(sorted({*row.flags, "S"})))])
+        mailbox = self._view.session.mailbox
+        self._view.messages.take_rows([replace(row, flags="".join(sorted({*row.flags, "S"})))])
         self._change("mark as read", lambda: mailbox.seen(row))
 
     # -- writing
 
-    def action_compose(self) -> None:
+    def compose(self) -> None:
         """A new message."""
-        self.mail_app.write()
+        self._app.write()
 
-    def action_reply(self) -> None:
+    def reply(self) -> None:
         """To the sender."""
-        self._answer(everybody=False)
+        self._begin_reply(everybody=False)
 
-    def action_reply_all(self) -> None:
+    def reply_all(self) -> None:
         """To everybody."""
-        self._answer(everybody=True)
+        self._begin_reply(everybody=True)
 
-    def _answer(self, *, everybody: bool) -> None:
+    def _begin_reply(self, *, everybody: bool) -> None:
         row = self._one()
         if row is not None:
-            self.mail_app.answer(row, everybody=everybody)
+            self._app.answer(row, everybody=everybody)
 
-    def action_forward(self) -> None:
+    def forward(self) -> None:
         """Pass it on."""
         row = self._one()
         if row is not None:
-            self.mail_app.pass_on(row)
+            self._app.pass_on(row)
 
     def _one(self) -> Row | None:
         """The message that is read, or the selected one; none of Quarantine."""
-        row = self.opened if self.reader.has_focus and self.opened is not None else self.messages.selected
+        opened = self._view.opened if self._view.reader.has_focus else None
+        row = opened or self._view.messages.selected
         if row is None:
-            self.say("No message is selected.")
+            self._view.say("No message is selected.")
         elif row.folder == QUARANTINE:
-            self.say("Messages in Quarantine aren't answered or passed on.")
+            self._view.say("Messages in Quarantine aren't answered or passed on.")
             return None
         elif row.folder == DRAFTS:
             self.continue_draft(row)
@@ -300,127 +277,67 @@ class MailActions(Screen[None]):
 
     def continue_draft(self, row: Row) -> None:
         """Go on writing."""
-        self.mail_app.continue_draft(row)
+        self._app.continue_draft(row)
 
     # -- reading
 
-    def action_attachments(self) -> None:
+    def attachments(self) -> None:
         """Open or save what is attached."""
         from tui.screens.attachments import Attachments
 
-        content = None if isinstance(self.content, QuarantinedMessage) else self.content
-        if self.opened is None and self.has_class("-reading"):
-            self.say("still opening the message ...")
+        content = None if isinstance(self._view.content, QuarantinedMessage) else self._view.content
+        if self._view.opened is None and self._view.has_class("-reading"):
+            self._view.say("still opening the message ...")
             return
-        if self.opened is None or content is None or not content.attachments:
-            self.say("Nothing is attached.")
+        if self._view.opened is None or content is None or not content.attachments:
+            self._view.say("Nothing is attached.")
             return
-        self.app.push_screen(Attachments(self.session.mailbox, self.opened, content.attachments))
+        self._view.app.push_screen(Attachments(self._view.session.mailbox, self._view.opened, content.attachments))
 
-    def find_in_message(self, words: str, entered: bool) -> None:
-        """Show where the words occur; Enter goes back to the text."""
-        self.reader.find(words)
-        self.say_found()
-        if entered:
-            self.set_focus(self.reader)
+    # -- other screens
 
-    def say_found(self) -> None:
-        """Which of how many."""
-        here, count = self.reader.found
-        words = self.query_one("#find", QueryBar).words
-        text = f"{here} of {count}" if count else "not found" if words else ""
-        self.query_one("#find", QueryBar).found(text)
-
-    def clear_reader(self) -> None:
-        """Show nothing in it."""
-        self.opened = self.content = None
-        self.reader.show(None)
-
-    def close_reader(self) -> None:
-        """Back to the list alone, or to the list above the reader."""
-        self.remove_class("-reading")
-        self.query_one("#find", QueryBar).end()
-        self.clear_reader()
-
-    # -- going about
-
-    def action_back(self) -> None:
-        """From the message to the list, from the search to the folder, and then nothing: leaving is Ctrl+Q."""
-        if self.has_class("-reading"):
-            self.remove_class("-reading")
-            self.query_one("#find", QueryBar).end()
-            if not self.reader_beside:
-                self.clear_reader()
-            self.set_focus(self.messages)
-        elif self.words:
-            self.words = ""
-            self.query_one("#search", QueryBar).end()
-            self.load()
-            self.set_focus(self.messages)
-        elif not self.messages.has_focus:
-            self.set_focus(self.messages)
-        elif self.messages.listing.marked:
-            self.messages.action_unmark_all()
-        else:
-            self.say("Ctrl+Q leaves.")
-
-    def action_search(self) -> None:
-        """Search all folders."""
-        self.remove_class("-reading")
-        self.query_one("#search", QueryBar).begin()
-
-    def action_outbox(self) -> None:
+    def outbox(self) -> None:
         """How far each letter has come."""
         from tui.screens.outbox import OutboxScreen
 
-        self.app.push_screen(OutboxScreen(self.session, self.mail_app.now))
+        self._view.app.push_screen(OutboxScreen(self._view.session, self._app.now))
 
-    def action_notices(self) -> None:
+    def notices(self) -> None:
         """What the user must know; what was shown there was seen."""
         from tui.messages import NoticesLoaded
         from tui.screens.notices import NoticesScreen
 
-        mailbox = self.session.mailbox
+        mailbox = self._view.session.mailbox
 
         def closed(newest: int | None) -> None:
             def work() -> Message:
                 mailbox.see_notices(newest or 0)
                 return NoticesLoaded(mailbox.notices())
 
-            self.session.changes.put(self, "note that the notices were seen", work)
+            self._view.session.changes.put(self._view, "note that the notices were seen", work)
 
-        self.app.push_screen(NoticesScreen(self.session, self.mail_app.now()), closed)
+        self._view.app.push_screen(NoticesScreen(self._view.session, self._app.now()), closed)
 
-    def action_node(self) -> None:
+    def node(self) -> None:
         """The node."""
         from tui.screens.node import NodeScreen
 
-        self.app.push_screen(NodeScreen(self.session))
+        self._view.app.push_screen(NodeScreen(self._view.session))
 
-    def action_sync(self) -> None:
+    def sync(self) -> None:
         """Now."""
-        self.mail_app.sync()
+        self._app.sync()
 
-    def action_join(self) -> None:
+    def join(self) -> None:
         """Set-up again."""
-        self.mail_app.set_up()
+        self._app.set_up()
 
-    def action_invite(self) -> None:
+    def invite(self) -> None:
         """A line for somebody to join with."""
         from tui.screens.invite import InviteScreen
 
-        agent = self.session.agent
+        agent = self._view.session.agent
         if agent is None or not agent.founder():
-            self.say("only who founded a network can invite others")
+            self._view.say("only who founded a network can invite others")
             return
-        self.app.push_screen(InviteScreen(agent))
-
-    def action_layout(self) -> None:
-        """The next way to lay out list and reader."""
-        now = next((name for name in LAYOUTS if name and self.has_class(name)), "")
-        chosen = LAYOUTS[(LAYOUTS.index(now) + 1) % len(LAYOUTS)]
-        for name in LAYOUTS:
-            if name:
-                self.set_class(name == chosen, name)
-        names = {"": "as wide as fits", "-force-below": "reader below", "-force-beside": "reader beside"}
-        self.say(f"layout: {names.get(chosen, 'reader over the list')}")
+        self._view.app.push_screen(InviteScreen(agent))

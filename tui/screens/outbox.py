@@ -14,6 +14,7 @@ from textual.screen import Screen
 from mail.events import OutboxChanged
 from mail.mime import sanitize
 from tui.actions import Context, bindings
+from tui.application import application
 from tui.background import Failed, in_background
 from tui.columns import Piece, fit, when
 from tui.delivery import SIGNS
@@ -238,10 +239,7 @@ class OutboxScreen(Screen[None]):
 
     def action_sync_now(self) -> None:
         """Send."""
-        from tui.app import MailApp
-
-        assert isinstance(self.app, MailApp)
-        self.app.sync()
+        application(self).sync()
 
     async def action_dismiss(self, result: None = None) -> None:
         """Back."""

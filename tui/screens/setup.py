@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -15,12 +15,10 @@ from textual.widgets import Button, ContentSwitcher, Input, Label, OptionList, S
 from textual.widgets.option_list import Option
 
 from mail.events import Progress, Trouble
+from tui.application import application
 from tui.background import explain
 from tui.messages import Heard
 from tui.session import Session
-
-if TYPE_CHECKING:
-    from tui.app import MailApp
 
 WELCOME = (
     "Mail without a server: letters are sealed on your computer, kept in copies by the computers of your community "
@@ -51,14 +49,6 @@ class Setup(Screen[None]):
         super().__init__()
         self._session = session
         self._working = False
-
-    @property
-    def mail_app(self) -> MailApp:
-        """The application, typed."""
-        from tui.app import MailApp
-
-        assert isinstance(self.app, MailApp)
-        return self.app
 
     def compose(self) -> ComposeResult:
         """The ways, and a form for each."""
@@ -119,7 +109,7 @@ class Setup(Screen[None]):
         if self._working or switcher.current != "ways":
             return
         if way == "try":
-            self.mail_app.try_it()
+            application(self).try_it()
             return
         switcher.current = f"{way}-form"
         self.query_one("#invite-line" if way == "invite" else "#network-name", Input).focus()
@@ -175,7 +165,7 @@ class Setup(Screen[None]):
                 session.agent = await asyncio.to_thread(
                     session.services.open_agent, session.profile.root, session.options
                 )
-            end = session.agent.subscribe(self.mail_app.hear)
+            end = session.agent.subscribe(application(self).hear)
             try:
                 answer = await act(session.agent)
             finally:
@@ -187,7 +177,7 @@ class Setup(Screen[None]):
             self._working = False
         self.app.notify(str(answer), title="Ready", markup=False)
         # A worker of the application: this screen can't wait for its own end.
-        self.app.run_worker(self.mail_app.enter(session), exit_on_error=False)
+        self.app.run_worker(application(self).enter(session), exit_on_error=False)
 
     @on(Heard)
     def _heard(self, event: Heard) -> None:
