@@ -23,7 +23,7 @@ from bench.anonymous import Peak
 from bench.figure import Figure
 from bench.overlay import private_overlay
 from overlay import event_loop
-from overlay.http.limits import Pace
+from overlay.http.server_limits import Pace
 from storage.user.outbox import Outbox, State
 from storage.user.profile import Profile
 from tests.mail.user_agents import letter

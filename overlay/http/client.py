@@ -22,8 +22,8 @@ from yarl import URL
 from overlay.errors import Malformed, NoAnswer, Refused
 from overlay.http import headers as form
 from overlay.http.body_files import BLOCK, SLICE, GrowingFile, Source, measure
-from overlay.http.limits import Pace, TooSlow
 from overlay.http.relay_frames import TO, to_value
+from overlay.http.server_limits import Pace, TooSlow
 from overlay.identity.contact import Contact, WireContact, host_port
 from overlay.identity.ownership import ACKNOWLEDGE_INBOX, DELETE, READ_INBOX, Owner, statement
 from overlay.identity.tls import client_context

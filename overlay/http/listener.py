@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from overlay.http.limits import Limits
+from overlay.http.server_limits import ServerLimits
 from overlay.identity.contact import pack_ip, unpack_ip
 from overlay.limits.address_quota import AddressQuota
 
@@ -50,7 +50,7 @@ class _Server(web.Server):
     def __init__(
         self,
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-        limits: Limits,
+        limits: ServerLimits,
         came: Callable[[web.RequestHandler, asyncio.Transport], None],
         went: Callable[[web.RequestHandler], None],
     ) -> None:
@@ -84,7 +84,7 @@ class Listener:
         self,
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         context: ssl.SSLContext,
-        limits: Limits,
+        limits: ServerLimits,
     ) -> None:
         self._handler = handler
         self._context = context

@@ -17,7 +17,7 @@ from yarl import URL
 from overlay.errors import Malformed
 from overlay.http import relay_frames
 from overlay.http.client import pinned
-from overlay.http.limits import Pace, TooSlow
+from overlay.http.server_limits import Pace, TooSlow
 from overlay.identity.contact import host_port
 from overlay.protocol_limits import MIN_RATE, RATE_WINDOW
 from overlay.wire.messages import Code

@@ -21,9 +21,9 @@ from aiohttp import HttpVersion11, web
 from overlay.errors import Malformed, Refused
 from overlay.http import headers as form
 from overlay.http.body_files import BLOCK, SLICE, private, write
-from overlay.http.limits import Limits, Pace, TooSlow
 from overlay.http.listener import Listener
 from overlay.http.relay import Relay
+from overlay.http.server_limits import Pace, ServerLimits, TooSlow
 from overlay.identity.contact import Contact, pack_ip, unpack_ip
 from overlay.identity.tls import TLSIdentity, server_context
 from overlay.ids import distance
@@ -105,7 +105,7 @@ class HTTPServer:
         identity: TLSIdentity,
         closest: Closest,
         own: Callable[[], Located | None],
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        limits: ServerLimits = ServerLimits(),  # noqa: B008 - frozen
         relay: Relay | None = None,
     ) -> None:
         self._service = service

@@ -19,10 +19,10 @@ from kademlia.network import Server
 
 from overlay.errors import Malformed, OverlayError
 from overlay.http.client import HTTPClient
-from overlay.http.limits import Limits
 from overlay.http.relay import Relay
 from overlay.http.request_forwarding import Target
 from overlay.http.server import HTTPServer
+from overlay.http.server_limits import ServerLimits
 from overlay.http.tunnel import Tunnel
 from overlay.identity.admission import Admission, Proof
 from overlay.identity.certificates import TrustStore
@@ -333,7 +333,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
     async def _open_http_server(self, interface: str) -> None:
         assert self.service is not None
         identity = self._tls or make_identity(self.now())
-        limits = Limits(loopback_free=self.network.private_addresses)
+        limits = ServerLimits(loopback_free=self.network.private_addresses)
         home = Target(EVERYWHERE.get(interface, interface), self.port, identity.fingerprint)
         self._relay = Relay(self.protocol, interface, home, self._known_place, loopback_free=limits.loopback_free)
         http_server = HTTPServer(

@@ -19,7 +19,7 @@ def test_each_limit_has_a_change(constant: str) -> None:
         ("overlay.protocol_limits.MAX_HTTP_HASHES", {"(MAX_INBOX_NOTIFICATIONS + 1)"}),
         ("storage.limits.RETENTION", {"(31)", "(30 // DAY)"}),
         ("overlay.limits.rate_limits.STRANGERS_OF_ADDRESS.at_once", {"(61)"}),
-        ("overlay.http.limits.Limits.idle", {"(16.0)"}),
+        ("overlay.http.server_limits.ServerLimits.idle", {"(16.0)"}),
         ("overlay.limits.stamps.MOST", {"(23)"}),
     ],
 )

@@ -12,8 +12,8 @@ from pathlib import Path
 from aiohttp import web
 
 from overlay.http.client import ClientTimeouts, HTTPClient
-from overlay.http.limits import Limits
 from overlay.http.server import HTTPServer
+from overlay.http.server_limits import ServerLimits
 from overlay.identity.certificates import TrustStore
 from overlay.identity.contact import Contact, WireContact
 from overlay.identity.ownership import Owner
@@ -34,7 +34,7 @@ _BOB = ISSUER.person("bob@example.org", 101, serial=8)
 ALICE = Owner(_ALICE.certificate, _ALICE.sign)
 ALICE_KEY = _ALICE.private_key.public_key()
 BOB = Owner(_BOB.certificate, _BOB.sign)
-ORDINARY = Limits()
+ORDINARY = ServerLimits()
 PATIENT = ClientTimeouts()
 
 
@@ -57,7 +57,7 @@ class WatchedServer(HTTPServer):
 class World:
     """One door, and a client of it."""
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
+    def __init__(self, folder: Path, limits: ServerLimits) -> None:
         self.store = MemoryStore(folder)
         self.tokens = WriteTokens(time.monotonic)
         self.contact = Contact(b"\x07" * 32, "127.0.0.1", 4000)
@@ -114,7 +114,7 @@ async def hang_up(writer: asyncio.StreamWriter) -> None:
 
 
 @asynccontextmanager
-async def http_server(folder: Path, limits: Limits = ORDINARY) -> AsyncIterator[World]:
+async def http_server(folder: Path, limits: ServerLimits = ORDINARY) -> AsyncIterator[World]:
     world = World(folder, limits)
     world.port = await world.http_server.start("127.0.0.1", 0)
     try:

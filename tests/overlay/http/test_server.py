@@ -17,7 +17,7 @@ from overlay.errors import NoAnswer, Refused
 from overlay.http import headers as bulk_format
 from overlay.http import server
 from overlay.http.client import ClientTimeouts
-from overlay.http.limits import Limits
+from overlay.http.server_limits import ServerLimits
 from overlay.identity.certificates import TrustStore
 from overlay.identity.contact import Contact
 from overlay.identity.ownership import (
@@ -54,7 +54,7 @@ from tests.programs import need_program
 
 LARGE = bytes(range(256)) * 4 * 900  # 900 KiB: more than stays in memory
 INBOX = inbox_key("alice@example.org")
-BRIEFLY = Limits(linger=0.05)
+BRIEFLY = ServerLimits(linger=0.05)
 
 
 def alice_hash(key: bytes = KEY) -> bytes:
@@ -373,7 +373,7 @@ async def test_asking_for_no_contacts_costs_no_lookup_and_needs_no_fingerprint(t
 
 
 async def test_lookups_for_one_address_are_bounded(tmp_path: Path) -> None:
-    async with http_server(tmp_path, Limits(lookups_each=1)) as world:
+    async with http_server(tmp_path, ServerLimits(lookups_each=1)) as world:
         asked, answer = asyncio.Event(), asyncio.Event()
 
         async def slowly(key: bytes, k: int) -> list[Located]:
@@ -521,7 +521,7 @@ async def test_a_node_without_a_door_is_not_asked(tmp_path: Path) -> None:
 
 
 async def test_an_upload_that_trickles_is_cut_off(tmp_path: Path) -> None:
-    async with http_server(tmp_path, Limits(window=0.05, linger=0.05)) as world:
+    async with http_server(tmp_path, ServerLimits(window=0.05, linger=0.05)) as world:
         status, _, _ = await world.say("PUT", f"/{KEY.hex()}", "Content-Length: 900000", body=b"only this")
         assert status == 408
         assert world.store.spooled == []
@@ -529,12 +529,12 @@ async def test_an_upload_that_trickles_is_cut_off(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.1\r\nHost:"])
 async def test_a_connection_on_which_no_request_comes_is_closed(tmp_path: Path, first: bytes) -> None:
-    async with http_server(tmp_path, Limits(idle=0.05)) as world:
+    async with http_server(tmp_path, ServerLimits(idle=0.05)) as world:
         assert await world.shout(first) == (0, "", b"")
 
 
 async def test_a_connection_that_never_shakes_hands_is_closed(tmp_path: Path) -> None:
-    async with http_server(tmp_path, Limits(handshake=0.05)) as world:
+    async with http_server(tmp_path, ServerLimits(handshake=0.05)) as world:
         reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
         assert await reader.read() == b""
         await hang_up(writer)
@@ -542,7 +542,7 @@ async def test_a_connection_that_never_shakes_hands_is_closed(tmp_path: Path) ->
 
 async def test_an_asker_that_does_not_take_its_answer_is_cut_off(tmp_path: Path) -> None:
     size = 40_000_000
-    async with http_server(tmp_path, Limits(window=0.05)) as world:
+    async with http_server(tmp_path, ServerLimits(window=0.05)) as world:
         with (tmp_path / "sparse").open("wb") as sparse:
             sparse.truncate(size)
         await world.service.store(Kind.BODY, KEY, bytes(32), tmp_path / "sparse", [], 1.0)
@@ -561,7 +561,7 @@ async def test_an_asker_that_does_not_take_its_answer_is_cut_off(tmp_path: Path)
 
 
 async def test_one_address_has_so_many_connections_and_no_more(tmp_path: Path) -> None:
-    async with http_server(tmp_path, Limits(connections_each=2)) as world:
+    async with http_server(tmp_path, ServerLimits(connections_each=2)) as world:
         first, second = await world.connect(), await world.connect()
         with pytest.raises(OSError):
             await world.connect()
@@ -593,7 +593,7 @@ def test_shares_are_bounded_in_all_and_by_address_and_come_back() -> None:
 
 
 async def test_what_is_received_and_not_stored_yet_is_bounded(tmp_path: Path) -> None:
-    async with http_server(tmp_path, Limits(spool_each=500_000, linger=0.05)) as world:
+    async with http_server(tmp_path, ServerLimits(spool_each=500_000, linger=0.05)) as world:
         with pytest.raises(Refused) as refused:
             await world.client.store(world.located, Kind.BODY, KEY, LARGE, ttl=1.0)
         assert refused.value.code == Code.BUSY

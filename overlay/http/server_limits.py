@@ -20,7 +20,7 @@ class TooSlow(OverlayError):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ServerLimits:
     """Of one door. Sizes in bytes, times in seconds; `..._each` is what one address may have of it.
 
     connections     open at once; over that they are closed as soon as they are accepted
