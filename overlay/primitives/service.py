@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from overlay.errors import Malformed, Refused
 from overlay.identity.address import AddressError
@@ -59,6 +59,9 @@ from overlay.wire import messages
 from overlay.wire.fragments import MAX_MESSAGE
 from overlay.wire.messages import WORDS, Code
 from overlay.wire.write_tokens import WriteTokens
+
+Handler = Callable[[Contact, Any], Awaitable[messages.Answer]]
+"""Answers one message type (the second argument is of that type) for the contact that sent it."""
 
 SIGNED = frozenset({Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.ENROLMENT})
 """The kinds that prove themselves, and of which a newer one replaces the older."""
@@ -189,74 +192,91 @@ class Service:
         self._now = now
         roots = trust.authorities if trust else ()
         self._roots = {root_key(sha256(der).hexdigest()): der for der in roots}
-        """The authorities' certificates, by key. A node hands them out from here: nobody can put something else there,
-        and those who join find them though the authority is away."""
+        """The authorities' certificates, by key. A node answers with these itself, so that nothing else can be stored
+        under their keys, and a joining user agent finds them while the authority is offline."""
+        self._handlers: dict[type[messages.Request], Handler] = {
+            messages.Store: self._on_store,
+            messages.Fetch: self._on_fetch,
+            messages.Delete: self._on_delete,
+            messages.AppendInbox: self._on_append_inbox,
+            messages.ReadInbox: self._on_read_inbox,
+            messages.AcknowledgeInbox: self._on_acknowledge_inbox,
+            messages.AskTombstones: self._on_ask_tombstones,
+            messages.HandTombstone: self._on_hand_tombstone,
+            messages.Have: self._on_have,
+            messages.HaveNotifications: self._on_have_notifications,
+            messages.Recheck: self._on_recheck,
+        }
 
     def handle(self, asker: Contact, request: messages.Request) -> Awaitable[messages.Answer] | messages.Answer:
-        """Answer a request that came by datagram (all but Ping and Find)."""
+        """Answer a request that came by datagram, except those that the protocol answers itself.
+
+        The write token is checked before anything else. The answer may raise Refused.
+        """
         if isinstance(request, messages.Ping | messages.Find | messages.AskAdmission | messages.DialBack):
             raise TypeError("pings and lookups are answered by the protocol")
         if not self._tokens.good(request.token, asker.key, asker.ip):
             return messages.Refusal(Code.BAD_TOKEN)
-        return self._answer(asker, request)
+        return self._handlers[type(request)](asker, request)
 
-    async def _answer(self, asker: Contact, request: messages.Request) -> messages.Answer:
-        match request:
-            case messages.Store():
-                if len(request.data) > MAX_DATAGRAM_OBJECT:
-                    raise refusal(Code.TOO_LARGE)
-                await self.store(
-                    request.kind,
-                    request.key,
-                    sha256(request.data).digest(),
-                    request.data,
-                    request.deleters,
-                    request.ttl,
-                    asker,
-                )
-                return messages.Done()
-            case messages.Fetch():
-                kept = await self.fetch(request.kind, request.key, request.digest or None)
-                small = isinstance(kept.content, bytes) and kept.size <= MAX_DATAGRAM_OBJECT
-                return messages.Object(kept.content if small and isinstance(kept.content, bytes) else b"", kept.size)
-            case messages.Delete():
-                dropped = await self.delete(
-                    request.kind, request.key, request.salt, request.token, request.certificate, request.signature
-                )
-                return messages.Done(dropped)
-            case messages.AppendInbox():
-                await self.append_inbox(request.key, request.notification, request.ttl, asker, request.stamp)
-                return messages.Done()
-            case messages.ReadInbox():
-                waiting, more = await self.read_inbox(
-                    request.key, asker.key, request.token, request.certificate, request.signature, MAX_DATAGRAM_READ
-                )
-                fitting = _fitting(waiting)
-                return messages.Notifications(waiting[:fitting], more or fitting < len(waiting))
-            case messages.AcknowledgeInbox():
-                gone = await self.acknowledge_inbox(
-                    request.key, request.token, request.hashes, request.certificate, request.signature
-                )
-                return messages.Done(gone)
-            case messages.AskTombstones():
-                proofs = await self.proofs(request.kind, request.key, request.deleters)
-                return messages.Tombstones(proofs[: _fitting(proofs)])
-            case messages.Have():
-                # A holder's question, who gives what is lacking here; holders of shares only learn, others only ask.
-                if request.known and request.kind != Kind.SHARE:
-                    self.watch.looked(request.kind, request.key)
-                return await self.have(request.kind, request.key, request.after, request.known)
-            case messages.HandTombstone():
-                dropped = await self.hand_tombstone(request.kind, request.key, request.proof, request.ttl)
-                return messages.Done(dropped)
-            case messages.HaveNotifications():
-                self.watch.looked(INBOX, request.key)
-                return messages.Known(await self.store_room.known(request.key, request.hashes))
-            case messages.Recheck():
-                self.watch.hinted(request.kind, request.key)
-                return messages.Done()
-            case _:
-                raise refusal(Code.UNKNOWN_KIND)
+    # Requests by datagram, one handler for each message type
+
+    async def _on_store(self, asker: Contact, request: messages.Store) -> messages.Answer:
+        if len(request.data) > MAX_DATAGRAM_OBJECT:
+            raise refusal(Code.TOO_LARGE)
+        digest = sha256(request.data).digest()
+        await self.store(request.kind, request.key, digest, request.data, request.deleters, request.ttl, asker)
+        return messages.Done()
+
+    async def _on_fetch(self, _asker: Contact, request: messages.Fetch) -> messages.Answer:
+        kept = await self.fetch(request.kind, request.key, request.digest or None)
+        small = isinstance(kept.content, bytes) and kept.size <= MAX_DATAGRAM_OBJECT
+        return messages.Object(kept.content if small and isinstance(kept.content, bytes) else b"", kept.size)
+
+    async def _on_delete(self, _asker: Contact, request: messages.Delete) -> messages.Answer:
+        dropped = await self.delete(
+            request.kind, request.key, request.salt, request.token, request.certificate, request.signature
+        )
+        return messages.Done(dropped)
+
+    async def _on_append_inbox(self, asker: Contact, request: messages.AppendInbox) -> messages.Answer:
+        await self.append_inbox(request.key, request.notification, request.ttl, asker, request.stamp)
+        return messages.Done()
+
+    async def _on_read_inbox(self, asker: Contact, request: messages.ReadInbox) -> messages.Answer:
+        waiting, more = await self.read_inbox(
+            request.key, asker.key, request.token, request.certificate, request.signature, MAX_DATAGRAM_READ
+        )
+        fitting = _fitting(waiting)
+        return messages.Notifications(waiting[:fitting], more or fitting < len(waiting))
+
+    async def _on_acknowledge_inbox(self, _asker: Contact, request: messages.AcknowledgeInbox) -> messages.Answer:
+        deleted = await self.acknowledge_inbox(
+            request.key, request.token, request.hashes, request.certificate, request.signature
+        )
+        return messages.Done(deleted)
+
+    async def _on_ask_tombstones(self, _asker: Contact, request: messages.AskTombstones) -> messages.Answer:
+        proofs = await self.proofs(request.kind, request.key, request.deleters)
+        return messages.Tombstones(proofs[: _fitting(proofs)])
+
+    async def _on_have(self, _asker: Contact, request: messages.Have) -> messages.Answer:
+        # Only another holder that repairs this key sends `known`, and it gives this node what is missing here. Holders
+        # of shares only learn deletes, and user agents only ask: neither spares this node its own round.
+        if request.known and request.kind != Kind.SHARE:
+            self.watch.looked(request.kind, request.key)
+        return await self.have(request.kind, request.key, request.after, request.known)
+
+    async def _on_hand_tombstone(self, _asker: Contact, request: messages.HandTombstone) -> messages.Answer:
+        return messages.Done(await self.hand_tombstone(request.kind, request.key, request.proof, request.ttl))
+
+    async def _on_have_notifications(self, _asker: Contact, request: messages.HaveNotifications) -> messages.Answer:
+        self.watch.looked(INBOX, request.key)
+        return messages.Known(await self.store_room.known(request.key, request.hashes))
+
+    async def _on_recheck(self, _asker: Contact, request: messages.Recheck) -> messages.Answer:
+        self.watch.hinted(request.kind, request.key)
+        return messages.Done()
 
     # The primitives. All raise Refused.
 

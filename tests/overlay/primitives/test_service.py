@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
+from typing import get_args
 
 import pytest
 from msgspec.structs import replace
@@ -32,6 +33,7 @@ from overlay.ids import (
     revocations_key,
     root_key,
 )
+from overlay.primitives.service import Service
 from overlay.protocol_limits import (
     ENCRYPTION_KEY_SIZE,
     MAX_DATAGRAM_OBJECT,
@@ -43,7 +45,7 @@ from overlay.protocol_limits import (
 from overlay.wire import messages
 from overlay.wire.fragments import MAX_MESSAGE
 from overlay.wire.messages import Code
-from overlay.wire.write_tokens import EPOCH
+from overlay.wire.write_tokens import EPOCH, WriteTokens
 from tests.overlay.issuing import DAY, NOW, Issuer, Person
 from tests.overlay.peers import MemoryStore, Peer, start
 from tests.simulation.world import EPOCH as WORLD_BEGINS
@@ -615,3 +617,9 @@ def test_a_proof_of_delete_that_is_nonsense_is_refused() -> None:
     for data in (b"", b"nonsense", b"\x91" * 3000, bytes(5000)):
         with pytest.raises(Malformed):
             decode_delete_proof(data)
+
+
+def test_every_request_has_a_handler_or_is_the_protocols() -> None:
+    by_protocol = {messages.Ping, messages.Find, messages.AskAdmission, messages.DialBack}
+    service = Service(bytes(20), MemoryStore(), None, WriteTokens(lambda: 0.0), lambda: NOW)
+    assert set(service._handlers) == set(get_args(messages.Request)) - by_protocol
