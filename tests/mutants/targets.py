@@ -15,6 +15,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
         "tests/mail/send/test_coded_messages.py",
     ),
     "mail.receive.receiver": (
+        "tests/mail/receive/test_attempts.py",
+        "tests/mail/receive/test_filing.py",
         "tests/mail/receive/test_receiver.py",
         "tests/mail/receive/test_bad_notifications.py",
         "tests/mail/send/test_coded_messages.py",
