@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from storage.errors import UNAVAILABLE, P2PMailError
+from typing import NoReturn
+
+from storage.errors import SOFTWARE, UNAVAILABLE, P2PMailError
 
 
 class OverlayError(P2PMailError):
@@ -38,3 +40,31 @@ class NoAnswer(OverlayError):
 
 class Malformed(OverlayError):
     """Bytes from the network that aren't what they claim to be; whoever catches it drops them."""
+
+
+class NotSupported(OverlayError):
+    """Something that a library's class offers has no meaning on this overlay; the message says what to use instead."""
+
+    exit_code = SOFTWARE
+
+
+class Unsupported:
+    """Replaces an inherited method or attribute that has no meaning here: using it raises NotSupported.
+
+    `instead` completes the sentence "use ...".
+    """
+
+    def __init__(self, instead: str) -> None:
+        self._instead = instead
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"{owner.__name__}.{name}"
+
+    def __get__(self, instance: object, owner: type | None = None) -> Unsupported:
+        """Raises NotSupported when asked of an instance; of the class, so that it can be inspected, this itself."""
+        return self if instance is None else self()
+
+    def __call__(self, *_args: object, **_options: object) -> NoReturn:
+        """Raises NotSupported."""
+        raise NotSupported(f"{self._name} isn't supported on this overlay; use {self._instead}.")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from kademlia.protocol import KademliaProtocol
 
-from overlay.errors import Malformed, NoAnswer, Refused
+from overlay.errors import Malformed, NoAnswer, Refused, Unsupported
 from overlay.identity.admission import Admission, Proof
 from overlay.identity.contact import Contact, WireContact, pack_ip, puzzle_bits, routable, unpack_ip
 from overlay.identity.network import Network
@@ -282,6 +282,23 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         entry = self.router.stalest()
         if entry is not None:
             await self.ping(entry.contact)
+
+    # The rest of what kademlia's KademliaProtocol offers (docs/architecture.md says what is used of it)
+
+    source_node = Unsupported("own_id and sealer.public")
+    storage = Unsupported("service")
+    get_refresh_ids = Unsupported("router.stale_buckets, as overlay.node.membership.Membership.refresh does")
+    welcome_if_new = Unsupported("router.answered; overlay.replication.repair.Repair hands a new node its copies")
+    handle_call_response = Unsupported("answered and silent")
+    call_ping = Unsupported("ping")
+    call_find_node = Unsupported("lookup, or ask_find for one node")
+    call_find_value = Unsupported("call with a messages.Fetch")
+    call_store = Unsupported("call with a messages.Store")
+    rpc_stun = Unsupported("handle with a messages.Ping: requests come as typed messages")
+    rpc_ping = Unsupported("handle with a messages.Ping: requests come as typed messages")
+    rpc_store = Unsupported("handle with a messages.Store: requests come as typed messages")
+    rpc_find_node = Unsupported("handle with a messages.Find: requests come as typed messages")
+    rpc_find_value = Unsupported("handle with a messages.Fetch: requests come as typed messages")
 
 
 def _seen(pong: messages.Pong) -> tuple[str, int] | None:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 from kademlia.routing import RoutingTable
 
+from overlay.errors import Unsupported
 from overlay.identity.contact import Contact, address_range, routable
 from overlay.ids import distance
-from overlay.protocol_limits import KEY_BYTES
+from overlay.protocol_limits import HOUR, KEY_BYTES
 
 BUCKET = 20
 """Contacts in a bucket (k in the Kademlia paper)."""
@@ -86,7 +87,10 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
 
     def bucket_of(self, identifier: bytes) -> Bucket:
         """The bucket for an id, by the length of the prefix that it shares with ours."""
-        return self.buckets[KEY_BYTES * 8 - max(distance(self.own_id, identifier).bit_length(), 1)]
+        return self.buckets[self._index_of(identifier)]
+
+    def _index_of(self, identifier: bytes) -> int:
+        return KEY_BYTES * 8 - max(distance(self.own_id, identifier).bit_length(), 1)
 
     def get(self, identifier: bytes) -> TableEntry | None:
         """What is known of the contact with this id."""
@@ -172,11 +176,6 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
             (nearer if differs >> bit & 1 else farther).append(bucket)
         return nearer + farther[::-1]
 
-    def find_neighbors(self, node: Contact, k: int | None = None, exclude: Contact | None = None) -> list[Contact]:
-        """kademlia's name for `closest`, without `exclude`."""
-        found = self.closest(node.id, (k or BUCKET) + 1)
-        return [contact for contact in found if exclude is None or contact.id != exclude.id][: k or BUCKET]
-
     def responsible(self, key: bytes, k: int) -> bool:
         """Whether this node is among the k closest to `key` of all that it knows (paper, section 2.3)."""
         mine = distance(self.own_id, key)
@@ -195,6 +194,44 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         deepest = max(used, default=-1)
         limit = self._now() - older_than
         return [i for i, bucket in enumerate(self.buckets[: deepest + 1]) if bucket.refreshed <= limit]
+
+    def drop(self, identifier: bytes) -> None:
+        """Forget a contact at once."""
+        bucket = self.bucket_of(identifier)
+        bucket.waiting.pop(identifier, None)
+        if identifier in bucket.entries:
+            self._drop(bucket, identifier)
+
+    # The rest of what kademlia's RoutingTable offers (docs/architecture.md says what is used of it)
+
+    ksize = BUCKET
+    node = Unsupported("own_id")
+    protocol = Unsupported("the protocol that holds the table: a table pings nobody")
+    split_bucket = Unsupported("bucket_of: there is a fixed bucket for each shared prefix length, so none is split")
+    add_contact = Unsupported("answered, once the contact has answered a request: no other contact comes in")
+
+    def find_neighbors(self, node: Contact, k: int | None = None, exclude: Contact | None = None) -> list[Contact]:
+        """The k contacts closest to `node`, nearest first, without `exclude`; as `closest`."""
+        found = self.closest(node.id, (k or BUCKET) + 1)
+        return [contact for contact in found if exclude is None or contact.id != exclude.id][: k or BUCKET]
+
+    def get_bucket_for(self, node: Contact) -> int:
+        """The index in `buckets` of the bucket that `node` belongs to."""
+        return self._index_of(node.id)
+
+    def is_new_node(self, node: Contact) -> bool:
+        """Whether the table doesn't hold `node`."""
+        return self.get(node.id) is None
+
+    def remove_contact(self, node: Contact) -> None:
+        """Forget `node` at once; as `drop`."""
+        self.drop(node.id)
+
+    def lonely_buckets(self) -> list[Bucket]:
+        """The buckets that no lookup refreshed for an hour; as `stale_buckets`."""
+        return [self.buckets[index] for index in self.stale_buckets(HOUR)]
+
+    # Inside
 
     def _move(self, entry: TableEntry, contact: Contact, bucket: Bucket) -> bool:
         """Whether a known node is taken to be at another address now: only when it fails at the known one."""
@@ -217,13 +254,6 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         held = address_range(contact.ip)
         here = sum(1 for entry in bucket.entries.values() if address_range(entry.contact.ip) == held)
         return here - moving < RANGE_IN_BUCKET and self._ranges[held] < RANGE_IN_TABLE
-
-    def drop(self, identifier: bytes) -> None:
-        """Forget a contact at once."""
-        bucket = self.bucket_of(identifier)
-        bucket.waiting.pop(identifier, None)
-        if identifier in bucket.entries:
-            self._drop(bucket, identifier)
 
     def _make_room(self, bucket: Bucket) -> bool:
         for identifier, entry in bucket.entries.items():

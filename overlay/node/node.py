@@ -17,7 +17,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from kademlia.network import Server
 
-from overlay.errors import Malformed, OverlayError
+from overlay.errors import Malformed, NoAnswer, OverlayError, Unsupported
 from overlay.http.client import HTTPClient
 from overlay.http.relay import Relay
 from overlay.http.request_forwarding import Target
@@ -30,7 +30,7 @@ from overlay.identity.contact import Contact, WireContact, host_port, key_text, 
 from overlay.identity.network import Network
 from overlay.identity.tls import TLSIdentity, make_identity
 from overlay.ids import distance
-from overlay.kademlia.lookup import Located
+from overlay.kademlia.lookup import ALPHA, Located
 from overlay.node.connection import Connection
 from overlay.node.membership import SAVED_CONTACTS, Membership, decode_contacts, encode_contacts, every
 from overlay.node.reachability_probe import ReachabilityProbe
@@ -104,6 +104,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
     """One process's place in the overlay: a system node when it has a `store`, a client when it has none."""
 
     protocol: OverlayProtocol
+    protocol_class = OverlayProtocol  # type: ignore[assignment, unused-ignore]
 
     def __init__(
         self,
@@ -230,7 +231,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
 
     def located(self) -> Located:
         """This node as its own lookups find it."""
-        me = Contact(self.sealer.public, self._own_ip(), self.port)
+        me = self.node
         http_server = self._http_server is not None
         token = self.protocol.tokens.issue(me.key, me.ip)
         return Located(me, token, self.port if http_server else 0, self.protocol.fingerprint)
@@ -299,6 +300,50 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             )
             return []
 
+    # The rest of what kademlia's Server offers (docs/architecture.md says what is used of it)
+
+    alpha = ALPHA
+    storage = Unsupported("store, or an overlay.client.Overlay for what the network keeps")
+    refresh_loop = Unsupported("join, which refreshes buckets until stop")
+    save_state_loop = Unsupported("join with a state file, which saves contacts until stop")
+    get = Unsupported("overlay.client.Overlay.fetch: an object has a kind and a digest")
+    set = Unsupported("overlay.client.Overlay.store: an object has a kind, a time to live and deleters")
+    set_digest = Unsupported("overlay.client.Overlay.store: an object has a kind, a time to live and deleters")
+    refresh_table = Unsupported("join, which refreshes buckets until stop")
+    load_state = Unsupported("listen, then join with the state file")
+    save_state_regularly = Unsupported("join with a state file, which saves contacts until stop")
+
+    @property
+    def ksize(self) -> int:
+        """Nodes that keep a copy of each object (the paper's k)."""
+        return self.network.k
+
+    @property
+    def node(self) -> Contact:  # type: ignore[override, unused-ignore]
+        """This node's own contact."""
+        return Contact(self.sealer.public, self._own_ip(), self.port)
+
+    def bootstrappable_neighbors(self) -> list[tuple[str, int]]:
+        """(IP, port) of the closest known contacts, as `bootstrap` takes them."""
+        return [contact.address for contact in self.protocol.router.find_neighbors(self.node)]
+
+    async def bootstrap(self, addrs: Sequence[tuple[str, int]]) -> list[Contact]:
+        """Join at (IP, port) pairs, each key trusted as heard; the closest contacts then. `join` takes keys too."""
+        if self._membership is None:
+            await self.join([host_port(*address) for address in addrs])
+        else:
+            await asyncio.gather(*(self.bootstrap_node(address) for address in addrs))
+            await self._membership.settle()
+        return self.protocol.router.find_neighbors(self.node)
+
+    async def bootstrap_node(self, addr: tuple[str, int]) -> Contact | None:
+        """The node that answers at this (IP, port), its key trusted as heard; None when none of this network does."""
+        try:
+            contact = self.protocol.checked(Contact(await self.protocol.ask_key(*addr), *addr).wire)
+        except (NoAnswer, Malformed):
+            return None
+        return contact if await self.protocol.ping(contact) is not None else None
+
     # Inside
 
     async def _open_udp(self, port: int, interface: str) -> None:
@@ -321,7 +366,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
                 self.store, self._responsible, self.now, private_addresses=self.network.private_addresses
             )
             self.service = Service(self.id, self._room, self.trust, tokens, self.now)
-        protocol = OverlayProtocol(
+        protocol = self.protocol_class(
             self.sealer, self.network, self.id, tokens, self.service, is_node=self._serves(), random=self.random
         )
         protocol.presence = Presence(self.id, self.now, loop.time)
