@@ -6,8 +6,10 @@ process of its own.
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import grimp
@@ -100,3 +102,14 @@ def test_no_folder_has_more_files_than_a_reader_takes_in(room: str) -> None:
     folders = [ROOT / room, *(path for path in (ROOT / room).rglob("*") if path.is_dir())]
     counts = {folder.relative_to(ROOT).as_posix(): len(list(folder.glob("*.py"))) for folder in folders}
     assert {name: count for name, count in counts.items() if count > 16} == {}
+
+
+def test_one_class_name_means_one_thing() -> None:
+    names = Counter(
+        node.name
+        for room in ("tui", "mail", "overlay", "storage")
+        for file in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name: count for name, count in names.items() if count > 1} == {}

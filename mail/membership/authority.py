@@ -98,7 +98,7 @@ class AuthorityDamaged(AuthorityError):
     """The authority's files are missing, damaged or don't belong together; they were left as they are."""
 
 
-class WrongPassphrase(AuthorityError):
+class WrongAuthorityPassphrase(AuthorityError):
     """The authority's key is protected, and this is not its passphrase."""
 
     exit_code = PERMISSION
@@ -403,12 +403,12 @@ def _load_key(path: Path, passphrase: bytes | None) -> Ed25519PrivateKey:
         raise AuthorityDamaged(f"The authority's key can't be read ({error}).") from error
     encrypted = b"-----BEGIN ENCRYPTED" in pem
     if encrypted and not passphrase:
-        raise WrongPassphrase("The authority's key is protected by a passphrase, and none was given.")
+        raise WrongAuthorityPassphrase("The authority's key is protected by a passphrase, and none was given.")
     try:
         key = load_pem_private_key(pem, passphrase if encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         if encrypted:
-            raise WrongPassphrase(
+            raise WrongAuthorityPassphrase(
                 "This is not the passphrase of the authority's key, or its file is damaged."
             ) from error
         raise AuthorityDamaged(f"{path} is damaged.") from error

@@ -36,7 +36,7 @@ class NoticesScreen(ModalScreen[int]):
         Binding("space,pagedown", "page", show=False),
     ]
 
-    class Loaded(Message):
+    class NoticesRead(Message):
         """The notices were read."""
 
         def __init__(self, notices: Sequence[Notice]) -> None:
@@ -63,12 +63,12 @@ class NoticesScreen(ModalScreen[int]):
         def work() -> Message:
             unseen = mailbox.notices()
             shown = unseen + [notice for notice in mailbox.notices(seen=True) if notice.seen is not None]
-            return NoticesScreen.Loaded(shown[: max(SHOWN, len(unseen))])
+            return NoticesScreen.NoticesRead(shown[: max(SHOWN, len(unseen))])
 
         in_background(self, "read the notices", work)
 
-    @on(Loaded)
-    def _loaded(self, event: Loaded) -> None:
+    @on(NoticesRead)
+    def _loaded(self, event: NoticesRead) -> None:
         self.query_one(Static).update(notices_text(event.notices, self._now))
         self._newest = max((notice.id for notice in event.notices), default=0)
 

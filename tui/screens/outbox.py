@@ -154,7 +154,7 @@ class OutboxScreen(Screen[None]):
     BINDINGS = bindings(Context.OUTBOX)
     AUTO_FOCUS = "#letters"
 
-    class Loaded(Message):
+    class OutboxRead(Message):
         """The outbox was read."""
 
         def __init__(self, letters: Sequence[Letter]) -> None:
@@ -188,10 +188,10 @@ class OutboxScreen(Screen[None]):
 
     def _load(self) -> None:
         mailbox = self._session.mailbox
-        in_background(self, "read the outbox", lambda: OutboxScreen.Loaded(mailbox.outbox()))
+        in_background(self, "read the outbox", lambda: OutboxScreen.OutboxRead(mailbox.outbox()))
 
-    @on(Loaded)
-    def _loaded(self, event: Loaded) -> None:
+    @on(OutboxRead)
+    def _loaded(self, event: OutboxRead) -> None:
         waiting = sum(not letter.settled for letter in event.letters)
         trouble = sum(undelivered(letter) for letter in event.letters)
         told = f" · {trouble} not delivered" if trouble else ""

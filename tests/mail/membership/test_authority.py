@@ -27,7 +27,7 @@ from mail.membership.authority import (
     InviteRefused,
     KeyRevoked,
     NothingToRenew,
-    WrongPassphrase,
+    WrongAuthorityPassphrase,
     found,
 )
 from overlay.identity.address import AddressError
@@ -109,7 +109,7 @@ def test_a_key_file_under_a_passphrase_opens_with_it_alone(world: World, tmp_pat
     world.found(tmp_path, b"correct horse").close()
     assert b"ENCRYPTED" in (tmp_path / "authority.key").read_bytes()
     for wrong in (None, b"", b"wrong"):
-        with pytest.raises(WrongPassphrase):
+        with pytest.raises(WrongAuthorityPassphrase):
             world.open(tmp_path, wrong)
     world.open(tmp_path, b"correct horse").close()
 

@@ -21,7 +21,7 @@ from mail.membership.authority import (
     AlreadyFounded,
     AuthorityDamaged,
     AuthorityError,
-    WrongPassphrase,
+    WrongAuthorityPassphrase,
     found,
 )
 from mail.membership.create_network import (
@@ -150,7 +150,7 @@ def test_an_invite_says_where_to_join_or_how_to_come_by_a_place(tmp_path: Path) 
 def test_a_protected_authority_asks_for_its_passphrase(tmp_path: Path) -> None:
     found_network(tmp_path, "campus", ["127.0.0.1:1"], "secret", now=now)
     assert is_protected(tmp_path)
-    with pytest.raises(WrongPassphrase):
+    with pytest.raises(WrongAuthorityPassphrase):
         make_invite(tmp_path, ALICE, now=now)
     assert make_invite(tmp_path, ALICE, "secret", now=now)
 
