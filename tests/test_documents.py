@@ -39,6 +39,16 @@ def test_the_architecture_lists_each_file_with_its_docstring() -> None:
     assert process.returncode == 0, "run: python scripts/file_table.py"
 
 
+def test_every_term_of_the_glossary_lives_where_it_says() -> None:
+    places = re.findall(
+        r"\| `([\w/]+\.py)`(?: `(\w+)`)? \|$", (ROOT / "docs" / "glossary.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert len(places) >= 50
+    for file, name in places:
+        text = (ROOT / file).read_text("utf-8")
+        assert not name or re.search(rf"^(class|def|async def) {name}\b", text, re.MULTILINE), f"{file} {name}"
+
+
 @every_document
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text("utf-8"))
