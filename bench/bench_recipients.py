@@ -34,6 +34,7 @@ from overlay import event_loop
 from overlay.identity.card import make_card
 from overlay.identity.ownership import Owner
 from overlay.ids import Kind, certificate_key, distance
+from storage.store_request import StoreRequest
 from storage.user.outbox import State
 from storage.user.profile import Profile
 
@@ -123,16 +124,7 @@ async def _make_recipients(place: PrivateOverlay, numbers: range) -> None:
         digest, sequence = hashlib.sha256(data).digest(), int(time.time() * 1000)
         await asyncio.gather(
             *(
-                store.store(
-                    Kind.CERTIFICATE,
-                    key,
-                    digest,
-                    data,
-                    deleters=(),
-                    ttl=DAY,
-                    sequence=sequence,
-                    responsible=lambda _: True,
-                )
+                store.store(StoreRequest(Kind.CERTIFICATE, key, data, digest, DAY, sequence=sequence), lambda _: True)
                 for store in stores
             )
         )

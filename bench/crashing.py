@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from storage.node.store import NodeStore, open_node_store
+from storage.store_request import StoreRequest
 
 AT_ONCE = 8
 
@@ -39,7 +40,7 @@ async def _one(store: NodeStore, inbox: bytes, chance: random.Random) -> None:
     data = chance.randbytes(chance.choice((100, 5_000, 80_000)))
     digest = hashlib.sha256(data).digest()
     key = digest[:20]
-    await store.store(1, key, digest, data, deleters=[b"d" * 32], ttl=3600, responsible=lambda _: True)
+    await store.store(StoreRequest(1, key, data, digest, 3600, [b"d" * 32]), lambda _: True)
     if chance.random() < 0.7:
         _say("store", key)
         return

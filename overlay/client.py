@@ -25,9 +25,11 @@ from overlay.kademlia.lookup import Located
 from overlay.kademlia.quorum import Results, one_after_another, replicate
 from overlay.kademlia.reputation import WITHHELD, WRONG_BYTES
 from overlay.node.node import Node
+from overlay.primitives.requests import DeleteRequest, FetchRequest
 from overlay.protocol_limits import MAX_WIDTH
 from overlay.replication.node_client import NodeClient
 from overlay.replication.share_placement import ShareSink, gather, spread
+from storage.store_request import StoreRequest
 
 R = TypeVar("R")
 
@@ -140,11 +142,11 @@ class Overlay:
 
         `again`: each is asked first whether it has the object, which then stays there as it is.
         """
-        digest = sha256(data).digest()  # here, and not for every copy: a megabyte takes two milliseconds
+        request = StoreRequest.of(kind, key, data, ttl, deleters)
 
         async def put(at: Located) -> None:
-            if not again or digest not in await self._caller.digests(at, kind, key):
-                await self._caller.store(at, kind, key, data, deleters, ttl, digest)
+            if not again or request.digest not in await self._caller.digests(at, kind, key):
+                await self._caller.store(at, request)
 
         return await self._at_closest(key, put, max_ops, max_connections)
 
@@ -176,7 +178,7 @@ class Overlay:
         wanted = max_ops or self.k
         return await self._at_closest(
             key,
-            lambda at: self._caller.delete(at, kind, key, salt, owner),
+            lambda at: self._caller.delete(at, DeleteRequest(kind, key, salt), owner),
             min(wanted + BEYOND, MAX_WIDTH),
             max_connections,
             want=wanted,
@@ -203,7 +205,7 @@ class Overlay:
         async def right(at: Located) -> bytes | None:
             nonlocal last
             last = at
-            data = await self._caller.fetch(at, kind, key, digest)
+            data = await self._caller.fetch(at, FetchRequest(kind, key, digest))
             if digest is None or sha256(data).digest() == digest:
                 return data
             self._blame(at, WRONG_BYTES)
@@ -233,7 +235,7 @@ class Overlay:
         """The distinct objects that `max_ops` of the closest nodes have; the caller picks. Raises as `fetch`."""
         most = min(max_connections or self.k + SPARE, MAX_WIDTH)
         nodes = await self.closest(key, most, disjoint=True)
-        results = await replicate(nodes, lambda at: self._caller.fetch(at, kind, key, None), max_ops, most)
+        results = await replicate(nodes, lambda at: self._caller.fetch(at, FetchRequest(kind, key)), max_ops, most)
         self.areas.silent(results.asked - results.answered)
         if not self._others(results.answered):
             raise Unreachable("None of the nodes that should have it answers.")
@@ -262,7 +264,8 @@ class Overlay:
         Raises Unreachable.
         """
         nodes = await self.closest(key, min(len(pieces) + SPARE, MAX_WIDTH))
-        return Outcome(*await spread(self._caller, nodes, kind, key, pieces, deleters, ttl, again=again))
+        shares = [StoreRequest.of(kind, key, piece, ttl, deleters) for piece in pieces]
+        return Outcome(*await spread(self._caller, nodes, shares, again=again))
 
     async def gather(self, kind: int, key: bytes, wanted: ShareSink, count: int) -> None:
         """Hand `wanted` what the closest nodes have, nearest first, until it is complete. `count`: as was spread.
@@ -311,7 +314,7 @@ class Overlay:
         nodes = [at for at in await self.closest(key, WIDER * self.k) if at.contact.id != self.node.id]
         if not nodes:
             return set()
-        results = await self._ask_all(nodes, lambda at: self._caller.fetch(at, kind, key, digest))
+        results = await self._ask_all(nodes, lambda at: self._caller.fetch(at, FetchRequest(kind, key, digest)))
         return {at.contact.id for at, data in results.done if sha256(data).digest() == digest}
 
     async def read_inbox(

@@ -21,15 +21,17 @@ from yarl import URL
 
 from overlay.errors import Malformed, NoAnswer, Refused
 from overlay.http import headers as form
-from overlay.http.body_files import BLOCK, SLICE, GrowingFile, Source, measure
+from overlay.http.body_files import BLOCK, SLICE, GrowingFile, Source
 from overlay.http.relay_frames import TO, to_value
 from overlay.http.server_limits import Pace, TooSlow
 from overlay.identity.contact import Contact, WireContact, host_port
 from overlay.identity.ownership import ACKNOWLEDGE_INBOX, DELETE, READ_INBOX, Owner, statement
 from overlay.identity.tls import client_context
 from overlay.kademlia.lookup import Located
+from overlay.primitives.requests import DeleteRequest, FetchRequest
 from overlay.protocol_limits import DIGEST_BYTES, MAX_HTTP_HASHES, MAX_PROOF, MIN_RATE, RATE_WINDOW
 from overlay.wire.messages import WORDS, Code
+from storage.store_request import StoreRequest
 
 _LINE_LIMIT = 4096
 """Bytes read of an answer that is one line of text."""
@@ -100,6 +102,15 @@ class _Ask:
         return host_port(self.url.host or "?", self.url.port or 0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """What an owner signs for one request, but for the node and its token (overlay/identity/ownership.py)."""
+
+    operation: bytes
+    key: bytes
+    extra: Sequence[bytes] = ()
+
+
 class HTTPClient:
     """Calls nodes over HTTPS on behalf of whoever has `asker_key` (X25519, or tokens.NOBODY). Close it at the end.
 
@@ -132,45 +143,30 @@ class HTTPClient:
 
     # The primitives
 
-    async def store(
-        self,
-        located: Located,
-        kind: int,
-        key: bytes,
-        data: bytes | Path,
-        deleters: Sequence[bytes] = (),
-        *,
-        ttl: float,
-        digest: bytes | None = None,
-    ) -> None:
-        """Have an object kept for `ttl` seconds; a file is streamed. `digest` of the bytes, where it is known."""
-        if isinstance(data, bytes):
-            size, known = len(data), digest or await _digest(data)
-        else:
-            size, known = await asyncio.to_thread(measure, data)
-        ask = self._ask("PUT", located, key, form.store_headers(kind, ttl, known, deleters))
-        ask.content, ask.size = data, size
+    async def store(self, located: Located, request: StoreRequest) -> None:
+        """Have an object stored; a file is streamed."""
+        content = request.content
+        size = len(content) if isinstance(content, bytes) else (await asyncio.to_thread(content.stat)).st_size
+        ask = self._ask("PUT", located, request.key, form.store_headers(request))
+        ask.content, ask.size = content, size
         await self._exchange(ask)
 
-    async def fetch(self, located: Located, kind: int, key: bytes, digest: bytes | None, limit: int) -> bytes:
-        """The object, at most `limit` bytes, with that digest where one is given."""
-        ask = self._ask("GET", located, key, [form.kind_header(kind)], digest=digest)
-        ask.most = limit
+    async def fetch(self, located: Located, request: FetchRequest, limit: int) -> bytes:
+        """The object, at most `limit` bytes, with the digest that is asked for, if one is."""
+        ask = self._fetching(located, request, limit)
         await self._exchange(ask)
         data = b"".join(ask.pieces)
-        if digest is not None and await _digest(data) != digest:
+        if request.digest is not None and await _digest(data) != request.digest:
             raise NoAnswer(f"{ask.whom} sent something else than what was asked for")
         return data
 
-    async def fetch_to(
-        self, located: Located, kind: int, key: bytes, digest: bytes | None, limit: int, path: Path
-    ) -> int:
-        """Fetch into a file, which is not synced; its size in bytes. Raises OSError of the own disk too.
+    async def fetch_to(self, located: Located, request: FetchRequest, limit: int, path: Path) -> int:
+        """Fetch into a file, which is not synced; its size in bytes. Also raises OSError of this computer's disk.
 
-        With a digest, what an earlier try (at any node) left in the file is gone on from, and a failure leaves what
-        has come; a file that turns out wrong is removed.
+        With a digest, the download resumes from what an earlier attempt (at any node) left in the file, and a failure
+        leaves what has arrived. A file with the wrong digest is removed.
         """
-        ask = self._ask("GET", located, key, [form.kind_header(kind)], digest=digest)
+        ask, digest = self._fetching(located, request, limit), request.digest
         part = await asyncio.to_thread(GrowingFile, path, limit, resume=digest is not None)
         if part.size and digest is not None:
             ask.headers += [("Range", f"bytes={part.size}-"), ("If-Range", f'"{digest.hex()}"')]
@@ -187,11 +183,11 @@ class HTTPClient:
             raise NoAnswer(f"{ask.whom} sent something else than what was asked for")
         return part.size
 
-    async def delete(self, located: Located, kind: int, key: bytes, salt: bytes, owner: Owner) -> int:
+    async def delete(self, located: Located, request: DeleteRequest, owner: Owner) -> int:
         """Delete as the recipient with that salt; how many objects the node dropped."""
-        headers = [form.kind_header(kind), (form.SALT, form.base64url(salt))]
-        answer = await self._exchange(self._signed("DELETE", located, key, owner, DELETE, [salt], headers))
-        return self._count(located, answer)
+        headers = [form.kind_header(request.kind), (form.SALT, form.base64url(request.salt))]
+        ask = self._signed("DELETE", located, owner, _Statement(DELETE, request.key, [request.salt]), headers)
+        return self._count(located, await self._exchange(ask))
 
     async def append_inbox(
         self, located: Located, key: bytes, notification: bytes, *, ttl: float, stamp: bytes = b""
@@ -211,7 +207,7 @@ class HTTPClient:
     async def read_inbox(self, located: Located, key: bytes, owner: Owner) -> tuple[list[bytes], bool]:
         """What waits in the owner's inbox (leased to her till she acknowledges), and whether there is more."""
         headers = [(form.PRAGMA, form.READ_INBOX)]
-        ask = self._signed("GET", located, key, owner, READ_INBOX, [], headers)
+        ask = self._signed("GET", located, owner, _Statement(READ_INBOX, key), headers)
         ask.most = form.INBOX_ANSWER_LIMIT
         answer = await self._exchange(ask)
         try:
@@ -225,7 +221,7 @@ class HTTPClient:
         for at in range(0, len(hashes), MAX_HTTP_HASHES):
             some = hashes[at : at + MAX_HTTP_HASHES]
             headers = [(form.PRAGMA, form.READ_INBOX)]
-            ask = self._signed("DELETE", located, key, owner, ACKNOWLEDGE_INBOX, some, headers)
+            ask = self._signed("DELETE", located, owner, _Statement(ACKNOWLEDGE_INBOX, key, some), headers)
             ask.content = b"".join(some)
             ask.size = len(ask.content)
             gone += self._count(located, await self._exchange(ask))
@@ -293,14 +289,18 @@ class HTTPClient:
         self,
         method: str,
         located: Located,
-        key: bytes,
         owner: Owner,
-        operation: bytes,
-        extra: Sequence[bytes],
+        signed: _Statement,
         headers: list[tuple[str, str]],
     ) -> _Ask:
-        signature = owner.sign(statement(operation, key, located.contact.id, located.token, extra))
+        key, node = signed.key, located.contact.id
+        signature = owner.sign(statement(signed.operation, key, node, located.token, signed.extra))
         return self._ask(method, located, key, [*headers, *form.proof_headers(owner.certificate, signature)])
+
+    def _fetching(self, located: Located, request: FetchRequest, limit: int) -> _Ask:
+        ask = self._ask("GET", located, request.key, [form.kind_header(request.kind)], digest=request.digest)
+        ask.most = limit
+        return ask
 
     def _count(self, located: Located, answer: Headers) -> int:
         try:

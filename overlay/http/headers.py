@@ -37,6 +37,7 @@ from overlay.protocol_limits import (
 )
 from overlay.wire.messages import Code, bounded
 from overlay.wire.write_tokens import NOBODY
+from storage.store_request import StoreRequest
 
 TOKEN = "P2pmail-Token"  # noqa: S105 - a header's name
 ASKER = "P2pmail-Key"
@@ -281,13 +282,14 @@ def deleter_of(query: Fields) -> bytes:
     return parse_hex(needed(query, "deleter"), DIGEST_BYTES)
 
 
-def store_headers(kind: int, ttl: float, digest: bytes, deleters: Sequence[bytes]) -> list[tuple[str, str]]:
-    """What goes with a PUT that stores. `ttl` in seconds."""
+def store_headers(request: StoreRequest) -> list[tuple[str, str]]:
+    """The headers of a PUT that stores."""
+    deleters = request.deleters
     lines = [deleters[at : at + _DELETERS_A_LINE] for at in range(0, len(deleters), _DELETERS_A_LINE)]
     return [
-        kind_header(kind),
-        ttl_header(ttl),
-        (CONTENT_DIGEST, digest_field(digest)),
+        kind_header(request.kind),
+        ttl_header(request.ttl),
+        (CONTENT_DIGEST, digest_field(request.digest)),
         *((DELETERS, ",".join(map(base64url, line))) for line in lines),
     ]
 

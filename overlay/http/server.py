@@ -29,11 +29,13 @@ from overlay.identity.tls import TLSIdentity, server_context
 from overlay.ids import distance
 from overlay.kademlia.lookup import Located
 from overlay.limits.address_quota import AddressQuota
+from overlay.primitives.requests import DeleteRequest, FetchRequest, OwnerProof
 from overlay.primitives.service import Service, refusal
 from overlay.protocol_limits import MAX_HTTP_HASHES, MAX_HTTP_READ, MAX_NOTIFICATION
 from overlay.wire.messages import Code
 from overlay.wire.write_tokens import WriteTokens
 from storage.errors import P2PMailError
+from storage.store_request import StoreRequest
 
 SMALL = 64 * 1024
 """Bytes of a body that stays in memory; a larger one is written to the store's spool as it comes."""
@@ -223,13 +225,13 @@ class HTTPServer:
         async with self._received(asked, length) as (content, digest):
             if wanted is not None and wanted != digest:
                 raise Malformed(f"the content doesn't have the digest that {form.CONTENT_DIGEST} says; it wasn't kept")
-            await self._service.store(kind, asked.key, digest, content, deleters, ttl, asked.contact)
+            await self._service.store(StoreRequest(kind, asked.key, content, digest, ttl, deleters), asked.contact)
         return _line("stored", (form.REPR_DIGEST, form.digest_field(digest)))
 
     async def _fetch(self, asked: _Asked) -> _Reply:
         request = asked.request
         kind, digest = form.kind_of(request.headers), form.digest_of(request.query)
-        kept = await self._service.fetch(kind, asked.key, digest)
+        kept = await self._service.fetch(FetchRequest(kind, asked.key, digest))
         content: bytes | BinaryIO
         if isinstance(kept.content, bytes):
             content = kept.content
@@ -257,8 +259,8 @@ class HTTPServer:
         headers = asked.request.headers
         kind = form.kind_of(headers)
         salt = form.salt_of(headers, kind)
-        certificate, signature = form.proof_of(headers)
-        dropped = await self._service.delete(kind, asked.key, salt, asked.token, certificate, signature)
+        proof = OwnerProof(asked.token, *form.proof_of(headers))
+        dropped = await self._service.delete(DeleteRequest(kind, asked.key, salt), proof)
         return _line(f"deleted, objects dropped: {dropped}", (form.COUNT, str(dropped)))
 
     async def _append_inbox(self, asked: _Asked) -> _Reply:
@@ -271,20 +273,18 @@ class HTTPServer:
         return _line("appended" if new else "was there already", (form.COUNT, str(int(new))))
 
     async def _read_inbox(self, asked: _Asked) -> _Reply:
-        certificate, signature = form.proof_of(asked.request.headers)
+        proof = OwnerProof(asked.token, *form.proof_of(asked.request.headers))
         if not self._inboxes.take(asked.ip, form.INBOX_ANSWER_LIMIT):
             raise refusal(Code.BUSY)
         asked.held.callback(self._inboxes.give, asked.ip, form.INBOX_ANSWER_LIMIT)
-        waiting, more = await self._service.read_inbox(
-            asked.key, asked.asker, asked.token, certificate, signature, MAX_HTTP_READ
-        )
+        waiting, more = await self._service.read_inbox(asked.key, asked.asker, proof, MAX_HTTP_READ)
         headers = (form.MORE, "true" if more else "false"), (form.COUNT, str(len(waiting)))
         return _binary(form.encode_notifications(waiting), *headers)
 
     async def _acknowledge_inbox(self, asked: _Asked) -> _Reply:
-        certificate, signature = form.proof_of(asked.request.headers)
+        proof = OwnerProof(asked.token, *form.proof_of(asked.request.headers))
         hashes = form.decode_hashes(await self._small_body(asked, MAX_HTTP_HASHES * 32))
-        gone = await self._service.acknowledge_inbox(asked.key, asked.token, hashes, certificate, signature)
+        gone = await self._service.acknowledge_inbox(asked.key, hashes, proof)
         return _line(f"acknowledged: {gone}", (form.COUNT, str(gone)))
 
     async def _tombstone(self, asked: _Asked) -> _Reply:

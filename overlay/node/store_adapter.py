@@ -13,12 +13,14 @@ from pathlib import Path
 from overlay.errors import Refused
 from overlay.identity.contact import Contact, address_range, routable
 from overlay.primitives.placement import NotificationCopy, ObjectCopy
+from overlay.primitives.requests import FetchRequest
 from overlay.primitives.service import StoredContent, TombstoneCopy
 from overlay.protocol_limits import RETENTION
 from overlay.wire.messages import Code, bounded
 from storage.node.inboxes import InboxFull
 from storage.node.objects import Deleted, NoSpace, Origin, Stale, StoreFailed, StoreRefused
 from storage.node.store import NodeStore
+from storage.store_request import StoreRequest
 
 
 class StoreAdapter:
@@ -37,34 +39,13 @@ class StoreAdapter:
         self._responsible = responsible
         self._now = now
 
-    async def store(
-        self,
-        kind: int,
-        key: bytes,
-        digest: bytes,
-        content: bytes | Path,
-        *,
-        deleters: Iterable[bytes],
-        ttl: float,
-        sequence: int | None,
-        asker: Contact | None,
-    ) -> None:
+    async def store(self, request: StoreRequest, asker: Contact | None) -> None:
         with _refusing():
-            await self._store.store(
-                kind,
-                key,
-                digest,
-                content,
-                deleters=deleters,
-                ttl=ttl,
-                sequence=sequence,
-                origin=self._origin(asker),
-                responsible=self._responsible,
-            )
+            await self._store.store(request, self._responsible, origin=self._origin(asker))
 
-    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> StoredContent | None:
+    async def fetch(self, request: FetchRequest) -> StoredContent | None:
         with _refusing():
-            found = await self._store.fetch(kind, key, digest)
+            found = await self._store.fetch(request.kind, request.key, request.digest)
         return None if found is None else StoredContent(found[0].digest, found[0].size, found[1])
 
     async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,6 +44,7 @@ from overlay.ids import (
     root_key,
 )
 from overlay.limits.stamps import bits_asked, bits_of
+from overlay.primitives.requests import DeleteRequest, FetchRequest, OwnerProof
 from overlay.protocol_limits import (
     INBOX,
     LEASE,
@@ -59,6 +60,7 @@ from overlay.wire import messages
 from overlay.wire.fragments import MAX_MESSAGE
 from overlay.wire.messages import WORDS, Code
 from overlay.wire.write_tokens import WriteTokens
+from storage.store_request import StoreRequest
 
 Handler = Callable[[Contact, Any], Awaitable[messages.Answer]]
 """Answers one message type (the second argument is of that type) for the contact that sent it."""
@@ -94,6 +96,10 @@ def _fitting(notifications: Sequence[bytes]) -> int:
     return len(notifications)
 
 
+def _proof_in(request: messages.Delete | messages.ReadInbox | messages.AcknowledgeInbox) -> OwnerProof:
+    return OwnerProof(request.token, request.certificate, request.signature)
+
+
 @dataclass(frozen=True, slots=True)
 class StoredContent:
     """An object as the store hands it out: in memory, or as a file to be streamed."""
@@ -115,20 +121,9 @@ class TombstoneCopy:
 class StoreBackend(Protocol):
     """What a node keeps (storage/node/store.py, behind store_room.py). Raises Refused; durable on return."""
 
-    async def store(
-        self,
-        kind: int,
-        key: bytes,
-        digest: bytes,
-        content: bytes | Path,
-        *,
-        deleters: Iterable[bytes],
-        ttl: float,
-        sequence: int | None,
-        asker: Contact | None,
-    ) -> None: ...
+    async def store(self, request: StoreRequest, asker: Contact | None) -> None: ...
 
-    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> StoredContent | None: ...
+    async def fetch(self, request: FetchRequest) -> StoredContent | None: ...
 
     async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int: ...
 
@@ -224,19 +219,17 @@ class Service:
     async def _on_store(self, asker: Contact, request: messages.Store) -> messages.Answer:
         if len(request.data) > MAX_DATAGRAM_OBJECT:
             raise refusal(Code.TOO_LARGE)
-        digest = sha256(request.data).digest()
-        await self.store(request.kind, request.key, digest, request.data, request.deleters, request.ttl, asker)
+        await self.store(StoreRequest.of(request.kind, request.key, request.data, request.ttl, request.deleters), asker)
         return messages.Done()
 
     async def _on_fetch(self, _asker: Contact, request: messages.Fetch) -> messages.Answer:
-        kept = await self.fetch(request.kind, request.key, request.digest or None)
+        kept = await self.fetch(FetchRequest(request.kind, request.key, request.digest or None))
         small = isinstance(kept.content, bytes) and kept.size <= MAX_DATAGRAM_OBJECT
         return messages.Object(kept.content if small and isinstance(kept.content, bytes) else b"", kept.size)
 
     async def _on_delete(self, _asker: Contact, request: messages.Delete) -> messages.Answer:
-        dropped = await self.delete(
-            request.kind, request.key, request.salt, request.token, request.certificate, request.signature
-        )
+        wanted = DeleteRequest(request.kind, request.key, request.salt)
+        dropped = await self.delete(wanted, _proof_in(request))
         return messages.Done(dropped)
 
     async def _on_append_inbox(self, asker: Contact, request: messages.AppendInbox) -> messages.Answer:
@@ -244,16 +237,12 @@ class Service:
         return messages.Done()
 
     async def _on_read_inbox(self, asker: Contact, request: messages.ReadInbox) -> messages.Answer:
-        waiting, more = await self.read_inbox(
-            request.key, asker.key, request.token, request.certificate, request.signature, MAX_DATAGRAM_READ
-        )
+        waiting, more = await self.read_inbox(request.key, asker.key, _proof_in(request), MAX_DATAGRAM_READ)
         fitting = _fitting(waiting)
         return messages.Notifications(waiting[:fitting], more or fitting < len(waiting))
 
     async def _on_acknowledge_inbox(self, _asker: Contact, request: messages.AcknowledgeInbox) -> messages.Answer:
-        deleted = await self.acknowledge_inbox(
-            request.key, request.token, request.hashes, request.certificate, request.signature
-        )
+        deleted = await self.acknowledge_inbox(request.key, request.hashes, _proof_in(request))
         return messages.Done(deleted)
 
     async def _on_ask_tombstones(self, _asker: Contact, request: messages.AskTombstones) -> messages.Answer:
@@ -280,32 +269,21 @@ class Service:
 
     # The primitives. All raise Refused.
 
-    async def store(
-        self,
-        kind: int,
-        key: bytes,
-        digest: bytes,
-        content: bytes | Path,
-        deleters: Sequence[bytes],
-        ttl: float,
-        asker: Contact | None = None,
-    ) -> None:
+    async def store(self, request: StoreRequest, asker: Contact | None = None) -> None:
         """Keep an object. A file (`content` a Path from the spool) belongs to the store from here on.
 
         `asker` is whose share of this node it takes; None: this node's own.
         """
-        sequence = None
-        if kind in SIGNED:
+        content, deleters, sequence = request.content, request.deleters, None
+        if request.kind in SIGNED:
             signed = content if isinstance(content, bytes) else content.read_bytes()  # bounded by admit()
-            sequence, deleters = self._check_signed(kind, key, signed)
-        elif kind not in (Kind.BODY, Kind.PROBE, Kind.SHARE):
+            sequence, deleters = self._check_signed(request.kind, request.key, signed)
+        elif request.kind not in (Kind.BODY, Kind.PROBE, Kind.SHARE):
             raise refusal(Code.UNKNOWN_KIND)
-        elif key in self._roots:
+        elif request.key in self._roots:
             raise refusal(Code.NOT_PERMITTED)
-        lasting = _lasting(ttl)
-        await self.store_room.store(
-            kind, key, digest, content, deleters=deleters, ttl=lasting, sequence=sequence, asker=asker
-        )
+        checked = replace(request, deleters=deleters, ttl=_lasting(request.ttl), sequence=sequence)
+        await self.store_room.store(checked, asker)
 
     def admit(self, kind: int, size: int) -> None:
         """Refuse what is too large before a byte of it is taken."""
@@ -314,24 +292,23 @@ class Service:
         ):
             raise refusal(Code.TOO_LARGE)
 
-    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> StoredContent:
+    async def fetch(self, request: FetchRequest) -> StoredContent:
         """The object under the key, that with the digest if one is given."""
-        if kind == Kind.BODY and key in self._roots:
-            der = self._roots[key]
+        if request.kind == Kind.BODY and request.key in self._roots:
+            der = self._roots[request.key]
             return StoredContent(sha256(der).digest(), len(der), der)
-        kept = await self.store_room.fetch(kind, key, digest)
+        kept = await self.store_room.fetch(request)
         if kept is None:
             raise refusal(Code.NOT_FOUND)
         return kept
 
-    async def delete(
-        self, kind: int, key: bytes, salt: bytes, token: bytes, certificate: bytes, signature: bytes
-    ) -> int:
-        """Take the owner's hash from the set; her signed delete stays as tombstone. Objects dropped."""
-        self._authenticate(certificate, signature, statement(DELETE, key, self.node_id, token, [salt]))
-        proof = encode_delete_proof(DeleteProof(key, self.node_id, token, salt, certificate, signature))
-        hashed = deleter_hash(key, salt, certificate)
-        return await self.store_room.delete(kind, key, hashed, proof, RETENTION)
+    async def delete(self, request: DeleteRequest, proof: OwnerProof) -> int:
+        """Take the owner's hash off the objects; the signed delete stays as a tombstone. How many were dropped."""
+        key, salt = request.key, request.salt
+        self._authenticate(proof, statement(DELETE, key, self.node_id, proof.token, [salt]))
+        signed = DeleteProof(key, self.node_id, proof.token, salt, proof.certificate, proof.signature)
+        deleter = deleter_hash(key, salt, proof.certificate)
+        return await self.store_room.delete(request.kind, key, deleter, encode_delete_proof(signed), RETENTION)
 
     async def proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
         """The signed delete of each of these recipients, or b"", for whoever knows the key and their hashes."""
@@ -365,9 +342,9 @@ class Service:
             raise refusal(Code.NOT_PERMITTED)
         return await self.store_room.delete(kind, key, deleter, proof, _lasting(ttl))
 
-    async def contents(self, kind: int, key: bytes, digest: bytes | None) -> bytes:
+    async def contents(self, request: FetchRequest) -> bytes:
         """The bytes of an object that is kept here."""
-        kept = await self.fetch(kind, key, digest)
+        kept = await self.fetch(request)
         if not isinstance(kept.content, Path):
             return kept.content
         try:
@@ -390,19 +367,14 @@ class Service:
 
         return await self.store_room.append(key, notification, lasting, asker, admit)
 
-    async def read_inbox(
-        self, key: bytes, reader: bytes, token: bytes, certificate: bytes, signature: bytes, limit: int
-    ) -> tuple[list[bytes], bool]:
+    async def read_inbox(self, key: bytes, reader: bytes, proof: OwnerProof, limit: int) -> tuple[list[bytes], bool]:
         """What waits in the inbox, up to `limit` bytes, leased to `reader`; and whether there is more."""
-        self._own_inbox(key, certificate, signature, statement(READ_INBOX, key, self.node_id, token))
+        self._own_inbox(key, proof, statement(READ_INBOX, key, self.node_id, proof.token))
         return await self.store_room.read(key, reader, limit, LEASE)
 
-    async def acknowledge_inbox(
-        self, key: bytes, token: bytes, hashes: Sequence[bytes], certificate: bytes, signature: bytes
-    ) -> int:
+    async def acknowledge_inbox(self, key: bytes, hashes: Sequence[bytes], proof: OwnerProof) -> int:
         """Delete notifications that the owner has on disk; how many there were."""
-        signed = statement(ACKNOWLEDGE_INBOX, key, self.node_id, token, hashes)
-        self._own_inbox(key, certificate, signature, signed)
+        self._own_inbox(key, proof, statement(ACKNOWLEDGE_INBOX, key, self.node_id, proof.token, hashes))
         return await self.store_room.acknowledge(key, hashes)
 
     # Who may do what
@@ -412,17 +384,18 @@ class Service:
             raise refusal(Code.NOT_PERMITTED)
         return self._trust
 
-    def _authenticate(self, certificate: bytes, signature: bytes, signed: bytes) -> Certificate:
+    def _authenticate(self, proof: OwnerProof, signed: bytes) -> Certificate:
+        """The certificate of the owner that signed the statement `signed`. Raises Refused."""
         try:
-            verified = self._known_trust().verify(certificate, self._now())
+            verified = self._known_trust().verify(proof.certificate, self._now())
         except CertificateError as error:
             raise refusal(Code.NOT_PERMITTED) from error
-        if not valid(verified.public_key, signature, signed):
+        if not valid(verified.public_key, proof.signature, signed):
             raise refusal(Code.NOT_PERMITTED)
         return verified
 
-    def _own_inbox(self, key: bytes, certificate: bytes, signature: bytes, signed: bytes) -> None:
-        if inbox_key(self._authenticate(certificate, signature, signed).address) != key:
+    def _own_inbox(self, key: bytes, proof: OwnerProof, signed: bytes) -> None:
+        if inbox_key(self._authenticate(proof, signed).address) != key:
             raise refusal(Code.NOT_PERMITTED)
 
     def _check_signed(self, kind: int, key: bytes, data: bytes) -> tuple[int, list[bytes]]:

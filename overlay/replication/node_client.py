@@ -16,6 +16,7 @@ from overlay.identity.contact import Contact
 from overlay.identity.ownership import ACKNOWLEDGE_INBOX, DELETE, READ_INBOX, Owner, statement
 from overlay.kademlia.lookup import Located
 from overlay.limits.stamp_payer import StampPayer
+from overlay.primitives.requests import DeleteRequest, FetchRequest, OwnerProof
 from overlay.primitives.service import Service
 from overlay.protocol import OverlayProtocol
 from overlay.protocol_limits import MAX_DATAGRAM_OBJECT, MAX_HASHES, MAX_HTTP_READ, MAX_OBJECT
@@ -23,6 +24,7 @@ from overlay.reachability.dial_back import ANSWERED_WITHIN
 from overlay.wire import messages
 from overlay.wire.fragments import MAX_MESSAGE
 from overlay.wire.messages import Code, bounded
+from storage.store_request import StoreRequest
 
 T = TypeVar("T")
 
@@ -50,56 +52,49 @@ class NodeClient:
         self._bulk = bulk
         self._mint = StampPayer(now)
 
-    async def store(
-        self,
-        at: Located,
-        kind: int,
-        key: bytes,
-        data: bytes,
-        deleters: Sequence[bytes],
-        ttl: float,
-        digest: bytes | None = None,
-    ) -> None:
-        """Store `data`; its `digest` spares hashing it for every copy. Raises NoAnswer, Refused."""
+    async def store(self, at: Located, request: StoreRequest) -> None:
+        """Store an object whose content is in memory. Raises NoAnswer, Refused."""
+        kind, key, data, deleters = request.kind, request.key, request.content, request.deleters
+        assert isinstance(data, bytes), "files are streamed by HTTPClient"
         if service := self._own(at):
             service.admit(kind, len(data))
-            return await service.store(kind, key, digest or sha256(data).digest(), data, deleters, ttl)
+            return await service.store(request)
 
         async def over_udp(at: Located) -> None:
-            await self._call(at, messages.Store(at.token, kind, key, data, list(deleters), bounded(ttl)))
+            await self._call(at, messages.Store(at.token, kind, key, data, list(deleters), bounded(request.ttl)))
 
         async def over_http(at: Located) -> None:
-            known = digest or sha256(data).digest()
-            await self._bulk.store(at, kind, key, data, deleters, ttl=ttl, digest=known)
-            if self._bulk.via and known not in await self.digests(at, kind, key):
+            await self._bulk.store(at, request)
+            if self._bulk.via and request.digest not in await self.digests(at, kind, key):
                 raise NoAnswer("the relay says that it was stored, the node doesn't")
 
         fits = len(data) <= MAX_DATAGRAM_OBJECT and len(data) + 34 * len(deleters) + _ROOM_FOR_THE_REST <= MAX_MESSAGE
         return await self._renewing(at, over_udp if fits else over_http)
 
-    async def fetch(self, at: Located, kind: int, key: bytes, digest: bytes | None) -> bytes:
+    async def fetch(self, at: Located, request: FetchRequest) -> bytes:
         """The object's bytes, of whatever digest. Raises NoAnswer, Refused."""
         if service := self._own(at):
-            return await service.contents(kind, key, digest)
+            return await service.contents(request)
 
         async def fetch(at: Located) -> bytes:
-            request = messages.Fetch(at.token, kind, key, digest or b"")
-            answer = _expect(messages.Object, await self._call(at, request, FETCH_PATIENCE))
+            fetch = messages.Fetch(at.token, request.kind, request.key, request.digest or b"")
+            answer = _expect(messages.Object, await self._call(at, fetch, FETCH_PATIENCE))
             if answer.data or not answer.size:
                 return answer.data
-            return await self._bulk.fetch(at, kind, key, digest, min(answer.size, MAX_OBJECT))
+            return await self._bulk.fetch(at, request, min(answer.size, MAX_OBJECT))
 
         return await self._renewing(at, fetch)
 
-    async def delete(self, at: Located, kind: int, key: bytes, salt: bytes, owner: Owner) -> int:
+    async def delete(self, at: Located, request: DeleteRequest, owner: Owner) -> int:
         """How many objects the node dropped. Raises NoAnswer, Refused."""
 
         async def delete(at: Located) -> int:
+            kind, key, salt = request.kind, request.key, request.salt
             signature = owner.sign(statement(DELETE, key, at.contact.id, at.token, [salt]))
             if service := self._own(at):
-                return await service.delete(kind, key, salt, at.token, owner.certificate, signature)
-            request = messages.Delete(at.token, kind, key, salt, owner.certificate, signature)
-            return _expect(messages.Done, await self._call(at, request)).count
+                return await service.delete(request, OwnerProof(at.token, owner.certificate, signature))
+            delete = messages.Delete(at.token, kind, key, salt, owner.certificate, signature)
+            return _expect(messages.Done, await self._call(at, delete)).count
 
         return await self._renewing(at, delete)
 
@@ -134,7 +129,8 @@ class NodeClient:
             signature = owner.sign(statement(READ_INBOX, key, at.contact.id, at.token))
             if service := self._own(at):
                 me = self._protocol.sealer.public
-                return await service.read_inbox(key, me, at.token, owner.certificate, signature, MAX_HTTP_READ)
+                proof = OwnerProof(at.token, owner.certificate, signature)
+                return await service.read_inbox(key, me, proof, MAX_HTTP_READ)
             request = messages.ReadInbox(at.token, key, owner.certificate, signature)
             answer = _expect(messages.Notifications, await self._call(at, request))
             # The same reader gets the same again, and the rest; but no relay is to leave any of it out.
@@ -153,7 +149,8 @@ class NodeClient:
             async def acknowledge(at: Located, some: list[bytes] = some) -> int:
                 signature = owner.sign(statement(ACKNOWLEDGE_INBOX, key, at.contact.id, at.token, some))
                 if service := self._own(at):
-                    return await service.acknowledge_inbox(key, at.token, some, owner.certificate, signature)
+                    proof = OwnerProof(at.token, owner.certificate, signature)
+                    return await service.acknowledge_inbox(key, some, proof)
                 request = messages.AcknowledgeInbox(at.token, key, some, owner.certificate, signature)
                 return _expect(messages.Done, await self._call(at, request)).count
 

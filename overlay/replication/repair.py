@@ -33,10 +33,12 @@ from overlay.primitives.placement import (
     successor,
     tombstone_peer,
 )
+from overlay.primitives.requests import FetchRequest
 from overlay.primitives.service import Service
 from overlay.protocol import OverlayProtocol
 from overlay.protocol_limits import INBOX, MAX_HASHES
 from overlay.replication.node_client import NodeClient
+from storage.store_request import StoreRequest
 
 log = logging.getLogger(__name__)
 
@@ -309,8 +311,9 @@ class Repair:
 
     async def _copy(self, kind: int, key: bytes, variant: ObjectCopy, at: Located) -> None:
         try:
-            data = await self._service.contents(kind, key, variant.digest)
-            await self._caller.store(at, kind, key, data, variant.deleters, variant.ttl, variant.digest)
+            data = await self._service.contents(FetchRequest(kind, key, variant.digest))
+            copy = StoreRequest(kind, key, data, variant.digest, variant.ttl, variant.deleters)
+            await self._caller.store(at, copy)
         except Refused as refused:  # full, or it knows better (deleted, a newer one)
             log.info("a copy wasn't taken: %s", refused)
 

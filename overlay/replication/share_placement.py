@@ -7,13 +7,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from hashlib import sha256
 from typing import Protocol
 
 from overlay.errors import NoAnswer, Refused
 from overlay.kademlia.lookup import Located
 from overlay.kademlia.quorum import replicate
+from overlay.primitives.requests import FetchRequest
 from overlay.replication.node_client import NodeClient
+from storage.store_request import StoreRequest
 
 SPARE = 2
 """Nodes asked beyond those whose pieces are lacking: one may be slow."""
@@ -38,49 +39,47 @@ class ShareSink(Protocol):
 async def spread(
     caller: NodeClient,
     nodes: Sequence[Located],
-    kind: int,
-    key: bytes,
-    pieces: Sequence[bytes],
-    deleters: Sequence[bytes],
-    ttl: float,
+    shares: Sequence[StoreRequest],
     *,
     again: bool,
 ) -> tuple[int, int, tuple[str, ...]]:
-    """Put each piece at a node of its own: pieces wanted, pieces that are there, and why nodes said no.
+    """Store each share of one key at a different node: shares wanted, shares stored, and why nodes refused.
 
-    `again`: nodes are asked first what they have; a piece that is somewhere isn't put anywhere else.
+    `again`: the nodes are asked first what they have; a share that any of them has isn't stored elsewhere.
     """
-    digests = [sha256(piece).digest() for piece in pieces]
+    if not shares:
+        return 0, 0, ()
+    kind, key = shares[0].kind, shares[0].key
     there: set[bytes] = set()
     free = list(nodes)
     if again:
         told = await replicate(nodes, lambda at: caller.digests(at, kind, key), len(nodes), len(nodes))
-        ours = set(digests)
+        ours = {share.digest for share in shares}
         busy = set()
         for at, held in told.done:
             if found := ours.intersection(held):
                 there |= found
                 busy.add(at.contact.id)
         free = [at for at, held in told.done if at.contact.id not in busy]
-    lacking = deque((piece, digest) for piece, digest in zip(pieces, digests, strict=True) if digest not in there)
+    missing = deque(share for share in shares if share.digest not in there)
     left = iter(free)
     refusals: dict[str, None] = {}
 
     async def worker() -> None:
         for at in left:
-            if not lacking:
+            if not missing:
                 return
-            piece, digest = lacking.popleft()
+            share = missing.popleft()
             try:
-                await caller.store(at, kind, key, piece, deleters, ttl, digest)
+                await caller.store(at, share)
             except (NoAnswer, Refused) as error:
                 refusals[str(error)] = None
-                lacking.appendleft((piece, digest))
+                missing.appendleft(share)
             else:
-                there.add(digest)
+                there.add(share.digest)
 
-    await _workers(worker, min(STORED_AT_ONCE, len(lacking)))
-    return len(pieces), len(there), tuple(refusals)
+    await _workers(worker, min(STORED_AT_ONCE, len(missing)))
+    return len(shares), len(there), tuple(refusals)
 
 
 async def gather(caller: NodeClient, nodes: Sequence[Located], kind: int, key: bytes, wanted: ShareSink) -> set[bytes]:
@@ -106,10 +105,10 @@ async def gather(caller: NodeClient, nodes: Sequence[Located], kind: int, key: b
 
 
 async def _ask(caller: NodeClient, at: Located, kind: int, key: bytes, wanted: ShareSink) -> None:
-    if not wanted.take(await caller.fetch(at, kind, key, None)):
+    if not wanted.take(await caller.fetch(at, FetchRequest(kind, key))):
         # Something else was put under this key before: is ours there too?
         for digest in await caller.digests(at, kind, key):
-            if wanted.take(await caller.fetch(at, kind, key, digest)):
+            if wanted.take(await caller.fetch(at, FetchRequest(kind, key, digest))):
                 return
 
 

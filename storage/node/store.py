@@ -38,6 +38,7 @@ from storage.node.objects import (
 )
 from storage.node.schema import SCHEMA
 from storage.read_only_db import open_to_read
+from storage.store_request import StoreRequest
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -100,19 +101,9 @@ class NodeStore:
         return self._bodies.spool()
 
     async def store(
-        self,
-        kind: int,
-        key: bytes,
-        digest: bytes,
-        content: bytes | Path,
-        *,
-        deleters: Iterable[bytes],
-        ttl: float,
-        sequence: int | None = None,
-        origin: Origin | None = None,
-        responsible: Callable[[bytes], bool],
+        self, request: StoreRequest, responsible: Callable[[bytes], bool], *, origin: Origin | None = None
     ) -> StoredObject:
-        """Keep an object durably, for `ttl` seconds at most; idempotent (paper 2.2, store; design 4).
+        """Keep an object durably, for its `ttl` at most; idempotent (paper 2.2, store; design 4).
 
         A Path is a closed file in `spool_folder`: it is moved in, or removed when refused. Without `sequence` up to
         8 variants of a key are kept, with it one slot where the newer replaces. When the quota is used up, what has
@@ -120,19 +111,20 @@ class NodeStore:
         WrongDigest, Deleted, Stale, TooManyVariants, ShareUsed (`origin` has its share), NoSpace, StoreFailed: then
         nothing of it was kept.
         """
-        offered = frozenset(deleters)
+        content, digest, deleters = request.content, request.digest, frozenset(request.deleters)
+
+        def offer_of(size: int, body: bytes | str) -> Offer:
+            return Offer(request.kind, request.key, digest, size, body, deleters, request.ttl, request.sequence, origin)
+
         if isinstance(content, bytes) and len(content) <= INLINE_LIMIT:
             if digest_of(content) != digest:
                 raise WrongDigest
-            offer = Offer(kind, key, digest, len(content), content, offered, ttl, sequence, origin)
+            offer = offer_of(len(content), content)
             kept = await self._put(offer, responsible)
             await self._discard(kept.dropped)
             return kept.object
         if isinstance(content, Path):
             require(content.parent == self.spool_folder, "a spool file lies in the spool folder")
-
-        def offer_of(size: int, body: bytes | str) -> Offer:
-            return Offer(kind, key, digest, size, body, offered, ttl, sequence, origin)
 
         return await self._to_the_end(self._store_large(offer_of, digest, content, responsible))
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from overlay.errors import Refused
 from overlay.identity.contact import Contact
+from overlay.primitives.requests import FetchRequest
 from overlay.primitives.service import StoredContent, TombstoneCopy
 from overlay.wire.messages import WORDS
+from storage.store_request import StoreRequest
 
 
 @dataclass
@@ -34,32 +36,23 @@ class MemoryStore:
         self.refuse_with: int | Exception | None = None
         self._numbers = itertools.count()
 
-    async def store(
-        self,
-        kind: int,
-        key: bytes,
-        digest: bytes,
-        content: bytes | Path,
-        *,
-        deleters: Iterable[bytes],
-        ttl: float,
-        sequence: int | None,
-        asker: Contact | None,
-    ) -> None:
+    async def store(self, request: StoreRequest, asker: Contact | None) -> None:
         if isinstance(self.refuse_with, Exception):
             raise self.refuse_with
         if self.refuse_with is not None:
             raise Refused(self.refuse_with, WORDS[self.refuse_with])
+        content = request.content
         if isinstance(content, Path):
             size = content.stat().st_size
             content = content.rename(self.folder / f"kept-{next(self._numbers)}")
         else:
             size = len(content)
-        self.objects.setdefault((kind, key), {})[digest] = _Object(content, size, set(deleters), ttl)
+        held = self.objects.setdefault((request.kind, request.key), {})
+        held[request.digest] = _Object(content, size, set(request.deleters), request.ttl)
 
-    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> StoredContent | None:
-        for each, found in self.objects.get((kind, key), {}).items():
-            if digest in (None, each):
+    async def fetch(self, request: FetchRequest) -> StoredContent | None:
+        for each, found in self.objects.get((request.kind, request.key), {}).items():
+            if request.digest in (None, each):
                 return StoredContent(each, found.size, found.content)
         return None
 

@@ -14,6 +14,7 @@ from overlay.identity.certificates import TrustStore
 from overlay.identity.contact import Contact, node_id
 from overlay.identity.network import Network
 from overlay.ids import distance
+from overlay.primitives.requests import FetchRequest
 from overlay.primitives.service import Service, StoredContent, TombstoneCopy, refusal
 from overlay.protocol import OverlayProtocol
 from overlay.wire import messages
@@ -21,6 +22,7 @@ from overlay.wire.messages import Code
 from overlay.wire.rpc import Handled, RemotePeer, SealedRPC
 from overlay.wire.sealed_datagram import Sealer
 from overlay.wire.write_tokens import WriteTokens
+from storage.store_request import StoreRequest
 from tests.simulation.world import Transport, World
 
 PRIVATE = Network("test", private_addresses=True)
@@ -40,36 +42,26 @@ class MemoryStore:
     """Of every store."""
     calls: int = 0
 
-    async def store(
-        self,
-        kind: int,
-        key: bytes,
-        digest: bytes,
-        content: bytes | Path,
-        *,
-        deleters: Iterable[bytes],
-        ttl: float,
-        sequence: int | None,
-        asker: Contact | None,
-    ) -> None:
+    async def store(self, request: StoreRequest, asker: Contact | None) -> None:
         self.calls += 1
-        self.ttls.append(ttl)
+        self.ttls.append(request.ttl)
         await asyncio.sleep(0.01)
         if self.full:
             raise refusal(Code.NO_SPACE)
+        digest, content, sequence = request.digest, request.content, request.sequence
         assert isinstance(content, bytes)
-        held = self.objects.setdefault((kind, key), {})
+        held = self.objects.setdefault((request.kind, request.key), {})
         if sequence is not None:
             for other, (_, _, known) in list(held.items()):
                 if other != digest and known is not None and known >= sequence:
                     raise refusal(Code.STALE)
                 del held[other]
-        held[digest] = (content, set(deleters), sequence)
+        held[digest] = (content, set(request.deleters), sequence)
 
-    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> StoredContent | None:
+    async def fetch(self, request: FetchRequest) -> StoredContent | None:
         self.calls += 1
-        for known, (content, _, _) in self.objects.get((kind, key), {}).items():
-            if digest in (None, known):
+        for known, (content, _, _) in self.objects.get((request.kind, request.key), {}).items():
+            if request.digest in (None, known):
                 return StoredContent(known, len(content), content)
         return None
 

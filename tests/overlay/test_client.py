@@ -15,6 +15,7 @@ from overlay.errors import NotFound, Offline, Refused, Unreachable
 from overlay.identity.card import make_card
 from overlay.identity.ownership import Owner, decode_delete_proof, deleter_named, proves_delete
 from overlay.ids import Kind, body_key, certificate_key, deleter_hash, inbox_key, revocations_key
+from overlay.primitives.requests import DeleteRequest, FetchRequest
 from overlay.primitives.service import StoredContent
 from overlay.protocol_limits import ENCRYPTION_KEY_SIZE
 from overlay.replication.node_client import NodeClient
@@ -22,6 +23,7 @@ from overlay.wire import messages
 from overlay.wire.messages import Code
 from overlay.wire.rpc import Handled, RemotePeer
 from storage.limits import MAX_INBOX_NOTIFICATIONS
+from storage.store_request import StoreRequest
 from tests.overlay.issuing import NOW
 from tests.overlay.local_network import ISSUER, LOOPBACK, NETWORK, LocalNetwork, local_network, new_node, run
 
@@ -103,9 +105,9 @@ class Forged:
         self.content = content
         self.asked = 0
 
-    async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> StoredContent:
+    async def fetch(self, request: FetchRequest) -> StoredContent:
         self.asked += 1
-        return StoredContent(digest or sha256(self.content).digest(), len(self.content), self.content)
+        return StoredContent(request.digest or sha256(self.content).digest(), len(self.content), self.content)
 
 
 @pytest.mark.parametrize("forged", [b"forged", b"", bytes(50_000)], ids=["small", "empty", "large"])
@@ -127,9 +129,7 @@ def test_a_fetch_goes_on_to_the_next_node_when_one_has_nothing(tmp_path: Path) -
     async def story(place: LocalNetwork) -> None:
         far = place.nearest(KEY, 7)[-1]
         assert far.store is not None
-        await far.store.store(
-            Kind.BODY, KEY, sha256(b"x").digest(), b"x", deleters=[], ttl=HOUR, responsible=lambda key: True
-        )
+        await far.store.store(StoreRequest.of(Kind.BODY, KEY, b"x", HOUR), lambda key: True)
         assert await place.overlay.fetch(Kind.BODY, KEY) == b"x"
 
     play(tmp_path, story)
@@ -330,14 +330,14 @@ def test_a_token_that_has_run_out_is_renewed_once(tmp_path: Path) -> None:
         caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
         (at,) = await place.overlay.closest(KEY, 1)
         stale = replace(at, token=bytes(16))
-        await caller.store(stale, Kind.BODY, KEY, b"small", [], HOUR)
-        await caller.store(stale, Kind.BODY, KEY, bytes(20_000), [], HOUR)
-        assert await caller.fetch(stale, Kind.BODY, KEY, sha256(b"small").digest()) == b"small"
-        assert await caller.fetch(stale, Kind.BODY, KEY, sha256(bytes(20_000)).digest()) == bytes(20_000)
+        await caller.store(stale, StoreRequest.of(Kind.BODY, KEY, b"small", HOUR))
+        await caller.store(stale, StoreRequest.of(Kind.BODY, KEY, bytes(20_000), HOUR))
+        assert await caller.fetch(stale, FetchRequest(Kind.BODY, KEY, sha256(b"small").digest())) == b"small"
+        assert await caller.fetch(stale, FetchRequest(Kind.BODY, KEY, sha256(bytes(20_000)).digest())) == bytes(20_000)
         await caller.append_inbox(stale, INBOX, b"x", HOUR)
         assert await caller.read_inbox(stale, INBOX, ALICE) == ([b"x"], False)
         assert await caller.acknowledge_inbox(stale, INBOX, ALICE, [sha256(b"x").digest()]) == 1
-        assert await caller.delete(stale, Kind.BODY, KEY, SALT, ALICE) == 0
+        assert await caller.delete(stale, DeleteRequest(Kind.BODY, KEY, SALT), ALICE) == 0
         hers = deleter_hash(KEY, SALT, ALICE.certificate)
         others = [number.to_bytes(32, "big") for number in range(450)]
         assert await caller.proofs(stale, Kind.BODY, KEY, others) == [b""] * 450
@@ -355,12 +355,12 @@ def test_an_object_deleted_while_it_is_read_at_home_is_refused_and_no_crash(tmp_
         assert node.service is not None
 
         class Gone:
-            async def fetch(self, kind: int, key: bytes, digest: bytes | None) -> StoredContent:
+            async def fetch(self, request: FetchRequest) -> StoredContent:
                 return StoredContent(bytes(32), 5, tmp_path / "no such file")
 
         node.service.store_room = Gone()  # type: ignore[assignment]
         with pytest.raises(Refused) as caught:
-            await caller.fetch(node.located(), Kind.BODY, KEY, None)
+            await caller.fetch(node.located(), FetchRequest(Kind.BODY, KEY))
         assert caught.value.code == Code.NOT_FOUND
 
     play(tmp_path, story, count=1)

@@ -16,6 +16,7 @@ from overlay.ids import Kind
 from overlay.kademlia.routing import BUCKET, FAILURES, RANGE_IN_TABLE
 from overlay.wire import fragments, messages
 from overlay.wire.messages import Code, Refusal
+from storage.store_request import StoreRequest
 from tests.overlay.peers import Peer, found, grow, host, new_key, start, start_liar
 from tests.simulation.world import Address, Transport, Weather, World
 
@@ -299,9 +300,7 @@ def test_whoever_has_no_token_is_sent_at_most_three_times_his_bytes(name: str, f
         target = peers[0]
         target.protocol.bulk_port, target.protocol.fingerprint = 65535, bytes(32)
         assert target.store is not None
-        await target.store.store(
-            Kind.BODY, KEY, bytes(32), bytes(8000), deleters=[], ttl=1.0, sequence=None, asker=None
-        )
+        await target.store.store(StoreRequest(Kind.BODY, KEY, bytes(8000), bytes(32), 1.0), None)
         if name == "ask for the key":
             datagrams = [forging.protocol.sealer.ask_key(bytes(16))]
         elif name == "random bytes":

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from overlay.identity.contact import Contact
-from overlay.ids import distance
+from overlay.ids import Kind, distance
+from overlay.primitives.requests import FetchRequest
 from overlay.primitives.service import StoredContent
 from overlay.protocol import OverlayProtocol
 from overlay.wire import messages
 from overlay.wire.rpc import RemotePeer
+from storage.store_request import StoreRequest
 from tests.simulation.nodes import SimNode
 
 
@@ -63,11 +64,9 @@ class HostileNode(SimNode):
             case _:
                 return friends
 
-    async def _store(
-        self, kind: int, key: bytes, digest: bytes, content: bytes | Path, *_: object, **__: object
-    ) -> None:
-        if isinstance(content, bytes):
-            self.old.setdefault(key, content)
+    async def _store(self, request: StoreRequest, *_: object) -> None:
+        if isinstance(request.content, bytes):
+            self.old.setdefault(request.key, request.content)
 
     async def _append_inbox(self, *_: object, **__: object) -> bool:
         return True
@@ -75,12 +74,14 @@ class HostileNode(SimNode):
     async def _delete(self, *_: object) -> int:
         return 1
 
-    async def _fetch(self, kind: int, key: bytes, digest: bytes | None) -> StoredContent:
-        content = await self._contents(kind, key, digest)
+    async def _fetch(self, request: FetchRequest) -> StoredContent:
+        content = await self._contents(request)
         return StoredContent(bytes(32), len(content), content)
 
-    async def _contents(self, kind: int, key: bytes, digest: bytes | None) -> bytes:
-        return self.old[key] if kind == 2 and key in self.old else self.chance.randbytes(100)
+    async def _contents(self, request: FetchRequest) -> bytes:
+        if request.kind == Kind.CERTIFICATE and request.key in self.old:
+            return self.old[request.key]
+        return self.chance.randbytes(100)
 
     async def _read_inbox(self, *_: object) -> tuple[list[bytes], bool]:
         return [], False

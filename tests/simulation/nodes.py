@@ -21,9 +21,11 @@ from overlay.identity.network import Network
 from overlay.identity.ownership import ACKNOWLEDGE_INBOX, READ_INBOX, Owner, statement
 from overlay.kademlia.lookup import Located
 from overlay.node.node import Node
+from overlay.primitives.requests import FetchRequest, OwnerProof
 from overlay.primitives.service import Service, refusal
 from overlay.wire.messages import Code
 from storage.node.store import open_node_store
+from storage.store_request import StoreRequest
 from tests.simulation.world import World
 
 T = TypeVar("T")
@@ -49,29 +51,19 @@ class SimBulk(HTTPClient):
     async def close(self) -> None:
         """There is nothing open."""
 
-    async def store(
-        self,
-        located: Located,
-        kind: int,
-        key: bytes,
-        data: bytes | Path,
-        deleters: Sequence[bytes] = (),
-        *,
-        ttl: float,
-        digest: bytes | None = None,
-    ) -> None:
+    async def store(self, located: Located, request: StoreRequest) -> None:
+        data = request.content
         assert isinstance(data, bytes)
 
         async def work(service: Service) -> None:
-            service.admit(kind, len(data))
-            assert digest is not None
-            await service.store(kind, key, digest, data, deleters, ttl, self._node.located().contact)
+            service.admit(request.kind, len(data))
+            await service.store(request, self._node.located().contact)
 
         await self._carry(located, len(data), work)
 
-    async def fetch(self, located: Located, kind: int, key: bytes, digest: bytes | None, limit: int) -> bytes:
+    async def fetch(self, located: Located, request: FetchRequest, limit: int) -> bytes:
         async def work(service: Service) -> bytes:
-            return await service.contents(kind, key, digest)
+            return await service.contents(request)
 
         return await self._carry(located, limit, work)
 
@@ -88,14 +80,14 @@ class SimBulk(HTTPClient):
 
         async def work(service: Service) -> tuple[list[bytes], bool]:
             signature = owner.sign(statement(READ_INBOX, key, located.contact.id, located.token))
-            return await service.read_inbox(key, me, located.token, owner.certificate, signature, 4 << 20)
+            return await service.read_inbox(key, me, OwnerProof(located.token, owner.certificate, signature), 4 << 20)
 
         return await self._carry(located, 0, work)
 
     async def acknowledge_inbox(self, located: Located, key: bytes, owner: Owner, hashes: Sequence[bytes]) -> int:
         async def work(service: Service) -> int:
             signature = owner.sign(statement(ACKNOWLEDGE_INBOX, key, located.contact.id, located.token, hashes))
-            return await service.acknowledge_inbox(key, located.token, hashes, owner.certificate, signature)
+            return await service.acknowledge_inbox(key, hashes, OwnerProof(located.token, owner.certificate, signature))
 
         return await self._carry(located, 0, work)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage.node.store import NodeStore, open_node_store
+from storage.store_request import StoreRequest
 from tests.simulation.disk import Disk, watched
 
 NOW = 1_700_000_000.0
@@ -121,7 +122,7 @@ async def _operation(store: NodeStore, promised: Promised, chance: random.Random
             key, data = chance.randbytes(20), chance.randbytes(70_000 if kind == "large" else 500)
             promised.unknown.add(key)
             digest = hashlib.sha256(data).digest()
-            await store.store(1, key, digest, data, deleters=[ALICE], ttl=HOUR, responsible=lambda _: True)
+            await store.store(StoreRequest(1, key, data, digest, HOUR, [ALICE]), lambda _: True)
             promised.objects[key] = data
             promised.unknown.discard(key)
 

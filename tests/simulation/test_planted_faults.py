@@ -20,10 +20,12 @@ from overlay.identity.ownership import Owner
 from overlay.kademlia.inbox_read import InboxRead
 from overlay.kademlia.lookup import Located
 from overlay.primitives.placement import ObjectCopy
+from overlay.primitives.requests import FetchRequest
 from overlay.replication.node_client import NodeClient
 from overlay.replication.repair import Repair
 from storage.node import objects
 from storage.node.objects import Tombstone
+from storage.store_request import StoreRequest
 from storage.user.outbox import Outbox, Recipient
 from storage.user.state import UserState
 from tests.simulation.soak import SMALL, small_folder
@@ -140,9 +142,10 @@ def test_a_hand_off_with_the_wrong_key_is_noticed(tmp_path: Path, monkeypatch: p
     """As kademlia does: the key of what is handed on is hashed once more."""
 
     async def copy(self: Repair, kind: int, key: bytes, variant: ObjectCopy, at: Located) -> None:
-        data = await self._service.contents(kind, key, variant.digest)
+        data = await self._service.contents(FetchRequest(kind, key, variant.digest))
         wrong = sha256(key).digest()[:20]
-        await NodeClient.store(self._caller, at, kind, wrong, data, variant.deleters, variant.ttl, variant.digest)
+        copy = StoreRequest(kind, wrong, data, variant.digest, variant.ttl, variant.deleters)
+        await NodeClient.store(self._caller, at, copy)
 
     monkeypatch.setattr(Repair, "_copy", copy)
     assert noticed(tmp_path, "an object lies under a key that nobody stored anything under")

@@ -11,8 +11,10 @@ from overlay.client import Overlay
 from overlay.ids import Kind, deleter_hash, distance, inbox_key
 from overlay.kademlia.lookup import Located
 from overlay.primitives.placement import LATELY, SELDOM, SHARED_BY
+from overlay.primitives.requests import DeleteRequest
 from overlay.primitives.service import refusal
 from overlay.wire.messages import Code
+from storage.store_request import StoreRequest
 from tests.simulation.hostile_network import ADDRESS, ALICE, HostileNetwork
 from tests.simulation.nodes import SimNode
 
@@ -49,9 +51,7 @@ async def holders(nodes: list[SimNode]) -> list[SimNode]:
 async def put(node: SimNode) -> None:
     assert node.store is not None
     digest = sha256(SHARE).digest()
-    await node.store.store(
-        Kind.SHARE, KEY, digest, SHARE, deleters=[DELETER], ttl=DAY, sequence=None, responsible=lambda _: True
-    )
+    await node.store.store(StoreRequest(Kind.SHARE, KEY, SHARE, digest, DAY, [DELETER]), lambda _: True)
 
 
 def looks_heard_by(node: SimNode) -> list[bytes]:
@@ -94,7 +94,7 @@ def test_a_share_hears_of_its_delete_though_one_witness_hasnt_heard_and_one_is_g
         await put(holder)
         for at in await overlay.closest(KEY, 8):
             if at.contact.id != unaware.id:
-                await overlay._caller.delete(at, Kind.SHARE, KEY, SALT, ALICE)
+                await overlay._caller.delete(at, DeleteRequest(Kind.SHARE, KEY, SALT), ALICE)
         hostile_network.nodes.remove(gone)
         nodes.remove(gone)
         await gone.crash()
@@ -127,7 +127,7 @@ def test_deletes_that_all_have_rest_until_another_one_comes(tmp_path: Path) -> N
         looked = looks_heard_by(nodes[1])
         await look(one, 2)
         assert looked == [KEY], "all were found to have it"
-        await overlay._caller.delete(one.located(), Kind.BODY, KEY, bytes([1]) * 16, ALICE)
+        await overlay._caller.delete(one.located(), DeleteRequest(Kind.BODY, KEY, bytes([1]) * 16), ALICE)
         await look(one, 3)
         assert looked == 3 * [KEY], "once to tell them, once to see that they have it"
 
@@ -148,7 +148,7 @@ def test_deletes_that_not_all_take_are_taken_around_for_some_hours_and_then_look
         full.service.hand_tombstone = refuse  # type: ignore[method-assign]
         for at in await overlay.closest(KEY, 6):
             if at.contact.id != full.id:
-                await overlay._caller.delete(at, Kind.BODY, KEY, SALT, ALICE)
+                await overlay._caller.delete(at, DeleteRequest(Kind.BODY, KEY, SALT), ALICE)
         one = nodes[0]
         looked = looks_heard_by(nodes[1])
         await look(one, 3)
@@ -165,7 +165,7 @@ def test_a_delete_that_only_nodes_farther_out_heard_of_reaches_the_copies_within
     async def story(hostile_network: HostileNetwork, overlay: Overlay, nodes: list[SimNode]) -> None:
         await overlay.store(Kind.BODY, KEY, b"sealed", deleters=[DELETER], ttl=DAY)
         for at in (await overlay.closest(KEY, 6))[3:]:
-            await overlay._caller.delete(at, Kind.BODY, KEY, SALT, ALICE)
+            await overlay._caller.delete(at, DeleteRequest(Kind.BODY, KEY, SALT), ALICE)
         for node in nodes:
             await look(node, 1)
         assert not [node for node in nodes if node.store is not None and await node.store.variants(Kind.BODY, KEY)]

@@ -33,6 +33,7 @@ from mail.send.rules import segment_key
 from overlay.http import headers as bulk_format
 from overlay.identity.certificates import TrustStore
 from overlay.ids import Kind
+from storage.store_request import StoreRequest
 from tests.overlay.issuing import NOW, Issuer
 from tests.workload.cutting import Stuttering, chunks
 from tests.workload.shapes import draw
@@ -134,7 +135,7 @@ def _shortened(was: str, now: str) -> bool:
 def store_headers(data: bytes, deleters: Sequence[bytes], ttl: float) -> None:
     """The headers of a store as the other side reads them. Raises Failed."""
     digest = hashlib.sha256(data).digest()
-    headers = CIMultiDict(bulk_format.store_headers(Kind.SHARE, ttl, digest, deleters))
+    headers = CIMultiDict(bulk_format.store_headers(StoreRequest(Kind.SHARE, bytes(20), data, digest, ttl, deleters)))
     read = (
         bulk_format.kind_of(headers), bulk_format.content_digest_of(headers), bulk_format.deleters_of(headers),
     )  # fmt: skip

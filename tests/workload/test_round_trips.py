@@ -19,7 +19,9 @@ from mail.sealed.erasure_shares import CodingPlan
 from mail.sealed.segments import SEGMENT_SIZE
 from overlay.http.headers import store_headers as headers_of_store
 from overlay.ids import Kind
+from overlay.primitives.requests import FetchRequest
 from overlay.wire.write_tokens import NOBODY
+from storage.store_request import StoreRequest
 from tests.overlay.http_servers import KEY, hang_up, http_server
 from tests.workload import Shape, draw
 from tests.workload.cutting import chunks
@@ -101,7 +103,10 @@ async def test_a_body_that_comes_in_pieces_of_any_length_is_kept_and_given_as_it
         for number in range(12):
             body = draw(chance, largest=600_000, most_recipients=1).message()
             digest, key = hashlib.sha256(body).digest(), number.to_bytes(20, "big")
-            fields = [f"{name}: {value}" for name, value in headers_of_store(Kind.BODY, 100.0, digest, ())]
+            fields = [
+                f"{name}: {value}"
+                for name, value in headers_of_store(StoreRequest(Kind.BODY, key, body, digest, 100.0))
+            ]
             token = world.tokens.issue(NOBODY, "127.0.0.1").hex()
             head = [f"PUT /{key.hex()} HTTP/1.1", "Host: x", "Connection: close", f"P2pmail-Token: {token}", *fields]
             request = "\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body
@@ -113,10 +118,10 @@ async def test_a_body_that_comes_in_pieces_of_any_length_is_kept_and_given_as_it
             answer = await reader.read()
             await hang_up(writer)
             assert answer.startswith(b"HTTP/1.1 20"), answer
-            assert await world.client.fetch(world.located, Kind.BODY, key, digest, len(body)) == body
+            assert await world.client.fetch(world.located, FetchRequest(Kind.BODY, key, digest), len(body)) == body
             target, there = tmp_path / f"{number}", chance.randint(0, len(body))
             target.write_bytes(body[:there])
-            await world.client.fetch_to(world.located, Kind.BODY, key, digest, len(body), target)
+            await world.client.fetch_to(world.located, FetchRequest(Kind.BODY, key, digest), len(body), target)
             assert target.read_bytes() == body
 
 

@@ -17,6 +17,7 @@ from overlay.kademlia.lookup import Located
 from overlay.protocol_limits import MAX_DELETERS, MAX_HTTP_HASHES, RETENTION
 from overlay.wire.messages import WORDS
 from overlay.wire.write_tokens import NOBODY
+from storage.store_request import StoreRequest
 
 KEY = bytes(range(20))
 hashes = st.binary(min_size=32, max_size=32)
@@ -51,7 +52,7 @@ def test_base64url_has_one_spelling_for_one_value(text: str) -> None:
 def test_the_headers_of_a_store_are_read_as_they_were_written(
     kind: Kind, ttl: float, digest: bytes, deleters: list[bytes]
 ) -> None:
-    written = form.store_headers(kind, ttl, digest, deleters)
+    written = form.store_headers(StoreRequest(kind, bytes(20), b"", digest, ttl, deleters))
     read = headers(*written)
     assert form.kind_of(read) == kind
     assert form.ttl_of(read) == pytest.approx(ttl, abs=0.001)

@@ -33,9 +33,11 @@ from overlay.identity.tls import IdentityError, load_identity, make_identity
 from overlay.ids import Kind, deleter_hash, inbox_key
 from overlay.kademlia.lookup import Located
 from overlay.limits.address_quota import AddressQuota
+from overlay.primitives.requests import DeleteRequest, FetchRequest
 from overlay.protocol_limits import MAX_HTTP_READ, MAX_OBJECT
 from overlay.wire.messages import WORDS, Code
 from overlay.wire.write_tokens import NOBODY
+from storage.store_request import StoreRequest
 from tests.overlay.http_servers import (
     ALICE,
     ALICE_KEY,
@@ -67,9 +69,9 @@ def alice_hash(key: bytes = KEY) -> bytes:
 @pytest.mark.parametrize("data", [b"", b"short", LARGE])
 async def test_an_object_comes_back_as_it_went(tmp_path: Path, data: bytes) -> None:
     async with http_server(tmp_path) as world:
-        await world.client.store(world.located, Kind.BODY, KEY, data, [alice_hash()], ttl=100.0)
+        await world.client.store(world.located, StoreRequest.of(Kind.BODY, KEY, data, 100.0, [alice_hash()]))
         digest = hashlib.sha256(data).digest()
-        assert await world.client.fetch(world.located, Kind.BODY, KEY, digest, len(data)) == data
+        assert await world.client.fetch(world.located, FetchRequest(Kind.BODY, KEY, digest), len(data)) == data
         kept = world.store.objects[Kind.BODY, KEY][digest]
         assert (kept.deleters, kept.ttl) == ({alice_hash()}, 100.0)
         assert world.store.spooled == []
@@ -80,8 +82,8 @@ async def test_a_file_is_streamed_out_and_in(tmp_path: Path) -> None:
     source.write_bytes(LARGE * 3)
     digest = hashlib.sha256(LARGE * 3).digest()
     async with http_server(tmp_path) as world:
-        await world.client.store(world.located, Kind.BODY, KEY, source, ttl=100.0)
-        size = await world.client.fetch_to(world.located, Kind.BODY, KEY, digest, MAX_OBJECT, target)
+        await world.client.store(world.located, StoreRequest(Kind.BODY, KEY, source, digest, 100.0))
+        size = await world.client.fetch_to(world.located, FetchRequest(Kind.BODY, KEY, digest), MAX_OBJECT, target)
     assert size == 3 * len(LARGE)
     assert target.read_bytes() == source.read_bytes()
     assert target.stat().st_mode & 0o077 == 0
@@ -93,11 +95,11 @@ async def test_a_fetch_goes_on_where_an_earlier_one_broke_off(tmp_path: Path, th
     target = tmp_path / "target"
     target.write_bytes(there)
     async with http_server(tmp_path) as world:
-        await world.client.store(world.located, Kind.BODY, KEY, LARGE, ttl=100.0)
+        await world.client.store(world.located, StoreRequest.of(Kind.BODY, KEY, LARGE, 100.0))
         if len(there) > len(LARGE):  # learns that it is longer than the object, and starts over the next time
             with pytest.raises(NoAnswer):
-                await world.client.fetch_to(world.located, Kind.BODY, KEY, digest, MAX_OBJECT, target)
-        await world.client.fetch_to(world.located, Kind.BODY, KEY, digest, MAX_OBJECT, target)
+                await world.client.fetch_to(world.located, FetchRequest(Kind.BODY, KEY, digest), MAX_OBJECT, target)
+        await world.client.fetch_to(world.located, FetchRequest(Kind.BODY, KEY, digest), MAX_OBJECT, target)
     assert target.read_bytes() == LARGE
 
 
@@ -105,10 +107,10 @@ async def test_a_resumed_file_that_is_wrong_is_removed(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_bytes(b"x" * 1000)
     async with http_server(tmp_path) as world:
-        await world.client.store(world.located, Kind.BODY, KEY, LARGE, ttl=100.0)
+        await world.client.store(world.located, StoreRequest.of(Kind.BODY, KEY, LARGE, 100.0))
         digest = hashlib.sha256(LARGE).digest()
         with pytest.raises(NoAnswer):
-            await world.client.fetch_to(world.located, Kind.BODY, KEY, digest, MAX_OBJECT, target)
+            await world.client.fetch_to(world.located, FetchRequest(Kind.BODY, KEY, digest), MAX_OBJECT, target)
     assert not target.exists()
 
 
@@ -128,7 +130,7 @@ async def test_one_range_of_an_object_can_be_had(
     tmp_path: Path, wanted: str, status: int, got: bytes, in_memory: bool
 ) -> None:
     async with http_server(tmp_path) as world:
-        await world.client.store(world.located, Kind.BODY, KEY, LARGE, ttl=100.0)
+        await world.client.store(world.located, StoreRequest.of(Kind.BODY, KEY, LARGE, 100.0))
         if in_memory:
             world.store.objects[Kind.BODY, KEY][hashlib.sha256(LARGE).digest()].content = LARGE
         answer = await world.say("GET", f"/{KEY.hex()}", f"Range: {wanted}")
@@ -138,7 +140,7 @@ async def test_one_range_of_an_object_can_be_had(
 async def test_a_thousand_deleters_arrive(tmp_path: Path) -> None:
     deleters = [hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(1000)]
     async with http_server(tmp_path) as world:
-        await world.client.store(world.located, Kind.BODY, KEY, b"x", deleters, ttl=1.0)
+        await world.client.store(world.located, StoreRequest.of(Kind.BODY, KEY, b"x", 1.0, deleters))
         assert world.store.objects[Kind.BODY, KEY][hashlib.sha256(b"x").digest()].deleters == set(deleters)
 
 
@@ -176,7 +178,7 @@ async def test_a_full_disk_is_a_refusal_and_leaves_nothing(tmp_path: Path, monke
     monkeypatch.setattr(server, "write", full)
     async with http_server(tmp_path) as world:
         with pytest.raises(Refused) as refused:
-            await world.client.store(world.located, Kind.BODY, KEY, LARGE, ttl=1.0)
+            await world.client.store(world.located, StoreRequest.of(Kind.BODY, KEY, LARGE, 1.0))
         assert refused.value.code == Code.NO_SPACE
         assert world.store.objects == {}
         assert world.store.spooled == []
@@ -203,7 +205,7 @@ async def test_a_refusal_reaches_the_asker_as_what_it_is(tmp_path: Path, code: i
     async with http_server(tmp_path) as world:
         world.store.refuse_with = code
         with pytest.raises(Refused) as refused:
-            await world.client.store(world.located, Kind.BODY, KEY, b"x", ttl=1.0)
+            await world.client.store(world.located, StoreRequest.of(Kind.BODY, KEY, b"x", 1.0))
         assert (refused.value.code, str(refused.value)) == (code, WORDS[code])
         status, head, words = await world.say("PUT", f"/{KEY.hex()}", "Content-Length: 1", body=b"x")
         assert status == bulk_format.STATUS[code]
@@ -215,7 +217,9 @@ async def test_without_this_nodes_token_for_this_asker_nothing_is_done(tmp_path:
     async with http_server(tmp_path) as world:
         for token in (bytes(16), world.tokens.issue(b"\x06" * 32, "127.0.0.1"), world.tokens.issue(ASKER, "127.0.0.2")):
             with pytest.raises(Refused) as refused:
-                await world.client.store(replace(world.located, token=token), Kind.BODY, KEY, b"x", ttl=1.0)
+                await world.client.store(
+                    replace(world.located, token=token), StoreRequest.of(Kind.BODY, KEY, b"x", 1.0)
+                )
             assert refused.value.code == Code.BAD_TOKEN
         status, _, _ = await world.say("PUT", f"/{KEY.hex()}", "Content-Length: 1", body=b"x", token=False)
         assert status == 400
@@ -291,26 +295,26 @@ async def test_garbage_is_answered_with_an_error_and_the_door_stays_open(
 
 async def test_a_recipient_deletes_and_her_signed_delete_stays(tmp_path: Path) -> None:
     async with http_server(tmp_path) as world:
-        await world.client.store(world.located, Kind.BODY, KEY, LARGE, [alice_hash()], ttl=1.0)
+        await world.client.store(world.located, StoreRequest.of(Kind.BODY, KEY, LARGE, 1.0, [alice_hash()]))
         assert await world.client.tombstone(world.located, Kind.BODY, KEY, alice_hash()) is None
-        assert await world.client.delete(world.located, Kind.BODY, KEY, SALT, ALICE) == 1
+        assert await world.client.delete(world.located, DeleteRequest(Kind.BODY, KEY, SALT), ALICE) == 1
         proof = await world.client.tombstone(world.located, Kind.BODY, KEY, alice_hash())
         assert proof is not None
         assert proves_delete(decode_delete_proof(proof), ALICE_KEY)
         with pytest.raises(Refused) as refused:
-            await world.client.fetch(world.located, Kind.BODY, KEY, None, MAX_OBJECT)
+            await world.client.fetch(world.located, FetchRequest(Kind.BODY, KEY), MAX_OBJECT)
         assert refused.value.code == Code.NOT_FOUND
 
 
 async def test_a_delete_by_somebody_else_or_signed_for_another_node_deletes_nothing(tmp_path: Path) -> None:
     async with http_server(tmp_path) as world:
-        await world.client.store(world.located, Kind.BODY, KEY, b"x", [alice_hash()], ttl=1.0)
-        assert await world.client.delete(world.located, Kind.BODY, KEY, SALT, BOB) == 0
+        await world.client.store(world.located, StoreRequest.of(Kind.BODY, KEY, b"x", 1.0, [alice_hash()]))
+        assert await world.client.delete(world.located, DeleteRequest(Kind.BODY, KEY, SALT), BOB) == 0
         elsewhere = replace(world.located, contact=Contact(b"\x08" * 32, "127.0.0.1", 4000))
         with pytest.raises(Refused) as refused:
-            await world.client.delete(elsewhere, Kind.BODY, KEY, SALT, ALICE)
+            await world.client.delete(elsewhere, DeleteRequest(Kind.BODY, KEY, SALT), ALICE)
         assert refused.value.code == Code.NOT_PERMITTED
-        assert await world.client.fetch(world.located, Kind.BODY, KEY, None, 10) == b"x"
+        assert await world.client.fetch(world.located, FetchRequest(Kind.BODY, KEY), 10) == b"x"
 
 
 async def test_an_inbox_is_appended_to_read_and_acknowledged(tmp_path: Path) -> None:
@@ -453,7 +457,7 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 async def test_an_answer_that_is_too_long_or_wrong_is_no_answer(answer: Answer, why: str) -> None:
     async with node_that(answer) as (client, node):
         with pytest.raises(NoAnswer, match=why) as error:
-            await client.fetch(node, Kind.BODY, KEY, bytes(32), 1000)
+            await client.fetch(node, FetchRequest(Kind.BODY, KEY, bytes(32)), 1000)
         assert str(node.bulk_port) in str(error.value)
         assert "html" not in str(error.value)
 
@@ -469,25 +473,25 @@ async def test_a_node_can_not_send_its_asker_elsewhere() -> None:
 
     async with node_that(redirecting) as (client, node):
         with pytest.raises(NoAnswer, match="status 302"):
-            await client.fetch(node, Kind.BODY, KEY, None, 1000)
+            await client.fetch(node, FetchRequest(Kind.BODY, KEY), 1000)
 
 
 async def test_an_object_whose_file_has_lost_its_end_does_not_look_whole(tmp_path: Path) -> None:
     async with http_server(tmp_path) as world:
-        await world.client.store(world.located, Kind.BODY, KEY, LARGE, ttl=1.0)
+        await world.client.store(world.located, StoreRequest.of(Kind.BODY, KEY, LARGE, 1.0))
         kept = world.store.objects[Kind.BODY, KEY][hashlib.sha256(LARGE).digest()].content
         assert isinstance(kept, Path)
         kept.write_bytes(LARGE[:-1])
         with pytest.raises(NoAnswer):
-            await world.client.fetch(world.located, Kind.BODY, KEY, None, MAX_OBJECT)
+            await world.client.fetch(world.located, FetchRequest(Kind.BODY, KEY), MAX_OBJECT)
 
 
 async def test_a_node_that_stays_silent_is_waited_for_no_longer_than_patience_lasts() -> None:
     async with node_that(silent, ClientTimeouts(idle=0.05)) as (client, node):
         with pytest.raises(NoAnswer, match="too slow"):
-            await client.store(node, Kind.BODY, KEY, LARGE * 30, ttl=1.0)
+            await client.store(node, StoreRequest.of(Kind.BODY, KEY, LARGE * 30, 1.0))
         with pytest.raises(NoAnswer, match="too slow"):
-            await client.fetch(node, Kind.BODY, KEY, None, 1000)
+            await client.fetch(node, FetchRequest(Kind.BODY, KEY), 1000)
 
 
 async def test_a_node_that_trickles_is_cut_off() -> None:
@@ -498,23 +502,23 @@ async def test_a_node_that_trickles_is_cut_off() -> None:
 
     async with node_that(trickle, ClientTimeouts(window=0.05)) as (client, node):
         with pytest.raises(NoAnswer, match="too slow"):
-            await client.fetch(node, Kind.BODY, KEY, None, 1000)
+            await client.fetch(node, FetchRequest(Kind.BODY, KEY), 1000)
 
 
 async def test_another_certificate_than_the_one_that_was_announced_is_no_answer() -> None:
     async with node_that(Answer(200, b"mine"), identity=make_identity(NOW)) as (client, node):
         with pytest.raises(NoAnswer, match="another TLS certificate"):
-            await client.fetch(node, Kind.BODY, KEY, None, 1000)
+            await client.fetch(node, FetchRequest(Kind.BODY, KEY), 1000)
 
 
 async def test_a_node_without_a_door_is_not_asked(tmp_path: Path) -> None:
     async with http_server(tmp_path) as world:
         for nowhere in (replace(world.located, bulk_port=0), replace(world.located, fingerprint=b"")):
             with pytest.raises(NoAnswer, match="no HTTP door"):
-                await world.client.fetch(nowhere, Kind.BODY, KEY, None, 1000)
+                await world.client.fetch(nowhere, FetchRequest(Kind.BODY, KEY), 1000)
         await world.http_server.stop()
         with pytest.raises(NoAnswer):
-            await world.client.fetch(world.located, Kind.BODY, KEY, None, 1000)
+            await world.client.fetch(world.located, FetchRequest(Kind.BODY, KEY), 1000)
 
 
 # Askers that can't be relied on
@@ -545,7 +549,7 @@ async def test_an_asker_that_does_not_take_its_answer_is_cut_off(tmp_path: Path)
     async with http_server(tmp_path, ServerLimits(window=0.05)) as world:
         with (tmp_path / "sparse").open("wb") as sparse:
             sparse.truncate(size)
-        await world.service.store(Kind.BODY, KEY, bytes(32), tmp_path / "sparse", [], 1.0)
+        await world.service.store(StoreRequest(Kind.BODY, KEY, tmp_path / "sparse", bytes(32), 1.0))
         reader, writer = await world.connect()
         token = world.tokens.issue(NOBODY, "127.0.0.1").hex()
         writer.write(f"GET /{KEY.hex()} HTTP/1.1\r\nHost: x\r\nP2pmail-Token: {token}\r\n\r\n".encode())
@@ -595,10 +599,10 @@ def test_shares_are_bounded_in_all_and_by_address_and_come_back() -> None:
 async def test_what_is_received_and_not_stored_yet_is_bounded(tmp_path: Path) -> None:
     async with http_server(tmp_path, ServerLimits(spool_each=500_000, linger=0.05)) as world:
         with pytest.raises(Refused) as refused:
-            await world.client.store(world.located, Kind.BODY, KEY, LARGE, ttl=1.0)
+            await world.client.store(world.located, StoreRequest.of(Kind.BODY, KEY, LARGE, 1.0))
         assert refused.value.code == Code.BUSY
-        await world.client.store(world.located, Kind.BODY, KEY, LARGE[:400_000], ttl=1.0)
-        await world.client.store(world.located, Kind.BODY, KEY, LARGE[:400_001], ttl=1.0)
+        await world.client.store(world.located, StoreRequest.of(Kind.BODY, KEY, LARGE[:400_000], 1.0))
+        await world.client.store(world.located, StoreRequest.of(Kind.BODY, KEY, LARGE[:400_001], 1.0))
         assert world.store.spooled == []
 
 
@@ -628,7 +632,7 @@ async def test_an_asker_over_ipv6_to_a_door_for_both_has_the_token_of_its_ipv4_a
             world.port = await world.http_server.start("::", 0)
         except OSError:
             pytest.skip("no IPv6 here")
-        await world.client.store(world.located, Kind.BODY, KEY, b"x", ttl=1.0)
+        await world.client.store(world.located, StoreRequest.of(Kind.BODY, KEY, b"x", 1.0))
 
 
 # The node's identity

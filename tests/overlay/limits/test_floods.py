@@ -26,6 +26,7 @@ from overlay.wire.messages import Code
 from overlay.wire.reply_cache import ReplyCache
 from overlay.wire.sealed_datagram import Sealer
 from storage.node import inboxes
+from storage.store_request import StoreRequest
 from tests.overlay.local_network import NETWORK, LocalNetwork, local_network, run
 from tests.overlay.peers import PUBLIC, Peer, start
 from tests.simulation.world import EPOCH, World
@@ -324,13 +325,13 @@ def test_one_peers_stores_end_at_its_share_and_the_others_go_on(tmp_path: Path) 
             stored = 0
             with pytest.raises(Refused) as refused:
                 for number in range(100):
-                    await caller.store(at, 1, number.to_bytes(20, "big"), bytes(8000), [], 60.0)
+                    await caller.store(at, StoreRequest.of(1, number.to_bytes(20, "big"), bytes(8000), 60.0))
                     stored += 1
             assert refused.value.code == Code.FULL
             assert 0.8 < stored * 8512 / ((4 << 20) / 8) <= 1
             node = place.nodes[0]
             assert node.service is not None
             other = Contact(bytes(31) + b"\x01", "127.0.0.1", 1)
-            await node.service.store(1, KEY, sha256(b"x").digest(), b"x", [], 60.0, other)
+            await node.service.store(StoreRequest.of(1, KEY, b"x", 60.0), other)
 
     run(begin)

@@ -22,6 +22,7 @@ from overlay.identity.network import Network
 from overlay.ids import Kind, body_key
 from overlay.node.membership import every, random_id
 from overlay.node.node import CantListen, Node, new_key
+from overlay.primitives.requests import FetchRequest
 from overlay.wire import messages
 from storage.node.objects import StoreFailed
 from tests.overlay.local_network import LOOPBACK, NETWORK, key_of, local_network, new_node, run
@@ -234,7 +235,7 @@ def test_what_a_node_kept_and_whom_it_knew_survive_a_restart(tmp_path: Path) -> 
         assert again.id == one.id
         assert await again.join([], state) == 3
         assert again.service is not None
-        kept = await again.service.fetch(Kind.BODY, KEY, None)
+        kept = await again.service.fetch(FetchRequest(Kind.BODY, KEY))
         assert kept.size == 100_000
 
     play(tmp_path, story)

@@ -46,6 +46,7 @@ from overlay.wire import messages
 from overlay.wire.fragments import MAX_MESSAGE
 from overlay.wire.messages import Code
 from overlay.wire.write_tokens import EPOCH, WriteTokens
+from storage.store_request import StoreRequest
 from tests.overlay.issuing import DAY, NOW, Issuer, Person
 from tests.overlay.peers import MemoryStore, Peer, start
 from tests.simulation.world import EPOCH as WORLD_BEGINS
@@ -172,7 +173,7 @@ async def refusal_of(scene: Scene, request: messages.Request) -> int:
 def test_an_object_for_http_is_announced_with_its_size() -> None:
     async def story(scene: Scene) -> None:
         size = MAX_DATAGRAM_OBJECT + 1
-        await scene.store.store(Kind.BODY, KEY, bytes(32), bytes(size), deleters=[], ttl=1.0, sequence=None, asker=None)
+        await scene.store.store(StoreRequest(Kind.BODY, KEY, bytes(size), bytes(32), 1.0), None)
         assert await scene.call(messages.Fetch(scene.token, Kind.BODY, KEY)) == messages.Object(b"", size)
         assert await scene.refused(scene.put(bytes(size))) == Code.TOO_LARGE
 

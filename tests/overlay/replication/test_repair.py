@@ -14,6 +14,7 @@ from overlay.identity.card import make_card
 from overlay.identity.ownership import DeleteProof, Owner, encode_delete_proof
 from overlay.ids import Kind, body_key, certificate_key, deleter_hash, inbox_key, probe_key
 from overlay.node.node import Node
+from overlay.primitives.requests import DeleteRequest
 from overlay.protocol_limits import ENCRYPTION_KEY_SIZE
 from overlay.protocol_limits import INBOX as INBOX_KIND
 from overlay.replication.node_client import NodeClient
@@ -220,7 +221,7 @@ def test_a_deleted_body_doesnt_come_back_from_a_node_that_slept_through_the_dele
         caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
         for at in await place.overlay.closest(KEY, K):
             if at.contact.id != sleeper.id:
-                assert await caller.delete(at, Kind.BODY, KEY, SALT, ALICE) == 1
+                assert await caller.delete(at, DeleteRequest(Kind.BODY, KEY, SALT), ALICE) == 1
         assert await content(sleeper, Kind.BODY, KEY) is not None
         await moving(sleeper).look_round()
         assert await place.holders(Kind.BODY, KEY) == []
@@ -242,7 +243,7 @@ def test_one_recipients_delete_travels_and_leaves_the_others_copy(tmp_path: Path
         first, second = place.nearest(KEY, 2)
         caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
         (at,) = await place.overlay.closest(KEY, 1)
-        await caller.delete(at, Kind.BODY, KEY, SALT, ALICE)
+        await caller.delete(at, DeleteRequest(Kind.BODY, KEY, SALT), ALICE)
         await moving(first).look_round()
         assert await content(second, Kind.BODY, KEY) == (DATA, NOW + HOUR, frozenset([bob]))
 

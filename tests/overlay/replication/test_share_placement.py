@@ -11,6 +11,7 @@ import pytest
 from overlay.errors import NotFound, Unreachable
 from overlay.identity.ownership import Owner
 from overlay.ids import Kind, body_key, deleter_hash
+from overlay.primitives.requests import DeleteRequest
 from tests.overlay.local_network import ISSUER, LocalNetwork, local_network, run
 from tests.overlay.replication.test_repair import lose_objects, moving
 
@@ -171,7 +172,7 @@ def test_a_holder_that_slept_through_the_delete_learns_of_it(tmp_path: Path) -> 
         sleeper = place.nearest(KEY, 6)[-1]
         for at in await place.overlay.closest(KEY, 8):
             if at.contact.id != sleeper.id:
-                await place.overlay._caller.delete(at, Kind.SHARE, KEY, SALT, ALICE)
+                await place.overlay._caller.delete(at, DeleteRequest(Kind.SHARE, KEY, SALT), ALICE)
         assert len(await pieces(place)) == 1
         await moving(sleeper).look_round()
         assert await pieces(place) == []

@@ -12,6 +12,7 @@ import pytest
 from storage.node import collector
 from storage.node.objects import NoSpace, charge_of
 from storage.node.store import NodeStore
+from storage.store_request import StoreRequest
 
 BODY = 1
 OWNER = b"o" * 32
@@ -39,7 +40,7 @@ class Node:
             self.mine.add(key)
         content = name.encode().ljust(size, b".")
         digest = hashlib.sha256(content).digest()
-        await self.store.store(BODY, key, digest, content, deleters=[OWNER], ttl=ttl, responsible=self.responsible)
+        await self.store.store(StoreRequest(BODY, key, content, digest, ttl, [OWNER]), self.responsible)
         self.now += 1000
         return key
 

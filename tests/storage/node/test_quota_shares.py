@@ -15,6 +15,7 @@ from storage.node.objects import Origin
 from storage.node.quota_shares import ShareUsed
 from storage.node.schema import SCHEMA
 from storage.node.store import NodeStore
+from storage.store_request import StoreRequest
 
 NOW = 1_700_000_000.0
 QUOTA = 800_000
@@ -34,7 +35,7 @@ async def put(store: NodeStore, number: int, origin: Origin | None, size: int = 
     data = number.to_bytes(4, "big") * (size // 4)
     digest = hashlib.sha256(data).digest()
     key = number.to_bytes(20, "big")
-    await store.store(1, key, digest, data, deleters=[b"d" * 32], ttl=60, origin=origin, responsible=lambda _: True)
+    await store.store(StoreRequest(1, key, data, digest, 60, [b"d" * 32]), lambda _: True, origin=origin)
 
 
 async def held(store: NodeStore, who: bytes) -> int:

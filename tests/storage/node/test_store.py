@@ -25,6 +25,7 @@ from storage.node.bodies import INLINE_LIMIT, Bodies
 from storage.node.integrity import StoreBusy
 from storage.node.objects import Deleted, NoSpace, StoreFailed, StoreRefused, Tombstone, TooManyVariants, WrongDigest
 from storage.node.store import NodeStore, Usage, open_node_store
+from storage.store_request import StoreRequest
 
 BODY = 1
 KEY = b"k" * 20
@@ -74,7 +75,7 @@ def sha(content: bytes) -> bytes:
 async def put(store: NodeStore, content: bytes | Path, *deleters: bytes, key: bytes = KEY, ttl: float = 1000.0) -> None:
     digest = sha(content if isinstance(content, bytes) else content.read_bytes())
     owners = deleters or (ALICE,)
-    await store.store(BODY, key, digest, content, deleters=owners, ttl=ttl, responsible=lambda _: True)
+    await store.store(StoreRequest(BODY, key, content, digest, ttl, owners), lambda _: True)
 
 
 async def got(store: NodeStore, content: bytes | None = None, key: bytes = KEY) -> bytes | None:
@@ -133,7 +134,7 @@ async def test_content_whose_digest_is_wrong_is_not_kept(
 ) -> None:
     offered = spooled(store, content) if streamed else content
     with pytest.raises(WrongDigest):
-        await store.store(BODY, KEY, sha(b"?"), offered, deleters=[ALICE], ttl=9, responsible=lambda _: True)
+        await store.store(StoreRequest(BODY, KEY, offered, sha(b"?"), 9, [ALICE]), lambda _: True)
     assert await got(store) is None
     assert files(tmp_path / "node") == list(store.spool_folder.iterdir()) == []
 
@@ -228,9 +229,7 @@ async def test_a_collected_body_leaves_the_disk(open_at: Callable[..., NodeStore
     store = open_at(quota=len(LARGE) + 1000)
     await put(store, LARGE)
     second = LARGE + b"2"
-    await store.store(
-        BODY, b"o" * 20, sha(second), second, deleters=[ALICE], ttl=100, responsible=lambda key: key != KEY
-    )
+    await store.store(StoreRequest(BODY, b"o" * 20, second, sha(second), 100, [ALICE]), lambda key: key != KEY)
     assert len(files(tmp_path / "node")) == 1
     assert await got(store) is None
     assert await got(store, key=b"o" * 20) == second
@@ -239,9 +238,7 @@ async def test_a_collected_body_leaves_the_disk(open_at: Callable[..., NodeStore
 async def test_a_replaced_body_leaves_the_disk(store: NodeStore, tmp_path: Path) -> None:
     for sequence in (1, 2):
         content = LARGE + b"%d" % sequence
-        await store.store(
-            BODY, KEY, sha(content), content, deleters=[], ttl=9, sequence=sequence, responsible=lambda _: True
-        )
+        await store.store(StoreRequest(BODY, KEY, content, sha(content), 9, [], sequence), lambda _: True)
     assert [path.read_bytes() for path in files(tmp_path / "node")] == [LARGE + b"2"]
 
 
@@ -355,6 +352,7 @@ KILLED = """
 import asyncio, hashlib, sys
 from pathlib import Path
 from storage.node.store import NodeStore
+from storage.store_request import StoreRequest
 
 async def main():
     store = NodeStore(Path(sys.argv[1]), quota=1 << 30)
@@ -367,7 +365,7 @@ async def main():
                 path = store.spool()
                 path.write_bytes(content)
                 content = path
-            await store.store(1, key, digest, content, deleters=[b"a" * 32], ttl=1e6, responsible=lambda _: True)
+            await store.store(StoreRequest(1, key, content, digest, 1e6, [b"a" * 32]), lambda _: True)
         print("stored", number, flush=True)
         await store.append(key, b"notification %d" % number, 1e6)
         await store.append(key, b"acknowledged %d" % number, 1e6)
