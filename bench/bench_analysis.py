@@ -97,7 +97,7 @@ def _silence(world: World, dead: set[Address]) -> None:
 
 async def _client(world: World, peers: list[Peer], k: int, number: int) -> Overlay:
     """The overlay as a client at host `number` sees it that has met every node."""
-    client = await start(world, host(number), is_node=False)
+    client = await start(world, host(number), server_mode=False)
     for other in world.chance.sample(peers, len(peers)):
         client.protocol.router.answered(other.contact)
     node = Node(PRIVATE, new_key(world), now=world.wall, random=world.chance.randbytes)

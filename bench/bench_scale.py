@@ -65,7 +65,7 @@ class Hops:
         self._protocol = protocol
         self.away = dict.fromkeys((contact.id for contact in seeds), 1)
 
-    def ask_find(
+    def send_find(
         self,
         contact: Contact,
         key: bytes,
@@ -80,7 +80,7 @@ class Hops:
                 self.away.setdefault(node_id(wire.key), self.away[contact.id] + 1)
             on_done(found)
 
-        return self._protocol.ask_find(contact, key, k, done, on_slow)
+        return self._protocol.send_find(contact, key, k, done, on_slow)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._protocol, name)
@@ -143,7 +143,7 @@ async def _start(world: World, number: int) -> OverlayProtocol:
     def create() -> OverlayProtocol:
         return OverlayProtocol(
             Unsealed(public), NETWORK, own, WriteTokens(world.time, world.chance.randbytes), None,  # type: ignore[arg-type]
-            is_node=True, random=world.chance.randbytes,
+            server_mode=True, random=world.chance.randbytes,
         )  # fmt: skip
 
     ip = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"

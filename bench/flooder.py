@@ -87,7 +87,7 @@ def _formed(sealers: list[tuple[Sealer, bytes]], network: str, key: bytes, chanc
         messages.Store(token, 1, target, bytes(6000), [], 3600.0),
     ]
     request = chance.choice(requests)
-    flags = fragments.FROM_NODE if chance.random() < 0.5 else 0
+    flags = fragments.SERVER_MODE if chance.random() < 0.5 else 0
     parts = fragments.cut(flags, os.urandom(8), messages.encode(request))
     try:
         return sealer.seal(key, chance.choice(parts))  # of a long message one part: it never becomes whole

@@ -118,10 +118,10 @@ class Overlay:
         return Offline("No node of the network answers. Is this computer online, and is the address to join right?")
 
     def _trusts(self, at: Located) -> bool:
-        return self.node.protocol.standing.trusted(at.contact.key)
+        return self.node.protocol.reputation.trusted(at.contact.key)
 
     def _blame(self, at: Located, weight: float) -> None:
-        self.node.protocol.standing.note(at.contact.key, weight)
+        self.node.protocol.reputation.penalise(at.contact.key, weight)
         self._inbox.forget()
         if not self._trusts(at):
             self.node.protocol.router.drop(at.contact.id)

@@ -53,10 +53,12 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         tokens: WriteTokens,
         service: Service | None,
         *,
-        is_node: bool,
+        server_mode: bool,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        SealedRPC.__init__(self, sealer, is_node=is_node, loopback_free=network.private_addresses, random=random)
+        SealedRPC.__init__(
+            self, sealer, server_mode=server_mode, loopback_free=network.private_addresses, random=random
+        )
         self.network = network
         self.tokens = tokens
         self.service = service
@@ -64,11 +66,11 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         self.router = Table(own_id, self._loop.time, private_addresses=network.private_addresses)
         self.bulk_port = 0
         self.fingerprint = b""
-        self.met: Callable[[Contact], None] = lambda contact: None
+        self.on_contact_added: Callable[[Contact], None] = lambda contact: None
         """Hears of every node that has come into the table, or come back after silence."""
         self._suspects: OrderedDict[Contact, float] = OrderedDict()
         self._verifying: set[bytes] = set()
-        self.standing = Reputation(self._loop.time)
+        self.reputation = Reputation(self._loop.time)
         self.presence = Presence(own_id, time.time, self._loop.time)
         """Whether anybody answers, and whose word counts while nobody does."""
         self.proof: Proof | None = None
@@ -78,19 +80,19 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         self.dialler: Dialler | None = None
         """Sees for others whether they are reached, where this node is a system node."""
         self._proving: dict[bytes, list[Callable[[bool], None]]] = {}
-        self._seen_as: OrderedDict[bytes, str] = OrderedDict()
+        self._observed_addresses: OrderedDict[bytes, str] = OrderedDict()
 
     # Answering
 
     def handle(self, sender: RemotePeer, request: messages.Request) -> Handled:
         """Answer a request; one from a node that isn't known yet is a reason to ping it."""
-        if sender.is_node:
+        if sender.server_mode:
             self._meet(sender.contact)
         match request:
             case messages.Ping():
                 return messages.Pong(pack_ip(sender.contact.ip), sender.contact.port)
             case messages.Find():
-                return self.rpc_find(sender, request)
+                return self.answer_find(sender, request)
             case messages.AskAdmission():
                 proof = self.proof
                 if proof is None or len(request.padding) < len(messages.ADMISSION_PADDING):
@@ -107,7 +109,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
             case _:
                 return self.service.handle(sender.contact, request)
 
-    def rpc_find(self, sender: RemotePeer, request: messages.Find) -> messages.Found:
+    def answer_find(self, sender: RemotePeer, request: messages.Find) -> messages.Found:
         """The k closest contacts known here, as many as fit into three times the request, and a token."""
         count = min(request.k, messages.affordable(sender.received))
         closest = self.router.closest(request.key, count + 1, healthy=True)
@@ -139,12 +141,12 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         self._verifying.add(contact.key)
         self.start_call(contact, messages.Ping(), lambda _: self._verifying.discard(contact.key), tries=1)
 
-    def answered(self, contact: Contact, is_node: bool) -> None:
+    def answered(self, contact: Contact, server_mode: bool) -> None:
         """Admit who answered; a client is never put into the table, and leaves it if it was a node."""
         self._suspects.pop(contact, None)
-        if is_node and contact.id != self.own_id:
+        if server_mode and contact.id != self.own_id:
             self.presence.heard()
-        if not is_node or not self.standing.trusted(contact.key):
+        if not server_mode or not self.reputation.trusted(contact.key):
             self.router.drop(contact.id)
         elif not self.network.puzzle_bits or puzzle_bits(contact.id) >= self.network.puzzle_bits:
             self._when_admitted(contact, lambda admitted: self._admit(contact) if admitted else self._expel(contact))
@@ -153,7 +155,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         back = (entry := self.router.get(contact.id)) is not None and entry.failures > 0
         if self.router.answered(contact) or back:
             self.sealer.keep(contact.key)
-            self.met(contact)
+            self.on_contact_added(contact)
 
     def _expel(self, contact: Contact) -> None:
         self.router.drop(contact.id)
@@ -188,9 +190,9 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         if successor is not None:
             self.start_call(successor, messages.Ping(), lambda _: None)
 
-    # Asking (overlay/kademlia/lookup.py's Asker)
+    # Asking (overlay/kademlia/lookup.py's LookupRPC)
 
-    def ask_find(
+    def send_find(
         self,
         contact: Contact,
         key: bytes,
@@ -211,7 +213,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
             call = self.start_call(contact, request, on_answer, on_slow=on_slow)
         except Malformed:  # somebody told of a contact whose key is none
             return self._loop.call_soon(on_done, None).cancel
-        return lambda: self.give_up(call)
+        return lambda: self.cancel_call(call)
 
     def checked(self, wire: WireContact) -> Contact:
         """A contact from the network, as one that may be asked. Raises Malformed."""
@@ -244,15 +246,15 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
             return None
         if not isinstance(answer, messages.Pong):
             return None
-        seen = _seen(answer)
+        seen = _observed(answer)
         if seen is not None:
-            self._seen_as[contact.key] = seen[0]
-            self._seen_as.move_to_end(contact.key)
-            if len(self._seen_as) > OPINIONS:
-                self._seen_as.popitem(last=False)
+            self._observed_addresses[contact.key] = seen[0]
+            self._observed_addresses.move_to_end(contact.key)
+            if len(self._observed_addresses) > OPINIONS:
+                self._observed_addresses.popitem(last=False)
         return seen
 
-    async def answers_straight(self, contact: Contact) -> bool:
+    async def answers_by_udp(self, contact: Contact) -> bool:
         """Whether `contact` answers by UDP, while everything else goes another way."""
         answered: asyncio.Future[bool] = self._loop.create_future()
 
@@ -260,26 +262,26 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
             if not answered.done():
                 answered.set_result(answer is not None)
 
-        call = self.start_call(contact, messages.Ping(), on_done, straight=True)
+        call = self.start_call(contact, messages.Ping(), on_done, direct=True)
         try:
             return await answered
         finally:
-            self.give_up(call)
+            self.cancel_call(call)
 
     @property
-    def seen_as(self) -> str | None:
+    def observed_address(self) -> str | None:
         """The IP address at which others see this node, when at least two agree (one can lie)."""
-        (ip, votes), *_ = Counter(self._seen_as.values()).most_common(1) or [("", 0)]
+        (ip, votes), *_ = Counter(self._observed_addresses.values()).most_common(1) or [("", 0)]
         return ip if votes >= 2 else None
 
-    def woke(self) -> None:
+    def resumed(self) -> None:
         """This computer has slept: what was suspected, and how others saw it, is of another place and time."""
         self._suspects.clear()
-        self._seen_as.clear()
+        self._observed_addresses.clear()
 
-    async def ping_stalest(self) -> None:
+    async def ping_least_recently_seen(self) -> None:
         """Ask the contact that has been quiet for longest whether it is there."""
-        entry = self.router.stalest()
+        entry = self.router.least_recently_seen()
         if entry is not None:
             await self.ping(entry.contact)
 
@@ -291,7 +293,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
     welcome_if_new = Unsupported("router.answered; overlay.replication.repair.Repair hands a new node its copies")
     handle_call_response = Unsupported("answered and silent")
     call_ping = Unsupported("ping")
-    call_find_node = Unsupported("lookup, or ask_find for one node")
+    call_find_node = Unsupported("lookup, or send_find for one node")
     call_find_value = Unsupported("call with a messages.Fetch")
     call_store = Unsupported("call with a messages.Store")
     rpc_stun = Unsupported("handle with a messages.Ping: requests come as typed messages")
@@ -301,7 +303,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
     rpc_find_value = Unsupported("handle with a messages.Fetch: requests come as typed messages")
 
 
-def _seen(pong: messages.Pong) -> tuple[str, int] | None:
+def _observed(pong: messages.Pong) -> tuple[str, int] | None:
     try:
         ip = unpack_ip(pong.ip)
     except Malformed:

@@ -192,7 +192,7 @@ def test_a_sealed_datagram() -> None:
     sender = Sealer(X25519PrivateKey.from_private_bytes(h(d["sender private"])), str(d["network"]), lambda _: before)
     request = messages.Find(ids.inbox_key(ALICE), 2, messages.find_padding(2))
     assert messages.encode(request) == h(d["request"])
-    assert fragments.cut(fragments.FROM_NODE, h(d["message id"]), h(d["request"])) == [h(d["payload"])]
+    assert fragments.cut(fragments.SERVER_MODE, h(d["message id"]), h(d["request"])) == [h(d["payload"])]
     assert sender.seal(receiver, h(d["payload"])) == b(d["datagram"])
     opener = Sealer(X25519PrivateKey.from_private_bytes(h(d["receiver private"])), str(d["network"]))
     assert opener.open(b(d["datagram"])) == (sender.public, h(d["payload"]))

@@ -226,7 +226,7 @@ class Tunnel:
     async def close(self) -> None:
         """Go by UDP again."""
         link, self._link = self._link, None
-        self._protocol.way = self._bulk.via = None
+        self._protocol.tunnel_send = self._bulk.via = None
         if link is not None:
             await link.close()
 
@@ -235,7 +235,7 @@ class Tunnel:
         if link.contact.id == self._protocol.own_id:  # the place where others join is often this node's own
             await link.close()
             return False
-        self._protocol.way = link.send
+        self._protocol.tunnel_send = link.send
         link.start(self._protocol.datagram_received)
         try:
             contact = self._protocol.checked(link.contact.wire)
@@ -247,9 +247,9 @@ class Tunnel:
             not isinstance(found, messages.Found)
             or not found.bulk_port
             # Who answers by UDP is no way out: it may go by HTTPS itself, by way of this node.
-            or await self._protocol.answers_straight(contact)
+            or await self._protocol.answers_by_udp(contact)
         ):
-            self._protocol.way = None
+            self._protocol.tunnel_send = None
             await link.close()
             return False
         self._link = link

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from overlay.identity.contact import Contact
 from overlay.ids import distance
-from overlay.kademlia.lookup import DEADLINE, Asker, Located, Lookup, Pool
+from overlay.kademlia.lookup import DEADLINE, Located, Lookup, LookupRPC, Pool
 
 PATHS = 4
 """d of the paper, which finds that 4 to 8 paths get through 20% of hostile nodes 99 times in 100."""
@@ -23,7 +23,7 @@ SEEDS_OF_PATH = 2
 
 
 async def disjoint_lookup(
-    asker: Asker, key: bytes, k: int, seeds: Iterable[Contact], own_id: bytes, deadline: float = DEADLINE
+    asker: LookupRPC, key: bytes, k: int, seeds: Iterable[Contact], own_id: bytes, deadline: float = DEADLINE
 ) -> tuple[list[Located], int]:
     """The k closest nodes that answered on any path, nearest first, and how many were asked."""
     nearest = sorted(dict.fromkeys(seeds), key=lambda contact: distance(contact.id, key))

@@ -43,10 +43,10 @@ class Located:
     fingerprint: bytes
 
 
-class Asker(Protocol):
+class LookupRPC(Protocol):
     """What a lookup needs of the node that it runs on (overlay/protocol.py)."""
 
-    def ask_find(
+    def send_find(
         self,
         contact: Contact,
         key: bytes,
@@ -122,7 +122,7 @@ class Lookup:
 
     def __init__(
         self,
-        asker: Asker,
+        asker: LookupRPC,
         key: bytes,
         k: int,
         seeds: Iterable[Contact],
@@ -231,7 +231,7 @@ class Lookup:
                 self._take(found.contacts)
             self._go_on()
 
-        candidate.cancel = self._asker.ask_find(candidate.contact, self._key, self._width, on_done, on_slow)
+        candidate.cancel = self._asker.send_find(candidate.contact, self._key, self._width, on_done, on_slow)
 
     def _take(self, contacts: list[WireContact]) -> None:
         """Consider the contacts of one answer; of each id one place, so that one liar can't use up its ADDRESSES."""

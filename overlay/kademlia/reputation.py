@@ -31,7 +31,7 @@ class Reputation:
     def __len__(self) -> int:
         return len(self._offences)
 
-    def note(self, key: bytes, weight: float) -> None:
+    def penalise(self, key: bytes, weight: float) -> None:
         """The node with this key has done something wrong."""
         self._offences[key] = self._weight(key) + weight, self._now()
         self._offences.move_to_end(key)

@@ -46,7 +46,7 @@ class Bucket:
     """Contacts whose ids share one length of prefix with ours; the one that answered last is last."""
 
     entries: dict[bytes, TableEntry] = field(default_factory=dict)
-    waiting: OrderedDict[bytes, Contact] = field(default_factory=OrderedDict)
+    replacements: OrderedDict[bytes, Contact] = field(default_factory=OrderedDict)
     refreshed: float = 0.0
     failing: int = 0
     """How many of `entries` failed at their last call."""
@@ -101,7 +101,9 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         bucket = self.bucket_of(contact.id)
         if contact.id == self.own_id or contact.id in bucket.entries:
             return False
-        hopeless = not bucket.failing or bucket.waiting.get(contact.id) == contact  # it is asked when a place is free
+        hopeless = (
+            not bucket.failing or bucket.replacements.get(contact.id) == contact
+        )  # it is asked when a place is free
         full = len(bucket.entries) >= BUCKET and hopeless
         return not full and self._fits(contact, bucket)
 
@@ -121,12 +123,12 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         if not self._fits(contact, bucket):
             return False
         if len(bucket.entries) >= BUCKET and not self._make_room(bucket):
-            bucket.waiting[contact.id] = contact
-            bucket.waiting.move_to_end(contact.id)
-            while len(bucket.waiting) > REPLACEMENTS:
-                bucket.waiting.popitem(last=False)
+            bucket.replacements[contact.id] = contact
+            bucket.replacements.move_to_end(contact.id)
+            while len(bucket.replacements) > REPLACEMENTS:
+                bucket.replacements.popitem(last=False)
             return False
-        bucket.waiting.pop(contact.id, None)
+        bucket.replacements.pop(contact.id, None)
         self.lost.pop(contact.id, None)
         bucket.entries[contact.id] = TableEntry(contact, self._now())
         self._enter(contact)
@@ -137,15 +139,15 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         bucket = self.bucket_of(contact.id)
         entry = bucket.entries.get(contact.id)
         if entry is None or entry.contact != contact:
-            if bucket.waiting.get(contact.id) == contact:
-                del bucket.waiting[contact.id]
+            if bucket.replacements.get(contact.id) == contact:
+                del bucket.replacements[contact.id]
             return None
         bucket.failing += entry.failures == 0
         entry.failures += 1
         if entry.failures >= FAILURES_ALONE:
             self._lose(bucket, contact.id)
-        if entry.failures >= FAILURES and bucket.waiting:
-            return bucket.waiting.popitem()[1]
+        if entry.failures >= FAILURES and bucket.replacements:
+            return bucket.replacements.popitem()[1]
         return None
 
     def closest(self, key: bytes, count: int, *, healthy: bool = False) -> list[Contact]:
@@ -183,7 +185,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         closer = sum(1 for entry in self if entry.contact.long_id ^ target < mine)
         return closer < k
 
-    def stalest(self) -> TableEntry | None:
+    def least_recently_seen(self) -> TableEntry | None:
         """The contact that has been quiet for longest: the next to be pinged."""
         heads = [next(iter(b.entries.values())) for b in self.buckets if b.entries]
         return min(heads, key=lambda entry: entry.seen, default=None)
@@ -198,7 +200,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
     def drop(self, identifier: bytes) -> None:
         """Forget a contact at once."""
         bucket = self.bucket_of(identifier)
-        bucket.waiting.pop(identifier, None)
+        bucket.replacements.pop(identifier, None)
         if identifier in bucket.entries:
             self._drop(bucket, identifier)
 

@@ -99,7 +99,7 @@ class Connection:
         contacts = router.closest(self._random(len(self._protocol.own_id)), STRAIGHT, healthy=True)
         if not contacts and self._way_out.relay is not None:  # it is in no table when it goes by HTTPS itself
             contacts = [self._way_out.relay]
-        answers = await asyncio.gather(*(self._protocol.answers_straight(contact) for contact in contacts))
+        answers = await asyncio.gather(*(self._protocol.answers_by_udp(contact) for contact in contacts))
         if answers.count(True) * 2 > len(answers):
             log.info("nodes answer by UDP again")
             await self._by_udp()
@@ -112,17 +112,17 @@ class Connection:
 
     async def _by_udp(self) -> None:
         await self._way_out.close()
-        self._protocol.is_node = self._serves()
+        self._protocol.server_mode = self._serves()
 
     async def _go_by_https(self, before: Sequence[Contact] = ()) -> None:
         """Where nobody answers by UDP, see whether a node is reached by HTTPS."""
         if self._way_out.taken or self._membership.in_touch or self._lone():
             return
         presence = self._protocol.presence
-        if self._protocol.is_node and presence.answered and presence.silence < PATIENCE:
+        if self._protocol.server_mode and presence.answered and presence.silence < PATIENCE:
             return
         if await self._way_out.find(self._http_servers(before)):
-            self._protocol.is_node = False
+            self._protocol.server_mode = False
             await self._membership.settle()
 
     def _http_servers(self, before: Sequence[Contact] = ()) -> list[RelayAddress]:

@@ -120,7 +120,7 @@ class Membership:
     async def settle(self) -> None:
         """Look up our own id, so that our neighbours know us, then each farther bucket (Kademlia, section 2.3)."""
         await self._protocol.lookup(self._protocol.own_id, self._network.k)
-        if self._protocol.is_node:
+        if self._protocol.server_mode:
             await self.refresh(older_than=-1.0)
 
     def leave(self) -> list[asyncio.Task[object]]:

@@ -224,7 +224,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
     async def closest(self, key: bytes, count: int, *, disjoint: bool = False) -> list[Located]:
         """The `count` closest live nodes, nearest first, this one among them when it serves."""
         found = await self.protocol.lookup(key, count, disjoint=disjoint)
-        if self.protocol.is_node:
+        if self.protocol.server_mode:
             found.append(self.located())
             found.sort(key=lambda located: distance(located.contact.id, key))
         return found[:count]
@@ -244,7 +244,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
     async def status(self) -> Status:
         """This node, in figures."""
         usage = await self.store.usage() if self.store is not None else None
-        mode = "node" if self.protocol.is_node else "client"
+        mode = "node" if self.protocol.server_mode else "client"
         listening = host_port(self.ip, self.port)
         transport = "https" if self._connection is not None and self._connection.https else "udp"
         presence = self.protocol.presence
@@ -266,7 +266,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
 
         It serves, no other node has ever answered it, and each place to join that it was told of is its own.
         """
-        return self.protocol.is_node and self._is_lone()
+        return self.protocol.server_mode and self._is_lone()
 
     # State across restarts
 
@@ -367,7 +367,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             )
             self.service = Service(self.id, self._room, self.trust, tokens, self.now)
         protocol = self.protocol_class(
-            self.sealer, self.network, self.id, tokens, self.service, is_node=self._serves(), random=self.random
+            self.sealer, self.network, self.id, tokens, self.service, server_mode=self._serves(), random=self.random
         )
         protocol.presence = Presence(self.id, self.now, loop.time)
         protocol.proof = self._proof
@@ -401,7 +401,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
                 self.protocol, caller, self._reach, self.random, self._begin_or_stop_to_serve
             )
         self.service.watch = self.moving
-        self.protocol.met = self.moving.met
+        self.protocol.on_contact_added = self.moving.met
 
     def _checked(self, wire: WireContact) -> Contact:
         return self.protocol.checked(wire)
@@ -414,18 +414,18 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
     def _own_ip(self) -> str:
         """The address to call this node by: one that listens everywhere learns it from others, else it is loopback."""
         everywhere = EVERYWHERE.get(self.ip)
-        return self.ip if everywhere is None else self.protocol.seen_as or everywhere
+        return self.ip if everywhere is None else self.protocol.observed_address or everywhere
 
     def _known_place(self) -> Located | None:
         """This node for strangers' lists, or None while it doesn't serve or know where they can reach it."""
-        if not self.protocol.is_node:
+        if not self.protocol.server_mode:
             return None
-        return None if self.ip in EVERYWHERE and self.protocol.seen_as is None else self.located()
+        return None if self.ip in EVERYWHERE and self.protocol.observed_address is None else self.located()
 
     async def _maintain(self, membership: Membership, connection: Connection) -> None:
         """Keep the table true, the state saved and the store tidy, until cancelled."""
         await asyncio.gather(
-            every(PING_EVERY, self.protocol.ping_stalest, self.random),
+            every(PING_EVERY, self.protocol.ping_least_recently_seen, self.random),
             every(PING_EVERY, self._return_after_sleep, self.random),
             every(REFRESH_EVERY, lambda: membership.refresh(REFRESH_EVERY), self.random),
             every(PING_EVERY, connection.look, self.random),
@@ -448,12 +448,12 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         return [*tasks, self.reaching.watch()] if self.reaching is not None else tasks
 
     async def _look_round(self) -> None:
-        if self.moving is not None and self.protocol.is_node:
+        if self.moving is not None and self.protocol.server_mode:
             await self.moving.look_round()
 
     async def _begin_or_stop_to_serve(self) -> None:
         """Be known to those around, or hand them what is kept here."""
-        if not self.protocol.is_node:
+        if not self.protocol.server_mode:
             await self.leave()
         elif self._membership is not None:
             await self._membership.settle()
@@ -461,7 +461,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
     async def _return_after_sleep(self) -> None:
         if self._waking is not None and self._membership is not None and self._waking.slept():
             log.info("this computer has slept; finding the overlay again")
-            self.protocol.woke()
+            self.protocol.resumed()
             await self._membership.come_back(self._load_state())
 
     def _new_way_out(self) -> Tunnel:

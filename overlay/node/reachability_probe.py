@@ -52,7 +52,7 @@ class ReachabilityProbe:
 
     async def ask(self) -> None:
         """One round, and what follows from it."""
-        if self._protocol.way is not None:
+        if self._protocol.tunnel_send is not None:
             return  # by way of a relay: whoever is asked would dial that
         known = self._protocol.router.closest(self._random(KEY_BYTES), 4 * ASKED, healthy=True)
         answers = await asyncio.gather(*(self._vote(contact) for contact in choose(known)))
@@ -61,7 +61,7 @@ class ReachabilityProbe:
         if self._reach.reachable is False and before is not False:
             log.warning("others can't reach this computer: its UDP and TCP port must be open to them")
         if changes:
-            self._protocol.is_node = self._reach.serves
+            self._protocol.server_mode = self._reach.serves
             log.info("this is a %s from now on", "node" if self._reach.serves else "client")
             await self._changed()
 

@@ -321,8 +321,8 @@ class Service:
             return messages.Held(digests, [], more=False, same=True)
         stones = await self.stones(kind, key, after)
         fitting = _fitting([stone.proof for stone in stones])
-        deaths = [messages.WireTombstone(stone.proof, stone.ttl) for stone in stones[:fitting]]
-        return messages.Held(digests, deaths, len(stones) == STONES or fitting < len(stones))
+        tombstones = [messages.WireTombstone(stone.proof, stone.ttl) for stone in stones[:fitting]]
+        return messages.Held(digests, tombstones, len(stones) == STONES or fitting < len(stones))
 
     async def stones(self, kind: int, key: bytes, after: bytes) -> list[TombstoneCopy]:
         """Some of the signed deletes of a key, by deleter, past `after`."""

@@ -47,7 +47,7 @@ class Dialler:
         loop = asyncio.get_running_loop()
         try:
             transport, stranger = await loop.create_datagram_endpoint(
-                lambda: _Stranger(self._sealer, is_node=False), local_addr=(self._interface, 0)
+                lambda: _Stranger(self._sealer, server_mode=False), local_addr=(self._interface, 0)
             )
         except OSError:
             return False

@@ -298,7 +298,7 @@ class Repair:
         known, theirs = set(ours), set[bytes]()
         after = b""
         while True:
-            for death in held.deaths:
+            for death in held.tombstones:
                 with suppress(Malformed, Refused):  # a lie, a certificate that has run out, or no room
                     deleter = deleter_named(death.proof, key)
                     theirs.add(deleter)

@@ -21,7 +21,7 @@ from overlay.errors import Malformed
 from overlay.wire.sealed_datagram import MAX_PAYLOAD
 
 ANSWER = 1
-FROM_NODE = 2
+SERVER_MODE = 2
 
 HEADER = 11
 FRAGMENT = MAX_PAYLOAD - HEADER

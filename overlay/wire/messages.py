@@ -292,7 +292,7 @@ class Held(_Message, frozen=True, tag=108):
     """
 
     digests: Annotated[list[Digest], msgspec.Meta(max_length=MAX_HASHES)]
-    deaths: list[WireTombstone]
+    tombstones: list[WireTombstone]
     more: bool
     same: bool = False
 

@@ -43,15 +43,15 @@ KEY_ANSWERS_A_SECOND = 200
 
 Handled = messages.Answer | Awaitable[messages.Answer]
 
-Way = Callable[[bytes, str, int, bytes], None]
-"""Takes a datagram for the node with this key at this address."""
+DatagramSender = Callable[[bytes, str, int, bytes], None]
+"""Sends a datagram to the node with this key, IP address and port."""
 
 
 class RemotePeer(msgspec.Struct, frozen=True, gc=False):
     """Who sent a request (its key is proven, its address is what the datagram says), and how many bytes."""
 
     contact: Contact
-    is_node: bool
+    server_mode: bool
     received: int
 
 
@@ -67,8 +67,8 @@ class Call:
     """
 
     __slots__ = (
-        "contact", "datagrams", "deadline", "late", "message_id", "most",
-        "on_done", "on_slow", "started", "straight", "timer", "tries",
+        "contact", "datagrams", "deadline", "direct", "late", "message_id", "most",
+        "on_done", "on_slow", "started", "timer", "tries",
     )  # fmt: skip
 
     def __init__(
@@ -87,7 +87,7 @@ class Call:
         self.started = 0.0
         self.most = TRIES
         self.late = False
-        self.straight = False
+        self.direct = False
         self.deadline: float | None = None
         self.tries = 0
         self.timer: asyncio.TimerHandle | None = None
@@ -100,14 +100,14 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         self,
         sealer: sealed_datagram.Sealer,
         *,
-        is_node: bool,
+        server_mode: bool,
         loopback_free: bool = False,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         RPCProtocol.__init__(self)  # type: ignore[no-untyped-call]
         self.sealer = sealer
-        self.is_node = is_node
-        self.round_trips = RTTEstimates()
+        self.server_mode = server_mode
+        self.rtt = RTTEstimates()
         self.dropped = 0
         self.transport: asyncio.DatagramTransport | None = None
         self._loop = asyncio.get_running_loop()
@@ -124,7 +124,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         self._tasks: set[asyncio.Task[None]] = set()
         self._key_answers = (0.0, 0)
         self._ipv6 = False
-        self.way: Way | None = None
+        self.tunnel_send: DatagramSender | None = None
         """How requests get out when not by the socket (overlay/http/tunnel.py)."""
 
     def __getattr__(self, name: str) -> Any:
@@ -137,7 +137,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         """Answer a request, at once or later."""
         raise NotImplementedError
 
-    def answered(self, contact: Contact, is_node: bool) -> None:
+    def answered(self, contact: Contact, server_mode: bool) -> None:
         """`contact` answered a request of ours: its key and its address are proven."""
 
     def silent(self, contact: Contact) -> None:
@@ -154,27 +154,27 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         on_slow: Callable[[], None] | None = None,
         patience: float | None = None,
         tries: int = TRIES,
-        straight: bool = False,
+        direct: bool = False,
     ) -> Call:
         """Ask, and call `on_done` with the answer, or with None when `contact` stays silent; never before it returns.
 
         Sent again after a time-out taken from this peer's round trips: `tries` times in all, or for `patience`
-        seconds. `straight`: by UDP, whatever other way is taken; silence isn't held against it. Raises Malformed when
+        seconds. `direct`: by UDP, whatever other way is taken; silence isn't held against it. Raises Malformed when
         the request is over fragments.MAX_MESSAGE bytes, or the key is no key.
         """
         message_id = self._random(8)
-        flags = fragments.FROM_NODE if self.is_node else 0
+        flags = fragments.SERVER_MODE if self.server_mode else 0
         payloads = fragments.cut(flags, message_id, messages.encode(request))
         call = Call(contact, message_id, [self.sealer.seal(contact.key, p) for p in payloads], on_done, on_slow)
         call.started = self._loop.time()
         call.most = tries
-        call.straight = straight
+        call.direct = direct
         call.deadline = None if patience is None else call.started + patience
         self._calls[message_id] = call
         if self._closed:  # whoever still asks hears at once, and no timer outlives the socket
             call.timer = self._loop.call_later(0, self._lost, call)
         elif not self._send_call(call):  # no way there from here, say to IPv6: nobody needs to wait
-            self.give_up(call)
+            self.cancel_call(call)
             self._calls[message_id] = call
             call.timer = self._loop.call_later(0, self._lost, call)
         return call
@@ -193,14 +193,14 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         try:
             answer = await done
         finally:
-            self.give_up(call)
+            self.cancel_call(call)
         if answer is None:
             raise NoAnswer(f"{contact} didn't answer")
         if isinstance(answer, messages.Refusal):
             raise Refused(answer.code, messages.WORDS.get(answer.code, "refused"), answer.bits)
         return answer
 
-    def give_up(self, call: Call) -> None:
+    def cancel_call(self, call: Call) -> None:
         """Forget a call whose answer doesn't matter any more."""
         self._calls.pop(call.message_id, None)
         if call.timer is not None:
@@ -228,12 +228,12 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
 
     def _send_call(self, call: Call) -> bool:
         sent = True
-        if self.way is None or call.straight:
+        if self.tunnel_send is None or call.direct:
             sent = self._send(call.datagrams, call.contact.ip, call.contact.port)
         else:
             for data in call.datagrams:
-                self.way(call.contact.key, call.contact.ip, call.contact.port, data)
-        timeout = self.round_trips.timeout(call.contact.key)
+                self.tunnel_send(call.contact.key, call.contact.ip, call.contact.port, data)
+        timeout = self.rtt.timeout(call.contact.key)
         if call.deadline is None:
             timeout = min(timeout * BACK_OFF**call.tries, LONGEST_TIMEOUT)
         else:
@@ -255,8 +255,8 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
             return
         if out_of_tries:
             call.late = True
-            call.timer = self._loop.call_later(LATE, self.give_up, call)
-            if not call.straight:
+            call.timer = self._loop.call_later(LATE, self.cancel_call, call)
+            if not call.direct:
                 self.silent(call.contact)
             call.on_done(None)
         else:
@@ -264,7 +264,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
 
     def _lost(self, call: Call) -> None:
         if call.message_id in self._calls:
-            self.give_up(call)
+            self.cancel_call(call)
             if not call.late:
                 call.on_done(None)
 
@@ -345,9 +345,9 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
             raise Malformed("an answer from another address than was asked")
         answer = messages.decode_answer(message)
         if call.tries == 1 or call.late:  # late: not sure which one it answers, but too long for our time-outs
-            self.round_trips.measured(peer, self._loop.time() - call.started)
-        self.give_up(call)
-        self.answered(call.contact, bool(fragment.flags & fragments.FROM_NODE))
+            self.rtt.add_sample(peer, self._loop.time() - call.started)
+        self.cancel_call(call)
+        self.answered(call.contact, bool(fragment.flags & fragments.SERVER_MODE))
         call.on_done(answer)
 
     def _receive_request(
@@ -361,7 +361,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         request = messages.decode_request(message)
         contact = _sender(peer, place)
         received = len(message) + fragment.count * (sealed_datagram.OVERHEAD + fragments.HEADER)
-        sender = RemotePeer(contact, bool(fragment.flags & fragments.FROM_NODE), received)
+        sender = RemotePeer(contact, bool(fragment.flags & fragments.SERVER_MODE), received)
         # Pings and lookups are answered however busy this node is; what has to be worked on is shared out.
         works = not isinstance(request, messages.Ping | messages.Find | messages.AskAdmission)
         if works and not self._shares.take(contact.ip):
@@ -396,7 +396,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
             self._answers.keep(name, datagrams)
 
     def _answer(self, sender: RemotePeer, message_id: bytes, answer: messages.Answer) -> list[bytes]:
-        flags = fragments.ANSWER | (fragments.FROM_NODE if self.is_node else 0)
+        flags = fragments.ANSWER | (fragments.SERVER_MODE if self.server_mode else 0)
         encoded = messages.encode(answer)
         if len(encoded) > fragments.MAX_MESSAGE:
             encoded = messages.encode(messages.Refusal(messages.Code.TOO_LARGE))

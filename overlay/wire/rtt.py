@@ -37,7 +37,7 @@ class RTTEstimates:
         self._peers: OrderedDict[bytes, _Estimate] = OrderedDict()
         self._everybody: _Estimate | None = None
 
-    def measured(self, peer: bytes, seconds: float) -> None:
+    def add_sample(self, peer: bytes, seconds: float) -> None:
         """One round trip; not of a request that was sent again, unless its answer came after the last time-out."""
         estimate = self._peers.get(peer)
         if estimate is None:

@@ -153,7 +153,7 @@ async def start(
     ip: str,
     *,
     network: Network = PRIVATE,
-    is_node: bool = True,
+    server_mode: bool = True,
     trust: TrustStore | None = None,
     port: int = 4000,
     key: X25519PrivateKey | None = None,
@@ -163,10 +163,12 @@ async def start(
     tokens = WriteTokens(world.time, world.chance.randbytes)
     store = MemoryStore()
     own = node_id(sealer.public)
-    service = Service(own, store, trust, tokens, world.wall) if is_node else None
+    service = Service(own, store, trust, tokens, world.wall) if server_mode else None
 
     def create() -> OverlayProtocol:
-        return OverlayProtocol(sealer, network, own, tokens, service, is_node=is_node, random=world.chance.randbytes)
+        return OverlayProtocol(
+            sealer, network, own, tokens, service, server_mode=server_mode, random=world.chance.randbytes
+        )
 
     transport, protocol = await world.create_datagram_endpoint(create, local_addr=(ip, port))
     return Peer(protocol, transport, Contact(sealer.public, ip, port), tokens, store, service)
@@ -214,7 +216,7 @@ async def start_liar(
     sealer = Sealer(key or new_key(world), "test", world.chance.randbytes)
 
     def create() -> _Lying:
-        protocol = _Lying(sealer, is_node=True, random=world.chance.randbytes)
+        protocol = _Lying(sealer, server_mode=True, random=world.chance.randbytes)
         protocol.answer = answer
         return protocol
 

@@ -39,7 +39,7 @@ def known(peer: Peer) -> set[Contact]:
 
 def sealed(asker: Peer, target: Peer, request: messages.Request, number: int = 1) -> list[bytes]:
     """The datagrams of a request, for whoever wants to send them from somewhere else."""
-    flags = fragments.FROM_NODE if asker.protocol.is_node else 0
+    flags = fragments.SERVER_MODE if asker.protocol.server_mode else 0
     payloads = fragments.cut(flags, number.to_bytes(8, "big"), messages.encode(request))
     return [asker.protocol.sealer.seal(target.contact.key, payload) for payload in payloads]
 
@@ -58,7 +58,7 @@ def test_two_nodes_that_speak_know_each_other() -> None:
 def test_a_client_is_answered_and_put_into_nobodys_table() -> None:
     async def story(world: World) -> None:
         peers = await grow(world, 10)
-        client = await start(world, "10.4.0.1", is_node=False)
+        client = await start(world, "10.4.0.1", server_mode=False)
         client.protocol.router.answered(peers[0].contact)
         assert len(await client.protocol.lookup(KEY, 5)) == 5
         assert await peers[1].protocol.ping(client.contact) == peers[1].contact.address
@@ -70,7 +70,7 @@ def test_a_client_is_answered_and_put_into_nobodys_table() -> None:
 
 def test_a_client_keeps_nothing_for_others() -> None:
     async def story(world: World) -> None:
-        one, client = await start(world, host(1)), await start(world, host(2), is_node=False)
+        one, client = await start(world, host(1)), await start(world, host(2), server_mode=False)
         for request in (
             messages.Store(client.token_for(one), Kind.BODY, KEY, b"x", [], 1.0),
             messages.Fetch(client.token_for(one), Kind.BODY, KEY),
@@ -223,10 +223,10 @@ def test_a_silent_contact_is_no_part_of_answers_and_then_loses_its_place_to_one_
             if one.protocol.router.bucket_of(peer.contact.id) is one.protocol.router.buckets[0]:
                 in_bucket.append(peer)
                 await one.protocol.ping(peer.contact)
-        *members, waiting = in_bucket
+        *members, spare = in_bucket
         dead = members[5]
         dead.transport.close()
-        assert waiting.contact not in known(one)
+        assert spare.contact not in known(one)
         for failures in range(1, FAILURES + 1):
             assert dead.contact in known(one)
             await one.protocol.ping(dead.contact)
@@ -235,7 +235,7 @@ def test_a_silent_contact_is_no_part_of_answers_and_then_loses_its_place_to_one_
             assert dead.contact not in one.protocol.router.closest(dead.contact.id, BUCKET, healthy=True)
         await asyncio.sleep(1)
         assert dead.contact not in known(one)
-        assert waiting.contact in known(one)
+        assert spare.contact in known(one)
 
     play(story)
 
@@ -245,10 +245,10 @@ def test_the_quietest_contact_is_pinged() -> None:
         peers = await grow(world, 10)
         await asyncio.sleep(5)
         for _ in range(9):
-            await peers[0].protocol.ping_stalest()
+            await peers[0].protocol.ping_least_recently_seen()
         assert all(entry.seen > 4 for entry in peers[0].protocol.router)
         alone = await start(world, "10.4.0.1")
-        await alone.protocol.ping_stalest()
+        await alone.protocol.ping_least_recently_seen()
 
     play(story)
 
@@ -359,7 +359,7 @@ def test_kademlias_own_calls_are_out_of_the_networks_reach() -> None:
                 packed = umsgpack.packb([name, args])
                 for datagram in (b"\x00" + bytes(20) + packed, b"\x01" + bytes(20) + packed):
                     one.protocol.datagram_received(datagram, other.contact.address)
-                for payload in fragments.cut(fragments.FROM_NODE, bytes(8), packed):
+                for payload in fragments.cut(fragments.SERVER_MODE, bytes(8), packed):
                     datagram = other.protocol.sealer.seal(one.contact.key, payload)
                     one.protocol.datagram_received(datagram, other.contact.address)
         await asyncio.sleep(1)

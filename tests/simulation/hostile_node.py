@@ -36,7 +36,7 @@ class HostileNode(SimNode):
 
     def _create_protocol(self) -> OverlayProtocol:
         protocol = super()._create_protocol()
-        honest_find = protocol.rpc_find
+        honest_find = protocol.answer_find
 
         def find(sender: RemotePeer, request: messages.Find) -> messages.Found:
             honest = honest_find(sender, request)
@@ -44,7 +44,7 @@ class HostileNode(SimNode):
             told = self._lie(protocol, request.key, count)
             return messages.Found([c.wire for c in told], honest.token, honest.bulk_port, honest.fingerprint)
 
-        protocol.rpc_find = find  # type: ignore[method-assign]
+        protocol.answer_find = find  # type: ignore[method-assign]
         assert self.service is not None
         for name in ("store", "append_inbox", "delete", "fetch", "contents", "read_inbox", "have", "proofs"):
             setattr(self.service, name, getattr(self, f"_{name}"))

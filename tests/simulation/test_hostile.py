@@ -41,16 +41,16 @@ def test_paths_are_disjoint_and_find_the_same_nodes_as_one() -> None:
         for number in range(5):
             key = world.chance.randbytes(20)
             asked: list[Contact] = []
-            real = asker.protocol.ask_find
+            real = asker.protocol.send_find
 
             def ask(contact: Contact, *arguments: object, **options: object) -> object:
                 asked.append(contact)  # noqa: B023 - called before the next round
                 return real(contact, *arguments, **options)  # type: ignore[arg-type]  # noqa: B023
 
-            asker.protocol.ask_find = ask  # type: ignore[method-assign, assignment]
+            asker.protocol.send_find = ask  # type: ignore[method-assign, assignment]
             seeds = asker.protocol.router.closest(key, 20)
             located, count = await disjoint_lookup(asker.protocol, key, 10, seeds, asker.protocol.own_id)
-            asker.protocol.ask_find = real  # type: ignore[method-assign]
+            asker.protocol.send_find = real  # type: ignore[method-assign]
             assert [at.contact for at in located] == closest(peers[1:], key, 10), number
             assert len(asked) == len(set(asked)) == count <= 20  # the 10, and whom else each path meets
 
@@ -66,7 +66,7 @@ def test_attack_nodes_that_answer_lookups_with_themselves_only_hide_nobody() -> 
         for number in range(10):
             liar = await start_liar(world, host(900 + number), lambda sender, request: found(gang))
             gang.append(liar.contact)
-        asker = await start(world, host(999), is_node=False)
+        asker = await start(world, host(999), server_mode=False)
         mixed = [contact for pair in zip(gang, [peer.contact for peer in honest[:10]], strict=True) for contact in pair]
         for _ in range(10):
             key = world.chance.randbytes(20)
@@ -154,8 +154,8 @@ def test_a_node_that_lies_again_and_again_is_asked_last_and_leaves_the_table(tmp
             key, data = hostile_network.world.chance.randbytes(20), f"{number}".encode()
             await overlay.store(Kind.BODY, key, data, ttl=600.0)
             await overlay.fetch(Kind.BODY, key, digest=_digest(data))
-        standing = overlay.node.protocol.standing
-        caught = {contact.id for contact in hostile_network.gang if not standing.trusted(contact.key)}
+        reputation = overlay.node.protocol.reputation
+        caught = {contact.id for contact in hostile_network.gang if not reputation.trusted(contact.key)}
         assert caught and caught <= hostile_network.hostile
         assert not any(router.get(identifier) for identifier in caught)
         near = await overlay.closest(next(iter(caught)), 6)  # a key that one of them is the nearest to
@@ -166,23 +166,23 @@ def test_a_node_that_lies_again_and_again_is_asked_last_and_leaves_the_table(tmp
 
 def test_one_slip_cuts_nobody_off_and_time_forgives() -> None:
     now = 0.0
-    standing = Reputation(lambda: now)
-    standing.note(b"a", WRONG_BYTES)
-    assert standing.trusted(b"a")
-    standing.note(b"a", WRONG_BYTES)
-    assert not standing.trusted(b"a")
+    reputation = Reputation(lambda: now)
+    reputation.penalise(b"a", WRONG_BYTES)
+    assert reputation.trusted(b"a")
+    reputation.penalise(b"a", WRONG_BYTES)
+    assert not reputation.trusted(b"a")
     now += HALF_LIFE
-    assert standing.trusted(b"a")
+    assert reputation.trusted(b"a")
     for _ in range(int(DISTRUSTED / WITHHELD) - 1):
-        standing.note(b"newcomer", WITHHELD)
-    assert standing.trusted(b"newcomer")
+        reputation.penalise(b"newcomer", WITHHELD)
+    assert reputation.trusted(b"newcomer")
 
 
 def test_what_is_remembered_of_offences_is_bounded() -> None:
-    standing = Reputation(lambda: 0.0)
+    reputation = Reputation(lambda: 0.0)
     for number in range(KEPT + 100):
-        standing.note(number.to_bytes(4, "big"), 10.0)
-    assert len(standing) == KEPT
+        reputation.penalise(number.to_bytes(4, "big"), 10.0)
+    assert len(reputation) == KEPT
 
 
 def test_a_replica_that_lacks_what_most_have_is_noticed_and_one_with_more_to_tell_is_not() -> None:

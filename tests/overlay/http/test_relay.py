@@ -233,7 +233,7 @@ def test_when_udp_works_again_it_is_used(tmp_path: Path) -> None:
             await way._link.close()
             await connection(client).restore()
             assert not way.taken
-            assert client.protocol.way is None
+            assert client.protocol.tunnel_send is None
             assert client.bulk_client.via is None
             assert len(await client.closest(KEY, 3)) == 3
 
@@ -279,13 +279,13 @@ async def two_by_way_of_each_other(folder: Path) -> AsyncIterator[list[Node]]:
 
     async with local_network(folder, 2) as place:
         for node, other in (place.nodes, place.nodes[::-1]):
-            node.protocol.answers_straight = silence  # type: ignore[method-assign]
+            node.protocol.answers_by_udp = silence  # type: ignore[method-assign]
             assert await connection(node)._way_out.find([RelayAddress(LOOPBACK, other.port)])
-            node.protocol.is_node = False
+            node.protocol.server_mode = False
         for node in place.nodes:
             for contact in node.protocol.router.closest(KEY, 8):
                 node.protocol.router.drop(contact.id)
-            del node.protocol.answers_straight
+            del node.protocol.answers_by_udp
         yield place.nodes
 
 
@@ -309,7 +309,7 @@ def test_nobody_goes_by_way_of_a_node_that_answers_by_udp(tmp_path: Path) -> Non
             await connection(first)._by_udp()
             await connection(first).rejoin()  # the second is a client still, so this node knows nobody
             assert not connection(first)._membership.in_touch
-            assert ((await first.status()).transport, first.protocol.is_node) == ("udp", True)
+            assert ((await first.status()).transport, first.protocol.server_mode) == ("udp", True)
             assert not await connection(first)._way_out.find([RelayAddress(LOOPBACK, second.port)])
 
     run(story)

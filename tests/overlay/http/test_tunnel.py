@@ -16,8 +16,8 @@ async def test_a_node_does_not_go_by_way_of_itself() -> None:
     async def close() -> None:
         closed.append(True)
 
-    protocol: Any = SimpleNamespace(own_id=b"i" * 20, way=None)
+    protocol: Any = SimpleNamespace(own_id=b"i" * 20, tunnel_send=None)
     link: Any = SimpleNamespace(contact=SimpleNamespace(id=b"i" * 20), close=close)
     way_out = Tunnel(cast(OverlayProtocol, protocol), cast(HTTPClient, SimpleNamespace(via=None)))
     assert not await way_out._use(cast(TunnelSession, link))
-    assert (closed, way_out.taken, protocol.way) == ([True], False, None)
+    assert (closed, way_out.taken, protocol.tunnel_send) == ([True], False, None)

@@ -77,7 +77,7 @@ def test_a_fifth_of_the_nodes_dead_costs_no_recall_and_little_time(seed: int) ->
         peers = await grow(world, 100)
         for peer in peers:  # round trips are known, as after some minutes of work
             for number in range(10):
-                peer.protocol.round_trips.measured(bytes([number]) * 32, 0.03)
+                peer.protocol.rtt.add_sample(bytes([number]) * 32, 0.03)
         dead, alive = peers[:20], peers[20:]
         for peer in dead:
             peer.transport.close()
@@ -137,7 +137,7 @@ def test_a_lookup_ends_at_its_deadline_with_what_has_answered() -> None:
             self.cancelled = 0
             self.number = 0
 
-        def ask_find(
+        def send_find(
             self,
             contact: Contact,
             key: bytes,

@@ -98,7 +98,7 @@ def test_a_flood_of_chosen_ids_doesnt_grow_the_table() -> None:
     fill(of, flood)
     assert len(of) == BUCKET
     assert len(of.buckets) == 160
-    assert len(of.buckets[0].waiting) == REPLACEMENTS
+    assert len(of.buckets[0].replacements) == REPLACEMENTS
     assert not of.wants(contact(1)) or of.bucket_of(contact(1).id) is not of.buckets[0]
 
 
@@ -171,34 +171,34 @@ def test_a_contact_is_dropped_after_five_failures_though_nobody_waits() -> None:
 
 def test_who_waits_takes_the_place_of_one_that_failed_three_times() -> None:
     of = table()
-    *first, waiting = in_bucket(of, 0, BUCKET + 1)
-    fill(of, [*first, waiting])
-    assert [of.failed(first[3]) for _ in range(FAILURES)] == [None, None, waiting]
-    assert of.answered(waiting)
+    *first, spare = in_bucket(of, 0, BUCKET + 1)
+    fill(of, [*first, spare])
+    assert [of.failed(first[3]) for _ in range(FAILURES)] == [None, None, spare]
+    assert of.answered(spare)
     assert first[3].id not in {entry.contact.id for entry in of}
     assert len(of) == BUCKET
 
 
 def test_who_waits_for_a_place_isnt_asked_again_before_there_is_one() -> None:
     of = table()
-    *first, waiting, other = in_bucket(of, 0, BUCKET + 2)
+    *first, spare, other = in_bucket(of, 0, BUCKET + 2)
     fill(of, first)
-    assert not of.wants(waiting)
+    assert not of.wants(spare)
     of.failed(first[3])
-    assert of.wants(waiting)
-    assert not of.answered(waiting)
-    assert not of.wants(waiting)
+    assert of.wants(spare)
+    assert not of.answered(spare)
+    assert not of.wants(spare)
     assert of.wants(other)
     of.drop(first[0].id)
-    assert of.wants(waiting)
+    assert of.wants(spare)
 
 
 def test_a_healthy_contact_doesnt_give_way() -> None:
     of = table()
-    *first, waiting = in_bucket(of, 0, BUCKET + 1)
+    *first, spare = in_bucket(of, 0, BUCKET + 1)
     fill(of, first)
     of.failed(first[0])
-    assert not of.answered(waiting)
+    assert not of.answered(spare)
     assert of.get(first[0].id) is not None
 
 
@@ -281,14 +281,14 @@ def test_a_node_is_responsible_while_fewer_than_k_are_closer() -> None:
 def test_the_quietest_contact_is_pinged_next() -> None:
     clock = Clock()
     of = table(clock)
-    assert of.stalest() is None
+    assert of.least_recently_seen() is None
     contacts = [contact(number) for number in range(10)]
     for clock.now, one in enumerate(contacts, 1):
         of.answered(one)
     for clock.now, one in enumerate(contacts[:-1], 20):
-        stalest = of.stalest()
-        assert stalest is not None
-        assert stalest.contact == one
+        least_recently_seen = of.least_recently_seen()
+        assert least_recently_seen is not None
+        assert least_recently_seen.contact == one
         of.answered(one)
 
 

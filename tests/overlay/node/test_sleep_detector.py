@@ -76,11 +76,11 @@ def test_a_changed_address_is_learned_from_those_that_were_asked_last() -> None:
         ]
         for other in others:
             await peer.protocol.ping(other.contact)
-        assert peer.protocol.seen_as == "192.0.2.1"
+        assert peer.protocol.observed_address == "192.0.2.1"
         told[0] = "198.51.100.7"
         for other in others[:3]:
             await peer.protocol.ping(other.contact)
-        assert peer.protocol.seen_as == "198.51.100.7"
+        assert peer.protocol.observed_address == "198.51.100.7"
 
     world.play(story())
 
@@ -93,6 +93,6 @@ def test_attack_one_liar_has_one_vote_on_our_address_however_often_it_is_asked()
         liar = await start_liar(world, "10.0.0.2", lambda sender, request: Pong(pack_ip("203.0.113.9"), 1))
         for _ in range(10):
             await peer.protocol.ping(liar.contact)
-        assert peer.protocol.seen_as is None
+        assert peer.protocol.observed_address is None
 
     world.play(story())

@@ -119,7 +119,7 @@ def play(story: Callable[[Scene], Awaitable[None]], *, trusting: bool = True) ->
         trust = TrustStore([ISSUER.der])
         believed = trust if trusting else None
         node, other = [await start(world, f"10.0.0.{n}", trust=believed) for n in (1, 2)]
-        asker = await start(world, "10.0.0.3", is_node=False)
+        asker = await start(world, "10.0.0.3", server_mode=False)
         await story(Scene(world, node, asker, other, trust))
 
     world.play(begin())

@@ -271,7 +271,7 @@ def test_holders_that_know_the_same_deletes_dont_tell_them_again(tmp_path: Path)
         second.service.have = have  # type: ignore[method-assign]
         first.service.hand_tombstone = second.service.hand_tombstone = never  # type: ignore[method-assign, assignment]
         await moving(first).look_round()
-        assert [(len(held.digests), held.deaths, held.same) for held in told] == [(1, [], True)]
+        assert [(len(held.digests), held.tombstones, held.same) for held in told] == [(1, [], True)]
 
     play(tmp_path, story)
 

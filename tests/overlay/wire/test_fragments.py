@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from overlay.errors import Malformed
 from overlay.wire import fragments
-from overlay.wire.fragments import ANSWER, FRAGMENT, FROM_NODE, MAX_FRAGMENTS, MAX_MESSAGE, Reassembly
+from overlay.wire.fragments import ANSWER, FRAGMENT, MAX_FRAGMENTS, MAX_MESSAGE, SERVER_MODE, Reassembly
 
 PEER, OTHER = b"a" * 32, b"b" * 32
 ID = b"12345678"
@@ -22,7 +22,9 @@ def feed(reassembly: Reassembly, pieces: list[fragments.Fragment], peer: bytes =
     return [whole for piece in pieces if (whole := reassembly.add(peer, piece, now)) is not None]
 
 
-@given(st.integers(0, MAX_MESSAGE), st.randoms(use_true_random=False), st.sampled_from([0, ANSWER, ANSWER | FROM_NODE]))
+@given(
+    st.integers(0, MAX_MESSAGE), st.randoms(use_true_random=False), st.sampled_from([0, ANSWER, ANSWER | SERVER_MODE])
+)
 def test_a_message_is_whole_again_whatever_order_its_fragments_come_in(
     size: int, chance: random.Random, flags: int
 ) -> None:

@@ -30,7 +30,7 @@ class Echo(SealedRPC):
     answer: Callable[[messages.Request], Handled] = staticmethod(lambda request: messages.Done(7))
 
     def __init__(self, sealer: Sealer, world: World) -> None:
-        super().__init__(sealer, is_node=True, random=world.chance.randbytes)
+        super().__init__(sealer, server_mode=True, random=world.chance.randbytes)
         self.requests: list[tuple[RemotePeer, messages.Request]] = []
         self.who_answered: list[tuple[Contact, bool]] = []
         self.who_was_silent: list[Contact] = []
@@ -39,8 +39,8 @@ class Echo(SealedRPC):
         self.requests.append((sender, request))
         return self.answer(request)
 
-    def answered(self, contact: Contact, is_node: bool) -> None:
-        self.who_answered.append((contact, is_node))
+    def answered(self, contact: Contact, server_mode: bool) -> None:
+        self.who_answered.append((contact, server_mode))
 
     def silent(self, contact: Contact) -> None:
         self.who_was_silent.append(contact)
@@ -87,7 +87,7 @@ def test_a_call_is_answered_and_both_know_who_it_was() -> None:
     async def story(world: World, one: Side, other: Side) -> None:
         assert await one.protocol.call(other.contact, messages.Ping()) == messages.Done(7)
         ((sender, request),) = other.protocol.requests
-        assert (sender.contact, sender.is_node, request) == (one.contact, True, messages.Ping())
+        assert (sender.contact, sender.server_mode, request) == (one.contact, True, messages.Ping())
         assert one.protocol.who_answered == [(other.contact, True)]
 
     play(story)
@@ -156,7 +156,7 @@ def test_a_patient_call_doesnt_flood_a_node_that_takes_its_time() -> None:
     async def story(world: World, one: Side, other: Side) -> None:
         for _ in range(20):
             await one.protocol.call(other.contact, messages.Ping())
-        assert one.protocol.round_trips.timeout(other.contact.key) < 0.1
+        assert one.protocol.rtt.timeout(other.contact.key) < 0.1
         sent = 0
 
         def watch(source: Address, target: Address, data: bytes) -> bool:
@@ -495,10 +495,10 @@ def test_only_a_request_that_was_sent_once_measures_a_round_trip() -> None:
     async def story(world: World, one: Side, other: Side) -> None:
         other.protocol.answer = later(world, messages.Done(), 0.6)
         await one.protocol.call(other.contact, FETCH)
-        assert one.protocol.round_trips.timeout(other.contact.key) == 0.5
+        assert one.protocol.rtt.timeout(other.contact.key) == 0.5
         other.protocol.answer = lambda request: messages.Done()
         await one.protocol.call(other.contact, messages.Ping())
-        assert one.protocol.round_trips.timeout(other.contact.key) < 0.3
+        assert one.protocol.rtt.timeout(other.contact.key) < 0.3
 
     play(story)
 
@@ -640,7 +640,7 @@ def test_an_answer_that_comes_after_all_tries_still_tells_that_its_node_lives() 
         await asyncio.sleep(1)
         assert done == [None, messages.Done(3)]
         assert one.protocol.who_answered == [(other.contact, True)]
-        assert one.protocol.round_trips.timeout(other.contact.key) == 2.0
+        assert one.protocol.rtt.timeout(other.contact.key) == 2.0
 
     play(story)
 
