@@ -15,7 +15,7 @@ export PYTHON
 help:
 	@echo "make demo     the mail reader on a private overlay of 12 nodes; nothing is kept"
 	@echo "make test     all tests (ARGS='tests/overlay -k lookup' for some)"
-	@echo "make lint     ruff, mypy, the direction of imports, the length of files"
+	@echo "make lint     ruff, mypy, the direction of imports"
 	@echo "make format   let ruff put the source in order"
 	@echo "make bench    the figures, side by side with peers (ARGS=screen for one)"
 	@echo "make soak     at length: the simulated community (ARGS='--seconds 600'), real processes (LETTERS=2000), then"
@@ -50,7 +50,6 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	sh scripts/check-lengths
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .

@@ -97,7 +97,14 @@ async def _work(profile: Profile, letters: int) -> Report:
         for number in range(letters):
             head = f"From: {sender}\nTo: {RECIPIENT}\nSubject: {number}\nMessage-ID: <{number}@bench.example>\n"
             data = f"{head}\nHello, number {number}.\n".encode()
-            agent.outbox.accept(data, f"{number}@bench.example", str(number), sender, [RECIPIENT], time.time())
+            agent.outbox.accept(
+                data,
+                f"{number}@bench.example",
+                subject=str(number),
+                sender=sender,
+                recipients=[RECIPIENT],
+                created=time.time(),
+            )
         begun = time.perf_counter()
         await agent.send()
         seconds = time.perf_counter() - begun

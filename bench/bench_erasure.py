@@ -92,7 +92,7 @@ async def _stored(place: PrivateOverlay, alice: Agent, bob: Agent, message_id: s
     message = head.encode() + os.urandom(SIZE)
     path = place.folder / "message.eml"
     path.write_bytes(message)
-    alice.outbox.accept(path, message_id, "10 MB", sender, [recipient], time.time())
+    alice.outbox.accept(path, message_id, subject="10 MB", sender=sender, recipients=[recipient], created=time.time())
     await alice.send()
     entry = alice.outbox.entry(message_id)
     assert entry is not None and entry.recipients[0].state is State.STORED, entry

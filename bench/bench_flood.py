@@ -135,7 +135,9 @@ async def _write(alice: Agent, bob: Agent) -> tuple[int, int]:
         shape = draw(chance, largest=LARGEST, most_recipients=1)
         message_id = shape.message_id("bench.example")
         message = shape.message(sender, [recipient], message_id=message_id)
-        alice.outbox.accept(message, message_id, str(written), sender, [recipient], time.time())
+        alice.outbox.accept(
+            message, message_id, subject=str(written), sender=sender, recipients=[recipient], created=time.time()
+        )
         await alice.send()
         delivered += await bob.sync()
         await asyncio.sleep(LETTER_EVERY)

@@ -24,7 +24,7 @@ def measure() -> list[Figure]:
     fared = []
     for seed in SEEDS:
         with tempfile.TemporaryDirectory(prefix="p2pmail-bench-") as folder:
-            fared.append(attack_network(seed, Path(folder), NODES, SHARE, TRIALS))
+            fared.append(attack_network(seed, Path(folder), nodes=NODES, share=SHARE, trials=TRIALS))
     name = f"simulated: {NODES} nodes, {SHARE:.0%} hostile"
     trials = sum(one.lookups for one in fared)
     return [

@@ -54,7 +54,12 @@ async def _measure() -> tuple[list[float], list[float]]:
                 message_id, message = _letter(number)
                 start = time.perf_counter()
                 alice.outbox.accept(
-                    message, message_id, f"Letter {number}", "alice@bench.example", ["bob@bench.example"], time.time()
+                    message,
+                    message_id,
+                    subject=f"Letter {number}",
+                    sender="alice@bench.example",
+                    recipients=["bob@bench.example"],
+                    created=time.time(),
                 )
                 await alice.send()
                 stored = time.perf_counter()

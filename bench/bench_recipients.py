@@ -113,7 +113,9 @@ async def _make_recipients(place: PrivateOverlay, numbers: range) -> None:
     def card(number: int) -> tuple[str, bytes]:
         address, key = f"reader{number}@bench.example", Ed25519PrivateKey.generate()
         now = time.time()
-        der = make_certificate(authority.certificate, authority._key, address, key.public_key(), 1000 + number, now)
+        der = make_certificate(
+            authority.certificate, authority._key, address, key.public_key(), serial=1000 + number, now=now
+        )
         return address, make_card(Owner(der, key.sign), generate_pair(now).public, int(now * 1000))
 
     async def put(number: int) -> None:
@@ -159,11 +161,11 @@ async def send(root: Path, recipients: int) -> Sent:
             agent.outbox,
             profile.folders(),
             message,
-            "all@bench.example",
-            "To all",
-            identity.address,
-            people,
-            time.time(),
+            message_id="all@bench.example",
+            subject="To all",
+            sender=identity.address,
+            recipients=people,
+            now=time.time(),
             certificate=identity.owner.certificate,
         )
         await agent.send()

@@ -56,7 +56,14 @@ async def _sending() -> list[Figure]:
         for who in ("alice", "carol"):
             sender, to, name = f"{who}@bench.example", ["bob@bench.example"], f"of-{who}@bench.example"
             outbox = Outbox(profiles[who].outbox_file)
-            outbox.accept(letter(sender, to, name, content, "Large"), name, "Large", sender, to, time.time())
+            outbox.accept(
+                letter(sender, to, name, content, "Large"),
+                name,
+                subject="Large",
+                sender=sender,
+                recipients=to,
+                created=time.time(),
+            )
             outbox.close()
         with _taken() as undisturbed:
             await _send(profiles["carol"])
@@ -84,7 +91,14 @@ async def _collecting() -> list[Figure]:
         bob, carol = people
         to = ["bob@bench.example", "carol@bench.example"]
         message = letter("alice@bench.example", to, "large@bench.example", os.urandom(SIZE), "Large")
-        alice.outbox.accept(message, "large@bench.example", "Large", "alice@bench.example", to, time.time())
+        alice.outbox.accept(
+            message,
+            "large@bench.example",
+            subject="Large",
+            sender="alice@bench.example",
+            recipients=to,
+            created=time.time(),
+        )
         await alice.send()
         entry = alice.outbox.entry("large@bench.example")
         assert entry is not None

@@ -188,7 +188,7 @@ async def _look_up(world: World, protocols: list[OverlayProtocol]) -> tuple[list
         asker, key = world.chance.choice(protocols), world.chance.randbytes(KEY_BYTES)
         seeds = asker.router.closest(key, BUCKET)
         counting = Hops(asker, seeds)
-        search = Lookup(counting, key, K, seeds, asker.own_id)  # type: ignore[arg-type]
+        search = Lookup(counting, key, K, seeds=seeds, own_id=asker.own_id)  # type: ignore[arg-type]
         nodes = [at.contact.id for at in await search.run()]
         true = sorted((each for each in ids if each != asker.own_id), key=lambda each: distance(each, key))[:K]
         found += len(set(nodes) & set(true))

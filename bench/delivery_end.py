@@ -70,7 +70,9 @@ async def _send(profile: str, recipient: str, attachment: str) -> Report:
             message.parent.mkdir(parents=True, exist_ok=True)
             with message.open("wb") as out:
                 message_id = compose(out, draft)
-            agent.outbox.accept(message, message_id, draft.subject, sender, [recipient], time.time())
+            agent.outbox.accept(
+                message, message_id, subject=draft.subject, sender=sender, recipients=[recipient], created=time.time()
+            )
             return message_id
 
         message_id = await asyncio.to_thread(write)

@@ -73,11 +73,15 @@ def measure(
     for name in ("kademlia", "rpcudp"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(_measure(nodes, k, dead_share, lookups, dead_lookups, random.Random(seed)))
+        return runner.run(
+            _measure(
+                nodes, k, dead_share=dead_share, lookups=lookups, dead_lookups=dead_lookups, chance=random.Random(seed)
+            )
+        )
 
 
 async def _measure(
-    nodes: int, k: int, dead_share: float, lookups: int, dead_lookups: int, chance: random.Random
+    nodes: int, k: int, *, dead_share: float, lookups: int, dead_lookups: int, chance: random.Random
 ) -> KademliaFigures:
     servers = await _network(nodes, k, chance)
     try:

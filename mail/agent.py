@@ -110,9 +110,9 @@ class Agent:
             self.outbox,
             self.overlay,
             self.directory,
-            lambda: identity.owner,
-            tell,
-            now,
+            owner=lambda: identity.owner,
+            tell=tell,
+            now=now,
             code=self.probes.code,
             may_send=self._may_send,
         )
@@ -120,14 +120,14 @@ class Agent:
             self.state,
             self.overlay,
             self._trust,
-            self._reader,
-            filing,
-            SegmentCache(profile.spool),
-            tell,
-            now,
-            program_version(),
+            reader=self._reader,
+            filing=filing,
+            spool=SegmentCache(profile.spool),
+            tell=tell,
+            now=now,
+            version=program_version(),
         )
-        self._renewal = Renewal(profile, identity, self.overlay, self._trust, self.state, tell, now)
+        self._renewal = Renewal(profile, identity, self.overlay, self._trust, self.state, tell=tell, now=now)
         self._published_by = b""
         loop = asyncio.get_running_loop()
 

@@ -232,9 +232,9 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         """
         known = [*self.router.closest(key, max(k, BUCKET)), *seeds]
         if disjoint:
-            found, _ = await disjoint_lookup(self, key, k, known, self.own_id)
+            found, _ = await disjoint_lookup(self, key, k, seeds=known, own_id=self.own_id)
         else:
-            found = await Lookup(self, key, k, known, self.own_id).run()
+            found = await Lookup(self, key, k, seeds=known, own_id=self.own_id).run()
         self.router.bucket_of(key).refreshed = self._loop.time()
         return found
 

@@ -193,7 +193,7 @@ class MailApp(App[None]):
         """From the agent's thread."""
         self.post_message(Heard(event))
 
-    def on_heard(self, message: Heard) -> None:
+    def on_heard(self, message: Heard) -> None:  # noqa: C901 - a case for each event
         """Pass it to whom it concerns."""
         screens: list[MailScreen] = [screen for screen in self.screen_stack if isinstance(screen, MailScreen)]
         match message.event:

@@ -49,7 +49,7 @@ class Losses:
     hidden: Measured
 
 
-def losses(p: float, k: int, nodes: int, joined: int, trials: int, chance: Random) -> Losses:
+def losses(p: float, k: int, *, nodes: int, joined: int, trials: int, chance: Random) -> Losses:
     """Store at the k closest that are up, let time pass, join so many nodes, read at the k closest that are up."""
     down = hidden = 0
     for _ in range(trials):

@@ -38,8 +38,8 @@ def choose(known: Availability, k: int, target: float, nodes: int) -> ErasureCod
     """
     p = known.p
     if p is None:
-        return _choose(0.0, 0.0, implied_p(k, target), k, target, nodes)
-    return _choose(known.found, known.missed, None, k, target, nodes)
+        return _choose(0.0, 0.0, p=implied_p(k, target), k=k, target=target, nodes=nodes)
+    return _choose(known.found, known.missed, p=None, k=k, target=target, nodes=nodes)
 
 
 def survives(m: int, n: int, p: float) -> float:
@@ -57,7 +57,7 @@ def expected_to_survive(m: int, n: int, known: Availability) -> float:
 
 
 @lru_cache(maxsize=64)
-def _choose(found: float, missed: float, p: float | None, k: int, target: float, nodes: int) -> ErasureCode:
+def _choose(found: float, missed: float, *, p: float | None, k: int, target: float, nodes: int) -> ErasureCode:
     known = Availability(found, missed)
     wanted = target ** (1 / OPERATIONS)
     best = ErasureCode(1, k)

@@ -63,7 +63,7 @@ def analyse(args: argparse.Namespace, profile: Profile) -> int:
             equations.lost_down(p, equations.TABLE_K),
             equations.lost_returned(p, equations.TABLE_K, nodes),
             equations.lost_joined(equations.TABLE_K, nodes, equations.TABLE_JOINED),
-            losses(p, equations.TABLE_K, nodes, equations.TABLE_JOINED, args.trials, chance),
+            losses(p, equations.TABLE_K, nodes=nodes, joined=equations.TABLE_JOINED, trials=args.trials, chance=chance),
             down[p],
         )
         for p in equations.TABLE_P

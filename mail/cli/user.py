@@ -126,11 +126,11 @@ def _accept(profile: Profile, outbox: Outbox, taken: Submission, identity: Ident
         outbox,
         folders,
         taken.path,
-        taken.message_id,
-        taken.subject,
-        identity.address,
-        taken.recipients,
-        time.time(),
+        message_id=taken.message_id,
+        subject=taken.subject,
+        sender=identity.address,
+        recipients=taken.recipients,
+        now=time.time(),
         certificate=identity.owner.certificate,
     )
 

@@ -80,7 +80,13 @@ class DemoWorld:
         for letter in letters(time.time()):
             tell(f"Bob sends: {letter.subject}")
             await asyncio.to_thread(
-                self._bob.outbox.accept, letter.content, letter.message_id, letter.subject, BOB, [ALICE], time.time()
+                self._bob.outbox.accept,
+                letter.content,
+                letter.message_id,
+                subject=letter.subject,
+                sender=BOB,
+                recipients=[ALICE],
+                created=time.time(),
             )
             await self._bob.send()
 
@@ -122,7 +128,9 @@ def _write_answer(bob: Agent, profile: Profile, message_id: str) -> None:
     spool = profile.spool / f"{os.urandom(8).hex()}.eml"
     with spool.open("xb") as out:
         compose(out, draft, message_id=answer_id)
-    bob.outbox.accept(spool, answer_id, draft.subject, BOB, draft.recipients, time.time())
+    bob.outbox.accept(
+        spool, answer_id, subject=draft.subject, sender=BOB, recipients=draft.recipients, created=time.time()
+    )
     spool.unlink()
 
 
@@ -233,7 +241,9 @@ class Journey:
         message_id = new_message_id(ALICE)
         text = f"From: Alice <{ALICE}>\r\nTo: Bob <{BOB}>\r\nSubject: Is anybody there?\r\n"
         letter = f"{text}Message-ID: <{message_id}>\r\n\r\nHello Bob!\r\n".encode()
-        agent.outbox.accept(letter, message_id, "Is anybody there?", ALICE, [BOB], time.time())
+        agent.outbox.accept(
+            letter, message_id, subject="Is anybody there?", sender=ALICE, recipients=[BOB], created=time.time()
+        )
         await agent.send()
         sent = agent.outbox.entry(message_id)
         _must(sent is not None, "the letter is in the outbox")

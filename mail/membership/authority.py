@@ -336,7 +336,7 @@ class Authority:
             )
         if (good := self._good(held)) is not None:
             return good
-        der = make_certificate(self.certificate, self._key, address, key, _serial(self._random), self._now())
+        der = make_certificate(self.certificate, self._key, address, key, serial=_serial(self._random), now=self._now())
         certificate = parse_certificate(der)
         database.execute(
             "INSERT INTO certificates (serial, address, public_key, der, not_after) VALUES (?, ?, ?, ?, ?)",

@@ -31,7 +31,7 @@ def network_file(folder: Path) -> Path:
     return folder / "network.toml"
 
 
-def found_network(
+def found_network(  # noqa: PLR0913 - the settings of a network, named at each call
     folder: Path,
     name: str,
     join: Sequence[str] = (),

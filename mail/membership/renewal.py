@@ -65,6 +65,7 @@ class Renewal:
         overlay: Overlay,
         trust: TrustStore,
         state: UserState,
+        *,
         tell: Callable[[Event], None],
         now: Callable[[], float],
     ) -> None:

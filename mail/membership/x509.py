@@ -46,7 +46,7 @@ def make_root(key: Ed25519PrivateKey, name: str, serial: int, now: float) -> byt
 
 
 def make_certificate(
-    root_der: bytes, root_key: Ed25519PrivateKey, address: str, public_key: Ed25519PublicKey, serial: int, now: float
+    root_der: bytes, root_key: Ed25519PrivateKey, address: str, public_key: Ed25519PublicKey, *, serial: int, now: float
 ) -> bytes:
     """A user's certificate (DER) for a normalised address; it ends with the root at the latest."""
     root = x509.load_der_x509_certificate(root_der)

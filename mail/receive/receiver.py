@@ -81,11 +81,12 @@ class RecipientKeys:
 class Receiver:
     """Collects one user's mail. One for a profile."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts that it is put together from, named at each call
         self,
         state: UserState,
         overlay: Overlay,
         trust: TrustStore,
+        *,
         reader: Callable[[], RecipientKeys],
         filing: Filing,
         spool: SegmentCache,

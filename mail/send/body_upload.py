@@ -48,10 +48,11 @@ class StoredBody:
         return len(self.segments) > 1
 
 
-async def store_body(
+async def store_body(  # noqa: PLR0913 - each is named at the one call
     overlay: Overlay,
     file: Path,
     message_id: str,
+    *,
     secrets: Secrets,
     groups: Mapping[bytes, Sequence[Recipient]],
     progress: Callable[[int], None],
@@ -68,24 +69,7 @@ async def store_body(
     no upload is left running.
     """
     segments: list[Segment] = []
-    outcomes: dict[bytes, list[Outcome]] = {group: [] for group in groups}
-    running: set[asyncio.Task[None]] = set()
-    sent = 0
-
-    async def store(segment: Segment, data: bytes, coded: CodingPlan | None, *, many: bool, group: bytes) -> None:
-        nonlocal sent
-        key = segment_key(message_id, segment.index, many, group)
-        deleters = deleters_of(key, groups[group])
-        if coded is None:
-            outcomes[group].append(await overlay.store(Kind.BODY, key, data, deleters=deleters, ttl=ttl, again=again))
-        else:
-            shares = await asyncio.to_thread(make_shares, data, key, coded)
-            spread = await overlay.spread(Kind.SHARE, key, shares, deleters=deleters, ttl=ttl, again=again)
-            outcomes[group].append(spread if spread.have >= coded.m else replace(spread, have=0))
-        sent += len(data)
-        if many or len(groups) > 1:
-            progress(sent // len(groups))
-
+    upload = _Upload(overlay, message_id, groups, progress=progress, ttl=ttl, again=again)
     source = await asyncio.to_thread(file.open, "rb")
     try:
         parts = seal_body(source, secrets.session_key)
@@ -99,23 +83,71 @@ async def store_body(
             segment, data = buffered.pop(0)
             _check(segment, secrets)
             segments.append(segment)
-            for group in groups:
-                running.add(asyncio.create_task(store(segment, data, coded, many=many, group=group)))
-                if len(running) >= AT_ONCE:
-                    running = await _some_done(running)
+            await upload.begin(segment, data, coded, many=many)
             if not buffered:
                 buffered = await asyncio.to_thread(_take, parts, 1)
-        while running:
-            running = await _some_done(running)
+        await upload.finish()
     finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await upload.stop()
         source.close()
     if secrets.segments and len(segments) != len(secrets.segments):
         raise _changed()
-    together = {group: _together(of_segments) for group, of_segments in outcomes.items()}
+    together = {group: _together(of_segments) for group, of_segments in upload.outcomes.items()}
     return StoredBody(tuple(segments), coded.coding if coded else None, together)
+
+
+class _Upload:
+    """The segments of one body on their way to the nodes, AT_ONCE of them at the same time."""
+
+    def __init__(
+        self,
+        overlay: Overlay,
+        message_id: str,
+        groups: Mapping[bytes, Sequence[Recipient]],
+        *,
+        progress: Callable[[int], None],
+        ttl: float,
+        again: bool,
+    ) -> None:
+        self.outcomes: dict[bytes, list[Outcome]] = {group: [] for group in groups}
+        self._overlay, self._message_id, self._groups = overlay, message_id, groups
+        self._progress, self._ttl, self._again = progress, ttl, again
+        self._running: set[asyncio.Task[None]] = set()
+        self._sent = 0
+
+    async def begin(self, segment: Segment, data: bytes, coded: CodingPlan | None, *, many: bool) -> None:
+        """Begin to store a segment for each group, and wait until there is room for the next one."""
+        for group in self._groups:
+            self._running.add(asyncio.create_task(self._store(segment, data, coded, many=many, group=group)))
+            if len(self._running) >= AT_ONCE:
+                self._running = await _some_done(self._running)
+
+    async def finish(self) -> None:
+        """Wait for all. Raises what one of them raised."""
+        while self._running:
+            self._running = await _some_done(self._running)
+
+    async def stop(self) -> None:
+        """Cancel what still runs."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _store(
+        self, segment: Segment, data: bytes, coded: CodingPlan | None, *, many: bool, group: bytes
+    ) -> None:
+        key = segment_key(self._message_id, segment.index, many, group)
+        deleters, ttl, again = deleters_of(key, self._groups[group]), self._ttl, self._again
+        if coded is None:
+            outcome = await self._overlay.store(Kind.BODY, key, data, deleters=deleters, ttl=ttl, again=again)
+        else:
+            shares = await asyncio.to_thread(make_shares, data, key, coded)
+            outcome = await self._overlay.spread(Kind.SHARE, key, shares, deleters=deleters, ttl=ttl, again=again)
+            outcome = outcome if outcome.have >= coded.m else replace(outcome, have=0)
+        self.outcomes[group].append(outcome)
+        self._sent += len(data)
+        if many or len(self._groups) > 1:
+            self._progress(self._sent // len(self._groups))
 
 
 def _together(outcomes: Sequence[Outcome]) -> Outcome:

@@ -96,16 +96,16 @@ def check_room(outbox: Outbox, folders: Folders, size: int, recipients: int, *, 
     require_room(needs)
 
 
-def accept(
+def accept(  # noqa: PLR0913 - the message's envelope, named at each call
     outbox: Outbox,
     folders: Folders,
     message: Path,
+    *,
     message_id: str,
     subject: str,
     sender: str,
     recipients: Sequence[str],
     now: float,
-    *,
     certificate: bytes,
 ) -> None:
     """Put the message in the file `message`, which is taken away, into the outbox, and a copy into Sent; or neither.
@@ -122,7 +122,16 @@ def accept(
     check_room(outbox, folders, size, len(addresses))
     unique = folders.stage(SENT, message)
     try:
-        new = outbox.accept(message, message_id, subject, sender, addresses, now, consume=True, copy=unique)
+        new = outbox.accept(
+            message,
+            message_id,
+            subject=subject,
+            sender=sender,
+            recipients=addresses,
+            created=now,
+            consume=True,
+            copy=unique,
+        )
     except BaseException:
         with suppress(OSError):
             folders.unstage(SENT, unique)

@@ -144,6 +144,7 @@ def members_in(begun: bytes) -> set[bytes]:
 def notification_for(
     recipient: str,
     headers: NotifiedHeaders,
+    *,
     session_key: bytes,
     segments: Sequence[Segment],
     salt: bytes,

@@ -68,11 +68,12 @@ TEMPORARY = (OverlayError, SealingError, KeyMaterialError, OutboxError, OSError)
 class Sender:
     """Carries the outbox's letters into the overlay; one for a profile."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts that it is put together from, named at each call
         self,
         outbox: Outbox,
         overlay: Overlay,
         directory: Directory,
+        *,
         owner: Callable[[], Owner],
         tell: Callable[[Event], None],
         now: Callable[[], float] = time.time,
@@ -137,17 +138,7 @@ class Sender:
         late = self._over(entry) and not entry.told
         away = lonely = False
         try:
-            await self._proving.prove(await self._reload(entry))
-            entry = await self._reload(entry)
-            if self._over(entry):
-                await self._proving.let_go(entry)
-            self._may_send()
-            lacking = set() if self._over(entry) else await self._proving.recheck(entry)
-            entry = await self._reload(entry)
-            wanting = {r.address for r in entry.recipients if r.address in lacking or self._wants_copies(r, entry)}
-            wanting |= await superseded(entry, self._directory)
-            if wanting:
-                await self._send(entry, wanting)
+            await self._advance(entry)
         except Revoked as error:
             lost = given_up((await self._reload(entry)).recipients, words_of(error))
             await self._learning.learn(entry.message_id, lost)
@@ -167,7 +158,24 @@ class Sender:
             await asyncio.to_thread(self._outbox.begin, entry.message_id)
         elif not away or lonely:
             await self._give_up(entry, self._away[entry.message_id] if lonely else entry.attempts)
+        await self._note_attempt(await self._reload(entry), away=away)
+
+    async def _advance(self, entry: OutboxEntry) -> None:
+        """Learn what was collected, check what nodes still have, and send to the recipients for whom copies lack."""
+        await self._proving.prove(await self._reload(entry))
         entry = await self._reload(entry)
+        if self._over(entry):
+            await self._proving.let_go(entry)
+        self._may_send()
+        lacking = set() if self._over(entry) else await self._proving.recheck(entry)
+        entry = await self._reload(entry)
+        wanting = {r.address for r in entry.recipients if r.address in lacking or self._wants_copies(r, entry)}
+        wanting |= await superseded(entry, self._directory)
+        if wanting:
+            await self._send(entry, wanting)
+
+    async def _note_attempt(self, entry: OutboxEntry, *, away: bool) -> None:
+        """Write down when the next attempt is due, and tell the user. `away`: nobody answered, so this one is none."""
         waits = any(r.state is State.QUEUED for r in entry.recipients)
         pause = back_off(entry.attempts + 1) if waits else back_off(entry.attempts + 1, PROOF_BACK_OFF)
         if away:
@@ -225,7 +233,9 @@ class Sender:
 
         async def notify(recipient: Recipient) -> None:
             group = group_of[recipient.address]
-            await self._notify(entry, recipient, cards[recipient.address], headers, secrets, stored, group)
+            await self._notify(
+                entry, recipient, cards[recipient.address], headers=headers, secrets=secrets, stored=stored, group=group
+            )
             steps.another()
 
         await gather_each(to_notify, notify, RECIPIENTS_AT_ONCE)
@@ -302,7 +312,15 @@ class Sender:
             secrets = replace(secrets, begun=b"".join(sorted(those)))
             await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, secrets)
         stored = await store_body(
-            self._overlay, entry.file, entry.message_id, secrets, groups, progress, ttl, plan, again
+            self._overlay,
+            entry.file,
+            entry.message_id,
+            secrets=secrets,
+            groups=groups,
+            progress=progress,
+            ttl=ttl,
+            plan=plan,
+            again=again,
         )
         # Who came later is noted once all nodes know her: what one had before is deleted without her.
         complete = [group for group, of in stored.outcomes.items() if of.have >= of.want]
@@ -329,6 +347,7 @@ class Sender:
         entry: OutboxEntry,
         recipient: Recipient,
         card: Card | None,
+        *,
         headers: NotifiedHeaders,
         secrets: Secrets,
         stored: StoredBody,
@@ -344,11 +363,11 @@ class Sender:
                 told = notification_for(
                     recipient.address,
                     headers,
-                    secrets.session_key,
-                    stored.segments,
-                    recipient.salt,
-                    stored.coding,
-                    group,
+                    session_key=secrets.session_key,
+                    segments=stored.segments,
+                    salt=recipient.salt,
+                    coding=stored.coding,
+                    group=group,
                 )
                 sealed = await asyncio.to_thread(seal_notification, told, self._owner(), card.encryption_key)
                 recipient = await self._learn(entry, replace(recipient, notification=sealed))

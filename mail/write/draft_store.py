@@ -67,7 +67,14 @@ class DraftStore(OpenFiles):
             written = self.profile.spool / f"draft-{secrets.token_hex(8)}.new"
             try:
                 with written.open("xb") as out:
-                    drafts.write(out, unsent, sender, new_message_id(sender.address), self._now(), self._key(make=True))
+                    drafts.write(
+                        out,
+                        unsent,
+                        sender=sender,
+                        message_id=new_message_id(sender.address),
+                        now=self._now(),
+                        key=self._key(make=True),
+                    )
                 digest = _digest(written)
                 unique = self._files.add(DRAFTS, written, flags="".join(sorted(flags)), consume=True)
             finally:

@@ -124,7 +124,7 @@ def begun(draft: Draft, answers: str = "") -> DraftForm:
 # -- writing
 
 
-def write(out: BinaryIO, unsent: DraftForm, sender: Address, message_id: str, now: float, key: bytes) -> None:
+def write(out: BinaryIO, unsent: DraftForm, *, sender: Address, message_id: str, now: float, key: bytes) -> None:
     """Write the draft as a message that any mail reader opens; `key` is the one that `read` will be given.
 
     Attachments that lie within the draft (`Enclosure.inside`) are copied as they stand. Raises OSError, ComposeError.

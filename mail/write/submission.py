@@ -135,10 +135,7 @@ class _Header:
                 self._out.write(piece)
                 self._ended = piece.endswith(b"\n")
             if field is not None and name in _READ:
-                if len(field) + len(piece) > FIELD_LIMIT:
-                    title = name.decode("latin-1").title()
-                    raise SubmissionError(f"The header field {title} is longer than {FIELD_LIMIT >> 20} MiB.")
-                field += piece.rstrip(b"\r\n")
+                _append(field, piece, name)
             begins = piece.endswith(b"\n")
         self._keep(name, field)
         return None
@@ -202,3 +199,11 @@ def _normalised(people: Sequence[str], *, from_headers: bool) -> tuple[str, ...]
         raise SubmissionError(f"There is no recipient: {where}.")
     check_recipients(len(addresses))
     return tuple(addresses)
+
+
+def _append(field: bytearray, piece: bytes, name: bytes) -> None:
+    """Add the next piece of a header field. Raises SubmissionError when the field gets too long."""
+    if len(field) + len(piece) > FIELD_LIMIT:
+        title = name.decode("latin-1").title()
+        raise SubmissionError(f"The header field {title} is longer than {FIELD_LIMIT >> 20} MiB.")
+    field += piece.rstrip(b"\r\n")

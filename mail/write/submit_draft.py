@@ -34,7 +34,15 @@ def accept_draft(outbox: Outbox, profile: Profile, identity: Identity, draft: Dr
             os.fchmod(out.fileno(), 0o600)
             compose(out, draft, message_id=message_id, now=lambda: now, progress=lambda _: check_size(out.tell()))
         accept(
-            outbox, folders, spool, message_id, draft.subject, sender, draft.recipients, now, certificate=certificate
+            outbox,
+            folders,
+            spool,
+            message_id=message_id,
+            subject=draft.subject,
+            sender=sender,
+            recipients=draft.recipients,
+            now=now,
+            certificate=certificate,
         )
     finally:
         with suppress(OSError):

@@ -105,6 +105,7 @@ class HTTPServer:
         service: Service,
         tokens: WriteTokens,
         identity: TLSIdentity,
+        *,
         closest: Closest,
         own: Callable[[], Located | None],
         limits: ServerLimits = ServerLimits(),  # noqa: B008 - frozen

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -227,7 +227,7 @@ def _load_root(der: bytes) -> x509.Certificate:
 def _read_leaf(parsed: x509.Certificate, der: bytes) -> Certificate:
     try:
         public_key = parsed.public_key()
-        extensions = {extension.oid: extension for extension in parsed.extensions}
+        extensions = {extension.oid: extension for extension in parsed.extensions}.values()
         version, serial = parsed.version, parsed.serial_number
         not_before = parsed.not_valid_before_utc.timestamp()
         not_after = parsed.not_valid_after_utc.timestamp()
@@ -237,9 +237,14 @@ def _read_leaf(parsed: x509.Certificate, der: bytes) -> Certificate:
         raise CertificateError("The certificate's key is not an Ed25519 key.")
     if version is not x509.Version.v3 or serial <= 0:
         raise CertificateError("The certificate is not an X.509 v3 certificate with a serial number.")
+    return Certificate(der, _read_address(_names(extensions)), public_key, serial, not_before, not_after)
+
+
+def _names(extensions: Iterable[x509.Extension[x509.ExtensionType]]) -> x509.SubjectAlternativeName | None:
+    """The names of a certificate whose extensions are a user's. Raises CertificateError."""
     names: x509.SubjectAlternativeName | None = None
     digital_signature = email = False
-    for extension in extensions.values():
+    for extension in extensions:
         match extension.value:
             case x509.BasicConstraints(ca=True):
                 raise CertificateError("This is an authority's certificate, not a user's.")
@@ -257,7 +262,7 @@ def _read_leaf(parsed: x509.Certificate, der: bytes) -> Certificate:
                 pass
     if not digital_signature or not email:
         raise CertificateError("The certificate is not meant for signing mail.")
-    return Certificate(der, _read_address(names), public_key, serial, not_before, not_after)
+    return names
 
 
 def _read_address(names: x509.SubjectAlternativeName | None) -> str:

@@ -23,13 +23,16 @@ SEEDS_OF_PATH = 2
 
 
 async def disjoint_lookup(
-    asker: LookupRPC, key: bytes, k: int, seeds: Iterable[Contact], own_id: bytes, deadline: float = DEADLINE
+    asker: LookupRPC, key: bytes, k: int, *, seeds: Iterable[Contact], own_id: bytes, deadline: float = DEADLINE
 ) -> tuple[list[Located], int]:
     """The k closest nodes that answered on any path, nearest first, and how many were asked."""
     nearest = sorted(dict.fromkeys(seeds), key=lambda contact: distance(contact.id, key))
     paths = max(1, min(PATHS, len(nearest) // SEEDS_OF_PATH))
     pool = Pool()
-    lookups = [Lookup(asker, key, k, nearest[path::paths], own_id, pool, AT_ONCE) for path in range(paths)]
+    lookups = [
+        Lookup(asker, key, k, seeds=nearest[path::paths], own_id=own_id, pool=pool, alpha=AT_ONCE)
+        for path in range(paths)
+    ]
     found = await asyncio.gather(*(lookup.run(deadline) for lookup in lookups))
     located = {at.contact.id: at for some in found for at in some}
     closest = sorted(located.values(), key=lambda at: distance(at.contact.id, key))[:k]

@@ -125,6 +125,7 @@ class Lookup:
         asker: LookupRPC,
         key: bytes,
         k: int,
+        *,
         seeds: Iterable[Contact],
         own_id: bytes,
         pool: Pool | None = None,
@@ -173,7 +174,7 @@ class Lookup:
         self._known.add(contact)
         insort(self._candidates, _LookupCandidate(contact, contact.long_id ^ self._target), key=_FAR)
 
-    def _go_on(self) -> None:
+    def _go_on(self) -> None:  # noqa: C901 - one pass over the candidates, run at each answer of each lookup
         """Ask the next nearest while there is room in the window, or see that nothing nearer can be found."""
         if self._done.done():
             return

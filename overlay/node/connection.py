@@ -34,6 +34,7 @@ class Connection:
         protocol: OverlayProtocol,
         membership: Membership,
         way_out: Tunnel,
+        *,
         saved: Callable[[], list[Contact]],
         serves: Callable[[], bool],
         lone: Callable[[], bool],

@@ -106,7 +106,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
     protocol: OverlayProtocol
     protocol_class = OverlayProtocol  # type: ignore[assignment, unused-ignore]
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts that it is put together from, named at each call
         self,
         network: Network,
         key: X25519PrivateKey,
@@ -175,7 +175,13 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self._state = state
         membership = self._membership = Membership(self.protocol, self.network, self.random, ipv6=":" in self.ip)
         connection = self._connection = Connection(
-            self.protocol, membership, self._new_way_out(), self._load_state, self._serves, self._is_lone, self.random
+            self.protocol,
+            membership,
+            self._new_way_out(),
+            saved=self._load_state,
+            serves=self._serves,
+            lone=self._is_lone,
+            random=self.random,
         )
         found = await connection.join([*places, *self.network.join])
         self._waking = SleepDetector(self.now, asyncio.get_running_loop().time, PING_EVERY)
@@ -382,7 +388,13 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         home = Target(EVERYWHERE.get(interface, interface), self.port, identity.fingerprint)
         self._relay = Relay(self.protocol, interface, home, self._known_place, loopback_free=limits.loopback_free)
         http_server = HTTPServer(
-            self.service, self.protocol.tokens, identity, self.protocol.lookup, self._known_place, limits, self._relay
+            self.service,
+            self.protocol.tokens,
+            identity,
+            closest=self.protocol.lookup,
+            own=self._known_place,
+            limits=limits,
+            relay=self._relay,
         )
         await http_server.start(interface, self.port)
         self._http_server = http_server

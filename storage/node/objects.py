@@ -195,7 +195,9 @@ def put(connection: sqlite3.Connection, offer: Offer, *, now: float, retention: 
         for row in live:
             if row.object.digest == offer.digest:
                 room = quota - used
-                return PutOutcome(_refresh(connection, row, deleters, offer, now, retention, room), taken=False)
+                return PutOutcome(
+                    _refresh(connection, row, deleters, offer, now=now, retention=retention, room=room), taken=False
+                )
         obsolete = [row for row in rows if row.object.expires <= now] + _replaced(live, offer)
         for row in obsolete:
             freed += row.charge
@@ -251,6 +253,7 @@ def _refresh(
     row: _Row,
     deleters: frozenset[bytes],
     offer: Offer,
+    *,
     now: float,
     retention: float,
     room: int,

@@ -46,7 +46,7 @@ def last_delete(connection: sqlite3.Connection, kind: int, key: bytes, now: floa
 
 
 def tombstones(
-    connection: sqlite3.Connection, kind: int, key: bytes, after: bytes, limit: int, now: float
+    connection: sqlite3.Connection, kind: int, key: bytes, *, after: bytes, limit: int, now: float
 ) -> list[Tombstone]:
     """Up to `limit` signed deletes of the key, by their deleters' hashes, past `after`."""
     rows = connection.execute(

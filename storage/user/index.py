@@ -266,7 +266,7 @@ def _rows(connection: sqlite3.Connection, sql: str, parameters: Sequence[str | i
     return [_row(*values) for values in connection.execute(sql, parameters)]
 
 
-def _row(
+def _row(  # noqa: PLR0913, PLR0917 - the columns of _ROW, in their order
     number: int,
     folder: str,
     place: bytes,

@@ -114,11 +114,11 @@ class Outbox:
         self,
         message: bytes | Path,
         message_id: str,
+        *,
         subject: str,
         sender: str,
         recipients: Sequence[str],
         created: float,
-        *,
         consume: bool = False,
         copy: str | None = None,
     ) -> bool:

@@ -71,11 +71,11 @@ def parse(text: str, *, typing: bool = False, zone: tzinfo | None = None) -> Que
     terms = list(_TERM.finditer(text))[:MAX_TERMS]
     for number, term in enumerate(terms):
         unfinished = typing and number == len(terms) - 1 and term.end() == len(text)
-        _add(parts, term["minus"] == "-", (term["name"] or "").lower(), term["value"], unfinished, zone)
+        _add(parts, term["minus"] == "-", (term["name"] or "").lower(), term["value"], unfinished=unfinished, zone=zone)
     return Query(" AND ".join(parts.matches), tuple(parts.conditions), tuple(parts.parameters), parts.folder)
 
 
-def _add(parts: _QueryParts, negated: bool, name: str, value: str, unfinished: bool, zone: tzinfo | None) -> None:
+def _add(parts: _QueryParts, negated: bool, name: str, value: str, *, unfinished: bool, zone: tzinfo | None) -> None:
     plain = value.rstrip("*").strip('"')
     if name in ("is", "has", "before", "after", "in"):
         if unfinished and _half_typed(name, plain, zone):

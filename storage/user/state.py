@@ -214,7 +214,7 @@ class UserState:
         def drop(connection: sqlite3.Connection) -> bool:
             if _lacking(connection, sender) <= room:
                 return False
-            _done(connection, hash_, "", "", Fate.LOST, reason, self._now())
+            _done(connection, hash_, message_id="", sender="", fate=Fate.LOST, reason=reason, at=self._now())
             return True
 
         return self._ledger.write(drop)
@@ -264,7 +264,7 @@ class UserState:
         owed = [(key, salt, now, now + OWED, kind) for kind, key, salt in deletes]
 
         def file(connection: sqlite3.Connection) -> None:
-            _done(connection, hash_, message_id, sender, Fate.FILED, "", now)
+            _done(connection, hash_, message_id=message_id, sender=sender, fate=Fate.FILED, reason="", at=now)
             sql = (
                 "INSERT OR IGNORE INTO owed(key, salt, attempts, next_attempt, expires, kind) VALUES(?, ?, 0, ?, ?, ?)"
             )
@@ -274,7 +274,11 @@ class UserState:
 
     def reject(self, hash_: bytes, fate: Fate, reason: str) -> None:
         """Give a notification up; the same bytes aren't taken again."""
-        self._ledger.write(lambda connection: _done(connection, hash_, "", "", fate, reason, self._now()))
+        self._ledger.write(
+            lambda connection: _done(
+                connection, hash_, message_id="", sender="", fate=fate, reason=reason, at=self._now()
+            )
+        )
 
     def have(self, message_id: str, sender: str) -> bool:
         """Whether a message of this sender with this Message-ID was filed: another notification of it is a duplicate.
@@ -381,7 +385,7 @@ def _lacking(connection: sqlite3.Connection, sender: str) -> int:
 
 
 def _done(
-    connection: sqlite3.Connection, hash_: bytes, message_id: str, sender: str, fate: Fate, reason: str, at: float
+    connection: sqlite3.Connection, hash_: bytes, *, message_id: str, sender: str, fate: Fate, reason: str, at: float
 ) -> None:
     connection.execute("DELETE FROM taken WHERE hash = ?", (hash_,))
     values = (hash_, message_id, sender, fate, reason, at)

@@ -69,7 +69,9 @@ def write(
     """Put a letter into the outbox; its bytes."""
     to = [recipient.identity.address for recipient in recipients]
     message = letter(sender.identity.address, to, message_id, text)
-    sender.outbox.accept(message, message_id, "Hello", sender.identity.address, to, time.time())
+    sender.outbox.accept(
+        message, message_id, subject="Hello", sender=sender.identity.address, recipients=to, created=time.time()
+    )
     return message
 
 

@@ -51,7 +51,7 @@ def profile() -> Iterator[Profile]:
         mailbox.refresh()
     made.folders().add("Inbox", letter(2))
     with closing(Outbox(made.outbox_file)) as outbox:
-        outbox.accept(b"x", "o@x", "out", "a@x.example", ["b@x.example"], 1e9)
+        outbox.accept(b"x", "o@x", subject="out", sender="a@x.example", recipients=["b@x.example"], created=1e9)
     with closing(UserState(made.state_file)) as state:
         state.notices.add("Your certificate ends soon.", 1e9)
     yield made

@@ -153,7 +153,9 @@ class UserAgent:
         """Put a letter into the outbox."""
         to = [each if isinstance(each, str) else each.address for each in recipients]
         data = letter(self.address, to, message_id) if message is None else message
-        self.outbox.accept(data, message_id, "Hello", self.address, to, self.world.clock())
+        self.outbox.accept(
+            data, message_id, subject="Hello", sender=self.address, recipients=to, created=self.world.clock()
+        )
         return self.entry(message_id)
 
     async def send(self) -> None:
@@ -221,19 +223,25 @@ class UserAgent:
         self.directory = Directory(world.overlay, self.trust, now)
         tell: Callable[[Event], None] = self.events.append
         self.sending = Sender(
-            self.outbox, world.overlay, self.directory, lambda: self.owner, tell, now, may_send=self._check
+            self.outbox,
+            world.overlay,
+            self.directory,
+            owner=lambda: self.owner,
+            tell=tell,
+            now=now,
+            may_send=self._check,
         )
         self.filing = Filing(self.profile.folders(), self.index, Pipeline(self.checks), self.state)
         self.receiving = Receiver(
             self.state,
             world.overlay,
             self.trust,
-            lambda: RecipientKeys(self.address, self.owner, self.pairs, self.earlier),
-            self.filing,
-            SegmentCache(self.profile.spool, self.world.free),
-            tell,
-            now,
-            self.world.version,
+            reader=lambda: RecipientKeys(self.address, self.owner, self.pairs, self.earlier),
+            filing=self.filing,
+            spool=SegmentCache(self.profile.spool, self.world.free),
+            tell=tell,
+            now=now,
+            version=self.world.version,
         )
 
 

@@ -64,7 +64,9 @@ class World:
         self.service = Service(self.contact.id, self.store, TrustStore([ISSUER.der]), self.tokens, lambda: NOW)
         self.others: list[Located] = []
         self.lookups: list[tuple[bytes, int]] = []
-        self.http_server = WatchedServer(self.service, self.tokens, IDENTITY, self.closest, self.own, limits)
+        self.http_server = WatchedServer(
+            self.service, self.tokens, IDENTITY, closest=self.closest, own=self.own, limits=limits
+        )
         self.http_server.answered = asyncio.Event()
         self.client = HTTPClient(ASKER, checked=local)
         self.port = 0

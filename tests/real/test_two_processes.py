@@ -24,5 +24,7 @@ def test_what_the_reader_accepts_is_seen_by_a_command_that_ran_before(tmp_path: 
     with closing(Outbox(profile.outbox_file)) as agents, closing(Outbox(profile.outbox_file)):
         assert ask(profile.root, "outbox") == []
         letter, sender, recipients = b"Subject: kept\r\n\r\n.\r\n", "alice@village.example", ["bob@village.example"]
-        agents.accept(letter, "1@village.example", "kept", sender, recipients, time.time())
+        agents.accept(
+            letter, "1@village.example", subject="kept", sender=sender, recipients=recipients, created=time.time()
+        )
         assert [entry["subject"] for entry in ask(profile.root, "outbox")] == ["kept"]

@@ -226,8 +226,8 @@ async def test_what_another_process_found_out_is_seen_at_the_next_look_the_newes
 def sent(root: Path) -> Outbox:
     """An outbox with one letter for two people."""
     box = Outbox(Profile(root).outbox_file, now=lambda: NOW)
-    box.accept(b"Subject: Minutes\n\n", "letter6@village.example", "Minutes", "alice@village.example",
-               ["bob@village.example", "carol@village.example"], NOW)  # fmt: skip
+    box.accept(b"Subject: Minutes\n\n", "letter6@village.example", subject="Minutes", sender="alice@village.example",
+               recipients=["bob@village.example", "carol@village.example"], created=NOW)  # fmt: skip
     return box
 
 
@@ -269,7 +269,14 @@ async def test_the_outbox_shows_what_was_not_delivered_first_and_what_was_collec
     box = sent(root)
     for number, subject in enumerate(("Failed", "Collected"), 7):
         name = f"letter{number}@village.example"
-        box.accept(b"Subject: x\n\n", name, subject, "alice@village.example", ["bob@village.example"], NOW + number)
+        box.accept(
+            b"Subject: x\n\n",
+            name,
+            subject=subject,
+            sender="alice@village.example",
+            recipients=["bob@village.example"],
+            created=NOW + number,
+        )
     box.learn_all(
         [("letter7@village.example", Recipient("bob@village.example", failed=True, reason="No such address."))]
     )

@@ -84,7 +84,14 @@ def test_the_first_start(tmp_path: Path, snap_compare: Compare) -> None:
 def test_the_outbox(size: tuple[int, int], root: Path, snap_compare: Compare) -> None:
     box = Outbox(Profile(root).outbox_file, now=lambda: NOW)
     people = ["bob@village.example", "carol@village.example", "nobody@village.example"]
-    box.accept(b"Subject: Minutes\n\n", "letter6@village.example", "Minutes", "alice@village.example", people, NOW)
+    box.accept(
+        b"Subject: Minutes\n\n",
+        "letter6@village.example",
+        subject="Minutes",
+        sender="alice@village.example",
+        recipients=people,
+        created=NOW,
+    )
     box.learn_all([("letter6@village.example", Recipient(people[0], (10, 10), (10, 10), proof=b"signed"))])
     box.learn_all([("letter6@village.example", Recipient(people[1], (10, 10), (9, 10)))])
     box.learn_all([("letter6@village.example", Recipient(people[2], failed=True, reason="Nobody has this address."))])

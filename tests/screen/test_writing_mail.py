@@ -252,7 +252,14 @@ def test_a_draft_is_read_as_it_was_written(tmp_path: Path) -> None:
     )
     place = tmp_path / "draft"
     with place.open("wb") as out:
-        drafts.write(out, unsent, Address("", "alice@village.example"), "d@village.example", 1e9, b"key")
+        drafts.write(
+            out,
+            unsent,
+            sender=Address("", "alice@village.example"),
+            message_id="d@village.example",
+            now=1e9,
+            key=b"key",
+        )
     assert drafts.read(place, b"key") == unsent
 
 

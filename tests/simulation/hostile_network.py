@@ -89,7 +89,7 @@ class HostileNetwork:
         return X25519PrivateKey.from_private_bytes(self.world.chance.randbytes(32))
 
 
-def attack_network(seed: int, folder: Path, nodes: int, share: float, trials: int, k: int = 10) -> Fared:
+def attack_network(seed: int, folder: Path, *, nodes: int, share: float, trials: int, k: int = 10) -> Fared:
     """So many lookups, inbox reads and fetches in a network of which `share` is hostile."""
     hostile_network = HostileNetwork(seed, folder, nodes, share, k)
     counts = dict.fromkeys(("honest", "complete", "right"), 0)

@@ -249,7 +249,9 @@ def test_letters_written_offline_for_an_hour_go_within_seconds_of_the_network_s_
 
         def write(message_id: str, *to: str) -> None:
             data = letter(ALICE.address, list(to), message_id)
-            alice.outbox.accept(data, message_id, "Hello", ALICE.address, list(to), home.world.wall())
+            alice.outbox.accept(
+                data, message_id, subject="Hello", sender=ALICE.address, recipients=list(to), created=home.world.wall()
+            )
 
         def copies() -> list[Recipient]:
             return [recipient for entry in alice.outbox.entries() for recipient in entry.recipients]

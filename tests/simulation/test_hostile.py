@@ -28,7 +28,7 @@ KEY = body_key("<1@siege.example>")
 
 
 def test_attack_a_fifth_of_all_nodes_hostile_keeps_nothing_from_anybody(tmp_path: Path) -> None:
-    fared = attack_network(1, tmp_path, 30, 0.2, 12, k=6)
+    fared = attack_network(1, tmp_path, nodes=30, share=0.2, trials=12, k=6)
     assert (fared.honest, fared.complete, fared.right) == (12, 12, 12)
 
 
@@ -49,7 +49,7 @@ def test_paths_are_disjoint_and_find_the_same_nodes_as_one() -> None:
 
             asker.protocol.send_find = ask  # type: ignore[method-assign, assignment]
             seeds = asker.protocol.router.closest(key, 20)
-            located, count = await disjoint_lookup(asker.protocol, key, 10, seeds, asker.protocol.own_id)
+            located, count = await disjoint_lookup(asker.protocol, key, 10, seeds=seeds, own_id=asker.protocol.own_id)
             asker.protocol.send_find = real  # type: ignore[method-assign]
             assert [at.contact for at in located] == closest(peers[1:], key, 10), number
             assert len(asked) == len(set(asked)) == count <= 20  # the 10, and whom else each path meets
@@ -71,7 +71,7 @@ def test_attack_nodes_that_answer_lookups_with_themselves_only_hide_nobody() -> 
         for _ in range(10):
             key = world.chance.randbytes(20)
             seeds = sorted(mixed, key=lambda contact: distance(contact.id, key))
-            located, _ = await disjoint_lookup(asker.protocol, key, 10, seeds, asker.protocol.own_id)
+            located, _ = await disjoint_lookup(asker.protocol, key, 10, seeds=seeds, own_id=asker.protocol.own_id)
             true = closest(honest, key, 10)
             there = {at.contact for at in located}
             nearer = [contact for contact in gang if distance(contact.id, key) < distance(true[-1].id, key)]

@@ -78,10 +78,10 @@ class Device:
             self.outbox,
             self.overlay,
             self.directory,
-            lambda: person.owner,
-            self._tell,
-            now,
-            node.random,
+            owner=lambda: person.owner,
+            tell=self._tell,
+            now=now,
+            random=node.random,
             code=self._code,
         )
         filing = Filing(self.profile.folders(), self.index, Pipeline([AllClean()]), self.state)
@@ -90,11 +90,11 @@ class Device:
             self.state,
             self.overlay,
             self._trust,
-            lambda: reader,
-            filing,
-            SegmentCache(self.profile.spool),
-            self._tell,
-            now,
+            reader=lambda: reader,
+            filing=filing,
+            spool=SegmentCache(self.profile.spool),
+            tell=self._tell,
+            now=now,
         )
         self.node = node
 
@@ -117,8 +117,9 @@ class Device:
         outbox = self.open_outbox(self.node) if beside else self.outbox
         try:
             accept(
-                outbox, self.profile.folders(), path, message_id, "Hello", self.person.address, addresses,
-                self.node.now(), certificate=self.person.owner.certificate,
+                outbox, self.profile.folders(), path, message_id=message_id, subject="Hello",
+                sender=self.person.address, recipients=addresses,
+                now=self.node.now(), certificate=self.person.owner.certificate,
             )  # fmt: skip
         except CannotAccept:
             assert self.skew, "refused without need"

@@ -104,7 +104,15 @@ class Shape:
         """
         rng = random.Random(f"text {self.seed}")
         eol = b"\r\n" if self.ending is Ending.CRLF else b"\n"
-        fields = _fields(self, rng, sender, recipients, message_id or self.message_id(), date, eol)
+        fields = _fields(
+            self,
+            rng,
+            sender=sender,
+            recipients=recipients,
+            message_id=message_id or self.message_id(),
+            date=date,
+            eol=eol,
+        )
         written = out.write(eol.join(fields) + eol * 2)
         left, end = self.size, closing(self.kind, self.ending.value)
         left -= len(end) if len(end) <= left else 0
@@ -169,7 +177,14 @@ _ROOM_FOR_TO = 16_000
 
 
 def _fields(
-    shape: Shape, rng: random.Random, sender: str, recipients: Sequence[str], message_id: str, date: float, eol: bytes
+    shape: Shape,
+    rng: random.Random,
+    *,
+    sender: str,
+    recipients: Sequence[str],
+    message_id: str,
+    date: float,
+    eol: bytes,
 ) -> list[bytes]:
     told = (b"," + eol + b" ").join(address.encode() for address in recipients)
     hidden = len(told) > _ROOM_FOR_TO or rng.random() < 0.05

@@ -44,17 +44,19 @@ def test_another_nine_takes_what_the_paper_reads_from_its_figure() -> None:
 
 @pytest.mark.parametrize("p", [0.3, 0.5, 0.75])
 def test_the_simulation_agrees_with_equation_1(p: float) -> None:
-    found = losses(p, 5, 1_000, 5, 4_000, Random(1))
+    found = losses(p, 5, nodes=1_000, joined=5, trials=4_000, chance=Random(1))
     assert found.down.agrees(equations.lost_down(p, 5))
 
 
 def test_the_simulation_finds_more_hidden_copies_than_equation_2_says() -> None:
-    found = losses(0.5, 5, 1_000, 5, 4_000, Random(1))
+    found = losses(0.5, 5, nodes=1_000, joined=5, trials=4_000, chance=Random(1))
     assert found.hidden.interval[0] > 100 * equations.lost_returned(0.5, 5, 1_000)
 
 
 def test_newcomers_alone_hide_what_they_stand_before() -> None:
-    found = losses(1.0, 1, 1, 1, 4_000, Random(1))  # one node, one newcomer: nearer in half of all cases
+    found = losses(
+        1.0, 1, nodes=1, joined=1, trials=4_000, chance=Random(1)
+    )  # one node, one newcomer: nearer in half of all cases
     assert found.hidden.agrees(0.5)
     assert found.down.count == 0
 
@@ -66,11 +68,15 @@ def test_the_simulation_agrees_with_equation_5(p: float, k: int, n: int) -> None
 
 def test_a_wrong_equation_would_be_seen() -> None:
     assert not actions(0.5, 5, 2, 3_000, Random(1)).agrees(success(0.5, 6, 2))
-    assert not losses(0.5, 5, 1_000, 5, 4_000, Random(1)).down.agrees(equations.lost_down(0.5, 6))
+    assert not losses(0.5, 5, nodes=1_000, joined=5, trials=4_000, chance=Random(1)).down.agrees(
+        equations.lost_down(0.5, 6)
+    )
 
 
 def test_the_same_seed_gives_the_same_figures() -> None:
-    assert losses(0.5, 5, 100, 5, 500, Random(7)) == losses(0.5, 5, 100, 5, 500, Random(7))
+    assert losses(0.5, 5, nodes=100, joined=5, trials=500, chance=Random(7)) == losses(
+        0.5, 5, nodes=100, joined=5, trials=500, chance=Random(7)
+    )
 
 
 def test_nothing_in_many_trials_is_no_proof_of_never() -> None:

@@ -114,7 +114,14 @@ async def test_an_agent_that_hears_of_its_revocation_gives_up_what_is_under_way_
     reader = await town.private_overlay.agent("bob@test.example", bob)
     await reader.close()
     message = letter("alice@test.example", ["bob@test.example"], "one@test.example")
-    agent.outbox.accept(message, "one@test.example", "Hello", "alice@test.example", ["bob@test.example"], town.time)
+    agent.outbox.accept(
+        message,
+        "one@test.example",
+        subject="Hello",
+        sender="alice@test.example",
+        recipients=["bob@test.example"],
+        created=town.time,
+    )
     await agent.send()
     assert agent.outbox.entries()[0].recipients[0].state is State.STORED
     town.private_overlay.authority.revoke("alice@test.example")

@@ -54,7 +54,9 @@ async def test_a_lone_founder_writes_to_herself_and_to_who_has_yet_to_join(
         assert (status.alone, status.online, status.contacts) == (True, True, 0)
         to = [ADDRESS, "bob@village.example"]
         message = letter(ADDRESS, to, "first@village.example")
-        agent.outbox.accept(message, "first@village.example", "Hello", ADDRESS, to, time.time())
+        agent.outbox.accept(
+            message, "first@village.example", subject="Hello", sender=ADDRESS, recipients=to, created=time.time()
+        )
         assert await agent.sync() + await agent.sync() == 1
         (entry,) = agent.outbox.entries()
         mine, bobs = entry.recipients

@@ -58,7 +58,9 @@ class Member:
         self.trust = TrustStore(world.network.authorities)
         self.state = UserState(profile.state_file)
         self.events: list[Event] = []
-        self.renewal = Renewal(profile, self.identity, overlay, self.trust, self.state, self.events.append, world.now)
+        self.renewal = Renewal(
+            profile, self.identity, overlay, self.trust, self.state, tell=self.events.append, now=world.now
+        )
 
     @property
     def ends(self) -> float:

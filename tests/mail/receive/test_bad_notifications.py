@@ -279,7 +279,15 @@ async def test_a_body_that_unpacks_to_more_than_was_said_is_stopped(
     with bomb.open("rb") as file:
         parts = list(seal_body(file, b"k" * 32))
     headers = NotifiedHeaders("bomb@example.org", alice.address, "", (), (), "Bomb", 0.0, (), 1000)
-    notification = notification_for(bob.address, headers, b"k" * 32, [part for part, _ in parts], b"s" * 16, None, b"")
+    notification = notification_for(
+        bob.address,
+        headers,
+        session_key=b"k" * 32,
+        segments=[part for part, _ in parts],
+        salt=b"s" * 16,
+        coding=None,
+        group=b"",
+    )
     await world.overlay.store(Kind.BODY, body_at("bomb@example.org"), parts[0][1], deleters=[b"d" * 32], ttl=1)
     await bob.get(seal_notification(notification, alice.owner, bob.pair.public))
     assert await bob.collect() == 0

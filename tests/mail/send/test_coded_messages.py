@@ -43,9 +43,9 @@ def coding(user_agent: UserAgent) -> None:
         user_agent.outbox,
         world.overlay,
         user_agent.directory,
-        lambda: user_agent.owner,
-        tell,
-        world.clock,
+        owner=lambda: user_agent.owner,
+        tell=tell,
+        now=world.clock,
         code=lambda nodes: CODE,
     )
 

@@ -64,11 +64,11 @@ class Sender:
             self.outbox,
             self.folders,
             file,
-            "1@x.example",
-            "the plan",
-            "a@x.example",
-            to,
-            now,
+            message_id="1@x.example",
+            subject="the plan",
+            sender="a@x.example",
+            recipients=to,
+            now=now,
             certificate=ALICE.certificate,
         )
 
@@ -387,11 +387,11 @@ def test_960_mib_are_accepted_and_a_byte_more_is_refused_before_the_disk_is_used
             sender.outbox,
             sender.folders,
             file,
-            "1@x",
-            "",
-            "a@x.example",
-            ["b@x.example"],
-            NOW,
+            message_id="1@x",
+            subject="",
+            sender="a@x.example",
+            recipients=["b@x.example"],
+            now=NOW,
             certificate=ALICE.certificate,
         )
     assert sender.left() == []

@@ -60,7 +60,14 @@ async def test_bcc_is_told_to_nobody(
     with source.open("rb") as stream:
         taken = read_submission(stream, tmp_path / "spool.eml", [], alice.address, from_headers=True)
     assert taken.recipients == (bob.address, carol.address)
-    alice.outbox.accept(taken.path, taken.message_id, taken.subject, alice.address, taken.recipients, world.clock())
+    alice.outbox.accept(
+        taken.path,
+        taken.message_id,
+        subject=taken.subject,
+        sender=alice.address,
+        recipients=taken.recipients,
+        created=world.clock(),
+    )
     await alice.send()
     assert carol.address not in repr(bob.told())
     assert bob.told().left_out == 0
@@ -812,7 +819,15 @@ def test_a_notification_with_a_group_is_read_back_and_one_without_is_what_it_was
     headers = NotifiedHeaders("1@example.org", "alice@example.org", "", (), (), "Hello", 0.0, (), 10)
     segments = [Segment(0, 1100, bytes(32))]
     for group in (b"", b"g" * 16):
-        told = notification_for("bob@example.org", headers, b"k" * 32, segments, b"s" * 16, None, group)
+        told = notification_for(
+            "bob@example.org",
+            headers,
+            session_key=b"k" * 32,
+            segments=segments,
+            salt=b"s" * 16,
+            coding=None,
+            group=group,
+        )
         sealed = seal_notification(told, owner, recipient.public)
         opened, _ = open_notification(
             sealed, {recipient.key_id: recipient}, "bob@example.org", TrustStore([sender.der]), NOW

@@ -27,7 +27,7 @@ KEY = b"k" * 32
 
 def written(unsent: DraftForm, key: bytes = KEY) -> bytes:
     out = io.BytesIO()
-    drafts.write(out, unsent, ME, "d@village.example", 1e9, key)
+    drafts.write(out, unsent, sender=ME, message_id="d@village.example", now=1e9, key=key)
     return out.getvalue()
 
 

@@ -159,7 +159,7 @@ def test_a_lookup_ends_at_its_deadline_with_what_has_answered() -> None:
     async def story(world: World) -> None:
         asker = Never()
         seeds = [Contact(bytes([number]) * 32, "10.0.0.1", 1) for number in range(20)]
-        assert await Lookup(asker, bytes(20), K, seeds, bytes(20)).run(deadline=3.0) == []
+        assert await Lookup(asker, bytes(20), K, seeds=seeds, own_id=bytes(20)).run(deadline=3.0) == []
         assert world.time() == pytest.approx(3.0)
         assert asker.cancelled == lookup.ALPHA
 
@@ -375,7 +375,7 @@ def test_a_lookup_considers_a_bounded_number_of_contacts() -> None:
         liars: list[Liar] = []
         liars += [await start_liar(world, f"10.9.{number >> 8}.{number & 255}", endless) for number in range(700)]
         one = await start(world, host(1))
-        search = Lookup(one.protocol, bytes(20), 20, [liar.contact for liar in liars], one.contact.id)
+        search = Lookup(one.protocol, bytes(20), 20, seeds=[liar.contact for liar in liars], own_id=one.contact.id)
         assert len(await search.run()) == 20
         assert len(search._candidates) == lookup.CANDIDATES
 
@@ -431,7 +431,7 @@ def test_a_lookup_leaves_nothing_for_the_garbage_collector(dead: int) -> None:
         for peer in peers[:dead]:
             peer.transport.close()
         asking = peers[-1].protocol
-        one = Lookup(asking, bytes(20), K, asking.router.closest(bytes(20), 20), asking.own_id)
+        one = Lookup(asking, bytes(20), K, seeds=asking.router.closest(bytes(20), 20), own_id=asking.own_id)
         assert len(await one.run()) == K
         gone = weakref.ref(one)
         del one

@@ -101,7 +101,9 @@ def send_files(folder: Path, folders: Sequence[Path]) -> Outcome:
         for user_agent in user_agents:
             user_agent.end()
         network.stop()
-    return outcome(0, claims, counts + user_agents[0].counts, [], wrong, time.monotonic() - begun)
+    return outcome(
+        0, claims, counts + user_agents[0].counts, left_out=[], wrong=wrong, seconds=time.monotonic() - begun
+    )
 
 
 def _send_all(claims: Claims, user_agents: Sequence[UserAgent], folders: Sequence[Path], counts: Counter[str]) -> None:

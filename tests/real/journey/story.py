@@ -129,7 +129,9 @@ class Story:
                 subprocess.run(["cp", "-a", place, place.with_name(f"{place.name}-kept")], check=False)
                 subprocess.run(["umount", place], check=False)
         counts = self._counts + sum((user_agent.counts for user_agent in user_agents), Counter[str]())
-        return outcome(self.seed, self.claims, counts, self.left_out, wrong, time.monotonic() - begun)
+        return outcome(
+            self.seed, self.claims, counts, left_out=self.left_out, wrong=wrong, seconds=time.monotonic() - begun
+        )
 
     # -- who takes part
 
@@ -339,7 +341,7 @@ class Story:
 
 
 def outcome(
-    seed: int, claims: Claims, counts: Counter[str], left_out: list[str], wrong: list[Wrong], seconds: float
+    seed: int, claims: Claims, counts: Counter[str], *, left_out: list[str], wrong: list[Wrong], seconds: float
 ) -> Outcome:
     """The sums."""
     accepted = [claim for claim in claims.all if claim.answered is Answered.YES]

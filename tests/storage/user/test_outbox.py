@@ -40,7 +40,14 @@ def outbox(tmp_path: Path) -> Outbox:
 
 
 def accept(outbox: Outbox, number: int = 1, *recipients: str, message: bytes | Path = b"raw \xff\r\n") -> OutboxEntry:
-    outbox.accept(message, f"{number}@x", "Plan", "eve@x", recipients or ("a@x", "b@x"), NOW + number)
+    outbox.accept(
+        message,
+        f"{number}@x",
+        subject="Plan",
+        sender="eve@x",
+        recipients=recipients or ("a@x", "b@x"),
+        created=NOW + number,
+    )
     entry = outbox.entry(f"{number}@x")
     assert entry is not None
     return entry
@@ -81,7 +88,10 @@ def test_the_file_and_the_database_are_for_the_user_alone(outbox: Outbox) -> Non
 def test_the_same_message_again_is_accepted_once(outbox: Outbox) -> None:
     first = accept(outbox, 1, "a@x", "b@x", "a@x")
     assert accept(outbox, 1, "b@x", "a@x") == first
-    assert outbox.accept(b"raw \xff\r\n", "1@x", "Plan", "eve@x", ["a@x", "b@x"], NOW) is False
+    assert (
+        outbox.accept(b"raw \xff\r\n", "1@x", subject="Plan", sender="eve@x", recipients=["a@x", "b@x"], created=NOW)
+        is False
+    )
     assert files(outbox) == {first.file.name}
 
 
@@ -97,7 +107,7 @@ def test_another_message_with_the_same_message_id_is_refused(outbox: Outbox) -> 
 
 def test_a_message_for_nobody_is_refused(outbox: Outbox) -> None:
     with pytest.raises(OutboxError, match="without recipients"):
-        outbox.accept(b"x", "1@x", "", "eve@x", [], NOW)
+        outbox.accept(b"x", "1@x", subject="", sender="eve@x", recipients=[], created=NOW)
 
 
 def test_a_full_disk_is_a_refusal_and_leaves_nothing(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +236,7 @@ def test_a_commit_that_fails_after_it_was_made_is_an_acceptance(
 
     with monkeypatch.context() as patch:
         patch.setattr(outbox._ledger, "write", write)
-        assert outbox.accept(b"raw", "1@x", "Plan", "eve@x", ["a@x"], NOW) is True
+        assert outbox.accept(b"raw", "1@x", subject="Plan", sender="eve@x", recipients=["a@x"], created=NOW) is True
     (entry,) = outbox.entries()
     assert entry.file.read_bytes() == b"raw"
 
