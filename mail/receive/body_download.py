@@ -22,7 +22,7 @@ from mail.sealed.segments import Segment
 from mail.send.rules import segment_key
 from overlay.client import Overlay
 from overlay.ids import Kind
-from storage import durable
+from storage import durable, space
 
 SEGMENTS_AHEAD = 3
 """Segments fetched ahead of the one that is being opened: 4 MiB held a message, whatever its size."""
@@ -69,8 +69,8 @@ class BodyDownload:
             await asyncio.to_thread(self._spool.trim, self._busy)
         needed = notification.original_size + (sealed - kept if many else 0)
         if not await asyncio.to_thread(self._spool.make_room, needed, self._busy):
-            size = (notification.original_size + sealed if many else notification.original_size) >> 20
-            raise NoRoomToReceive(f"it needs {size:,} MiB on the disk, which aren't free")
+            size = notification.original_size + sealed if many else notification.original_size
+            raise NoRoomToReceive(f"it needs {space.shown(size)} on the disk, which aren't free")
         ahead = SEGMENTS_AHEAD if notification.coding is None else CODED_AHEAD
         left = list(segments)
         running: list[asyncio.Task[bytes]] = []

@@ -21,7 +21,9 @@ LIMIT = 2 << 30
 """Bytes that may be kept of messages of which nothing comes at the moment; the longest untouched goes first."""
 
 MARGIN = 64 << 20
-"""Bytes that collecting leaves free on the disk: outbox and state need some too."""
+"""Bytes that collecting a large message leaves free on the disk: outbox and state need some too."""
+SMALL, SMALL_MARGIN = 8 << 20, 1 << 20
+"""A message that needs fewer bytes than SMALL leaves SMALL_MARGIN free: on a small disk ordinary mail arrives."""
 
 STALE = 36 * 3600
 """Seconds after which a message that was being written here belongs to an acceptance that died."""
@@ -111,11 +113,12 @@ class SegmentCache:
 
     def make_room(self, needed: int, busy: Collection[bytes]) -> bool:
         """Whether so many bytes can be written, once the parts of messages that aren't `busy` have made way."""
-        lacking = needed + MARGIN - self._free(self.folder)
+        wanted = needed + (SMALL_MARGIN if needed < SMALL else MARGIN)
+        lacking = wanted - self._free(self.folder)
         if lacking > 0:
             idle = sum(size for _, size in self._idle(busy))
             self.trim(busy, max(0, idle - lacking))
-        return self._free(self.folder) >= needed + MARGIN
+        return self._free(self.folder) >= wanted
 
     def trim(self, busy: Collection[bytes], limit: int = LIMIT) -> None:
         """Forget parts of messages that aren't `busy`, the longest untouched first, until `limit` bytes are left."""

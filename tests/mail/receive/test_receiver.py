@@ -457,7 +457,7 @@ async def test_a_message_for_which_the_disk_has_no_room_is_told_and_stays_at_the
     for _ in range(2):
         assert await bob.collect() == 0
     (told,) = bob.lasting
-    assert "it needs 12 MiB on the disk, which aren't free" in told
+    assert "it needs 12.7 MB on the disk, which aren't free" in told
     assert bob.receiving.late == 1
     assert "fetch" not in world.overlay.calls
     world.room = 80 << 20

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mail.receive.segment_cache import MARGIN, CachedSegments, SegmentCache
+from mail.receive.segment_cache import SMALL_MARGIN, CachedSegments, SegmentCache
 from mail.sealed.segments import describe
 
 ONE, TWO, THREE = (bytes([number]) * 32 for number in (1, 2, 3))
@@ -22,7 +22,7 @@ class Disk:
     def __call__(self, folder: Path) -> int:
         assert folder == self.folder
         used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        return MARGIN + self.size - used
+        return SMALL_MARGIN + self.size - used
 
 
 @pytest.fixture
@@ -72,6 +72,17 @@ def test_there_is_room_for_exactly_what_is_free_less_the_margin(spool: SegmentCa
     kept(spool, ONE, 400, 1)
     assert spool.make_room(600, {ONE})
     assert not spool.make_room(601, {ONE})
+
+
+def test_a_large_message_leaves_64_mib_free_and_a_small_one_1_mib(tmp_path: Path) -> None:
+    mib = 1 << 20
+    left = 0
+    spool = SegmentCache(tmp_path, lambda _: left)
+    for needed, margin in ((8 * mib - 1, mib), (8 * mib, 64 * mib)):
+        left = needed + margin
+        assert spool.make_room(needed, ())
+        left -= 1
+        assert not spool.make_room(needed, ())
 
 
 def test_parts_of_messages_of_which_nothing_comes_make_way_the_longest_untouched_first(spool: SegmentCache) -> None:
