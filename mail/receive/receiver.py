@@ -1,8 +1,38 @@
-"""Receiving (paper, sections 3.2 and 3.3): the superset of the inboxes, then each message, then its deletion.
+"""Collects one user's mail (paper, sections 3.2 and 3.3): the inbox's superset, each message, then its deletion.
 
-A notification is on disk here before a node is told to delete it, and a message is in its folder before its body is
-deleted: whenever this process dies, the next one goes on. The user is told of a loss before it is noted. Who sent a
-message is proven before anything is fetched, and what it holds is checked before anybody sees it.
+Theory of operation
+-------------------
+A notification goes through these states. Each is a row of storage/user/state.py, so a process that dies at any point
+is followed by one that goes on there:
+
+    taken       the notification is on disk here; only then are the nodes told (acknowledge)
+    set aside   it can't be opened now: sealed to a key that isn't here, certificate not good, a newer program's
+    postponed   it was opened, but its message couldn't be had: not at the nodes, no room, damaged
+    lost        postponed for more than 30 days while nodes answered; the user was told
+    filed       the message is in its folder; the body's delete is owed
+    done        enough nodes have heard the delete, or the notification was let go
+
+        taken ----> filed ----> done
+        |  ^  ^
+        |  |  +-----> postponed ----> lost ----> done (after 30 days more)
+        |  +--------> set aside ---------------> done (after 30 days, or when its place is full)
+        +-----------> done (forged or of no meaning)
+
+`postponed`, `set aside` and `lost` are tried again at their time, what couldn't be opened at once by another version of
+the program. An attempt opens the notification, proves its sender, fetches the body into the spool, checks it, and files
+it (mail/receive/filing.py). The message's identity (Message-ID and body) is noted with the filing, so that a second
+notification of the same message files nothing.
+
+Invariants:
+
+- A node is told to delete a notification only when it is on disk here, and a body only when the message is in its
+  folder and the folder is synced. Until then the nodes have both.
+- A delete is never sent for what couldn't be opened: it would tell the sender `collected`.
+- Nothing is fetched for a notification whose sender isn't proven, and nothing is shown that wasn't checked.
+- What the user must know is told before it is noted, so a crash tells it twice rather than never.
+- Strangers can fill little: JUNK_KEPT, PROVEN_KEPT and LACKING_KEPT bound what is kept of those who send what can't be
+  opened or had, each kind in a place of its own.
+- One message's trouble holds up no other. Only a database that refuses ends a run.
 """
 
 from __future__ import annotations

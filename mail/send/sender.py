@@ -1,7 +1,46 @@
-"""Sending what is in the outbox (paper, section 3.1): cards, the sealed body at k nodes, a notification to each.
+"""Sends what is in the outbox (paper, section 3.1), and learns what became of it.
 
-Every step's result is in the outbox before the next one starts, so a send that is interrupted goes on with the same
-bytes. What is put where is decided in mail/send/rules.py; mail/send/body_upload.py carries the body.
+Theory of operation
+-------------------
+The outbox keeps facts about each recipient's copy, never a state: how many nodes said yes to the body and to the
+notification, the recipient's signed delete, how often the nodes denied having it. The state follows from the facts
+(storage/user/outbox_entry.py):
+
+    queued      no node has the body, or none has the notification
+    stored      at least one node has each: the recipient can collect the message
+    collected   a proof is here: the recipient's signed delete of the body, checked
+    expired     it was stored, its time is over, and the nodes say that they let it go
+    failed      given up before any node had it; the reason says why
+
+        queued ----> stored ----> collected
+          |             |             ^
+          v             v             |  (a late proof)
+        failed       expired ---------+
+
+An attempt at a message does these steps in this order. Each writes its result to the outbox before the next begins:
+
+    1. Ask the nodes for proofs; whoever gave one is done.
+    2. After 30 days: ask whether the nodes still have the copies. Proofs are asked for once more before a copy is
+       called expired, because a message that was collected meanwhile is gone too.
+    3. Now and then: count the copies. What nodes have lost is sent again.
+    4. For each recipient that needs it: fetch the card, draw a salt, and keep the salt.
+    5. Seal the body segment by segment and store it. The session key was drawn when the message was accepted; the code
+       of a large body and the digests of its segments are kept before the first byte is out.
+    6. Seal the notification for each recipient, keep the sealed bytes, and append it to the inbox's replicas.
+    7. Note when the next attempt is due, and tell the user what has ended.
+
+Invariants:
+
+- An attempt that is repeated, after a crash or from a restored backup, sends the same bytes. If the file seals to other
+  bytes than before, the message fails and the user is told; it is never sent as a second message.
+- A recipient is notified only after a node has the body.
+- One attempt at a message runs at a time. One recipient's trouble holds up no other recipient, one message's no other
+  message, and a bug here is told to the user instead of stopping the outbox.
+- Being offline is no attempt: what nobody answered isn't counted, so nothing fails because of it.
+- The clock alone ends nothing. A copy expires when nodes say so, and a later proof turns `expired` into `collected`.
+- The user is told first and the outbox notes it afterwards: a crash between them tells twice, never not at all.
+
+Which bytes go where is decided in mail/send/rules.py; mail/send/body_upload.py carries the body.
 """
 
 from __future__ import annotations

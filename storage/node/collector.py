@@ -1,7 +1,30 @@
-"""Making room on a node: what has expired goes, then what others are responsible for (paper 2.3).
+"""Makes room on a node: what has expired goes first, then what other nodes are responsible for (paper, section 2.3).
 
-Only objects of which this node is no longer among the k closest are collected, least recently used first. Inboxes
-are never collected: a notification that nobody has read yet only expires.
+Theory of operation
+-------------------
+A write that doesn't fit into the quota asks `make_room` for the bytes that are missing and is then tried again. There
+is room in three steps, and the first that is enough ends it:
+
+    1. Somebody else made room while this write waited for its turn: nothing is done, the write is tried again.
+    2. Expired objects, notifications, tombstones and remembered hashes are removed.
+    3. Objects of which this node isn't among the k closest any more are removed, the least recently used first. Their
+       k closest nodes have copies; this node only kept them because there was room.
+
+If that isn't enough the write is refused (NoSpace), and nothing was removed that step 3 would have had to remove.
+
+Looking through a full store costs more than a refusal, so a search's result stands for SEARCH_MEMORY seconds: up to
+where everything is this node's to keep (`_looked`), and for how many bytes a search was in vain (`_barren`). A flood of
+offers to a full node then costs one search in ten seconds.
+
+Invariants:
+
+- An object that this node is responsible for is never removed before it expires, whatever is offered.
+- Inboxes are never collected: a notification that nobody has read only expires.
+- The sums that the quota is compared with are kept by triggers in the same transaction as the rows
+  (storage/node/schema.py), so a crash can't make them wrong.
+- One search runs at a time, in pieces of BATCH rows, so that other requests don't wait behind it.
+- How much of the quota one peer and one address range may fill is storage/node/quota_shares.py's rule: it is checked
+  inside the transaction that writes.
 """
 
 from __future__ import annotations
