@@ -60,7 +60,7 @@ class Overlay:
     def __init__(self, node: Node, k: Callable[[], int] | None = None) -> None:
         self.node = node
         self._k = k or (lambda: node.network.k)
-        self._caller = NodeClient(node.protocol, node.service, node.bulk_client, node.now)
+        self._node_client = NodeClient(node.protocol, node.service, node.http_client, node.now)
         self._inbox = InboxNodeCache()
         self.areas = AreaLookups(
             partial(node.closest, disjoint=True), partial(node.protocol.router.closest, healthy=True)
@@ -120,7 +120,7 @@ class Overlay:
     def _trusts(self, at: Located) -> bool:
         return self.node.protocol.reputation.trusted(at.contact.key)
 
-    def _blame(self, at: Located, weight: float) -> None:
+    def _penalise(self, at: Located, weight: float) -> None:
         self.node.protocol.reputation.penalise(at.contact.key, weight)
         self._inbox.forget()
         if not self._trusts(at):
@@ -145,8 +145,8 @@ class Overlay:
         request = StoreRequest.of(kind, key, data, ttl, deleters)
 
         async def put(at: Located) -> None:
-            if not again or request.digest not in await self._caller.digests(at, kind, key):
-                await self._caller.store(at, request)
+            if not again or request.digest not in await self._node_client.digests(at, kind, key):
+                await self._node_client.store(at, request)
 
         return await self._at_closest(key, put, max_ops, max_connections)
 
@@ -161,7 +161,7 @@ class Overlay:
     ) -> Outcome:
         """Put a notification into the k replicas of an inbox (paper: append-inbox). Raises Unreachable."""
         return await self._at_closest(
-            key, lambda at: self._caller.append_inbox(at, key, notification, ttl), max_ops, max_connections
+            key, lambda at: self._node_client.append_inbox(at, key, notification, ttl), max_ops, max_connections
         )
 
     async def delete(
@@ -178,7 +178,7 @@ class Overlay:
         wanted = max_ops or self.k
         return await self._at_closest(
             key,
-            lambda at: self._caller.delete(at, DeleteRequest(kind, key, salt), owner),
+            lambda at: self._node_client.delete(at, DeleteRequest(kind, key, salt), owner),
             min(wanted + BEYOND, MAX_WIDTH),
             max_connections,
             want=wanted,
@@ -205,10 +205,10 @@ class Overlay:
         async def right(at: Located) -> bytes | None:
             nonlocal last
             last = at
-            data = await self._caller.fetch(at, FetchRequest(kind, key, digest))
+            data = await self._node_client.fetch(at, FetchRequest(kind, key, digest))
             if digest is None or sha256(data).digest() == digest:
                 return data
-            self._blame(at, WRONG_BYTES)
+            self._penalise(at, WRONG_BYTES)
             return None
 
         most = min(max_connections or WIDER * self.k, MAX_WIDTH)
@@ -220,7 +220,7 @@ class Overlay:
             answered |= some
             if data is not None:
                 if repair and len(answered) > 1 and last is not None:
-                    self._caller.hint(last, kind, key)
+                    self._node_client.hint(last, kind, key)
                 return data
             tried |= {at.contact.id for at in nodes}
         if not self._others(tried):
@@ -235,7 +235,7 @@ class Overlay:
         """The distinct objects that `max_ops` of the closest nodes have; the caller picks. Raises as `fetch`."""
         most = min(max_connections or self.k + SPARE, MAX_WIDTH)
         nodes = await self.closest(key, most, disjoint=True)
-        results = await replicate(nodes, lambda at: self._caller.fetch(at, FetchRequest(kind, key)), max_ops, most)
+        results = await replicate(nodes, lambda at: self._node_client.fetch(at, FetchRequest(kind, key)), max_ops, most)
         self.areas.silent(results.asked - results.answered)
         if not self._others(results.answered):
             raise Unreachable("None of the nodes that should have it answers.")
@@ -246,7 +246,7 @@ class Overlay:
     async def held(self, kind: int, key: bytes, digest: bytes) -> Outcome:
         """How many of the k closest nodes keep this very object. Raises Unreachable."""
         nodes = await self.closest(key, self.k)
-        results = await self._ask_all(nodes, lambda at: self._caller.digests(at, kind, key))
+        results = await self._ask_all(nodes, lambda at: self._node_client.digests(at, kind, key))
         return Outcome(len(nodes), self._count({at.contact.id for at, digests in results.done if digest in digests}))
 
     async def spread(
@@ -265,7 +265,7 @@ class Overlay:
         """
         nodes = await self.closest(key, min(len(pieces) + SPARE, MAX_WIDTH))
         shares = [StoreRequest.of(kind, key, piece, ttl, deleters) for piece in pieces]
-        return Outcome(*await spread(self._caller, nodes, shares, again=again))
+        return Outcome(*await spread(self._node_client, nodes, shares, again=again))
 
     async def gather(self, kind: int, key: bytes, wanted: ShareSink, count: int) -> None:
         """Hand `wanted` what the closest nodes have, nearest first, until it is complete. `count`: as was spread.
@@ -276,7 +276,7 @@ class Overlay:
         answered: set[bytes] = set()
         for width in dict.fromkeys((min(count + SPARE, MAX_WIDTH), MAX_WIDTH)):
             nodes = [at for at in await self.closest(key, width) if at.contact.id not in tried]
-            answered |= await gather(self._caller, nodes, kind, key, wanted)
+            answered |= await gather(self._node_client, nodes, kind, key, wanted)
             if not wanted.missing:
                 return
             tried |= {at.contact.id for at in nodes}
@@ -287,7 +287,7 @@ class Overlay:
     async def spread_held(self, kind: int, key: bytes, count: int) -> Outcome:
         """How many of `count` pieces are at the closest nodes, as far as they say, one a node. Raises Unreachable."""
         nodes = await self.closest(key, min(count + SPARE, MAX_WIDTH))
-        results = await self._ask_all(nodes, lambda at: self._caller.digests(at, kind, key))
+        results = await self._ask_all(nodes, lambda at: self._node_client.digests(at, kind, key))
         found = {digests[0] for _, digests in results.done if digests}
         return Outcome(min(count, len(nodes)), min(len(found), count))
 
@@ -300,7 +300,7 @@ class Overlay:
         digest = sha256(notification).digest()
 
         async def ask(at: Located) -> bool:
-            (known,) = await self._caller.have_notifications(at, key, [digest])
+            (known,) = await self._node_client.have_notifications(at, key, [digest])
             return known
 
         results = await self._ask_all(nodes, ask)
@@ -314,7 +314,7 @@ class Overlay:
         nodes = [at for at in await self.closest(key, WIDER * self.k) if at.contact.id != self.node.id]
         if not nodes:
             return set()
-        results = await self._ask_all(nodes, lambda at: self._caller.fetch(at, FetchRequest(kind, key, digest)))
+        results = await self._ask_all(nodes, lambda at: self._node_client.fetch(at, FetchRequest(kind, key, digest)))
         return {at.contact.id for at, data in results.done if sha256(data).digest() == digest}
 
     async def read_inbox(
@@ -333,7 +333,7 @@ class Overlay:
         if not known:
             self._inbox.keep(key, nodes, time())
         results = await replicate(
-            nodes, lambda at: self._caller.read_inbox(at, key, owner), min(max_ops or most, most), most
+            nodes, lambda at: self._node_client.read_inbox(at, key, owner), min(max_ops or most, most), most
         )
         if results.refused:
             self._inbox.forget()
@@ -345,7 +345,7 @@ class Overlay:
                 raise self._offline()
             raise Unreachable("No node that keeps this inbox gave its mail out: " + "; ".join(results.reasons))
         for reading in withholding(readings, {at.contact.id for at in nodes[: self.k]}):
-            self._blame(reading.node, WITHHELD)
+            self._penalise(reading.node, WITHHELD)
         return readings
 
     async def acknowledge_inbox(
@@ -355,7 +355,7 @@ class Overlay:
         if hashes is None:
             hashes = [sha256(notification).digest() for notification in reading.notifications]
         try:
-            await self._caller.acknowledge_inbox(reading.node, key, owner, hashes)
+            await self._node_client.acknowledge_inbox(reading.node, key, owner, hashes)
         except (NoAnswer, Refused):
             return False
         return True
@@ -371,7 +371,7 @@ class Overlay:
         """Of each deleter that is `wanted` a signed delete which convinces its check, as far as the nodes have one.
 
         The nearest node is asked first, the others for what it lacks. Raises Unreachable: also when no other node than
-        this one says of those that are lacking.
+        this one says of those that are missing.
         """
 
         def convincing(deleters: Sequence[bytes], told: Sequence[Sequence[bytes]]) -> dict[bytes, bytes]:
@@ -387,12 +387,12 @@ class Overlay:
         proofs: dict[bytes, bytes] = {}
         answered: set[bytes] = set()
         for some in (nodes[:1], nodes[1:]):
-            lacking = [deleter for deleter in wanted if deleter not in proofs]
-            if lacking:
-                ask = partial(self._caller.proofs, kind=kind, key=key, deleters=lacking)
+            missing = [deleter for deleter in wanted if deleter not in proofs]
+            if missing:
+                ask = partial(self._node_client.proofs, kind=kind, key=key, deleters=missing)
                 results = await replicate(some, ask, len(some), len(some))
                 answered |= results.answered
-                proofs |= await asyncio.to_thread(convincing, lacking, [told for _, told in results.done])
+                proofs |= await asyncio.to_thread(convincing, missing, [told for _, told in results.done])
         if len(proofs) < len(wanted) and not self._others(answered):
             raise Unreachable("None of the nodes that should know whether it was collected answers.")
         return proofs

@@ -182,7 +182,7 @@ LIMITS: dict[str, Value] = {
     "overlay.client.SPARE": 3,
     "overlay.client.BEYOND": 3,
     "overlay.client.WIDER": 4,
-    "overlay.replication.repair.LOOK_EVERY": 3_600,
+    "overlay.replication.repair.ROUND_EVERY": 3_600,
     "mail.availability.probes.PROBE_BYTES": 64,
     "mail.availability.probes.EVERY": 1_800,
     "mail.availability.probes.WAITS": (1_800, 7_200, 28_800, 86_400),

@@ -66,7 +66,7 @@ class Relay:
         self._known = known
         self._sessions = AddressQuota(SESSIONS, SESSIONS_EACH, loopback_free=loopback_free)
         self._requests = AddressQuota(REQUESTS, REQUESTS_EACH, loopback_free=loopback_free)
-        self._passing = RequestForwarder(home, self.knew)
+        self._forwarder = RequestForwarder(home, self.knew)
         self._proven: OrderedDict[tuple[str, int], float] = OrderedDict()
         self._now = asyncio.get_running_loop().time
         self._open: set[web.WebSocketResponse] = set()
@@ -86,14 +86,14 @@ class Relay:
         if not shares.take(ip):
             return line(503, "this relay is too busy", messages.Code.BUSY)
         try:
-            return await (self._serve(request) if is_session else self._passing.answer(request))
+            return await (self._serve(request) if is_session else self._forwarder.answer(request))
         finally:
             shares.give(ip)
 
     async def close(self) -> None:
         """End all sessions, and close what is kept alive."""
         await asyncio.gather(*(self._end(socket) for socket in self._open))
-        await self._passing.close()
+        await self._forwarder.close()
 
     @staticmethod
     async def _end(socket: web.WebSocketResponse) -> None:

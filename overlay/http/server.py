@@ -317,7 +317,7 @@ class HTTPServer:
             yield bytes(data), hashlib.sha256(data).digest()
             return
         taken = 0
-        path = self._service.store_room.spool()
+        path = self._service.backend.spool()
         try:
             hasher = hashlib.sha256()
             with await asyncio.to_thread(open, path, "wb", opener=private) as file:

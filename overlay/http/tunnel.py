@@ -151,9 +151,9 @@ async def _close(session: aiohttp.ClientSession, socket: aiohttp.ClientWebSocket
 class Tunnel:
     """The way by HTTPS of the node behind `protocol`, and of its requests over HTTP, while there is no other."""
 
-    def __init__(self, protocol: OverlayProtocol, bulk: HTTPClient) -> None:
+    def __init__(self, protocol: OverlayProtocol, http: HTTPClient) -> None:
         self._protocol = protocol
-        self._bulk = bulk
+        self._http = http
         self._link: TunnelSession | None = None
         self._now = asyncio.get_running_loop().time
         self._patient_until = 0.0
@@ -226,7 +226,7 @@ class Tunnel:
     async def close(self) -> None:
         """Go by UDP again."""
         link, self._link = self._link, None
-        self._protocol.tunnel_send = self._bulk.via = None
+        self._protocol.tunnel_send = self._http.via = None
         if link is not None:
             await link.close()
 
@@ -253,6 +253,6 @@ class Tunnel:
             await link.close()
             return False
         self._link = link
-        self._bulk.via = ViaRelay(link.host, link.contact.port, found.fingerprint, link.proxy)
+        self._http.via = ViaRelay(link.host, link.contact.port, found.fingerprint, link.proxy)
         log.info("nobody answers by UDP; going by HTTPS through %s", contact)
         return True

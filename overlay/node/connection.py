@@ -33,20 +33,20 @@ class Connection:
         self,
         protocol: OverlayProtocol,
         membership: Membership,
-        way_out: Tunnel,
+        tunnel: Tunnel,
         *,
         saved: Callable[[], list[Contact]],
         serves: Callable[[], bool],
         lone: Callable[[], bool],
         random: Callable[[int], bytes],
     ) -> None:
-        self._protocol, self._membership, self._way_out = protocol, membership, way_out
+        self._protocol, self._membership, self._tunnel = protocol, membership, tunnel
         self._saved, self._serves, self._lone, self._random = saved, serves, lone, random
 
     @property
     def https(self) -> bool:
         """Whether everything goes by HTTPS now."""
-        return self._way_out.taken
+        return self._tunnel.taken
 
     async def join(self, places: Sequence[str]) -> int:
         """Find the overlay; contacts known then. Raises ValueError for a bad place."""
@@ -60,7 +60,7 @@ class Connection:
 
     async def close(self) -> None:
         """End the session with a relay."""
-        await self._way_out.close()
+        await self._tunnel.close()
 
     async def look(self) -> None:
         """When nobody has answered for a while, find out whether anybody does."""
@@ -76,30 +76,30 @@ class Connection:
         """When nobody is left, begin again; by HTTPS if need be, through another relay if this one is of no use."""
         if not self._membership.in_touch:  # else the file needn't be read
             await self._membership.rejoin(self._saved())
-        if self._way_out.blind():
+        if self._tunnel.blind():
             await self._replace(self._http_servers())
         await self._go_by_https()
 
     async def restore(self) -> None:
         """When the session with the relay has ended: by UDP if that works here now, else through another."""
-        if self._way_out.lost:
+        if self._tunnel.lost:
             await self._by_udp()
             before = await self._membership.begin_again(self._saved())
             await self._go_by_https(before)
 
     async def change_relay(self) -> None:
         """By another relay: who keeps some of what it is given to itself doesn't keep that from us for long."""
-        if self._way_out.taken:
+        if self._tunnel.taken:
             await self._replace(sorted(self._http_servers(), key=lambda _: self._random(8)))
 
     async def try_udp(self) -> None:
         """Go by UDP again when it works: the network or its firewall may have changed."""
-        if not self._way_out.taken:
+        if not self._tunnel.taken:
             return
         router = self._protocol.router
         contacts = router.closest(self._random(len(self._protocol.own_id)), STRAIGHT, healthy=True)
-        if not contacts and self._way_out.relay is not None:  # it is in no table when it goes by HTTPS itself
-            contacts = [self._way_out.relay]
+        if not contacts and self._tunnel.relay is not None:  # it is in no table when it goes by HTTPS itself
+            contacts = [self._tunnel.relay]
         answers = await asyncio.gather(*(self._protocol.answers_by_udp(contact) for contact in contacts))
         if answers.count(True) * 2 > len(answers):
             log.info("nodes answer by UDP again")
@@ -107,22 +107,22 @@ class Connection:
             await self._membership.settle()
 
     async def _replace(self, http_servers: Sequence[RelayAddress]) -> None:
-        await self._way_out.replace(http_servers)
-        if not self._way_out.taken:
+        await self._tunnel.replace(http_servers)
+        if not self._tunnel.taken:
             await self._by_udp()
 
     async def _by_udp(self) -> None:
-        await self._way_out.close()
+        await self._tunnel.close()
         self._protocol.server_mode = self._serves()
 
     async def _go_by_https(self, before: Sequence[Contact] = ()) -> None:
         """Where nobody answers by UDP, see whether a node is reached by HTTPS."""
-        if self._way_out.taken or self._membership.in_touch or self._lone():
+        if self._tunnel.taken or self._membership.in_touch or self._lone():
             return
         presence = self._protocol.presence
         if self._protocol.server_mode and presence.answered and presence.silence < PATIENCE:
             return
-        if await self._way_out.find(self._http_servers(before)):
+        if await self._tunnel.find(self._http_servers(before)):
             self._protocol.server_mode = False
             await self._membership.settle()
 

@@ -86,7 +86,7 @@ class Membership:
         await self.rejoin([*before, *known])
         return before
 
-    async def look_for_the_lost(self) -> None:
+    async def retry_lost(self) -> None:
         """Ping somebody who was dropped for his silence, or a place to join: after a partition it is the way back.
 
         One at a time, each in its turn. Whoever answers brings his neighbours.
@@ -103,7 +103,7 @@ class Membership:
         if len(router) > before:
             await self.settle()
 
-    async def come_back(self, known: Sequence[Contact] = ()) -> None:
+    async def return_after_sleep(self, known: Sequence[Contact] = ()) -> None:
         """After a sleep: greet whom we knew, wherever we are now, and be known to our neighbours again."""
         neighbours = self._protocol.router.closest(self._protocol.own_id, ENOUGH)
         await asyncio.gather(*(self._protocol.ping(contact) for contact in neighbours))

@@ -42,7 +42,7 @@ from overlay.reachability.dial_back import Dialler
 from overlay.reachability.presence import Presence
 from overlay.reachability.verdict import Reachability
 from overlay.replication.node_client import NodeClient
-from overlay.replication.repair import LEAVING, LOOK_EVERY, WORK_EVERY, Repair
+from overlay.replication.repair import LEAVING, ROUND_EVERY, WORK_EVERY, Repair
 from overlay.wire.sealed_datagram import Sealer
 from overlay.wire.write_tokens import WriteTokens
 from storage import durable
@@ -134,17 +134,17 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self.id = node_id(self.sealer.public)
         self.store = store
         self.service: Service | None = None
-        self.bulk_client = HTTPClient(self.sealer.public, checked=self._checked)
+        self.http_client = HTTPClient(self.sealer.public, checked=self._checked)
         self.ip, self.port = "", 0
         self._tls = tls
         self._http_server: HTTPServer | None = None
-        self._room: StoreAdapter | None = None
-        self.moving: Repair | None = None
-        self.reaching: ReachabilityProbe | None = None
+        self._store_adapter: StoreAdapter | None = None
+        self.repair: Repair | None = None
+        self.reachability_probe: ReachabilityProbe | None = None
         self._state: Path | None = None
         self._background: list[asyncio.Task[None]] = []
         self._membership: Membership | None = None
-        self._waking: SleepDetector | None = None
+        self._sleep_detector: SleepDetector | None = None
         self._connection: Connection | None = None
         self._saved = False
         self._relay: Relay | None = None
@@ -164,7 +164,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
                 if port or attempt == 9:
                     raise CantListen(f"TCP port {port} of {interface} can't be had: {error.strerror}.") from error
             else:
-                self._look_after_copies()
+                self._start_repair()
                 return
 
     async def join(self, places: Sequence[str] = (), state: Path | None = None) -> int:
@@ -177,22 +177,22 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         connection = self._connection = Connection(
             self.protocol,
             membership,
-            self._new_way_out(),
+            self._new_tunnel(),
             saved=self._load_state,
             serves=self._serves,
             lone=self._is_lone,
             random=self.random,
         )
         found = await connection.join([*places, *self.network.join])
-        self._waking = SleepDetector(self.now, asyncio.get_running_loop().time, PING_EVERY)
+        self._sleep_detector = SleepDetector(self.now, asyncio.get_running_loop().time, PING_EVERY)
         if not self._background:
             self._background.append(asyncio.create_task(self._maintain(membership, connection)))
         return found
 
     async def leave(self, patience: float = LEAVING) -> None:
         """Hand the copies that are kept here to those who come next, before `stop`; `patience` seconds at most."""
-        if self.moving is not None and self.port:
-            await self.moving.leave(patience)
+        if self.repair is not None and self.port:
+            await self.repair.leave(patience)
 
     async def stop(self) -> None:
         """Save what is known, close the doors, finish what was begun. The store is closed too."""
@@ -207,7 +207,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             await self._relay.close()
         if self._http_server is not None:
             await self._http_server.stop()
-        await self.bulk_client.close()
+        await self.http_client.close()
         if self.port:
             self.save_state(self._state)
             await self.protocol.settle()
@@ -368,10 +368,10 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         loop = asyncio.get_running_loop()
         tokens = WriteTokens(loop.time, self.random)
         if self.store is not None:
-            self._room = StoreAdapter(
+            self._store_adapter = StoreAdapter(
                 self.store, self._responsible, self.now, private_addresses=self.network.private_addresses
             )
-            self.service = Service(self.id, self._room, self.trust, tokens, self.now)
+            self.service = Service(self.id, self._store_adapter, self.trust, tokens, self.now)
         protocol = self.protocol_class(
             self.sealer, self.network, self.id, tokens, self.service, server_mode=self._serves(), random=self.random
         )
@@ -404,16 +404,16 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
     def _responsible(self, key: bytes) -> bool:
         return self.protocol.router.responsible(key, self.network.k)
 
-    def _look_after_copies(self) -> None:
-        assert self.service is not None and self._room is not None
-        caller = NodeClient(self.protocol, self.service, self.bulk_client, self.now)
-        self.moving = Repair(self.protocol, caller, self.service, self._room, self.network.k)
+    def _start_repair(self) -> None:
+        assert self.service is not None and self._store_adapter is not None
+        node_client = NodeClient(self.protocol, self.service, self.http_client, self.now)
+        self.repair = Repair(self.protocol, node_client, self.service, self._store_adapter, self.network.k)
         if self._http_server is not None:
-            self.reaching = ReachabilityProbe(
-                self.protocol, caller, self._reach, self.random, self._begin_or_stop_to_serve
+            self.reachability_probe = ReachabilityProbe(
+                self.protocol, node_client, self._reach, self.random, self._on_mode_changed
             )
-        self.service.watch = self.moving
-        self.protocol.on_contact_added = self.moving.met
+        self.service.watch = self.repair
+        self.protocol.on_contact_added = self.repair.met
 
     def _checked(self, wire: WireContact) -> Contact:
         return self.protocol.checked(wire)
@@ -445,25 +445,25 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             every(PING_EVERY, connection.restore, self.random),
             every(CHANGE_EVERY, connection.change_relay, self.random),
             every(UDP_EVERY, connection.try_udp, self.random),
-            every(LOST_EVERY, membership.look_for_the_lost, self.random),
+            every(LOST_EVERY, membership.retry_lost, self.random),
             every(PING_EVERY, self._save_first, self.random),
             every(SAVE_EVERY, self._save, self.random),
             every(EXPIRE_EVERY, self._expire, self.random),
-            *self._moving_tasks(),
+            *self._server_tasks(),
         )
 
-    def _moving_tasks(self) -> list[Coroutine[None, None, None]]:
-        if self.moving is None:
+    def _server_tasks(self) -> list[Coroutine[None, None, None]]:
+        if self.repair is None:
             return []
-        work = every(WORK_EVERY, self.moving.work, self.random)
-        tasks = [work, every(LOOK_EVERY, self._look_round, self.random)]
-        return [*tasks, self.reaching.watch()] if self.reaching is not None else tasks
+        work = every(WORK_EVERY, self.repair.work, self.random)
+        tasks = [work, every(ROUND_EVERY, self._run_repair_round, self.random)]
+        return [*tasks, self.reachability_probe.watch()] if self.reachability_probe is not None else tasks
 
-    async def _look_round(self) -> None:
-        if self.moving is not None and self.protocol.server_mode:
-            await self.moving.look_round()
+    async def _run_repair_round(self) -> None:
+        if self.repair is not None and self.protocol.server_mode:
+            await self.repair.run_round()
 
-    async def _begin_or_stop_to_serve(self) -> None:
+    async def _on_mode_changed(self) -> None:
         """Be known to those around, or hand them what is kept here."""
         if not self.protocol.server_mode:
             await self.leave()
@@ -471,13 +471,13 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             await self._membership.settle()
 
     async def _return_after_sleep(self) -> None:
-        if self._waking is not None and self._membership is not None and self._waking.slept():
+        if self._sleep_detector is not None and self._membership is not None and self._sleep_detector.slept():
             log.info("this computer has slept; finding the overlay again")
             self.protocol.resumed()
-            await self._membership.come_back(self._load_state())
+            await self._membership.return_after_sleep(self._load_state())
 
-    def _new_way_out(self) -> Tunnel:
-        return Tunnel(self.protocol, self.bulk_client)
+    def _new_tunnel(self) -> Tunnel:
+        return Tunnel(self.protocol, self.http_client)
 
     def _serves(self) -> bool:
         """Whether it is to be a node while others can reach it."""

@@ -28,13 +28,13 @@ class ReachabilityProbe:
     def __init__(
         self,
         protocol: OverlayProtocol,
-        caller: NodeClient,
+        node_client: NodeClient,
         reach: Reachability,
         random: Callable[[int], bytes],
         changed: Callable[[], Awaitable[None]],
     ) -> None:
         self._protocol = protocol
-        self._caller = caller
+        self._node_client = node_client
         self._reach = reach
         self._random = random
         self._changed = changed
@@ -67,6 +67,6 @@ class ReachabilityProbe:
 
     async def _vote(self, contact: Contact) -> bool | None:
         try:
-            return await self._caller.dial_back(contact, self._protocol.fingerprint)
+            return await self._node_client.dial_back(contact, self._protocol.fingerprint)
         except (NoAnswer, Refused):
             return None

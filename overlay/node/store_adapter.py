@@ -79,7 +79,9 @@ class StoreAdapter:
         now = self._now()
         with _refusing():
             found = await self._store.tombstones(kind, key, after, limit)
-        return [TombstoneCopy(stone.deleter, stone.proof, bounded(stone.expires - now)) for stone in found]
+        return [
+            TombstoneCopy(tombstone.deleter, tombstone.proof, bounded(tombstone.expires - now)) for tombstone in found
+        ]
 
     async def deleters(self, kind: int, key: bytes) -> list[bytes]:
         with _refusing():

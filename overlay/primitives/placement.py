@@ -11,14 +11,14 @@ from overlay.identity.contact import Contact
 from overlay.ids import Kind, distance
 from overlay.protocol_limits import INBOX, MAX_WIDTH
 
-MOVING = frozenset({INBOX, Kind.BODY, Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.ENROLMENT, Kind.SHARE})
+REPAIRED = frozenset({INBOX, Kind.BODY, Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.ENROLMENT, Kind.SHARE})
 """What is looked after. Never probes: they measure how many of the nodes that took a copy are still there."""
 
-SELDOM = 24
+FULL_ROUND_EVERY = 24
 """Every so many rounds: a look at a key of which there are only old deletes (newcomers are given them, and who kept a
 copy asks), and at where a share lies (a network doesn't grow threefold in a day, and half of them may be lacking)."""
 
-LATELY = 6 * 3600.0
+RECENT = 6 * 3600.0
 """Seconds for which a delete is taken to the k closest every round, unless all were found to have it before: of a
 letter to many each has heard of some."""
 
@@ -53,7 +53,9 @@ class NotificationCopy:
     ttl: float
 
 
-def heirs(key: bytes, k: int, own_id: bytes, near: Sequence[Contact], newcomers: Collection[bytes]) -> list[Contact]:
+def missing_replicas(
+    key: bytes, k: int, own_id: bytes, near: Sequence[Contact], newcomers: Collection[bytes]
+) -> list[Contact]:
     """The newcomers (by id) that this node gives its copies of `key` to.
 
     `near` are the k + GIVERS (or more) contacts closest to the key that it knows, newcomers among them. Given to are

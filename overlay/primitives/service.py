@@ -67,7 +67,7 @@ Handler = Callable[[Contact, Any], Awaitable[messages.Answer]]
 
 SIGNED = frozenset({Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.ENROLMENT})
 """The kinds that prove themselves, and of which a newer one replaces the older."""
-STONES = 50
+TOMBSTONES_READ = 50
 """Signed deletes read for one answer; about eight of them fit."""
 
 
@@ -119,7 +119,7 @@ class TombstoneCopy:
 
 
 class StoreBackend(Protocol):
-    """What a node keeps (storage/node/store.py, behind store_room.py). Raises Refused; durable on return."""
+    """What a node keeps (storage/node/store.py, behind backend.py). Raises Refused; durable on return."""
 
     async def store(self, request: StoreRequest, asker: Contact | None) -> None: ...
 
@@ -181,7 +181,7 @@ class Service:
     ) -> None:
         self.watch: Watch = _Nobody()
         self.node_id = node_id
-        self.store_room = store
+        self.backend = store
         self._trust = trust
         self._tokens = tokens
         self._now = now
@@ -261,7 +261,7 @@ class Service:
 
     async def _on_have_notifications(self, _asker: Contact, request: messages.HaveNotifications) -> messages.Answer:
         self.watch.looked(INBOX, request.key)
-        return messages.Known(await self.store_room.known(request.key, request.hashes))
+        return messages.Known(await self.backend.known(request.key, request.hashes))
 
     async def _on_recheck(self, _asker: Contact, request: messages.Recheck) -> messages.Answer:
         self.watch.hinted(request.kind, request.key)
@@ -283,7 +283,7 @@ class Service:
         elif request.key in self._roots:
             raise refusal(Code.NOT_PERMITTED)
         checked = replace(request, deleters=deleters, ttl=_lasting(request.ttl), sequence=sequence)
-        await self.store_room.store(checked, asker)
+        await self.backend.store(checked, asker)
 
     def admit(self, kind: int, size: int) -> None:
         """Refuse what is too large before a byte of it is taken."""
@@ -297,7 +297,7 @@ class Service:
         if request.kind == Kind.BODY and request.key in self._roots:
             der = self._roots[request.key]
             return StoredContent(sha256(der).digest(), len(der), der)
-        kept = await self.store_room.fetch(request)
+        kept = await self.backend.fetch(request)
         if kept is None:
             raise refusal(Code.NOT_FOUND)
         return kept
@@ -308,25 +308,25 @@ class Service:
         self._authenticate(proof, statement(DELETE, key, self.node_id, proof.token, [salt]))
         signed = DeleteProof(key, self.node_id, proof.token, salt, proof.certificate, proof.signature)
         deleter = deleter_hash(key, salt, proof.certificate)
-        return await self.store_room.delete(request.kind, key, deleter, encode_delete_proof(signed), RETENTION)
+        return await self.backend.delete(request.kind, key, deleter, encode_delete_proof(signed), RETENTION)
 
     async def proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
         """The signed delete of each of these recipients, or b"", for whoever knows the key and their hashes."""
-        return await self.store_room.proofs(kind, key, deleters)
+        return await self.backend.proofs(kind, key, deleters)
 
     async def have(self, kind: int, key: bytes, after: bytes, known: bytes = b"") -> messages.Held:
         """The digests of what is here, and as many deletes past the deleter `after` as fit, unless all are `known`."""
-        digests = await self.store_room.digests(kind, key)
-        if known and known == deleters_digest(await self.store_room.deleters(kind, key)):
+        digests = await self.backend.digests(kind, key)
+        if known and known == deleters_digest(await self.backend.deleters(kind, key)):
             return messages.Held(digests, [], more=False, same=True)
-        stones = await self.stones(kind, key, after)
-        fitting = _fitting([stone.proof for stone in stones])
-        tombstones = [messages.WireTombstone(stone.proof, stone.ttl) for stone in stones[:fitting]]
-        return messages.Held(digests, tombstones, len(stones) == STONES or fitting < len(stones))
+        kept = await self.tombstones(kind, key, after)
+        fitting = _fitting([tombstone.proof for tombstone in kept])
+        sent = [messages.WireTombstone(tombstone.proof, tombstone.ttl) for tombstone in kept[:fitting]]
+        return messages.Held(digests, sent, len(kept) == TOMBSTONES_READ or fitting < len(kept))
 
-    async def stones(self, kind: int, key: bytes, after: bytes) -> list[TombstoneCopy]:
+    async def tombstones(self, kind: int, key: bytes, after: bytes) -> list[TombstoneCopy]:
         """Some of the signed deletes of a key, by deleter, past `after`."""
-        return await self.store_room.tombstones(kind, key, after, STONES)
+        return await self.backend.tombstones(kind, key, after, TOMBSTONES_READ)
 
     async def hand_tombstone(self, kind: int, key: bytes, proof: bytes, ttl: float) -> int:
         """Take over a delete that was signed for another node: it proves itself. Objects dropped.
@@ -340,7 +340,7 @@ class Service:
             raise refusal(Code.NOT_PERMITTED) from error
         if not proves_delete(signed, verified.public_key):
             raise refusal(Code.NOT_PERMITTED)
-        return await self.store_room.delete(kind, key, deleter, proof, _lasting(ttl))
+        return await self.backend.delete(kind, key, deleter, proof, _lasting(ttl))
 
     async def contents(self, request: FetchRequest) -> bytes:
         """The bytes of an object that is kept here."""
@@ -365,17 +365,17 @@ class Service:
             if asked and bits_of(stamp, key, sha256(notification).digest(), now) < asked:
                 raise Refused(Code.STAMP_NEEDED, WORDS[Code.STAMP_NEEDED], asked)
 
-        return await self.store_room.append(key, notification, lasting, asker, admit)
+        return await self.backend.append(key, notification, lasting, asker, admit)
 
     async def read_inbox(self, key: bytes, reader: bytes, proof: OwnerProof, limit: int) -> tuple[list[bytes], bool]:
         """What waits in the inbox, up to `limit` bytes, leased to `reader`; and whether there is more."""
         self._own_inbox(key, proof, statement(READ_INBOX, key, self.node_id, proof.token))
-        return await self.store_room.read(key, reader, limit, LEASE)
+        return await self.backend.read(key, reader, limit, LEASE)
 
     async def acknowledge_inbox(self, key: bytes, hashes: Sequence[bytes], proof: OwnerProof) -> int:
         """Delete notifications that the owner has on disk; how many there were."""
         self._own_inbox(key, proof, statement(ACKNOWLEDGE_INBOX, key, self.node_id, proof.token, hashes))
-        return await self.store_room.acknowledge(key, hashes)
+        return await self.backend.acknowledge(key, hashes)
 
     # Who may do what
 

@@ -44,13 +44,13 @@ class NodeClient:
         self,
         protocol: OverlayProtocol,
         service: Service | None,
-        bulk: HTTPClient,
+        http: HTTPClient,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._protocol = protocol
         self._service = service
-        self._bulk = bulk
-        self._mint = StampPayer(now)
+        self._http = http
+        self._stamp_payer = StampPayer(now)
 
     async def store(self, at: Located, request: StoreRequest) -> None:
         """Store an object whose content is in memory. Raises NoAnswer, Refused."""
@@ -64,8 +64,8 @@ class NodeClient:
             await self._call(at, messages.Store(at.token, kind, key, data, list(deleters), bounded(request.ttl)))
 
         async def over_http(at: Located) -> None:
-            await self._bulk.store(at, request)
-            if self._bulk.via and request.digest not in await self.digests(at, kind, key):
+            await self._http.store(at, request)
+            if self._http.via and request.digest not in await self.digests(at, kind, key):
                 raise NoAnswer("the relay says that it was stored, the node doesn't")
 
         fits = len(data) <= MAX_DATAGRAM_OBJECT and len(data) + 34 * len(deleters) + _ROOM_FOR_THE_REST <= MAX_MESSAGE
@@ -81,7 +81,7 @@ class NodeClient:
             answer = _expect(messages.Object, await self._call(at, fetch, FETCH_PATIENCE))
             if answer.data or not answer.size:
                 return answer.data
-            return await self._bulk.fetch(at, request, min(answer.size, MAX_OBJECT))
+            return await self._http.fetch(at, request, min(answer.size, MAX_OBJECT))
 
         return await self._renewing(at, fetch)
 
@@ -107,10 +107,10 @@ class NodeClient:
         digest = sha256(notification).digest()
 
         async def append(at: Located) -> None:
-            stamp = self._mint.stamp(key, digest)
+            stamp = self._stamp_payer.stamp(key, digest)
             if len(notification) + _ROOM_FOR_THE_REST > MAX_MESSAGE:
-                await self._bulk.append_inbox(at, key, notification, ttl=ttl, stamp=stamp)
-                if self._bulk.via and await self.have_notifications(at, key, [digest]) != [True]:
+                await self._http.append_inbox(at, key, notification, ttl=ttl, stamp=stamp)
+                if self._http.via and await self.have_notifications(at, key, [digest]) != [True]:
                     raise NoAnswer("the relay says that it was appended, the node doesn't")
             else:
                 await self._call(at, messages.AppendInbox(at.token, key, notification, bounded(ttl), stamp))
@@ -118,7 +118,7 @@ class NodeClient:
         try:
             return await self._renewing(at, append)
         except Refused as refused:
-            if refused.code != Code.STAMP_NEEDED or await self._mint.pay(key, digest, refused.bits) is None:
+            if refused.code != Code.STAMP_NEEDED or await self._stamp_payer.pay(key, digest, refused.bits) is None:
                 raise
         return await self._renewing(at, append)
 
@@ -134,8 +134,8 @@ class NodeClient:
             request = messages.ReadInbox(at.token, key, owner.certificate, signature)
             answer = _expect(messages.Notifications, await self._call(at, request))
             # The same reader gets the same again, and the rest; but no relay is to leave any of it out.
-            if answer.more and at.bulk_port and not self._bulk.via:
-                return await self._bulk.read_inbox(at, key, owner)
+            if answer.more and at.bulk_port and not self._http.via:
+                return await self._http.read_inbox(at, key, owner)
             return answer.notifications, answer.more
 
         return await self._renewing(at, read)
@@ -205,7 +205,7 @@ class NodeClient:
     async def have_notifications(self, at: Located, key: bytes, hashes: Sequence[bytes]) -> list[bool]:
         """Of each notification, whether it waits there or was acknowledged there. Raises NoAnswer, Refused."""
         if service := self._own(at):
-            return await service.store_room.known(key, hashes)
+            return await service.backend.known(key, hashes)
 
         async def ask(at: Located) -> list[bool]:
             request = messages.HaveNotifications(at.token, key, list(hashes))

@@ -20,15 +20,15 @@ from overlay.identity.ownership import deleter_named
 from overlay.ids import Kind, deleters_digest, distance
 from overlay.kademlia.lookup import Located
 from overlay.primitives.placement import (
+    FULL_ROUND_EVERY,
     GIVERS,
-    LATELY,
-    MOVING,
     NEIGHBOURS,
-    SELDOM,
+    RECENT,
+    REPAIRED,
     SHARED_BY,
     NotificationCopy,
     ObjectCopy,
-    heirs,
+    missing_replicas,
     nearer,
     successor,
     tombstone_peer,
@@ -42,16 +42,16 @@ from storage.store_request import StoreRequest
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 3600.0
+ROUND_EVERY = 3600.0
 """Seconds between looks at the copies of one key (Kademlia, section 2.5)."""
 WORK_EVERY = 10.0
 """Seconds between looks at who came and what was hinted: a newcomer has found its neighbours by then."""
 LEAVING = 20.0
 """Seconds that a node takes for handing on what it keeps when it stops; the others repair the rest."""
-NEWCOMERS = 64
-HINTS = 64
+MAX_NEWCOMERS = 64
+MAX_HINTS = 64
 """Newcomers and hints that wait; more are passed over, the hour's round finds what they meant."""
-LOOKED = 100_000
+REMEMBERED_KEYS = 100_000
 PAGE = 200
 AT_ONCE = 4
 """Keys looked after at the same time."""
@@ -77,17 +77,17 @@ class Repair:
     """Looks after the copies that one system node keeps."""
 
     def __init__(
-        self, protocol: OverlayProtocol, caller: NodeClient, service: Service, holdings: ReplicaStore, k: int
+        self, protocol: OverlayProtocol, node_client: NodeClient, service: Service, store: ReplicaStore, k: int
     ) -> None:
         self._protocol = protocol
-        self._caller = caller
+        self._node_client = node_client
         self._service = service
-        self._holdings = holdings
+        self._store = store
         self._k = k
         self._newcomers: dict[bytes, Contact] = {}
         self._hints: OrderedDict[tuple[bytes, int], None] = OrderedDict()
         self._looked: OrderedDict[tuple[bytes, int], bool] = OrderedDict()
-        self._over: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
+        self._settled: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
         """Of keys whose deletes all of the k closest were found to have, and no copy: deleters_digest of these."""
         self._rounds = 0
 
@@ -100,18 +100,18 @@ class Repair:
 
     def met(self, contact: Contact) -> None:
         """A node has come, or come back: it may lack what it should have."""
-        if len(self._newcomers) < NEWCOMERS:
+        if len(self._newcomers) < MAX_NEWCOMERS:
             self._newcomers[contact.id] = contact
 
     def hinted(self, kind: int, key: bytes) -> None:
         """Somebody found that others lack what this node keeps."""
-        if len(self._hints) < HINTS:
+        if len(self._hints) < MAX_HINTS:
             self._hints[key, kind] = None
 
     def looked(self, kind: int, key: bytes) -> None:
         """Another holder is looking after this key: that spares this node's next look, one in a row."""
         self._looked.setdefault((key, kind), True)
-        if len(self._looked) > LOOKED:
+        if len(self._looked) > REMEMBERED_KEYS:
             self._looked.popitem(last=False)
 
     # Regular work
@@ -120,24 +120,24 @@ class Repair:
         """Give to the newcomers what is theirs, and follow the hints."""
         if self._newcomers:
             came, self._newcomers = self._newcomers, {}
-            await self._all(lambda kind, key: self._welcome(kind, key, came))
+            await self._for_all_keys(lambda kind, key: self._give_to_newcomers(kind, key, came))
         hints, self._hints = self._hints, OrderedDict()
-        await self._each(self._look_after, [(kind, key) for key, kind in hints])
+        await self._for_keys(self._repair_key, [(kind, key) for key, kind in hints])
 
-    async def look_round(self) -> None:
+    async def run_round(self) -> None:
         """Look at the copies of every key that nobody else has looked at since the last round."""
         self._rounds += 1
 
         async def look(kind: int, key: bytes) -> None:
-            seldom = (self._rounds + key[-1]) % SELDOM == 0
+            seldom = (self._rounds + key[-1]) % FULL_ROUND_EVERY == 0
             if kind == Kind.SHARE:
-                await self._look_after_share(key, place=seldom)
+                await self._repair_share(key, place=seldom)
             elif self._looked.pop((key, kind), False):
                 self._looked[key, kind] = False  # whatever is said until then, the next one takes place
-            elif seldom or await self._keeps(kind, key) or await self._spreading(kind, key):
-                await self._look_after(kind, key)
+            elif seldom or await self._has_copies(kind, key) or await self._delete_spreads(kind, key):
+                await self._repair_key(kind, key)
 
-        await self._all(look)
+        await self._for_all_keys(look)
 
     async def leave(self, patience: float = LEAVING) -> None:
         """Hand on what is kept here to those who come among the k closest, for `patience` seconds at most."""
@@ -151,29 +151,29 @@ class Repair:
             if heir is None or heir.id in silent:
                 return None
             try:
-                await self._give(kind, key, await self._caller.locate(heir))
+                await self._give(kind, key, await self._node_client.locate(heir))
             except NoAnswer:
                 silent.add(heir.id)
             return None
 
         try:
             async with asyncio.timeout(patience):
-                await self._all(hand_on)
+                await self._for_all_keys(hand_on)
         except TimeoutError:
             log.warning("not everything could be handed on within %d seconds; the other nodes have copies", patience)
 
     # Inside
 
-    async def _all(self, act: Callable[[int, bytes], Awaitable[None]]) -> None:
+    async def _for_all_keys(self, act: Callable[[int, bytes], Awaitable[None]]) -> None:
         """Do `act` with every key that is kept here, some at the same time."""
         after = (b"", -1)
-        while page := await self._holdings.keys(after, PAGE):
-            moving = [(kind, key) for key, kind in page if kind in MOVING]
-            for start in range(0, len(moving), AT_ONCE):
-                await self._each(act, moving[start : start + AT_ONCE])
+        while page := await self._store.keys(after, PAGE):
+            keys = [(kind, key) for key, kind in page if kind in REPAIRED]
+            for start in range(0, len(keys), AT_ONCE):
+                await self._for_keys(act, keys[start : start + AT_ONCE])
             after = page[-1]
 
-    async def _each(self, act: Callable[[int, bytes], Awaitable[None]], some: Iterable[tuple[int, bytes]]) -> None:
+    async def _for_keys(self, act: Callable[[int, bytes], Awaitable[None]], some: Iterable[tuple[int, bytes]]) -> None:
         results = await asyncio.gather(*(act(kind, key) for kind, key in some), return_exceptions=True)
         for result in results:
             if isinstance(result, Refused | NoAnswer):
@@ -183,15 +183,15 @@ class Repair:
 
     async def _hand_share_on(self, key: bytes, silent: set[bytes]) -> None:
         """Give our share of a key to the nearest of its nodes that has none, unless a nearer one got it before."""
-        ours = {variant.digest for variant in await self._holdings.variants(Kind.SHARE, key)}
+        ours = {variant.digest for variant in await self._store.variants(Kind.SHARE, key)}
         if not ours:  # deletes alone, which all of them have heard
             return
         for contact in self._protocol.router.closest(key, SHARED_BY, healthy=True):
             if contact.id in silent:
                 continue
             try:
-                at = await self._caller.locate(contact)
-                there = await self._caller.digests(at, Kind.SHARE, key)
+                at = await self._node_client.locate(contact)
+                there = await self._node_client.digests(at, Kind.SHARE, key)
                 if not there:
                     await self._exchange(Kind.SHARE, key, at)
                     return
@@ -200,19 +200,19 @@ class Repair:
             except NoAnswer:
                 silent.add(contact.id)
 
-    async def _look_after_share(self, key: bytes, *, place: bool = True) -> None:
+    async def _repair_share(self, key: bytes, *, place: bool = True) -> None:
         """Learn what was deleted meanwhile; hand the share on when it has come to lie outside of its nodes.
 
         Where it lies is looked at when its `place` is asked for: that takes a lookup of all these nodes.
         """
-        if not await self._keeps(Kind.SHARE, key):
+        if not await self._has_copies(Kind.SHARE, key):
             return
         router, own_id = self._protocol.router, self._protocol.own_id
         asked = tombstone_peer(router.closest(key, SHARED_BY, healthy=True), self._rounds)
         if asked is not None:
             with suppress(NoAnswer, Refused):  # there are other rounds
-                await self._learn_deletes(Kind.SHARE, key, await self._caller.locate(asked))
-        if not place or not await self._keeps(Kind.SHARE, key):
+                await self._learn_deletes(Kind.SHARE, key, await self._node_client.locate(asked))
+        if not place or not await self._has_copies(Kind.SHARE, key):
             return
         neighbours = [contact.id for contact in router.closest(own_id, NEIGHBOURS, healthy=True)]
         if nearer(key, own_id, neighbours) > SHARED_BY / 2:
@@ -221,46 +221,46 @@ class Repair:
             if sum(distance(at.contact.id, key) < mine for at in found) >= SHARED_BY:
                 await self._hand_share_on(key, set())
 
-    async def _welcome(self, kind: int, key: bytes, newcomers: dict[bytes, Contact]) -> None:
+    async def _give_to_newcomers(self, kind: int, key: bytes, newcomers: dict[bytes, Contact]) -> None:
         if kind == Kind.SHARE:
             return
         near = self._protocol.router.closest(key, self._k + GIVERS, healthy=True)
-        for heir in heirs(key, self._k, self._protocol.own_id, near, newcomers):
-            await self._give(kind, key, await self._caller.locate(heir))
+        for heir in missing_replicas(key, self._k, self._protocol.own_id, near, newcomers):
+            await self._give(kind, key, await self._node_client.locate(heir))
 
-    async def _look_after(self, kind: int, key: bytes) -> None:
+    async def _repair_key(self, kind: int, key: bytes) -> None:
         """Exchange with the others of the k closest; note when all have just the same deletes, and nothing else."""
         if kind == Kind.SHARE:
-            await self._look_after_share(key)
+            await self._repair_share(key)
             return
-        deletes = deleters_digest(await self._holdings.deleters(kind, key))
+        deletes = deleters_digest(await self._store.deleters(kind, key))
         found = await self._protocol.lookup(key, self._k)
         mine = distance(self._protocol.own_id, key)
         closer = sum(distance(at.contact.id, key) < mine for at in found)
         others = found[: self._k - 1] if closer < self._k else found[: self._k]
-        over = len(others) >= self._k - 1
+        settled = len(others) >= self._k - 1
         for at in others:
             try:
-                over = await self._give(kind, key, at) and over
+                settled = await self._give(kind, key, at) and settled
             except (NoAnswer, Refused) as error:
                 log.info("a copy wasn't looked after: %s", error)
-                over = False
-        if over:
-            self._over[key, kind] = deletes
-            if len(self._over) > LOOKED:
-                self._over.popitem(last=False)
+                settled = False
+        if settled:
+            self._settled[key, kind] = deletes
+            if len(self._settled) > REMEMBERED_KEYS:
+                self._settled.popitem(last=False)
 
-    async def _spreading(self, kind: int, key: bytes) -> bool:
+    async def _delete_spreads(self, kind: int, key: bytes) -> bool:
         """Whether there was a delete lately that not all of the k closest were found to have."""
-        if await self._holdings.since_delete(kind, key) >= LATELY:
+        if await self._store.since_delete(kind, key) >= RECENT:
             return False
-        return self._over.get((key, kind)) != deleters_digest(await self._holdings.deleters(kind, key))
+        return self._settled.get((key, kind)) != deleters_digest(await self._store.deleters(kind, key))
 
-    async def _keeps(self, kind: int, key: bytes) -> bool:
+    async def _has_copies(self, kind: int, key: bytes) -> bool:
         """Whether there is more here under the key than deletes and what was acknowledged."""
         if kind == INBOX:
-            return bool(await self._holdings.waiting(key, 0, 1))
-        return bool(await self._holdings.variants(kind, key))
+            return bool(await self._store.waiting(key, 0, 1))
+        return bool(await self._store.variants(kind, key))
 
     async def _give(self, kind: int, key: bytes, at: Located) -> bool:
         """Whether neither has a copy, and both have just the same deletes."""
@@ -271,17 +271,17 @@ class Repair:
 
     async def _exchange(self, kind: int, key: bytes, at: Located) -> bool:
         held, theirs = await self._learn_deletes(kind, key, at)
-        left = await self._holdings.variants(kind, key)  # now that their deletes are known
+        left = await self._store.variants(kind, key)  # now that their deletes are known
         for variant in left:
             if variant.digest not in held:
                 await self._copy(kind, key, variant, at)
         if theirs is None:
             return not held and not left
         after = b""
-        while ours := await self._service.stones(kind, key, after):
-            for stone in ours:
-                if stone.deleter not in theirs:
-                    await self._caller.hand_tombstone(at, kind, key, stone.proof, stone.ttl)
+        while ours := await self._service.tombstones(kind, key, after):
+            for tombstone in ours:
+                if tombstone.deleter not in theirs:
+                    await self._node_client.hand_tombstone(at, kind, key, tombstone.proof, tombstone.ttl)
             after = ours[-1].deleter
         return False
 
@@ -290,45 +290,45 @@ class Repair:
 
         The digests of what it keeps, and the hashes of its deleters: None when they are ours.
         """
-        ours = await self._holdings.deleters(kind, key)
-        held = await self._caller.have(at, kind, key, known=deleters_digest(ours))
+        ours = await self._store.deleters(kind, key)
+        held = await self._node_client.have(at, kind, key, known=deleters_digest(ours))
         digests = held.digests
         if held.same:
             return digests, None
         known, theirs = set(ours), set[bytes]()
         after = b""
         while True:
-            for death in held.tombstones:
+            for tombstone in held.tombstones:
                 with suppress(Malformed, Refused):  # a lie, a certificate that has run out, or no room
-                    deleter = deleter_named(death.proof, key)
+                    deleter = deleter_named(tombstone.proof, key)
                     theirs.add(deleter)
                     if deleter not in known:
-                        await self._service.hand_tombstone(kind, key, death.proof, death.ttl)
+                        await self._service.hand_tombstone(kind, key, tombstone.proof, tombstone.ttl)
             last, after = after, max(theirs, default=b"")
             if not held.more or after <= last:
                 return digests, theirs
-            held = await self._caller.have(at, kind, key, after=after)
+            held = await self._node_client.have(at, kind, key, after=after)
 
     async def _copy(self, kind: int, key: bytes, variant: ObjectCopy, at: Located) -> None:
         try:
             data = await self._service.contents(FetchRequest(kind, key, variant.digest))
             copy = StoreRequest(kind, key, data, variant.digest, variant.ttl, variant.deleters)
-            await self._caller.store(at, copy)
+            await self._node_client.store(at, copy)
         except Refused as refused:  # full, or it knows better (deleted, a newer one)
             log.info("a copy wasn't taken: %s", refused)
 
     async def _give_notifications(self, key: bytes, at: Located) -> None:
         """What an owner acknowledged at the other is known there, and isn't given again."""
         after = 0
-        while page := await self._holdings.waiting(key, after, MAX_HASHES):
-            known = await self._caller.have_notifications(at, key, [one.hash for one in page])
+        while page := await self._store.waiting(key, after, MAX_HASHES):
+            known = await self._node_client.have_notifications(at, key, [one.hash for one in page])
             await self._append([one for one, there in zip(page, known, strict=True) if not there], key, at)
             after = page[-1].id
 
-    async def _append(self, lacking: Sequence[NotificationCopy], key: bytes, at: Located) -> None:
-        for one in lacking:
+    async def _append(self, missing: Sequence[NotificationCopy], key: bytes, at: Located) -> None:
+        for one in missing:
             try:
-                await self._caller.append_inbox(at, key, one.data, one.ttl)
+                await self._node_client.append_inbox(at, key, one.data, one.ttl)
             except Refused as refused:  # full
                 log.info("a notification wasn't taken: %s", refused)
                 return

@@ -37,7 +37,7 @@ class ShareSink(Protocol):
 
 
 async def spread(
-    caller: NodeClient,
+    node_client: NodeClient,
     nodes: Sequence[Located],
     shares: Sequence[StoreRequest],
     *,
@@ -53,7 +53,7 @@ async def spread(
     there: set[bytes] = set()
     free = list(nodes)
     if again:
-        told = await replicate(nodes, lambda at: caller.digests(at, kind, key), len(nodes), len(nodes))
+        told = await replicate(nodes, lambda at: node_client.digests(at, kind, key), len(nodes), len(nodes))
         ours = {share.digest for share in shares}
         busy = set()
         for at, held in told.done:
@@ -71,7 +71,7 @@ async def spread(
                 return
             share = missing.popleft()
             try:
-                await caller.store(at, share)
+                await node_client.store(at, share)
             except (NoAnswer, Refused) as error:
                 refusals[str(error)] = None
                 missing.appendleft(share)
@@ -82,7 +82,9 @@ async def spread(
     return len(shares), len(there), tuple(refusals)
 
 
-async def gather(caller: NodeClient, nodes: Sequence[Located], kind: int, key: bytes, wanted: ShareSink) -> set[bytes]:
+async def gather(
+    node_client: NodeClient, nodes: Sequence[Located], kind: int, key: bytes, wanted: ShareSink
+) -> set[bytes]:
     """Ask the nodes, nearest first, until nothing is missing; which of them answered (ids)."""
     left = iter(nodes)
     answered: set[bytes] = set()
@@ -92,7 +94,7 @@ async def gather(caller: NodeClient, nodes: Sequence[Located], kind: int, key: b
             if not wanted.missing:
                 return
             try:
-                await _ask(caller, at, kind, key, wanted)
+                await _ask(node_client, at, kind, key, wanted)
             except Refused:
                 pass
             except NoAnswer:
@@ -104,11 +106,11 @@ async def gather(caller: NodeClient, nodes: Sequence[Located], kind: int, key: b
     return answered
 
 
-async def _ask(caller: NodeClient, at: Located, kind: int, key: bytes, wanted: ShareSink) -> None:
-    if not wanted.take(await caller.fetch(at, FetchRequest(kind, key))):
+async def _ask(node_client: NodeClient, at: Located, kind: int, key: bytes, wanted: ShareSink) -> None:
+    if not wanted.take(await node_client.fetch(at, FetchRequest(kind, key))):
         # Something else was put under this key before: is ours there too?
-        for digest in await caller.digests(at, kind, key):
-            if wanted.take(await caller.fetch(at, FetchRequest(kind, key, digest))):
+        for digest in await node_client.digests(at, kind, key):
+            if wanted.take(await node_client.fetch(at, FetchRequest(kind, key, digest))):
                 return
 
 

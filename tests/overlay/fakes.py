@@ -30,7 +30,7 @@ class MemoryStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.objects: dict[tuple[int, bytes], dict[bytes, _Object]] = {}
-        self.stones: dict[tuple[int, bytes, bytes], bytes] = {}
+        self.tombstone_proofs: dict[tuple[int, bytes, bytes], bytes] = {}
         self.inboxes: dict[bytes, list[bytes]] = {}
         self.full_inboxes = 0.0
         self.refuse_with: int | Exception | None = None
@@ -57,7 +57,7 @@ class MemoryStore:
         return None
 
     async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int:
-        self.stones[kind, key, deleter] = proof
+        self.tombstone_proofs[kind, key, deleter] = proof
         variants = self.objects.get((kind, key), {})
         gone = [digest for digest, found in variants.items() if found.deleters == {deleter}]
         for found in variants.values():
@@ -67,17 +67,19 @@ class MemoryStore:
         return len(gone)
 
     async def proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
-        return [self.stones.get((kind, key, deleter), b"") for deleter in deleters]
+        return [self.tombstone_proofs.get((kind, key, deleter), b"") for deleter in deleters]
 
     async def digests(self, kind: int, key: bytes) -> list[bytes]:
         return list(self.objects.get((kind, key), {}))
 
     async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[TombstoneCopy]:
-        found = sorted((d, proof) for (k, at, d), proof in self.stones.items() if (k, at) == (kind, key) and d > after)
+        found = sorted(
+            (d, proof) for (k, at, d), proof in self.tombstone_proofs.items() if (k, at) == (kind, key) and d > after
+        )
         return [TombstoneCopy(deleter, proof, 60.0) for deleter, proof in found[:limit]]
 
     async def deleters(self, kind: int, key: bytes) -> list[bytes]:
-        return sorted(deleter for k, at, deleter in self.stones if (k, at) == (kind, key))
+        return sorted(deleter for k, at, deleter in self.tombstone_proofs if (k, at) == (kind, key))
 
     async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]:
         return [digest in map(_hash, self.inboxes.get(key, [])) for digest in hashes]

@@ -34,7 +34,7 @@ class MemoryStore:
     """What a node keeps, as service.Store says, but in memory and without any limit."""
 
     objects: dict[tuple[int, bytes], dict[bytes, tuple[bytes, set[bytes], int | None]]] = field(default_factory=dict)
-    stones: dict[tuple[int, bytes, bytes], bytes] = field(default_factory=dict)
+    tombstone_proofs: dict[tuple[int, bytes, bytes], bytes] = field(default_factory=dict)
     inboxes: dict[bytes, dict[bytes, bytes]] = field(default_factory=dict)
     full: bool = False
     full_inboxes: float = 0.0
@@ -67,7 +67,7 @@ class MemoryStore:
 
     async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int:
         self.calls += 1
-        self.stones[kind, key, deleter] = proof
+        self.tombstone_proofs[kind, key, deleter] = proof
         held = self.objects.get((kind, key), {})
         dropped = 0
         for digest, (_, deleters, _) in list(held.items()):
@@ -79,17 +79,19 @@ class MemoryStore:
         return dropped
 
     async def proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
-        return [self.stones.get((kind, key, deleter), b"") for deleter in deleters]
+        return [self.tombstone_proofs.get((kind, key, deleter), b"") for deleter in deleters]
 
     async def digests(self, kind: int, key: bytes) -> list[bytes]:
         return list(self.objects.get((kind, key), {}))
 
     async def tombstones(self, kind: int, key: bytes, after: bytes, limit: int) -> list[TombstoneCopy]:
-        found = sorted((d, proof) for (k, at, d), proof in self.stones.items() if (k, at) == (kind, key) and d > after)
+        found = sorted(
+            (d, proof) for (k, at, d), proof in self.tombstone_proofs.items() if (k, at) == (kind, key) and d > after
+        )
         return [TombstoneCopy(deleter, proof, 60.0) for deleter, proof in found[:limit]]
 
     async def deleters(self, kind: int, key: bytes) -> list[bytes]:
-        return sorted(deleter for k, at, deleter in self.stones if (k, at) == (kind, key))
+        return sorted(deleter for k, at, deleter in self.tombstone_proofs if (k, at) == (kind, key))
 
     async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]:
         return [digest in self.inboxes.get(key, {}) for digest in hashes]

@@ -118,7 +118,7 @@ def test_a_fetch_goes_on_to_the_next_node_when_the_digest_is_wrong(tmp_path: Pat
         for node in place.nearest(KEY, K - 1):
             assert node.service is not None
             rooms.append(Forged(forged))
-            node.service.store_room = rooms[-1]  # type: ignore[assignment]
+            node.service.backend = rooms[-1]  # type: ignore[assignment]
         assert await place.overlay.fetch(Kind.BODY, KEY, digest=sha256(b"true").digest()) == b"true"
         assert all(room.asked for room in rooms)
 
@@ -327,21 +327,23 @@ def test_a_published_revocation_list_is_found_and_taken_over(tmp_path: Path) -> 
 
 def test_a_token_that_has_run_out_is_renewed_once(tmp_path: Path) -> None:
     async def story(place: LocalNetwork) -> None:
-        caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
+        node_client = NodeClient(place.client.protocol, None, place.client.http_client)
         (at,) = await place.overlay.closest(KEY, 1)
         stale = replace(at, token=bytes(16))
-        await caller.store(stale, StoreRequest.of(Kind.BODY, KEY, b"small", HOUR))
-        await caller.store(stale, StoreRequest.of(Kind.BODY, KEY, bytes(20_000), HOUR))
-        assert await caller.fetch(stale, FetchRequest(Kind.BODY, KEY, sha256(b"small").digest())) == b"small"
-        assert await caller.fetch(stale, FetchRequest(Kind.BODY, KEY, sha256(bytes(20_000)).digest())) == bytes(20_000)
-        await caller.append_inbox(stale, INBOX, b"x", HOUR)
-        assert await caller.read_inbox(stale, INBOX, ALICE) == ([b"x"], False)
-        assert await caller.acknowledge_inbox(stale, INBOX, ALICE, [sha256(b"x").digest()]) == 1
-        assert await caller.delete(stale, DeleteRequest(Kind.BODY, KEY, SALT), ALICE) == 0
+        await node_client.store(stale, StoreRequest.of(Kind.BODY, KEY, b"small", HOUR))
+        await node_client.store(stale, StoreRequest.of(Kind.BODY, KEY, bytes(20_000), HOUR))
+        assert await node_client.fetch(stale, FetchRequest(Kind.BODY, KEY, sha256(b"small").digest())) == b"small"
+        assert await node_client.fetch(stale, FetchRequest(Kind.BODY, KEY, sha256(bytes(20_000)).digest())) == bytes(
+            20_000
+        )
+        await node_client.append_inbox(stale, INBOX, b"x", HOUR)
+        assert await node_client.read_inbox(stale, INBOX, ALICE) == ([b"x"], False)
+        assert await node_client.acknowledge_inbox(stale, INBOX, ALICE, [sha256(b"x").digest()]) == 1
+        assert await node_client.delete(stale, DeleteRequest(Kind.BODY, KEY, SALT), ALICE) == 0
         hers = deleter_hash(KEY, SALT, ALICE.certificate)
         others = [number.to_bytes(32, "big") for number in range(450)]
-        assert await caller.proofs(stale, Kind.BODY, KEY, others) == [b""] * 450
-        none, proof = await caller.proofs(stale, Kind.BODY, KEY, [bytes(32), hers])
+        assert await node_client.proofs(stale, Kind.BODY, KEY, others) == [b""] * 450
+        none, proof = await node_client.proofs(stale, Kind.BODY, KEY, [bytes(32), hers])
         assert none == b""
         assert deleter_named(proof, KEY) == hers
 
@@ -351,16 +353,16 @@ def test_a_token_that_has_run_out_is_renewed_once(tmp_path: Path) -> None:
 def test_an_object_deleted_while_it_is_read_at_home_is_refused_and_no_crash(tmp_path: Path) -> None:
     async def story(place: LocalNetwork) -> None:
         node = place.nodes[0]
-        caller = NodeClient(node.protocol, node.service, node.bulk_client)
+        node_client = NodeClient(node.protocol, node.service, node.http_client)
         assert node.service is not None
 
         class Gone:
             async def fetch(self, request: FetchRequest) -> StoredContent:
                 return StoredContent(bytes(32), 5, tmp_path / "no such file")
 
-        node.service.store_room = Gone()  # type: ignore[assignment]
+        node.service.backend = Gone()  # type: ignore[assignment]
         with pytest.raises(Refused) as caught:
-            await caller.fetch(node.located(), FetchRequest(Kind.BODY, KEY))
+            await node_client.fetch(node.located(), FetchRequest(Kind.BODY, KEY))
         assert caught.value.code == Code.NOT_FOUND
 
     play(tmp_path, story, count=1)

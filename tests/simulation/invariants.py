@@ -76,7 +76,7 @@ class Invariants:
     def watch(self, node: SimNode) -> None:
         """Note what the node says yes to when it is told to delete."""
         assert node.service is not None
-        room, done = node.service.store_room, self._deletes.setdefault(node.id, set())
+        room, done = node.service.backend, self._deletes.setdefault(node.id, set())
         real = room.delete
 
         async def delete(kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int:

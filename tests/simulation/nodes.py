@@ -41,7 +41,7 @@ class Hub:
         self.nodes: dict[tuple[str, int], SimNode] = {}
 
 
-class SimBulk(HTTPClient):
+class SimHTTPClient(HTTPClient):
     """Other nodes' HTTP doors, as far as a node asks for them."""
 
     def __init__(self, hub: Hub, node: SimNode) -> None:
@@ -109,8 +109,8 @@ class SimBulk(HTTPClient):
         return result
 
 
-class NoWayOut(Tunnel):
-    """Nobody is a relay here: doors are stood in for by SimBulk."""
+class NoTunnel(Tunnel):
+    """Nobody is a relay here: doors are stood in for by SimHTTPClient."""
 
     async def find(self, http_servers: Iterable[RelayAddress]) -> bool:
         return False
@@ -143,7 +143,7 @@ class SimNode(Node):
         super().__init__(network, key, store=store, now=now, random=random.Random(f"{ip} {world.time()}").randbytes)
         self.hub = hub
         self.place_ip = ip
-        self.bulk_client = SimBulk(hub, self)
+        self.http_client = SimHTTPClient(hub, self)
 
     async def start(self, places: Sequence[str], state: Path | None = None, port: int = 4000) -> None:
         """Listen and join."""
@@ -164,8 +164,8 @@ class SimNode(Node):
         self.hub.nodes.pop((self.place_ip, 4000), None)
         await super().stop()
 
-    def _new_way_out(self) -> Tunnel:
-        return NoWayOut(self.protocol, self.bulk_client)
+    def _new_tunnel(self) -> Tunnel:
+        return NoTunnel(self.protocol, self.http_client)
 
     async def _open_http_server(self, interface: str) -> None:
         self.hub.nodes[interface, self.port] = self

@@ -148,7 +148,7 @@ class Story:
             task.cancel()
         await asyncio.gather(*working, return_exceptions=True)
         for _ in range(2):  # what was deleted last is known to all then: no look is spared twice
-            await self._look_round(self.scale.settling / self.scale.rounds)
+            await self._run_repair_round(self.scale.settling / self.scale.rounds)
         self.invariants.check_end()
         for device in self.devices:
             if device.node is not None:
@@ -356,17 +356,17 @@ class Story:
         step = self.scale.settling / self.scale.rounds
         for _ in range(self.scale.rounds):
             online = [device for device in self.devices if device.node is not None]
-            await asyncio.gather(self._look_round(step), *(device.send(everything=True) for device in online))
+            await asyncio.gather(self._run_repair_round(step), *(device.send(everything=True) for device in online))
             self.invariants.check()
 
-    async def _look_round(self, seconds: float) -> None:
+    async def _run_repair_round(self, seconds: float) -> None:
         """The hour's round of every node, at a moment of its own within so many seconds."""
 
         async def look(moving: Repair) -> None:
             await asyncio.sleep(self.chance.uniform(0, seconds))
-            await moving.look_round()
+            await moving.run_round()
 
-        up = [node.moving for node in self.nodes.values() if node is not None and node.moving is not None]
+        up = [node.repair for node in self.nodes.values() if node is not None and node.repair is not None]
         await asyncio.gather(asyncio.sleep(seconds), *map(look, up))
 
     def _somebody(self) -> int:

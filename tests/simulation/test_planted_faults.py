@@ -145,7 +145,7 @@ def test_a_hand_off_with_the_wrong_key_is_noticed(tmp_path: Path, monkeypatch: p
         data = await self._service.contents(FetchRequest(kind, key, variant.digest))
         wrong = sha256(key).digest()[:20]
         copy = StoreRequest(kind, wrong, data, variant.digest, variant.ttl, variant.deleters)
-        await NodeClient.store(self._caller, at, copy)
+        await NodeClient.store(self._node_client, at, copy)
 
     monkeypatch.setattr(Repair, "_copy", copy)
     assert noticed(tmp_path, "an object lies under a key that nobody stored anything under")

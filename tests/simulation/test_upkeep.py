@@ -10,7 +10,7 @@ from pathlib import Path
 from overlay.client import Overlay
 from overlay.ids import Kind, deleter_hash, distance, inbox_key
 from overlay.kademlia.lookup import Located
-from overlay.primitives.placement import LATELY, SELDOM, SHARED_BY
+from overlay.primitives.placement import FULL_ROUND_EVERY, RECENT, SHARED_BY
 from overlay.primitives.requests import DeleteRequest
 from overlay.primitives.service import refusal
 from overlay.wire.messages import Code
@@ -38,9 +38,9 @@ def play(folder: Path, nodes: int, story: Callable[[HostileNetwork, Overlay, lis
 
 
 async def look(node: SimNode, rounds: int) -> None:
-    assert node.moving is not None
+    assert node.repair is not None
     for _ in range(rounds):
-        await node.moving.look_round()
+        await node.repair.run_round()
 
 
 async def holders(nodes: list[SimNode]) -> list[SimNode]:
@@ -57,8 +57,8 @@ async def put(node: SimNode) -> None:
 def looks_heard_by(node: SimNode) -> list[bytes]:
     """The keys after which others look, as it hears of it from now on."""
     looked: list[bytes] = []
-    assert node.moving is not None
-    node.moving.looked = lambda kind, key: looked.append(key)  # type: ignore[method-assign]
+    assert node.repair is not None
+    node.repair.looked = lambda kind, key: looked.append(key)  # type: ignore[method-assign]
     return looked
 
 
@@ -66,9 +66,9 @@ def test_a_share_that_has_come_to_lie_too_far_out_is_handed_on_once_and_within_a
     async def story(hostile_network: HostileNetwork, overlay: Overlay, nodes: list[SimNode]) -> None:
         far = nodes[-1]
         await put(far)
-        await look(far, SELDOM)
+        await look(far, FULL_ROUND_EVERY)
         assert await holders(nodes) == [nodes[0], far]
-        await look(far, SELDOM)
+        await look(far, FULL_ROUND_EVERY)
         assert await holders(nodes) == [nodes[0], far]
 
     play(tmp_path, SHARED_BY + 8, story)
@@ -79,11 +79,11 @@ def test_a_share_that_lies_well_costs_two_questions_an_hour(tmp_path: Path) -> N
         holder = nodes[8]
         await put(holder)
         before, begun = hostile_network.world.sent, hostile_network.world.time()
-        await look(holder, SELDOM)
+        await look(holder, FULL_ROUND_EVERY)
         took, spent = hostile_network.world.time() - begun, hostile_network.world.sent - before
         before = hostile_network.world.sent
         await asyncio.sleep(took)
-        assert spent - (hostile_network.world.sent - before) <= 1.2 * 4 * SELDOM
+        assert spent - (hostile_network.world.sent - before) <= 1.2 * 4 * FULL_ROUND_EVERY
 
     play(tmp_path, 24, story)
 
@@ -94,7 +94,7 @@ def test_a_share_hears_of_its_delete_though_one_witness_hasnt_heard_and_one_is_g
         await put(holder)
         for at in await overlay.closest(KEY, 8):
             if at.contact.id != unaware.id:
-                await overlay._caller.delete(at, DeleteRequest(Kind.SHARE, KEY, SALT), ALICE)
+                await overlay._node_client.delete(at, DeleteRequest(Kind.SHARE, KEY, SALT), ALICE)
         hostile_network.nodes.remove(gone)
         nodes.remove(gone)
         await gone.crash()
@@ -112,8 +112,8 @@ def test_who_stops_spends_no_time_on_the_deletes_of_shares(tmp_path: Path) -> No
         await overlay.delete(Kind.SHARE, KEY, SALT, ALICE, max_ops=SHARED_BY)
         assert not await holders(nodes)
         before = hostile_network.world.sent
-        assert nodes[0].moving is not None
-        await nodes[0].moving.leave()
+        assert nodes[0].repair is not None
+        await nodes[0].repair.leave()
         assert hostile_network.world.sent == before
 
     play(tmp_path, 8, story)
@@ -127,7 +127,7 @@ def test_deletes_that_all_have_rest_until_another_one_comes(tmp_path: Path) -> N
         looked = looks_heard_by(nodes[1])
         await look(one, 2)
         assert looked == [KEY], "all were found to have it"
-        await overlay._caller.delete(one.located(), DeleteRequest(Kind.BODY, KEY, bytes([1]) * 16), ALICE)
+        await overlay._node_client.delete(one.located(), DeleteRequest(Kind.BODY, KEY, bytes([1]) * 16), ALICE)
         await look(one, 3)
         assert looked == 3 * [KEY], "once to tell them, once to see that they have it"
 
@@ -148,14 +148,14 @@ def test_deletes_that_not_all_take_are_taken_around_for_some_hours_and_then_look
         full.service.hand_tombstone = refuse  # type: ignore[method-assign]
         for at in await overlay.closest(KEY, 6):
             if at.contact.id != full.id:
-                await overlay._caller.delete(at, DeleteRequest(Kind.BODY, KEY, SALT), ALICE)
+                await overlay._node_client.delete(at, DeleteRequest(Kind.BODY, KEY, SALT), ALICE)
         one = nodes[0]
         looked = looks_heard_by(nodes[1])
         await look(one, 3)
         assert looked == 3 * [KEY]
-        later = hostile_network.world.wall() + LATELY
+        later = hostile_network.world.wall() + RECENT
         hostile_network.world.wall = lambda: later  # type: ignore[method-assign]
-        await look(one, 2 * SELDOM)
+        await look(one, 2 * FULL_ROUND_EVERY)
         assert looked == 5 * [KEY]
 
     play(tmp_path, 8, story)
@@ -165,7 +165,7 @@ def test_a_delete_that_only_nodes_farther_out_heard_of_reaches_the_copies_within
     async def story(hostile_network: HostileNetwork, overlay: Overlay, nodes: list[SimNode]) -> None:
         await overlay.store(Kind.BODY, KEY, b"sealed", deleters=[DELETER], ttl=DAY)
         for at in (await overlay.closest(KEY, 6))[3:]:
-            await overlay._caller.delete(at, DeleteRequest(Kind.BODY, KEY, SALT), ALICE)
+            await overlay._node_client.delete(at, DeleteRequest(Kind.BODY, KEY, SALT), ALICE)
         for node in nodes:
             await look(node, 1)
         assert not [node for node in nodes if node.store is not None and await node.store.variants(Kind.BODY, KEY)]

@@ -7,7 +7,7 @@ import pytest
 from mail.availability.probes import EVERY, FACT, LATE, RETRY, WAITS, Probes
 from overlay.identity.network import Network
 from overlay.ids import Kind
-from overlay.primitives.placement import MOVING
+from overlay.primitives.placement import REPAIRED
 from tests.mail.user_agents import UserAgent, World
 
 TARGET = 0.999
@@ -74,7 +74,7 @@ async def test_only_who_took_a_copy_counts(world: World, alice: UserAgent) -> No
 
 def test_nobody_moves_probes() -> None:
     """A probe that nodes handed on or repaired would be found whoever is down, and p be overestimated."""
-    assert Kind.PROBE not in MOVING
+    assert Kind.PROBE not in REPAIRED
 
 
 async def test_what_was_measured_survives_a_restart(world: World, alice: UserAgent) -> None:

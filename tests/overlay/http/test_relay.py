@@ -112,7 +112,7 @@ def test_when_the_relay_ends_another_is_found(tmp_path: Path) -> None:
         async with local_network(tmp_path, 5) as place, confined(place, place.nodes[1].place) as client:
             overlay = Overlay(client)
             assert (await overlay.store(Kind.BODY, KEY, LARGE, ttl=60.0)).have == 4
-            way = connection(client)._way_out
+            way = connection(client)._tunnel
             assert way._link is not None
             assert way._link.contact.key == place.nodes[1].sealer.public
             await place.nodes[1].vanish()
@@ -132,7 +132,7 @@ def test_attack_a_relay_that_passes_nothing_on_is_replaced(tmp_path: Path, monke
             with monkeypatch.context() as patch:
                 patch.setattr(relay._Session, "_send", _only_home(relay._Session._send))
                 async with confined(place, first.place, place.nodes[2].place) as client:
-                    way = connection(client)._way_out
+                    way = connection(client)._tunnel
                     assert way._link is not None
                     liar = way._link.contact.key
                     assert way.blind()
@@ -213,7 +213,7 @@ def test_a_relay_beyond_a_proxy_that_knows_no_address_of_its_own_is_reached_by_o
 def test_another_relay_is_taken_once_in_a_while(tmp_path: Path) -> None:
     async def story() -> None:
         async with local_network(tmp_path, 4) as place, confined(place) as client:
-            way = connection(client)._way_out
+            way = connection(client)._tunnel
             assert way._link is not None
             before = way._link.contact.key
             await connection(client).change_relay()
@@ -227,14 +227,14 @@ def test_another_relay_is_taken_once_in_a_while(tmp_path: Path) -> None:
 def test_when_udp_works_again_it_is_used(tmp_path: Path) -> None:
     async def story() -> None:
         async with local_network(tmp_path, 3) as place, confined(place) as client:
-            way = connection(client)._way_out
+            way = connection(client)._tunnel
             assert way._link is not None
             del client.protocol._send, client.protocol.ask_key
             await way._link.close()
             await connection(client).restore()
             assert not way.taken
             assert client.protocol.tunnel_send is None
-            assert client.bulk_client.via is None
+            assert client.http_client.via is None
             assert len(await client.closest(KEY, 3)) == 3
 
     run(story)
@@ -280,7 +280,7 @@ async def two_by_way_of_each_other(folder: Path) -> AsyncIterator[list[Node]]:
     async with local_network(folder, 2) as place:
         for node, other in (place.nodes, place.nodes[::-1]):
             node.protocol.answers_by_udp = silence  # type: ignore[method-assign]
-            assert await connection(node)._way_out.find([RelayAddress(LOOPBACK, other.port)])
+            assert await connection(node)._tunnel.find([RelayAddress(LOOPBACK, other.port)])
             node.protocol.server_mode = False
         for node in place.nodes:
             for contact in node.protocol.router.closest(KEY, 8):
@@ -310,7 +310,7 @@ def test_nobody_goes_by_way_of_a_node_that_answers_by_udp(tmp_path: Path) -> Non
             await connection(first).rejoin()  # the second is a client still, so this node knows nobody
             assert not connection(first)._membership.in_touch
             assert ((await first.status()).transport, first.protocol.server_mode) == ("udp", True)
-            assert not await connection(first)._way_out.find([RelayAddress(LOOPBACK, second.port)])
+            assert not await connection(first)._tunnel.find([RelayAddress(LOOPBACK, second.port)])
 
     run(story)
 
@@ -517,7 +517,7 @@ def test_attack_sessions_of_one_address_are_counted(tmp_path: Path, monkeypatch:
 def test_a_relay_that_only_says_that_it_stored_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         async with local_network(tmp_path, 5) as place, confined(place) as client:
-            bulk = client.bulk_client
+            bulk = client.http_client
 
             async def pretend(*_: Any, **__: Any) -> None: ...
 

@@ -18,6 +18,6 @@ async def test_a_node_does_not_go_by_way_of_itself() -> None:
 
     protocol: Any = SimpleNamespace(own_id=b"i" * 20, tunnel_send=None)
     link: Any = SimpleNamespace(contact=SimpleNamespace(id=b"i" * 20), close=close)
-    way_out = Tunnel(cast(OverlayProtocol, protocol), cast(HTTPClient, SimpleNamespace(via=None)))
-    assert not await way_out._use(cast(TunnelSession, link))
-    assert (closed, way_out.taken, protocol.tunnel_send) == ([True], False, None)
+    tunnel = Tunnel(cast(OverlayProtocol, protocol), cast(HTTPClient, SimpleNamespace(via=None)))
+    assert not await tunnel._use(cast(TunnelSession, link))
+    assert (closed, tunnel.taken, protocol.tunnel_send) == ([True], False, None)

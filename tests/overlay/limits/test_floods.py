@@ -255,7 +255,7 @@ def test_an_inbox_that_fills_up_takes_mail_that_is_paid_for(
     paid: list[int] = []
 
     async def story(place: LocalNetwork) -> None:
-        mint = place.overlay._caller._mint
+        mint = place.overlay._node_client._stamp_payer
         real = mint.pay
 
         async def pay(key: bytes, digest: bytes, bits: int) -> bytes | None:
@@ -303,15 +303,15 @@ def test_attack_whoever_doesnt_pay_is_told_the_price_and_keeps_nobody_out(
 def test_a_price_that_nobody_may_ask_is_not_paid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def begin() -> None:
         async with local_network(tmp_path, 1) as place:
-            caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
+            node_client = NodeClient(place.client.protocol, None, place.client.http_client)
             (at,) = await place.overlay.closest(INBOX, 1)
 
             async def call(*_: object) -> messages.Answer:
                 raise Refused(Code.STAMP_NEEDED, "pay", 60)
 
-            monkeypatch.setattr(caller, "_call", call)
+            monkeypatch.setattr(node_client, "_call", call)
             with pytest.raises(Refused) as refused:
-                await caller.append_inbox(at, INBOX, b"x", 60.0)
+                await node_client.append_inbox(at, INBOX, b"x", 60.0)
             assert refused.value.bits == 60
 
     run(begin)
@@ -321,11 +321,11 @@ def test_one_peers_stores_end_at_its_share_and_the_others_go_on(tmp_path: Path) 
     async def begin() -> None:
         async with local_network(tmp_path, 1, quota=4 << 20) as place:
             (at,) = await place.overlay.closest(KEY, 1)
-            caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
+            node_client = NodeClient(place.client.protocol, None, place.client.http_client)
             stored = 0
             with pytest.raises(Refused) as refused:
                 for number in range(100):
-                    await caller.store(at, StoreRequest.of(1, number.to_bytes(20, "big"), bytes(8000), 60.0))
+                    await node_client.store(at, StoreRequest.of(1, number.to_bytes(20, "big"), bytes(8000), 60.0))
                     stored += 1
             assert refused.value.code == Code.FULL
             assert 0.8 < stored * 8512 / ((4 << 20) / 8) <= 1

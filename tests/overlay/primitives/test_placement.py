@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from overlay.identity.contact import Contact
 from overlay.ids import distance
-from overlay.primitives.placement import GIVERS, NEIGHBOURS, SHARED_BY, heirs, nearer, successor, tombstone_peer
+from overlay.primitives.placement import (
+    GIVERS,
+    NEIGHBOURS,
+    SHARED_BY,
+    missing_replicas,
+    nearer,
+    successor,
+    tombstone_peer,
+)
 
 KEY = bytes(20)
 ids = st.lists(st.binary(min_size=32, max_size=32), min_size=2, max_size=30, unique=True)
@@ -26,7 +34,7 @@ def test_a_newcomer_among_the_k_closest_is_given_to_by_the_two_nearest_others(
     givers = []
     for node in nodes:
         near = [other for other in nodes if other != node][: k + GIVERS]
-        if node != newcomer and newcomer in heirs(KEY, k, node.id, near, {newcomer.id}):
+        if node != newcomer and newcomer in missing_replicas(KEY, k, node.id, near, {newcomer.id}):
             givers.append(node)
     others = [node for node in nodes if node != newcomer]
     assert givers == (others[:GIVERS] if nodes.index(newcomer) < k else [])

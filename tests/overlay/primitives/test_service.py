@@ -299,7 +299,7 @@ def test_as_many_tombstones_are_told_as_fit_into_one_answer() -> None:
     async def story(scene: Scene) -> None:
         hashes = [bytes([number]) * 32 for number in range(5)]
         for one in hashes:
-            scene.store.stones[Kind.BODY, KEY, one] = one * 125
+            scene.store.tombstone_proofs[Kind.BODY, KEY, one] = one * 125
         answer = await scene.call(messages.AskTombstones(scene.token, Kind.BODY, KEY, hashes))
         assert answer == messages.Tombstones([one * 125 for one in hashes[:2]])
         assert len(messages.encode(answer)) <= MAX_MESSAGE

@@ -62,9 +62,9 @@ def behind_a_router(node: Node) -> None:
 
 
 async def rounds(node: Node, count: int) -> None:
-    assert node.reaching is not None
+    assert node.reachability_probe is not None
     for _ in range(count):
-        await node.reaching.ask()
+        await node.reachability_probe.ask()
 
 
 async def shape(node: Node) -> tuple[str, bool | None]:
@@ -147,9 +147,9 @@ def test_attack_another_computers_door_doesnt_count(tmp_path: Path) -> None:
 
     async def story() -> None:
         async with local_network(tmp_path, 2) as place, computer(tmp_path, place) as node:
-            caller = NodeClient(node.protocol, node.service, node.bulk_client)
+            node_client = NodeClient(node.protocol, node.service, node.http_client)
             there = Contact(place.nodes[0].sealer.public, LOOPBACK, place.nodes[0].port)
-            assert await caller.dial_back(there, node.protocol.fingerprint)
-            assert not await caller.dial_back(there, bytes(32))
+            assert await node_client.dial_back(there, node.protocol.fingerprint)
+            assert not await node_client.dial_back(there, bytes(32))
 
     run(story)

@@ -18,7 +18,7 @@ from overlay.primitives.requests import DeleteRequest
 from overlay.protocol_limits import ENCRYPTION_KEY_SIZE
 from overlay.protocol_limits import INBOX as INBOX_KIND
 from overlay.replication.node_client import NodeClient
-from overlay.replication.repair import HINTS, Repair
+from overlay.replication.repair import MAX_HINTS, Repair
 from overlay.wire import messages
 from overlay.wire.messages import Code
 from tests.overlay.issuing import NOW, Issuer, Person
@@ -42,9 +42,9 @@ def play(folder: Path, story: Callable[[LocalNetwork], Awaitable[None]], count: 
     run(begin)
 
 
-def moving(node: Node) -> Repair:
-    assert node.moving is not None
-    return node.moving
+def repair_of(node: Node) -> Repair:
+    assert node.repair is not None
+    return node.repair
 
 
 async def arrive(place: LocalNetwork, folder: Path, key: bytes, first: int = 20) -> Node:
@@ -77,7 +77,7 @@ def test_a_nearer_newcomer_gets_a_copy_with_its_deleters_and_its_expiry(tmp_path
         newcomer = await arrive(place, tmp_path, KEY)
         assert await content(newcomer, Kind.BODY, KEY) is None
         for node in place.nodes:
-            await moving(node).work()
+            await repair_of(node).work()
         assert await content(newcomer, Kind.BODY, KEY) == (data, NOW + HOUR, frozenset([DELETER]))
 
     play(tmp_path, story)
@@ -91,7 +91,7 @@ def test_a_nearer_newcomer_gets_the_inbox_and_not_what_was_acknowledged(tmp_path
         assert newcomer.store is not None
         await newcomer.store.acknowledge(INBOX, [sha256(b"one").digest()])
         for node in place.nodes:
-            await moving(node).work()
+            await repair_of(node).work()
         waiting = await newcomer.store.waiting(INBOX)
         assert [(one.data, one.expires) for one in waiting] == [(b"two", NOW + HOUR)]
 
@@ -107,7 +107,7 @@ def test_a_newcomer_gets_the_cards(tmp_path: Path) -> None:
         await place.overlay.store(Kind.CERTIFICATE, key, card, ttl=HOUR)
         newcomer = await arrive(place, tmp_path, key)
         for node in place.nodes:
-            await moving(node).work()
+            await repair_of(node).work()
         found = await content(newcomer, Kind.CERTIFICATE, key)
         assert found is not None and found[0] == card
 
@@ -120,8 +120,8 @@ def test_probes_stay_where_they_were_put_or_p_would_look_better_than_it_is(tmp_p
         await place.overlay.store(Kind.PROBE, key, b"probe", ttl=HOUR)
         newcomer = await arrive(place, tmp_path, key)
         for node in place.nodes:
-            await moving(node).work()
-            await moving(node).look_round()
+            await repair_of(node).work()
+            await repair_of(node).run_round()
             await node.leave()
         assert await content(newcomer, Kind.PROBE, key) is None
 
@@ -159,7 +159,7 @@ def test_the_hours_round_mends_a_copy_that_was_lost(tmp_path: Path) -> None:
         one, other = place.nearest(KEY, 2)
         await lose_objects(one)
         assert await content(one, Kind.BODY, KEY) is None
-        await moving(other).look_round()
+        await repair_of(other).run_round()
         assert await content(one, Kind.BODY, KEY) == (DATA, NOW + HOUR, frozenset())
 
     play(tmp_path, story)
@@ -175,11 +175,11 @@ def test_a_look_of_another_holder_spares_one_look_and_no_more(tmp_path: Path) ->
     async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
         one, other = place.nearest(KEY, 2)
-        await moving(one).look_round()
+        await repair_of(one).run_round()
         await lose_objects(one)
-        await moving(other).look_round()  # spared: `one` has just looked
+        await repair_of(other).run_round()  # spared: `one` has just looked
         assert await content(one, Kind.BODY, KEY) is None
-        await moving(other).look_round()
+        await repair_of(other).run_round()
         assert await content(one, Kind.BODY, KEY) is not None
 
     play(tmp_path, story)
@@ -189,13 +189,13 @@ def test_attack_who_claims_to_look_before_every_round_spares_every_other_look_on
     async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
         one, other = place.nearest(KEY, 2)
-        caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
+        node_client = NodeClient(place.client.protocol, None, place.client.http_client)
         await lose_objects(one)
         mended = []
         for _ in range(3):
             (at,) = [at for at in await place.overlay.closest(KEY, 2) if at.contact.id == other.id]
-            await caller.have(at, Kind.BODY, KEY, known=bytes(32))
-            await moving(other).look_round()
+            await node_client.have(at, Kind.BODY, KEY, known=bytes(32))
+            await repair_of(other).run_round()
             mended.append(await content(one, Kind.BODY, KEY) is not None)
         assert mended == [False, True, True]
 
@@ -208,7 +208,7 @@ def test_who_asks_what_is_there_spares_no_look(tmp_path: Path) -> None:
         one, other = place.nearest(KEY, 2)
         await lose_objects(one)
         await place.overlay.held(Kind.BODY, KEY, sha256(DATA).digest())
-        await moving(other).look_round()
+        await repair_of(other).run_round()
         assert await content(one, Kind.BODY, KEY) is not None
 
     play(tmp_path, story)
@@ -218,16 +218,16 @@ def test_a_deleted_body_doesnt_come_back_from_a_node_that_slept_through_the_dele
     async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER], ttl=HOUR)
         sleeper = place.nearest(KEY, K)[-1]
-        caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
+        node_client = NodeClient(place.client.protocol, None, place.client.http_client)
         for at in await place.overlay.closest(KEY, K):
             if at.contact.id != sleeper.id:
-                assert await caller.delete(at, DeleteRequest(Kind.BODY, KEY, SALT), ALICE) == 1
+                assert await node_client.delete(at, DeleteRequest(Kind.BODY, KEY, SALT), ALICE) == 1
         assert await content(sleeper, Kind.BODY, KEY) is not None
-        await moving(sleeper).look_round()
+        await repair_of(sleeper).run_round()
         assert await place.holders(Kind.BODY, KEY) == []
         newcomer = await arrive(place, tmp_path, KEY)
         for node in place.nodes:
-            await moving(node).work()
+            await repair_of(node).work()
         assert await place.holders(Kind.BODY, KEY) == []
         assert newcomer.store is not None
         (stone,) = await newcomer.store.tombstones(Kind.BODY, KEY)
@@ -241,10 +241,10 @@ def test_one_recipients_delete_travels_and_leaves_the_others_copy(tmp_path: Path
         bob = bytes(32)
         await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER, bob], ttl=HOUR)
         first, second = place.nearest(KEY, 2)
-        caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
+        node_client = NodeClient(place.client.protocol, None, place.client.http_client)
         (at,) = await place.overlay.closest(KEY, 1)
-        await caller.delete(at, DeleteRequest(Kind.BODY, KEY, SALT), ALICE)
-        await moving(first).look_round()
+        await node_client.delete(at, DeleteRequest(Kind.BODY, KEY, SALT), ALICE)
+        await repair_of(first).run_round()
         assert await content(second, Kind.BODY, KEY) == (DATA, NOW + HOUR, frozenset([bob]))
 
     play(tmp_path, story)
@@ -270,7 +270,7 @@ def test_holders_that_know_the_same_deletes_dont_tell_them_again(tmp_path: Path)
 
         second.service.have = have  # type: ignore[method-assign]
         first.service.hand_tombstone = second.service.hand_tombstone = never  # type: ignore[method-assign, assignment]
-        await moving(first).look_round()
+        await repair_of(first).run_round()
         assert [(len(held.digests), held.tombstones, held.same) for held in told] == [(1, [], True)]
 
     play(tmp_path, story)
@@ -288,10 +288,10 @@ def proof(person: Person, key: bytes = KEY, salt: bytes = SALT, signature: bytes
 def test_attack_a_forged_delete_that_is_handed_on_is_not_kept(tmp_path: Path, forged: bytes) -> None:
     async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER], ttl=HOUR)
-        caller = NodeClient(place.client.protocol, None, place.client.bulk_client)
+        node_client = NodeClient(place.client.protocol, None, place.client.http_client)
         (at,) = await place.overlay.closest(KEY, 1)
         with pytest.raises(Refused) as refused:
-            await caller.hand_tombstone(at, Kind.BODY, KEY, forged, HOUR)
+            await node_client.hand_tombstone(at, Kind.BODY, KEY, forged, HOUR)
         assert refused.value.code == Code.NOT_PERMITTED
         node = place.nearest(KEY, 1)[0]
         assert node.store is not None
@@ -316,7 +316,7 @@ def test_attack_a_node_that_answers_with_forged_deletes_takes_nothing_away(tmp_p
             )
 
         liar.service.handle = lie  # type: ignore[method-assign, assignment]
-        await moving(honest).look_round()
+        await repair_of(honest).run_round()
         assert 0 < answers < 10
         assert await content(honest, Kind.BODY, KEY) is not None
 
@@ -326,12 +326,12 @@ def test_attack_a_node_that_answers_with_forged_deletes_takes_nothing_away(tmp_p
 def test_attack_hints_cost_a_bounded_amount_of_work(tmp_path: Path) -> None:
     async def story(place: LocalNetwork) -> None:
         (at,) = await place.overlay.closest(KEY, 1)
-        for number in range(2 * HINTS):
+        for number in range(2 * MAX_HINTS):
             await place.client.protocol.call(
                 at.contact, messages.Recheck(at.token, Kind.BODY, number.to_bytes(20, "big"))
             )
         node = place.nearest(KEY, 1)[0]
-        assert moving(node).waiting == HINTS
+        assert repair_of(node).waiting == MAX_HINTS
 
     play(tmp_path, story, 4)
 
@@ -344,9 +344,9 @@ def test_a_hint_brings_an_empty_replica_its_copy_again(tmp_path: Path) -> None:
         assert one.store is not None
         await lose_objects(one)
         await one.store._database.write(lambda connection: connection.execute("DELETE FROM notifications").rowcount)
-        moving(other).hinted(Kind.BODY, KEY)
-        moving(other).hinted(INBOX_KIND, KEY)
-        await moving(other).work()
+        repair_of(other).hinted(Kind.BODY, KEY)
+        repair_of(other).hinted(INBOX_KIND, KEY)
+        await repair_of(other).work()
         assert await content(one, Kind.BODY, KEY) is not None
         assert [found.data for found in await one.store.waiting(KEY)] == [b"waits"]
 

@@ -13,7 +13,7 @@ from overlay.identity.ownership import Owner
 from overlay.ids import Kind, body_key, deleter_hash
 from overlay.primitives.requests import DeleteRequest
 from tests.overlay.local_network import ISSUER, LocalNetwork, local_network, run
-from tests.overlay.replication.test_repair import lose_objects, moving
+from tests.overlay.replication.test_repair import lose_objects, repair_of
 
 PERSON = ISSUER.person("alice@village.example", 100)
 ALICE = Owner(PERSON.certificate, PERSON.sign)
@@ -158,9 +158,9 @@ def test_no_round_makes_more_of_a_piece(tmp_path: Path) -> None:
         for node in place.nodes:
             for other in place.nodes:
                 if other is not node:
-                    moving(node).met(other.located().contact)
-            await moving(node).work()
-            await moving(node).look_round()
+                    repair_of(node).met(other.located().contact)
+            await repair_of(node).work()
+            await repair_of(node).run_round()
         assert sorted(await pieces(place)) == PIECES
 
     play(tmp_path, story)
@@ -172,9 +172,9 @@ def test_a_holder_that_slept_through_the_delete_learns_of_it(tmp_path: Path) -> 
         sleeper = place.nearest(KEY, 6)[-1]
         for at in await place.overlay.closest(KEY, 8):
             if at.contact.id != sleeper.id:
-                await place.overlay._caller.delete(at, DeleteRequest(Kind.SHARE, KEY, SALT), ALICE)
+                await place.overlay._node_client.delete(at, DeleteRequest(Kind.SHARE, KEY, SALT), ALICE)
         assert len(await pieces(place)) == 1
-        await moving(sleeper).look_round()
+        await repair_of(sleeper).run_round()
         assert await pieces(place) == []
 
     play(tmp_path, story)
