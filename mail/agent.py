@@ -1,7 +1,35 @@
-"""The user agent at work: one profile's sending, receiving and node, put together and kept going (paper, section 2.1).
+"""The user agent (paper, section 2.1): one profile's sending, receiving and node, put together and kept going.
 
-Runs in one event loop; nothing here decides about mail. The screen talks to it through mail/agent_thread.py, commands
-make one and call `sync`.
+Theory of operation
+-------------------
+An agent is opened, perhaps started, and closed:
+
+    open    take the profile's lock "agent", open the databases, join the overlay, listen at the control socket
+    start   begin the regular work below; without it a command calls `sync` or `send` once
+    close   cancel the work, hand on what this node keeps (LEAVING seconds), close the databases, let go of the lock
+
+The regular work is six loops that share one event loop and never wait for one another:
+
+    send          what is due in the outbox; again when the next message is due, or when `wake` is called
+    collect       the inbox; again after the configured `poll`
+    publish       the card, when nodes lack it, a day has passed, or the certificate changed
+    revocations   the newest revocation list
+    renew         the certificate, from 60 days before its end
+    probes        the measuring of availability
+
+Each loop says after how many seconds it wants to run again. When another node answers after a time without an answer
+(`presence.back`), all of them wake up at once, and what waited for the network is due.
+
+Invariants:
+
+- One process is a profile's agent. Commands ask it over the control socket (mail/control.py) instead of working beside
+  it; the lock, not the socket, decides.
+- A loop never ends by an error. It is logged or told, once for each new text, and the work is tried again.
+- The revocation list is looked at before anybody is written to or believed.
+- What the user must know goes through NoticeKeeper: it is on disk before anybody is told.
+- Nothing here decides about mail: that is mail/send/ and mail/receive/.
+
+The screen has an agent in a thread of its own (mail/agent_thread.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,27 @@
-"""The list of messages: virtual, so that 100,000 open as fast as ten, and selected by message, never by place.
+"""The list of messages: it draws only the visible lines, so that 100,000 messages open as fast as ten.
 
-It draws what tui/listing.py holds and asks for the rows that it lacks; it fetches nothing by itself.
+Theory of operation
+-------------------
+The list holds the IDs of all its messages (8 bytes each) and the rows of those near the cursor (tui/listing.py). It
+fetches nothing itself:
+
+    show       the screen has read the IDs of a folder or search, and the first rows
+    Wanted     posted when a line is to be drawn whose row isn't here; only the latest is answered
+    take_rows  the screen brings the rows, and the lines are drawn again
+    take_out   the user moved or deleted messages: they leave at once, before the change is on disk
+    Moved      posted when the cursor is on another message; only the latest matters
+
+A folder that changes (new mail, another program) is read again as a whole and shown with `again`: the message under
+the cursor stays where it is on the screen, however many came above it.
+
+Invariants:
+
+- Selection and marks belong to messages, never to line numbers. Whatever comes or goes, a key acts on the message that
+  the user saw when it was pressed. If another program takes the selected message away, nothing is selected.
+- A message that the user takes away passes the selection to the next one, or to the last.
+- Keys that are typed ahead keep their order: opening calls `when_opened` at once instead of posting a message, so that
+  the focus has moved before the next key arrives.
+- Drawing costs the visible lines only, and never waits for the disk.
 """
 
 from __future__ import annotations
