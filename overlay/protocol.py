@@ -1,6 +1,31 @@
-"""What a node says to nodes: pings, lookups, and who gets into the table. Extends kademlia's protocol.
- kademlia's open `rpc_store`/`rpc_find_value` and its welcome by hand-off are out of the network's reach: requests come
-as typed messages (overlay/wire/messages.py), and those that store go to the service (overlay/primitives/service.py).
+"""What a node says to nodes: pings, lookups, and who gets into the routing table. Extends kademlia's protocol.
+
+Requests come as typed messages (overlay/wire/messages.py). Those that store or read go to the service
+(overlay/primitives/service.py). kademlia's open `rpc_store` and `rpc_find_value` can't be reached from the network.
+
+Theory of operation
+-------------------
+A node comes into the routing table only after it has answered a request of this node, which proves its key and its
+address. The states of another node, as this one sees it:
+
+    unknown     Not in the table.
+    verifying   A request came from it in server mode, so it was sent one ping, at the address where it is known, else
+                where the request came from. At most VERIFYING nodes at once; more are ignored, they will write again.
+    proving     It answered, but the network admits certified nodes only: it was asked for its proof
+                (overlay/identity/admission.py).
+    in table    It answered in server mode, solves the network's puzzle, is admitted, and isn't distrusted
+                (overlay/kademlia/reputation.py). overlay/kademlia/routing.py decides whether there is room for it.
+    suspect     It didn't answer in the last SUSPECTED seconds: lookups ask it, but don't wait for it. A suspect may be
+                in the table; the table counts its failures.
+
+    unknown -> verifying    a request in server mode, if the table has use for it
+    any -> proving, in table    an answer in server mode, to whatever request
+    in table -> unknown     an answer in client mode, a lost reputation, a refused proof, or failures (routing.py)
+    any -> suspect          a request stayed unanswered
+    suspect -> not suspect  an answer from the same key and address
+
+Invariants: no contact from another node's list is put into the table untested. A node that is known and answers can't
+be moved to another address by datagrams sent from there. A client is never in the table.
 """
 
 from __future__ import annotations
@@ -10,6 +35,7 @@ import os
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from kademlia.protocol import KademliaProtocol
 
@@ -31,17 +57,21 @@ from overlay.wire.sealed_datagram import Sealer
 from overlay.wire.write_tokens import WriteTokens
 
 SUSPECTED = 30.0
-"""Seconds for which a contact that stayed silent is asked without being waited for."""
+"""Seconds for which a contact that stayed silent is a suspect: lookups ask it, but don't wait for it."""
 SUSPECTS = 2048
+"""Suspects remembered; the oldest is forgotten first."""
 OPINIONS = 16
-"""Nodes whose word on our address counts: those that were asked last, one vote each. So a changed address is learned
-within a minute or two of pings, and one liar has one vote."""
+"""Nodes whose report of our observed address counts: those that were pinged last, one vote each. So a changed address
+is learned within a minute or two, and one liar has one vote."""
 VERIFYING = 64
-"""Strangers pinged at once, to learn whether they answer; more are passed over, they will write again."""
+"""Unknown nodes pinged at once to learn whether they answer; more are ignored, they will write again."""
+
+Handler = Callable[[RemotePeer, Any], Handled]
+"""Answers the requests of one message type."""
 
 
 class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused-ignore]
-    """One node's side of the overlay: its table, its answers, its questions."""
+    """One node's side of the overlay: its routing table, the requests that it answers and those that it sends."""
 
     router: Table
 
@@ -67,62 +97,72 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         self.bulk_port = 0
         self.fingerprint = b""
         self.on_contact_added: Callable[[Contact], None] = lambda contact: None
-        """Hears of every node that has come into the table, or come back after silence."""
+        """Called with each contact that has come into the table, or has answered again after a failure."""
         self._suspects: OrderedDict[Contact, float] = OrderedDict()
         self._verifying: set[bytes] = set()
         self.reputation = Reputation(self._loop.time)
         self.presence = Presence(own_id, time.time, self._loop.time)
-        """Whether anybody answers, and whose word counts while nobody does."""
+        """Whether other nodes answer, and since when none does."""
         self.proof: Proof | None = None
-        """Whose node this is, where the network wants to know that."""
+        """Proof of the member that this node belongs to, where the network asks for one."""
         self.admission: Admission | None = None
-        """Who has shown whose node it is, where the network wants to know that."""
+        """The nodes that have proved which member they belong to, where the network asks for that."""
         self.dialler: Dialler | None = None
-        """Sees for others whether they are reached, where this node is a system node."""
-        self._proving: dict[bytes, list[Callable[[bool], None]]] = {}
+        """Tests for other nodes whether they can be reached; None at a client."""
+        self._proof_callbacks: dict[bytes, list[Callable[[bool], None]]] = {}
         self._observed_addresses: OrderedDict[bytes, str] = OrderedDict()
+        self._handlers: dict[type[messages.Request], Handler] = {
+            messages.Ping: self._on_ping,
+            messages.Find: self.answer_find,
+            messages.AskAdmission: self._on_ask_admission,
+            messages.DialBack: self._on_dial_back,
+        }
+        """The requests that need no service; the service has the handlers of the rest."""
 
     # Answering
 
     def handle(self, sender: RemotePeer, request: messages.Request) -> Handled:
-        """Answer a request; one from a node that isn't known yet is a reason to ping it."""
+        """Answer a request; an unknown node in server mode is pinged, to learn whether it can come into the table."""
         if sender.server_mode:
-            self._meet(sender.contact)
-        match request:
-            case messages.Ping():
-                return messages.Pong(pack_ip(sender.contact.ip), sender.contact.port)
-            case messages.Find():
-                return self.answer_find(sender, request)
-            case messages.AskAdmission():
-                proof = self.proof
-                if proof is None or len(request.padding) < len(messages.ADMISSION_PADDING):
-                    return Refusal(Code.NOT_PERMITTED)
-                return messages.Admitted(proof.certificate, proof.signature)
-            case messages.DialBack() if self.dialler is not None:
-                if not self.tokens.good(request.token, sender.contact.key, sender.contact.ip):
-                    return Refusal(Code.BAD_TOKEN)
-                return self.dialler.dial(sender.contact, request.fingerprint)
-            case messages.DialBack():
-                return Refusal(Code.UNKNOWN_KIND)
-            case _ if self.service is None:
-                return Refusal(Code.UNKNOWN_KIND)
-            case _:
-                return self.service.handle(sender.contact, request)
+            self._verify(sender.contact)
+        handler = self._handlers.get(type(request))
+        if handler is not None:
+            return handler(sender, request)
+        if self.service is None:
+            return Refusal(Code.UNKNOWN_KIND)
+        return self.service.handle(sender.contact, request)
+
+    @staticmethod
+    def _on_ping(sender: RemotePeer, _request: messages.Ping) -> messages.Pong:
+        return messages.Pong(pack_ip(sender.contact.ip), sender.contact.port)
+
+    def _on_ask_admission(self, _sender: RemotePeer, request: messages.AskAdmission) -> messages.Answer:
+        if self.proof is None or len(request.padding) < len(messages.ADMISSION_PADDING):
+            return Refusal(Code.NOT_PERMITTED)
+        return messages.Admitted(self.proof.certificate, self.proof.signature)
+
+    def _on_dial_back(self, sender: RemotePeer, request: messages.DialBack) -> Handled:
+        if self.dialler is None:
+            return Refusal(Code.UNKNOWN_KIND)
+        if not self.tokens.good(request.token, sender.contact.key, sender.contact.ip):
+            return Refusal(Code.BAD_TOKEN)
+        return self.dialler.dial(sender.contact, request.fingerprint)
 
     def answer_find(self, sender: RemotePeer, request: messages.Find) -> messages.Found:
-        """The k closest contacts known here, as many as fit into three times the request, and a token."""
+        """The k closest contacts known here, as many as fit into three times the request's size, and a write token."""
         count = min(request.k, messages.affordable(sender.received))
         closest = self.router.closest(request.key, count + 1, healthy=True)
-        asker = sender.contact.id
-        contacts = [contact.wire for contact in closest if contact.id != asker][:count]
+        sender_id = sender.contact.id
+        contacts = [contact.wire for contact in closest if contact.id != sender_id][:count]
         token = self.tokens.issue(sender.contact.key, sender.contact.ip)
         return messages.Found(contacts, token, self.bulk_port, self.fingerprint)
 
-    def _meet(self, contact: Contact) -> None:
-        """Ping a node that wrote to us and is new: only one that answers gets into the table.
+    def _verify(self, contact: Contact) -> None:
+        """Ping a node that sent a request and is unknown: only a node that answers comes into the table.
 
-        One that writes from another address than it is known at is pinged at the known one first: whoever passes
-        its datagrams on can't draw it away while it is there. Sent once, since the address may be forged.
+        If the request came from another address than the node is known at, the known address is pinged: a third party
+        that forwards its datagrams can't redirect traffic while the node answers there. The ping is sent once, since
+        the address may be forged.
         """
         if len(self._verifying) >= VERIFYING or contact.key in self._verifying:
             return
@@ -142,14 +182,16 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         self.start_call(contact, messages.Ping(), lambda _: self._verifying.discard(contact.key), tries=1)
 
     def answered(self, contact: Contact, server_mode: bool) -> None:
-        """Admit who answered; a client is never put into the table, and leaves it if it was a node."""
+        """Put a node that answered into the table; a client is never put there, and leaves it if it was a node."""
         self._suspects.pop(contact, None)
         if server_mode and contact.id != self.own_id:
             self.presence.heard()
         if not server_mode or not self.reputation.trusted(contact.key):
             self.router.drop(contact.id)
         elif not self.network.puzzle_bits or puzzle_bits(contact.id) >= self.network.puzzle_bits:
-            self._when_admitted(contact, lambda admitted: self._admit(contact) if admitted else self._expel(contact))
+            self._when_admitted(
+                contact, lambda admitted: self._admit(contact) if admitted else self.router.drop(contact.id)
+            )
 
     def _admit(self, contact: Contact) -> None:
         back = (entry := self.router.get(contact.id)) is not None and entry.failures > 0
@@ -157,40 +199,37 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
             self.sealer.keep(contact.key)
             self.on_contact_added(contact)
 
-    def _expel(self, contact: Contact) -> None:
-        self.router.drop(contact.id)
-
     def _when_admitted(self, contact: Contact, then: Callable[[bool], None]) -> None:
-        """Hear whether the network admits this node, asking it for its proof if need be."""
+        """Call `then` with whether the network admits this node, asking the node for its proof if necessary."""
         admission = self.admission
         if admission is None or admission.admitted(contact.key):
             then(True)
             return
-        waiting = self._proving.setdefault(contact.key, [])
-        waiting.append(then)
-        if len(waiting) > 1:
+        callbacks = self._proof_callbacks.setdefault(contact.key, [])
+        callbacks.append(then)
+        if len(callbacks) > 1:
             return
 
         def on_answer(answer: messages.Answer | None) -> None:
-            shown = isinstance(answer, messages.Admitted) and admission.show(
+            admitted = isinstance(answer, messages.Admitted) and admission.show(
                 contact.key, Proof(answer.certificate, answer.signature)
             )
-            for hear in self._proving.pop(contact.key, ()):
-                hear(shown)
+            for callback in self._proof_callbacks.pop(contact.key, ()):
+                callback(admitted)
 
         self.start_call(contact, messages.AskAdmission(messages.ADMISSION_PADDING), on_answer)
 
     def silent(self, contact: Contact) -> None:
-        """Remember who didn't answer; who waits for its place is pinged first."""
+        """Make `contact` a suspect; ping the contact from the replacement cache that may take its slot."""
         self._suspects[contact] = self._loop.time() + SUSPECTED
         self._suspects.move_to_end(contact)
         if len(self._suspects) > SUSPECTS:
             self._suspects.popitem(last=False)
-        successor = self.router.failed(contact)
-        if successor is not None:
-            self.start_call(successor, messages.Ping(), lambda _: None)
+        replacement = self.router.failed(contact)
+        if replacement is not None:
+            self.start_call(replacement, messages.Ping(), lambda _: None)
 
-    # Asking (overlay/kademlia/lookup.py's LookupRPC)
+    # Sending requests (overlay/kademlia/lookup.py's LookupRPC)
 
     def send_find(
         self,
@@ -200,7 +239,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         on_done: Callable[[messages.Found | None], None],
         on_slow: Callable[[], None],
     ) -> Callable[[], None]:
-        """Send a Find; returns what cancels it."""
+        """Send a Find; returns a function that cancels it."""
 
         def on_answer(answer: messages.Answer | None) -> None:
             if not isinstance(answer, messages.Found):
@@ -211,24 +250,24 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         request = messages.Find(key, k, messages.find_padding(k))
         try:
             call = self.start_call(contact, request, on_answer, on_slow=on_slow)
-        except Malformed:  # somebody told of a contact whose key is none
+        except Malformed:  # another node named a contact whose key isn't valid
             return self._loop.call_soon(on_done, None).cancel
         return lambda: self.cancel_call(call)
 
     def checked(self, wire: WireContact) -> Contact:
-        """A contact from the network, as one that may be asked. Raises Malformed."""
+        """Check a contact that came from the network before anything is sent to it. Raises Malformed."""
         return Contact.received(wire, private_addresses=self.network.private_addresses, puzzle=self.network.puzzle_bits)
 
     def suspected(self, contact: Contact) -> bool:
-        """Whether it failed to answer in the last SUSPECTED seconds."""
+        """Whether `contact` failed to answer in the last SUSPECTED seconds."""
         return self._suspects.get(contact, 0.0) > self._loop.time()
 
     async def lookup(
         self, key: bytes, k: int, seeds: Iterable[Contact] = (), *, disjoint: bool = False
     ) -> list[Located]:
-        """The k closest other nodes that answer (paper, section 2.1), on one path or on `disjoint` ones.
+        """The k closest other nodes that answer (paper, section 2.1), by one path or by `disjoint` paths.
 
-        Never raises for a silent network.
+        Returns an empty list, and raises nothing, when no node answers.
         """
         known = [*self.router.closest(key, max(k, BUCKET)), *seeds]
         if disjoint:
@@ -239,23 +278,23 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         return found
 
     async def ping(self, contact: Contact) -> tuple[str, int] | None:
-        """Where `contact` sees this node, or None when it stays silent."""
+        """The address of this node that `contact` observed, or None when it stays silent."""
         try:
             answer = await self.call(contact, messages.Ping())
         except (NoAnswer, Refused, Malformed):
             return None
         if not isinstance(answer, messages.Pong):
             return None
-        seen = _observed(answer)
-        if seen is not None:
-            self._observed_addresses[contact.key] = seen[0]
+        observed = _observed(answer)
+        if observed is not None:
+            self._observed_addresses[contact.key] = observed[0]
             self._observed_addresses.move_to_end(contact.key)
             if len(self._observed_addresses) > OPINIONS:
                 self._observed_addresses.popitem(last=False)
-        return seen
+        return observed
 
     async def answers_by_udp(self, contact: Contact) -> bool:
-        """Whether `contact` answers by UDP, while everything else goes another way."""
+        """Whether `contact` answers by UDP, while all other requests go through the tunnel."""
         answered: asyncio.Future[bool] = self._loop.create_future()
 
         def on_done(answer: messages.Answer | None) -> None:
@@ -270,17 +309,17 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
 
     @property
     def observed_address(self) -> str | None:
-        """The IP address at which others see this node, when at least two agree (one can lie)."""
+        """The IP address that other nodes observe for this one, when at least two agree (one can lie)."""
         (ip, votes), *_ = Counter(self._observed_addresses.values()).most_common(1) or [("", 0)]
         return ip if votes >= 2 else None
 
     def resumed(self) -> None:
-        """This computer has slept: what was suspected, and how others saw it, is of another place and time."""
+        """This computer has slept, and may be elsewhere now: forget the suspects and the observed addresses."""
         self._suspects.clear()
         self._observed_addresses.clear()
 
     async def ping_least_recently_seen(self) -> None:
-        """Ask the contact that has been quiet for longest whether it is there."""
+        """Ping the contact that answered longest ago."""
         entry = self.router.least_recently_seen()
         if entry is not None:
             await self.ping(entry.contact)

@@ -1,8 +1,39 @@
 """The lookup service (paper, section 2.1): the k active nodes that are closest to a key, exactly.
 
-A sliding window: whenever one of alpha requests is answered or slow, the next goes out, so nobody waits for a round
-to end. Slow is not dead: a late answer still counts. A suspect is asked, and not waited for while others answer.
-Decisions only; overlay/wire/rpc.py asks and times.
+Decisions only; overlay/wire/rpc.py sends the requests and runs the timers.
+
+Theory of operation
+-------------------
+A lookup keeps a list of candidates, sorted by their distance from the key. It starts with the seeds, and grows with the
+contacts in each answer. It asks the nearest candidates that haven't been asked, ALPHA at once, in a sliding window:
+whenever a request is answered, fails or is slow, the next one goes out. Kademlia's original lookup works in rounds
+(section 2.3), where each round waits for its slowest node.
+
+The states of a candidate:
+
+    NEW        Not asked yet.
+    ASKED      A request is under way, and holds one of the ALPHA slots of the window.
+    SLOW       No answer within the usual RTT. It has given up its slot, but the lookup still waits for it: slow doesn't
+               mean dead.
+    SUSPECT    Asked, although it failed to answer another request a moment ago. It never holds a slot, and the lookup
+               waits for it only while fewer than k others have answered.
+    ANSWERED   It answered: it is part of the result, if it is among the k nearest that did.
+    FAILED     It is silent, refused, or is asked by another path of the same search.
+
+    NEW     -> ASKED, SUSPECT      it is the next nearest, and not suspected, or suspected
+    NEW     -> FAILED              another path asks it
+    ASKED   -> SLOW                the first time-out (`on_slow`)
+    SUSPECT -> FAILED              the first time-out
+    ASKED, SLOW, SUSPECT, FAILED -> ANSWERED    an answer, even a late one
+    ASKED, SLOW, SUSPECT -> FAILED              silence, or a refusal
+
+The lookup ends when no candidate that is still NEW, ASKED or SLOW could be among the k nearest that answer: each one
+that is nearer than the k-th nearest answer has answered or failed. It also ends at its deadline, with what it has. A
+SUSPECT doesn't keep it going, unless fewer than k nodes have answered: then it may be this node that was cut off.
+
+Invariants, against answers made up by an attacker: at most CANDIDATES are considered; at most ADDRESSES for one node
+id, one of them from any single answer; no contact is asked twice; only a node that answered itself is in the result, so
+a made-up contact costs one request and nothing else. When the lookup ends, its open requests are cancelled.
 """
 
 from __future__ import annotations
@@ -21,21 +52,21 @@ from overlay.protocol_limits import MAX_K
 from overlay.wire import messages
 
 ALPHA = 3
-"""Requests under way at once."""
+"""Requests under way at once (alpha in the Kademlia paper)."""
 DEADLINE = 10.0
-"""Seconds for a whole lookup; what has answered by then is the result."""
+"""Seconds for a whole lookup; the nodes that have answered by then are the result."""
 WIDTH = 2
-"""Contacts asked for, in k: of k contacts some are dead, and nobody else tells of those behind them."""
+"""Contacts asked for, as a multiple of k: some of k contacts are dead, and no other answer names those behind them."""
 CANDIDATES = 512
-"""Contacts that one lookup considers: an attacker's answers can't make it grow without end."""
+"""Contacts that one lookup considers, so that an attacker's answers can't make it grow without bound."""
 _FARTHEST = 1 << 160
 ADDRESSES = 3
-"""Places tried for one id: whoever spreads a wrong address for a node doesn't make it vanish."""
+"""Addresses tried for one node id, so that spreading a wrong address for a node doesn't hide it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A node that answered a lookup: what is needed to call it. `bulk_port` 0: it has no HTTP door."""
+    """A node that answered a lookup, with what is needed to call it. `bulk_port` 0: it has no HTTP server."""
 
     contact: Contact
     token: bytes
@@ -54,25 +85,25 @@ class LookupRPC(Protocol):
         on_done: Callable[[messages.Found | None], None],
         on_slow: Callable[[], None],
     ) -> Callable[[], None]:
-        """Send a Find; returns what cancels it."""
+        """Send a Find; returns a function that cancels it."""
         ...
 
     def checked(self, wire: WireContact) -> Contact:
-        """A contact from an answer. Raises Malformed."""
+        """Check a contact from an answer. Raises Malformed."""
         ...
 
     def suspected(self, contact: Contact) -> bool:
-        """Whether it failed to answer a moment ago."""
+        """Whether `contact` failed to answer another request a moment ago."""
         ...
 
 
 class _State(Enum):
+    """The states of a candidate; the module's docstring explains them."""
+
     NEW = auto()
     ASKED = auto()
     SLOW = auto()
-    """Not answered within a round trip's usual time: waited for, but it holds no place in the window."""
     SUSPECT = auto()
-    """Asked although it failed lately; not waited for longer than that."""
     ANSWERED = auto()
     FAILED = auto()
 
@@ -80,49 +111,52 @@ class _State(Enum):
 @dataclass(slots=True)
 class _LookupCandidate:
     contact: Contact
-    far: int
+    distance: int
     state: _State = _State.NEW
     located: Located | None = None
     cancel: Callable[[], None] | None = None
-    """What gives its request up, while there is one: it leads back here, and is let go so that no garbage is left."""
+    """Cancels its request, while there is one. Set to None after that: it refers back to this candidate, and the cycle
+    would be left to the garbage collector."""
 
 
-_FAR = attrgetter("far")
+_DISTANCE = attrgetter("distance")
 
 
 class Pool:
-    """What the paths of one search share (overlay/kademlia/disjoint_lookup.py): whom one of them asks, and how far who
-    answered is."""
+    """What the paths of one search share: the contacts they asked, and the distances of those that answered.
+
+    overlay/kademlia/disjoint_lookup.py runs such paths.
+    """
 
     def __init__(self) -> None:
         self._claimed: set[Contact] = set()
         self._answered: list[int] = []
 
     def claim(self, contact: Contact) -> bool:
-        """Whether nobody asks this contact yet; from now on somebody does."""
+        """Whether no path has asked this contact; if so it is the caller's to ask."""
         if contact in self._claimed:
             return False
         self._claimed.add(contact)
         return True
 
-    def answered(self, far: int) -> None:
-        """A node at this distance answered."""
-        insort(self._answered, far)
+    def answered(self, distance: int) -> None:
+        """Count a node that answered, at this distance from the key."""
+        insort(self._answered, distance)
 
-    def nearer(self, far: int) -> int:
-        """How many that answered are nearer."""
-        return bisect_left(self._answered, far)
+    def nearer(self, distance: int) -> int:
+        """How many of the nodes that answered are nearer to the key than this."""
+        return bisect_left(self._answered, distance)
 
 
 class Lookup:
     """One search for the k nodes closest to `key`, from `seeds`, never asking `own_id`. Use once.
 
-    With a `pool` it is one path of several that share it. `alpha` requests are under way at once.
+    With a `pool` it is one of several paths that share it. `alpha` requests are under way at once.
     """
 
     def __init__(
         self,
-        asker: LookupRPC,
+        rpc: LookupRPC,
         key: bytes,
         k: int,
         *,
@@ -132,7 +166,7 @@ class Lookup:
         alpha: int = ALPHA,
     ) -> None:
         self._pool = pool or Pool()
-        self._asker = asker
+        self._rpc = rpc
         self._key = key
         self._target = int.from_bytes(key, "big")
         self._k = k
@@ -142,7 +176,7 @@ class Lookup:
         self._candidates: list[_LookupCandidate] = []
         self._known: set[Contact] = set()
         self._known_wires: set[WireContact] = set()
-        self._places: dict[bytes, int] = {}
+        self._addresses_of: dict[bytes, int] = {}
         self._in_flight = 0
         self._answered: set[bytes] = set()
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -151,8 +185,8 @@ class Lookup:
             self._consider(contact)
 
     async def run(self, deadline: float = DEADLINE) -> list[Located]:
-        """The closest nodes that answered, nearest first: k of them unless fewer are to be found in time."""
-        self._go_on()
+        """The closest nodes that answered, nearest first: k of them, or fewer if no more were found in time."""
+        self._advance()
         try:
             await asyncio.wait([self._done], timeout=deadline)
         finally:
@@ -167,30 +201,30 @@ class Lookup:
     def _consider(self, contact: Contact) -> None:
         if contact.id == self._own_id or contact in self._known or len(self._known) >= CANDIDATES:
             return
-        places = self._places.get(contact.id, 0)
-        if places >= ADDRESSES:
+        addresses = self._addresses_of.get(contact.id, 0)
+        if addresses >= ADDRESSES:
             return
-        self._places[contact.id] = places + 1
+        self._addresses_of[contact.id] = addresses + 1
         self._known.add(contact)
-        insort(self._candidates, _LookupCandidate(contact, contact.long_id ^ self._target), key=_FAR)
+        insort(self._candidates, _LookupCandidate(contact, contact.long_id ^ self._target), key=_DISTANCE)
 
-    def _go_on(self) -> None:  # noqa: C901 - one pass over the candidates, run at each answer of each lookup
-        """Ask the next nearest while there is room in the window, or see that nothing nearer can be found."""
+    def _advance(self) -> None:  # noqa: C901 - one pass over the candidates, run at each answer of each lookup
+        """Ask the next nearest candidates while a slot is free; end the lookup when nothing nearer can be found."""
         if self._done.done():
             return
-        waiting = hoping = False
+        waiting = suspects = False
         for candidate in self._candidates:
             if candidate.state is _State.ANSWERED or candidate.state is _State.FAILED:
                 continue
-            if self._pool.nearer(candidate.far) >= self._k:
+            if self._pool.nearer(candidate.distance) >= self._k:
                 break
             if candidate.contact.id in self._answered:
                 continue
             if candidate.state is not _State.NEW:
-                hoping = hoping or candidate.state is _State.SUSPECT
+                suspects = suspects or candidate.state is _State.SUSPECT
                 waiting = waiting or candidate.state is not _State.SUSPECT
                 continue
-            suspected = self._asker.suspected(candidate.contact)
+            suspected = self._rpc.suspected(candidate.contact)
             if not suspected and self._in_flight >= self._alpha:
                 waiting = True
                 break
@@ -198,12 +232,12 @@ class Lookup:
                 candidate.state = _State.FAILED  # another path asks it
             elif suspected:
                 self._ask(candidate, _State.SUSPECT)
-                hoping = True
+                suspects = True
             else:
                 self._ask(candidate, _State.ASKED)
                 waiting = True
-        # Suspects are no reason to wait, unless there are too few others: then this node itself was cut off, perhaps.
-        if not waiting and not (hoping and self._pool.nearer(_FARTHEST) < self._k):
+        # Suspects aren't waited for, unless too few others answered: then it may be this node that was cut off.
+        if not waiting and not (suspects and self._pool.nearer(_FARTHEST) < self._k):
             self._done.set_result(None)
 
     def _ask(self, candidate: _LookupCandidate, state: _State) -> None:
@@ -217,7 +251,7 @@ class Lookup:
                 candidate.state = _State.SLOW
             elif candidate.state is _State.SUSPECT:
                 candidate.state = _State.FAILED
-            self._go_on()
+            self._advance()
 
         def on_done(found: messages.Found | None) -> None:
             candidate.cancel = None
@@ -228,24 +262,24 @@ class Lookup:
                 candidate.state = _State.ANSWERED
                 candidate.located = Located(candidate.contact, found.token, found.bulk_port, found.fingerprint)
                 self._answered.add(candidate.contact.id)
-                self._pool.answered(candidate.far)
-                self._take(found.contacts)
-            self._go_on()
+                self._pool.answered(candidate.distance)
+                self._consider_all(found.contacts)
+            self._advance()
 
-        candidate.cancel = self._asker.send_find(candidate.contact, self._key, self._width, on_done, on_slow)
+        candidate.cancel = self._rpc.send_find(candidate.contact, self._key, self._width, on_done, on_slow)
 
-    def _take(self, contacts: list[WireContact]) -> None:
-        """Consider the contacts of one answer; of each id one place, so that one liar can't use up its ADDRESSES."""
-        told: set[bytes] = set()
+    def _consider_all(self, contacts: list[WireContact]) -> None:
+        """Consider the contacts of one answer: one address for each id, so that one liar can't use up its ADDRESSES."""
+        named: set[bytes] = set()
         for wire in contacts[: self._width]:
-            if wire in self._known_wires:  # most are: honest nodes tell of the same
+            if wire in self._known_wires:  # most are known: honest nodes name the same ones
                 continue
             try:
-                contact = self._asker.checked(wire)
+                contact = self._rpc.checked(wire)
             except Malformed:
                 continue
-            if contact.id not in told:
-                told.add(contact.id)
+            if contact.id not in named:
+                named.add(contact.id)
                 self._consider(contact)
                 if contact in self._known:
                     self._known_wires.add(wire)

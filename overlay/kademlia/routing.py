@@ -1,8 +1,41 @@
-"""The routing table: which nodes this one knows, by their distance (Kademlia, section 2.4). Extends kademlia's.
+"""The routing table: the nodes that this node knows, by their distance (Kademlia, section 2.4). Extends kademlia's.
 
-A bucket a shared prefix length: at most 160 of 20 contacts, so nobody can make it grow. Only contacts that answered
-come in; one that fails is kept out of answers at once and loses its place after several failures. Decisions only:
-who is pinged, and when, is decided in overlay/protocol.py.
+Decisions only: overlay/protocol.py sends the pings and decides when.
+
+Theory of operation
+-------------------
+There are 160 buckets, one for each length of the prefix that an id can share with our own id, each of at most BUCKET
+contacts. Kademlia splits buckets as they fill; fixed ones hold the same contacts, and their number is bounded from the
+start.
+
+A contact goes through these states:
+
+    unknown       Not in its bucket. It comes in only by `answered`: it has answered a request, at this address.
+    live          In the bucket; its last call was answered. The one that answered last is last in the bucket.
+    failing       In the bucket; its last `failures` calls in a row weren't answered. It isn't given to other nodes in
+                  answers (`healthy`), but keeps its slot.
+    replacement   It answered, but the bucket was full: it is in the replacement cache (section 4.1), without a slot.
+    lost          Dropped for its silence, and remembered outside of the table: after a partition the lost contacts may
+                  be all that is known of the other half of the network (overlay/node/membership.py pings them).
+
+    unknown -> live, replacement   `answered`
+    live    -> failing             `failed`
+    failing -> live                `answered`, or `answered` at another address, which then replaces the known one
+    failing -> lost                FAILURES in a row when a contact that has just answered needs the slot, or
+                                   FAILURES_ALONE in a row in any case
+    replacement -> live            `answered` when a slot is free or can be freed
+    replacement -> unknown         it was handed out by `failed`, to be pinged: when it answers it comes back by
+                                   `answered`; or it failed itself, or was pushed out by newer ones
+    any     -> unknown             `drop`
+
+A live contact is never displaced by a new one: an attacker with many new nodes can't push out the old ones, which are
+also those most likely to stay up (section 2.4). A known contact at another address is believed only while it fails at
+the address where it is known.
+
+Invariants: at most RANGE_IN_BUCKET contacts of one address range in a bucket and RANGE_IN_TABLE in the table, so an
+eclipse attack costs addresses in many ranges; private addresses are exempt where the network allows them. `_ranges`
+counts exactly the contacts in `entries` of all buckets. `failing` of a bucket is the number of its entries with
+failures. Our own id is never in the table.
 """
 
 from __future__ import annotations
@@ -21,20 +54,21 @@ from overlay.protocol_limits import HOUR, KEY_BYTES
 BUCKET = 20
 """Contacts in a bucket (k in the Kademlia paper)."""
 REPLACEMENTS = 20
+"""Contacts in the replacement cache of a bucket."""
 LOST = 64
-"""Contacts that stayed silent and are remembered: after a partition they may be a whole other half of the network."""
+"""Lost contacts that are remembered: after a partition they may be the other half of the network."""
 FAILURES = 3
-"""A contact that has failed so often in a row gives way to one that waits."""
+"""Failures in a row after which a contact gives up its slot to a replacement."""
 FAILURES_ALONE = 5
-"""... and is dropped though nobody waits (the Kademlia paper's figure)."""
+"""Failures in a row after which a contact is dropped even without a replacement (the Kademlia paper's figure)."""
 RANGE_IN_BUCKET = 2
 RANGE_IN_TABLE = 10
-"""Contacts of one IPv4 /24 or IPv6 /56, in a bucket and in all (Ethereum's node table has the same figures)."""
+"""Contacts of one IPv4 /24 or IPv6 /56, in a bucket and in the table (the figures of Ethereum's node table)."""
 
 
 @dataclass(slots=True)
 class TableEntry:
-    """A contact in the table, when it last answered (seconds), and how often it has failed since."""
+    """A contact in the table, when it last answered (seconds), and how many calls it has failed since."""
 
     contact: Contact
     seen: float
@@ -43,17 +77,17 @@ class TableEntry:
 
 @dataclass(slots=True)
 class Bucket:
-    """Contacts whose ids share one length of prefix with ours; the one that answered last is last."""
+    """The contacts whose ids share a prefix of one length with ours; the one that answered last is last."""
 
     entries: dict[bytes, TableEntry] = field(default_factory=dict)
     replacements: OrderedDict[bytes, Contact] = field(default_factory=OrderedDict)
     refreshed: float = 0.0
     failing: int = 0
-    """How many of `entries` failed at their last call."""
+    """How many of `entries` failed their last call."""
 
 
 class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
-    """The contacts of the node `own_id`, which is never in it itself. `now` gives seconds."""
+    """The routing table of the node `own_id`. `now` gives seconds."""
 
     buckets: list[Bucket]  # type: ignore[assignment]  # kademlia's hold other things
 
@@ -63,8 +97,8 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         self._private = private_addresses
         self._ranges: Counter[bytes] = Counter()
         self.lost: OrderedDict[bytes, Contact] = OrderedDict()
-        """Who was dropped for its silence, the latest last."""
-        self._filled: list[tuple[int, Bucket]] | None = None  # buckets that hold anybody, worked out when needed
+        """Contacts dropped for their silence, by id, the latest last."""
+        self._filled: list[tuple[int, Bucket]] | None = None  # the buckets that aren't empty, computed when needed
         self.flush()
 
     def flush(self) -> None:
@@ -78,7 +112,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
 
     @property
     def answering(self) -> int:
-        """Contacts that answered when they were asked last."""
+        """How many contacts answered their last call."""
         return sum(len(bucket.entries) - bucket.failing for bucket in self.buckets)
 
     def __iter__(self) -> Iterator[TableEntry]:
@@ -86,29 +120,28 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
             yield from bucket.entries.values()
 
     def bucket_of(self, identifier: bytes) -> Bucket:
-        """The bucket for an id, by the length of the prefix that it shares with ours."""
+        """The bucket of an id, by the length of the prefix that it shares with ours."""
         return self.buckets[self._index_of(identifier)]
 
     def _index_of(self, identifier: bytes) -> int:
         return KEY_BYTES * 8 - max(distance(self.own_id, identifier).bit_length(), 1)
 
     def get(self, identifier: bytes) -> TableEntry | None:
-        """What is known of the contact with this id."""
+        """The entry of the contact with this id."""
         return self.bucket_of(identifier).entries.get(identifier)
 
     def wants(self, contact: Contact) -> bool:
-        """Whether it would be worth a ping to learn that `contact` answers: it is new, and has or may get a place."""
+        """Whether `contact` is worth a ping: it is new, and there is a slot for it or one may become free."""
         bucket = self.bucket_of(contact.id)
         if contact.id == self.own_id or contact.id in bucket.entries:
             return False
-        hopeless = (
-            not bucket.failing or bucket.replacements.get(contact.id) == contact
-        )  # it is asked when a place is free
-        full = len(bucket.entries) >= BUCKET and hopeless
+        # A contact in the replacement cache isn't pinged at each of its requests, but only when a slot is free.
+        no_slot = not bucket.failing or bucket.replacements.get(contact.id) == contact
+        full = len(bucket.entries) >= BUCKET and no_slot
         return not full and self._fits(contact, bucket)
 
     def answered(self, contact: Contact) -> bool:
-        """`contact` has answered: admit it, or note that it lives and where. True when it is new in the table."""
+        """`contact` has answered: put it in, or update its entry. True when it is new in the table."""
         bucket = self.bucket_of(contact.id)
         if contact.id == self.own_id:
             return False
@@ -118,7 +151,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
                 return False
             bucket.failing -= entry.failures > 0
             entry.seen, entry.failures = self._now(), 0
-            bucket.entries[contact.id] = bucket.entries.pop(contact.id)  # it comes last now
+            bucket.entries[contact.id] = bucket.entries.pop(contact.id)  # it is last now
             return False
         if not self._fits(contact, bucket):
             return False
@@ -135,7 +168,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         return True
 
     def failed(self, contact: Contact) -> Contact | None:
-        """`contact` stayed silent. The contact that takes its place, to be pinged before it does, or None."""
+        """`contact` stayed silent. Returns the replacement to ping, which takes the slot once it answers, or None."""
         bucket = self.bucket_of(contact.id)
         entry = bucket.entries.get(contact.id)
         if entry is None or entry.contact != contact:
@@ -151,7 +184,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         return None
 
     def closest(self, key: bytes, count: int, *, healthy: bool = False) -> list[Contact]:
-        """The `count` contacts closest to `key`, exactly, nearest first; `healthy`: none whose last call failed."""
+        """The `count` known contacts closest to `key`, nearest first; `healthy`: none whose last call failed."""
         target = int.from_bytes(key, "big")
         found: list[Contact] = []
         for bucket in self._by_distance(key):
@@ -164,10 +197,10 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         return found[:count]
 
     def _by_distance(self, key: bytes) -> list[Bucket]:
-        """The buckets that hold anybody, nearest to `key` first; they don't overlap.
+        """The buckets that aren't empty, nearest to `key` first; their ranges of distance don't overlap.
 
-        Whoever is in bucket i differs from us in bit i first. Where the key does so too, all of bucket i is nearer
-        to it than we and the buckets after i are; where it doesn't, farther.
+        The ids in bucket i differ from ours in bit i first. If the key differs from ours in bit i too, all of bucket i
+        is nearer to the key than we and the buckets after i are; if not, all of it is farther.
         """
         differs = distance(self.own_id, key)
         if self._filled is None:
@@ -179,19 +212,19 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         return nearer + farther[::-1]
 
     def responsible(self, key: bytes, k: int) -> bool:
-        """Whether this node is among the k closest to `key` of all that it knows (paper, section 2.3)."""
+        """Whether this node is one of the k closest to `key` among itself and its contacts (paper, section 2.3)."""
         mine = distance(self.own_id, key)
         target = int.from_bytes(key, "big")
         closer = sum(1 for entry in self if entry.contact.long_id ^ target < mine)
         return closer < k
 
     def least_recently_seen(self) -> TableEntry | None:
-        """The contact that has been quiet for longest: the next to be pinged."""
+        """The contact that answered longest ago: the next to be pinged."""
         heads = [next(iter(b.entries.values())) for b in self.buckets if b.entries]
         return min(heads, key=lambda entry: entry.seen, default=None)
 
     def stale_buckets(self, older_than: float) -> list[int]:
-        """Indices of buckets up to the deepest used one that no lookup of ours refreshed for so many seconds."""
+        """Indices of the buckets that no lookup refreshed for `older_than` seconds, up to the deepest used one."""
         used = [i for i, bucket in enumerate(self.buckets) if bucket.entries]
         deepest = max(used, default=-1)
         limit = self._now() - older_than
@@ -236,12 +269,12 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
     # Inside
 
     def _move(self, entry: TableEntry, contact: Contact, bucket: Bucket) -> bool:
-        """Whether a known node is taken to be at another address now: only when it fails at the known one."""
+        """Whether a known node's new address replaces the known one: only when it fails there."""
         if entry.failures == 0:
             return False
         known, entry.contact = entry.contact, contact
         self._leave(known)
-        # For the limits it counts as new there, or admissions would be bought cheaply and moved together later.
+        # The limits by range apply as to a new contact, or an attacker could enter from many ranges and move into one.
         if self._fits(contact, bucket, moving=True):
             self._enter(contact)
             return True
@@ -250,7 +283,7 @@ class Table(RoutingTable):  # type: ignore[misc, unused-ignore]
         return False
 
     def _fits(self, contact: Contact, bucket: Bucket, *, moving: bool = False) -> bool:
-        """The limits by address range, which make an eclipse cost addresses. `moving`: it is in the bucket already."""
+        """Whether the limits by address range allow `contact`. `moving`: it has an entry in the bucket already."""
         if self._private and not routable(contact.ip, False):
             return True
         held = address_range(contact.ip)

@@ -1,7 +1,55 @@
-"""Requests and answers over sealed datagrams: matching, resending, repeating an answer. Extends rpcudp.
+"""Requests and answers over sealed datagrams: matching, resending, deduplication. Extends rpcudp.
 
-Whatever a datagram holds, this file drops it in silence or hands on a decoded request; nothing from the network
-raises out of `datagram_received`. What requests mean is decided in overlay/protocol.py.
+Nothing that comes from the network raises out of `datagram_received`: a datagram is dropped silently, or becomes a
+decoded request or answer. What a request means is decided in overlay/protocol.py.
+
+Theory of operation
+-------------------
+Two independent machines share one socket: calls, which this node sends, and requests, which it serves.
+
+A **call** (`Call`) is one request that this node has sent. It is in `_calls`, under its random 8-byte message id, from
+`start_call` until it ends. Its states:
+
+    waiting   A timer runs. Its time-out is estimated from the peer's RTT (overlay/wire/rtt.py) and grows with each try.
+    slow      The first time-out has passed, and `on_slow` has been called, once. The request is sent again and the
+              call waits on. A lookup uses this to ask another node meanwhile.
+    late      The tries or the patience are used up. The node counts as silent: `silent(contact)` and `on_done(None)`
+              have been called. The call stays for LATE seconds, since an answer may still be under way.
+    ended     No longer in `_calls`, no timer.
+
+    waiting -> slow      time-out; sent again
+    slow    -> slow      time-out; sent again
+    waiting, slow -> late          the last time-out
+    waiting, slow, late -> ended   an answer: `answered(contact)`, then `on_done(answer)`
+    late    -> ended     LATE seconds have passed
+    any     -> ended     `cancel_call`, without a word; or the socket was closed, or there is no route: `on_done(None)`
+                         unless it was late already
+
+An answer counts only when it is sealed with the key that was asked, comes from the address that was asked, and has the
+id of a call. Anything else is dropped, and the call goes on. RTT is measured by Karn's rule: only when the request was
+sent once, or when the answer came late, which shows that the time-outs are too short.
+
+Invariants: `on_done` never runs before `start_call` returns. It runs at most twice, and twice only as None and then an
+answer. A call in `_calls` has a timer, so each one ends.
+
+A **request** is named by the sender's key, its IP address and the message id. Datagrams pass these steps, in this
+order, the cheap ones first:
+
+    1. the rate limit by address, stricter for keys that weren't heard before (`DatagramGate`)
+    2. opening, which proves the sender's key, and reassembly
+    3. the reply cache: a repeat gets the same reply again, or none while the first is being worked on
+    4. decoding
+    5. the share of concurrent work of the sender's address; beyond it the answer is BUSY. A ping, a Find and
+       AskAdmission take no share: they are answered however busy this node is.
+    6. `handle`, which answers at once or returns an awaitable
+
+An answer at once changes nothing at this node, so it isn't cached: a repeat is handled again. An awaitable becomes a
+task, and the reply cache has an empty entry for it from the moment it starts. So a repeat doesn't do the work twice
+while the entry is kept (overlay/wire/reply_cache.py has the bounds). Whatever the task raises, the sender gets an
+answer, and the share is given back when the task ends.
+
+An answer that would be over MAX_MESSAGE bytes is replaced by TOO_LARGE. Datagrams in the clear are only the two that
+exchange a public key (`ask_key`), bounded in number a second.
 """
 
 from __future__ import annotations
@@ -27,28 +75,30 @@ from overlay.wire.rtt import LONGEST_TIMEOUT, RTTEstimates
 log = logging.getLogger(__name__)
 
 TRIES = 3
-"""A request is sent so often before its node counts as silent: at 10% loss one in 150 is misjudged."""
+"""Times that a request is sent before its node counts as silent; at 10% loss one node in 150 is misjudged."""
 LATE = 2.0
-"""Seconds for which the answer of a node that counts as silent is still taken: it may be far away, or busy."""
+"""Seconds for which an answer is still accepted after its node was counted as silent: it may be far away, or busy."""
 BACK_OFF = 1.25
+"""Factor by which the time-out grows with each try."""
 PATIENT_BACK_OFF = 2.0
-"""With more time, and often more bytes, to spend: RFC 6298's figure."""
+"""The same for calls with patience, which have more time and often more bytes: the factor of RFC 6298."""
 QUEUED_BYTES = 4 * 1024 * 1024
-"""What waits for the system to take it; beyond that datagrams are lost here instead of on their way."""
+"""Bytes that may wait for the system to send them; datagrams beyond that are dropped."""
 TASKS = 1024
 TASKS_OF_ADDRESS = 128
-"""Requests served at once, in all and of one address; more are answered with BUSY."""
+"""Requests served concurrently, in all and for one address; more are answered with BUSY."""
 KEY_ANSWERS_A_SECOND = 200
-"""First contacts served in the clear, so that nobody can use them for a flood."""
+"""Key requests answered each second. They come in the clear and from unproven addresses, so they are limited."""
 
 Handled = messages.Answer | Awaitable[messages.Answer]
+"""What `handle` returns: an answer, or the work that leads to one."""
 
 DatagramSender = Callable[[bytes, str, int, bytes], None]
 """Sends a datagram to the node with this key, IP address and port."""
 
 
 class RemotePeer(msgspec.Struct, frozen=True, gc=False):
-    """Who sent a request (its key is proven, its address is what the datagram says), and how many bytes."""
+    """The sender of a request, and the request's size in bytes; its key is proven, its address isn't."""
 
     contact: Contact
     server_mode: bool
@@ -56,18 +106,18 @@ class RemotePeer(msgspec.Struct, frozen=True, gc=False):
 
 
 _TIMER_MARGIN = 0.001
-"""Seconds that a loop's timer may be early."""
+"""Seconds by which a loop's timer may fire early."""
 
 
 class Call:
-    """One outstanding request. `on_slow` is called once, after the first time-out; the answer may still come.
+    """One request that was sent; the module's docstring has its states.
 
-    `on_done` is called with the answer, or with None when the node counts as silent; and once more when it answers
-    after that.
+    `on_slow` is called once, after the first time-out. `on_done` is called with the answer, or with None when the node
+    counts as silent, and then again if it answers late.
     """
 
     __slots__ = (
-        "contact", "datagrams", "deadline", "direct", "late", "message_id", "most",
+        "contact", "datagrams", "deadline", "direct", "late", "max_tries", "message_id",
         "on_done", "on_slow", "started", "timer", "tries",
     )  # fmt: skip
 
@@ -85,7 +135,7 @@ class Call:
         self.on_done = on_done
         self.on_slow = on_slow
         self.started = 0.0
-        self.most = TRIES
+        self.max_tries = TRIES
         self.late = False
         self.direct = False
         self.deadline: float | None = None
@@ -94,7 +144,7 @@ class Call:
 
 
 class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
-    """rpcudp's protocol, with its wire, its trust in strangers and its fixed time-out replaced."""
+    """rpcudp's protocol with another wire format, proven senders, and time-outs from measured RTT."""
 
     def __init__(
         self,
@@ -109,26 +159,28 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         self.server_mode = server_mode
         self.rtt = RTTEstimates()
         self.dropped = 0
+        """Datagrams that were malformed."""
         self.transport: asyncio.DatagramTransport | None = None
         self._loop = asyncio.get_running_loop()
         self._calls: dict[bytes, Call] = {}
-        self._asked: dict[bytes, asyncio.Future[bytes]] = {}
+        self._key_requests: dict[bytes, asyncio.Future[bytes]] = {}
         self._reassembly = fragments.Reassembly()
-        self._answers = ReplyCache()
+        self._replies = ReplyCache()
         self._gate = DatagramGate(loopback_free=loopback_free)
-        self._shares = AddressQuota(TASKS, TASKS_OF_ADDRESS, loopback_free=loopback_free)
-        self.shed = 0
+        self._work_quota = AddressQuota(TASKS, TASKS_OF_ADDRESS, loopback_free=loopback_free)
+        self.rate_limited = 0
+        """Datagrams that the rate limit dropped."""
         self._random = random
-        self._queued: Callable[[], int] = lambda: 0
+        self._send_buffer_size: Callable[[], int] = lambda: 0
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._key_answers = (0.0, 0)
+        self._key_replies = (0.0, 0)
         self._ipv6 = False
         self.tunnel_send: DatagramSender | None = None
-        """How requests get out when not by the socket (overlay/http/tunnel.py)."""
+        """Sends requests through the HTTPS tunnel (overlay/http/tunnel.py); None: they go by UDP."""
 
     def __getattr__(self, name: str) -> Any:
-        """rpcudp turns any unknown name into a remote call, and a typo with it; here a typo is an error."""
+        """Raises AttributeError. rpcudp turns any unknown name into a remote call, and so a typo."""
         raise AttributeError(f"{type(self).__name__} has no {name!r}")
 
     # What a subclass decides
@@ -138,10 +190,10 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         raise NotImplementedError
 
     def answered(self, contact: Contact, server_mode: bool) -> None:
-        """`contact` answered a request of ours: its key and its address are proven."""
+        """`contact` answered a call, which proves its key and its address."""
 
     def silent(self, contact: Contact) -> None:
-        """`contact` didn't answer."""
+        """`contact` counts as silent: a call to it is late."""
 
     # Sending
 
@@ -156,33 +208,33 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         tries: int = TRIES,
         direct: bool = False,
     ) -> Call:
-        """Ask, and call `on_done` with the answer, or with None when `contact` stays silent; never before it returns.
+        """Send a request; `on_done` gets the answer, or None when `contact` stays silent.
 
-        Sent again after a time-out taken from this peer's round trips: `tries` times in all, or for `patience`
-        seconds. `direct`: by UDP, whatever other way is taken; silence isn't held against it. Raises Malformed when
-        the request is over fragments.MAX_MESSAGE bytes, or the key is no key.
+        `on_done` is never called before this returns. The request is sent at most `tries` times, or for `patience`
+        seconds. `direct`: by UDP even while the tunnel is in use; silence doesn't count against the contact then.
+        Raises Malformed when the request is over fragments.MAX_MESSAGE bytes, or the contact's key isn't valid.
         """
         message_id = self._random(8)
         flags = fragments.SERVER_MODE if self.server_mode else 0
         payloads = fragments.cut(flags, message_id, messages.encode(request))
         call = Call(contact, message_id, [self.sealer.seal(contact.key, p) for p in payloads], on_done, on_slow)
         call.started = self._loop.time()
-        call.most = tries
+        call.max_tries = tries
         call.direct = direct
         call.deadline = None if patience is None else call.started + patience
         self._calls[message_id] = call
-        if self._closed:  # whoever still asks hears at once, and no timer outlives the socket
-            call.timer = self._loop.call_later(0, self._lost, call)
-        elif not self._send_call(call):  # no way there from here, say to IPv6: nobody needs to wait
+        if self._closed:  # a call on a closed socket fails at once, and no timer outlives the socket
+            call.timer = self._loop.call_later(0, self._fail, call)
+        elif not self._transmit(call):  # there is no route, for example to IPv6: fail without waiting
             self.cancel_call(call)
             self._calls[message_id] = call
-            call.timer = self._loop.call_later(0, self._lost, call)
+            call.timer = self._loop.call_later(0, self._fail, call)
         return call
 
     async def call(
         self, contact: Contact, request: messages.Request, *, patience: float | None = None
     ) -> messages.Answer:
-        """Ask and wait. Raises NoAnswer, Refused, Malformed (request too long for datagrams)."""
+        """Send a request and wait for its answer. Raises NoAnswer, Refused, Malformed (the request is too long)."""
         done: asyncio.Future[messages.Answer | None] = self._loop.create_future()
 
         def on_done(answer: messages.Answer | None) -> None:
@@ -201,32 +253,32 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         return answer
 
     def cancel_call(self, call: Call) -> None:
-        """Forget a call whose answer doesn't matter any more."""
+        """End a call whose answer isn't needed any more."""
         self._calls.pop(call.message_id, None)
         if call.timer is not None:
             call.timer.cancel()
 
     async def settle(self) -> None:
-        """Wait until the requests that are being served have been answered."""
+        """Wait until the requests being served have been answered, for LONGEST_TIMEOUT seconds at most."""
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=LONGEST_TIMEOUT)
 
     async def ask_key(self, ip: str, port: int, timeout: float = 2.0) -> bytes:
-        """The public key of whoever answers there, trusted as heard. Raises NoAnswer."""
+        """The public key of the node at this address, trusted on first use. Raises NoAnswer."""
         cookie = self._random(sealed_datagram.COOKIE)
-        heard: asyncio.Future[bytes] = self._loop.create_future()
-        self._asked[cookie] = heard
+        reply: asyncio.Future[bytes] = self._loop.create_future()
+        self._key_requests[cookie] = reply
         try:
             for _ in range(TRIES):
                 self._send([self.sealer.ask_key(cookie)], ip, port)
-                done, _pending = await asyncio.wait([heard], timeout=timeout / TRIES)
+                done, _pending = await asyncio.wait([reply], timeout=timeout / TRIES)
                 if done:
-                    return heard.result()
+                    return reply.result()
         finally:
-            del self._asked[cookie]
-        raise NoAnswer(f"nobody of this network answers at {ip} port {port}")
+            del self._key_requests[cookie]
+        raise NoAnswer(f"no node of this network answers at {ip} port {port}")
 
-    def _send_call(self, call: Call) -> bool:
+    def _transmit(self, call: Call) -> bool:
         sent = True
         if self.tunnel_send is None or call.direct:
             sent = self._send(call.datagrams, call.contact.ip, call.contact.port)
@@ -245,7 +297,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
 
     def _timed_out(self, call: Call) -> None:
         if call.deadline is None:
-            out_of_tries = call.tries >= call.most
+            out_of_tries = call.tries >= call.max_tries
         else:
             out_of_tries = self._loop.time() >= call.deadline - _TIMER_MARGIN
         if call.on_slow is not None:
@@ -260,19 +312,19 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
                 self.silent(call.contact)
             call.on_done(None)
         else:
-            self._send_call(call)
+            self._transmit(call)
 
-    def _lost(self, call: Call) -> None:
+    def _fail(self, call: Call) -> None:
         if call.message_id in self._calls:
             self.cancel_call(call)
             if not call.late:
                 call.on_done(None)
 
     def _send(self, datagrams: list[bytes], ip: str, port: int) -> bool:
-        """Send them; False when there is certainly no way there."""
+        """Send datagrams; False when there is certainly no route to that address."""
         if self.transport is None or self.transport.is_closing():
             return True
-        if self._queued() > QUEUED_BYTES:
+        if self._send_buffer_size() > QUEUED_BYTES:
             return True
         if self._ipv6:
             ip = ip if ":" in ip else "::ffff:" + ip
@@ -289,25 +341,25 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
     # Receiving
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio hands over the socket."""
+        """Called by asyncio with the open socket."""
         self.transport = cast(asyncio.DatagramTransport, transport)
-        # Datagram transports have it too, on asyncio and uvloop; typeshed doesn't know.
-        self._queued = cast(asyncio.WriteTransport, transport).get_write_buffer_size
+        # Datagram transports of asyncio and uvloop have this method too, but typeshed doesn't declare it.
+        self._send_buffer_size = cast(asyncio.WriteTransport, transport).get_write_buffer_size
         self._ipv6 = len(transport.get_extra_info("sockname") or ()) == 4
 
     def error_received(self, exc: Exception) -> None:
-        """An ICMP error came back: the time-out will tell."""
+        """An ICMP error came back. It may be forged, so only the time-out counts."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is closed: nobody waits any longer."""
+        """The socket is closed: end all calls, and cancel the requests being served."""
         self._closed = True
         for call in list(self._calls.values()):
-            self._lost(call)
+            self._fail(call)
         for task in self._tasks:
             task.cancel()
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        """Everything that comes from the network comes through here, and nothing raises out of it."""
+        """Handle one datagram. All input from the network comes through here, and nothing raises out of it."""
         try:
             if data[:1] == b"\x01":
                 self._receive(data, addr)
@@ -316,14 +368,14 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         except Malformed as error:
             self.dropped += 1
             log.debug("dropped a datagram from %s: %s", addr, error)
-        except Exception:  # a fault of ours: it costs this datagram, not the node
+        except Exception:  # a bug here must cost one datagram, not the node
             self.dropped += 1
-            log.exception("a datagram from %s met a fault", addr)
+            log.exception("a bug: handling a datagram from %s failed", addr)
 
     def _receive(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        place = _place(addr)
-        if not self._gate.admits(place[0], self._loop.time(), known=self.sealer.knows(data)):
-            self.shed += 1
+        source = _source_address(addr)
+        if not self._gate.admits(source[0], self._loop.time(), known=self.sealer.knows(data)):
+            self.rate_limited += 1
             return
         peer, payload = self.sealer.open(data)
         fragment = fragments.read(payload)
@@ -331,69 +383,69 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         if message is None:
             return
         if fragment.flags & fragments.ANSWER:
-            self._receive_answer(peer, fragment, message, place)
+            self._receive_answer(peer, fragment, message, source)
         else:
-            self._receive_request(peer, fragment, message, place)
+            self._receive_request(peer, fragment, message, source)
 
     def _receive_answer(
-        self, peer: bytes, fragment: fragments.Fragment, message: bytes, place: tuple[str, int]
+        self, peer: bytes, fragment: fragments.Fragment, message: bytes, source: tuple[str, int]
     ) -> None:
         call = self._calls.get(fragment.message_id)
         if call is None or call.contact.key != peer:
-            raise Malformed("an answer that nobody waits for")
-        if call.contact.address != place:  # the key is right, but what was said of its address wasn't
-            raise Malformed("an answer from another address than was asked")
+            raise Malformed("an answer to no request of ours")
+        if call.contact.address != source:  # the key is right, but the contact's address isn't
+            raise Malformed("an answer from another address than the one asked")
         answer = messages.decode_answer(message)
-        if call.tries == 1 or call.late:  # late: not sure which one it answers, but too long for our time-outs
+        if call.tries == 1 or call.late:  # late: which try it answers isn't known, but the time-outs were too short
             self.rtt.add_sample(peer, self._loop.time() - call.started)
         self.cancel_call(call)
         self.answered(call.contact, bool(fragment.flags & fragments.SERVER_MODE))
         call.on_done(answer)
 
     def _receive_request(
-        self, peer: bytes, fragment: fragments.Fragment, message: bytes, place: tuple[str, int]
+        self, peer: bytes, fragment: fragments.Fragment, message: bytes, source: tuple[str, int]
     ) -> None:
-        name = (peer, place[0], fragment.message_id)
-        known = self._answers.get(name)
-        if known is not None:  # a repeat: the same answer again, or none yet while it is worked on
-            self._send(known, *place)
+        name = (peer, source[0], fragment.message_id)
+        known = self._replies.get(name)
+        if known is not None:  # a repeat: send the same reply again, or nothing while it is being worked on
+            self._send(known, *source)
             return
         request = messages.decode_request(message)
-        contact = _sender(peer, place)
+        contact = _contact_of(peer, source)
         received = len(message) + fragment.count * (sealed_datagram.OVERHEAD + fragments.HEADER)
         sender = RemotePeer(contact, bool(fragment.flags & fragments.SERVER_MODE), received)
-        # Pings and lookups are answered however busy this node is; what has to be worked on is shared out.
-        works = not isinstance(request, messages.Ping | messages.Find | messages.AskAdmission)
-        if works and not self._shares.take(contact.ip):
+        # Pings and lookups are answered however busy this node is; other work is limited for each address.
+        is_work = not isinstance(request, messages.Ping | messages.Find | messages.AskAdmission)
+        if is_work and not self._work_quota.take(contact.ip):
             self._answer(sender, fragment.message_id, messages.Refusal(messages.Code.BUSY))
             return
         handled = self.handle(sender, request)
-        if isinstance(handled, messages.Answer):  # reading only: a repeat is simply answered again
-            if works:
-                self._shares.give(contact.ip)
+        if isinstance(handled, messages.Answer):  # nothing was changed here: a repeat may be handled again
+            if is_work:
+                self._work_quota.give(contact.ip)
             self._answer(sender, fragment.message_id, handled)
             return
-        self._answers.keep(name, [])
+        self._replies.keep(name, [])
         task = self._loop.create_task(self._answer_later(sender, name, handled))
         self._tasks.add(task)
-        task.add_done_callback(lambda task: self._served(task, contact.ip))
+        task.add_done_callback(lambda task: self._finished(task, contact.ip))
 
-    def _served(self, task: asyncio.Task[None], ip: str) -> None:
+    def _finished(self, task: asyncio.Task[None], ip: str) -> None:
         self._tasks.discard(task)
-        self._shares.give(ip)
+        self._work_quota.give(ip)
 
     async def _answer_later(self, sender: RemotePeer, name: Name, handled: Awaitable[messages.Answer]) -> None:
         try:
             answer = await handled
         except Refused as refused:
             answer = messages.Refusal(refused.code, refused.bits)
-        except Exception as error:  # whatever failed, the asker hears that it isn't stored, and the node goes on
+        except Exception as error:  # whatever failed, the sender learns that it isn't stored, and the node goes on
             if not isinstance(error, OverlayError):
                 log.exception("a request failed")
             answer = messages.Refusal(messages.Code.BUSY)
         datagrams = self._answer(sender, name[2], answer)
-        if name in self._answers:
-            self._answers.keep(name, datagrams)
+        if name in self._replies:
+            self._replies.keep(name, datagrams)
 
     def _answer(self, sender: RemotePeer, message_id: bytes, answer: messages.Answer) -> list[bytes]:
         flags = fragments.ANSWER | (fragments.SERVER_MODE if self.server_mode else 0)
@@ -407,36 +459,36 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
 
     def _receive_in_the_clear(self, data: bytes, addr: tuple[Any, ...]) -> None:
         if data[:1] == bytes([sealed_datagram.ASK_KEY]):
-            second, served = self._key_answers
+            second, served = self._key_replies
             now = float(int(self._loop.time()))
             served = served if now == second else 0
             if served >= KEY_ANSWERS_A_SECOND:
-                raise Malformed("too many first contacts")
+                raise Malformed("too many key requests")
             told = self.sealer.tell_key(data)
-            self._key_answers = (now, served + 1)
-            self._send([told], *_place(addr))
+            self._key_replies = (now, served + 1)
+            self._send([told], *_source_address(addr))
         elif data[:1] == bytes([sealed_datagram.TELL_KEY]):
             cookie, key = self.sealer.told_key(data)
-            waiting = self._asked.get(cookie)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(key)
+            request = self._key_requests.get(cookie)
+            if request is not None and not request.done():
+                request.set_result(key)
         else:
-            raise Malformed("no datagram of this protocol")
+            raise Malformed("not a datagram of this protocol")
 
 
-def _place(addr: tuple[Any, ...]) -> tuple[str, int]:
-    """Where a datagram came from, in the form that contacts have. Raises Malformed."""
+def _source_address(addr: tuple[Any, ...]) -> tuple[str, int]:
+    """The address that a datagram came from, in the form that contacts have. Raises Malformed."""
     if not 1 <= addr[1] <= 65535:
-        raise Malformed("from a port that can't be answered")
-    return _usual(addr[0]), addr[1]
+        raise Malformed("from a port that no answer can go to")
+    return _canonical_ip(addr[0]), addr[1]
 
 
 @lru_cache(maxsize=4096)
-def _usual(ip: str) -> str:
+def _canonical_ip(ip: str) -> str:
     return unpack_ip(pack_ip(ip))
 
 
 @lru_cache(maxsize=4096)
-def _sender(peer: bytes, place: tuple[str, int]) -> Contact:
-    """The contact behind a request; who asks once asks again."""
-    return Contact(peer, *place)
+def _contact_of(peer: bytes, source: tuple[str, int]) -> Contact:
+    """The sender of a request; cached, since a peer that asks once usually asks again."""
+    return Contact(peer, *source)

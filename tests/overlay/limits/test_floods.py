@@ -115,7 +115,7 @@ def test_attack_a_node_that_strangers_flood_answers_whom_it_knows_and_sheds_the_
             assert await friend.protocol.ping(node.contact) is not None
         assert await node.protocol.ping(friend.contact) is not None
         await asyncio.sleep(1)
-        assert node.protocol.shed >= 400
+        assert node.protocol.rate_limited >= 400
 
     world.play(story())
 

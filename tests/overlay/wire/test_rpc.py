@@ -69,7 +69,7 @@ def play(story: Callable[[World, Side, Side], Awaitable[None]], weather: Weather
         for it in (one, other):
             assert not it.protocol._calls
             assert not it.protocol._tasks
-            assert not it.protocol._asked
+            assert not it.protocol._key_requests
 
     world.play(begin())
     return world
@@ -483,7 +483,7 @@ def test_a_node_that_has_too_much_to_do_says_so(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_the_system_doesnt_take_is_dropped_beyond_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(world: World, one: Side, other: Side) -> None:
-        one.protocol._queued = lambda: rpc.QUEUED_BYTES + 1
+        one.protocol._send_buffer_size = lambda: rpc.QUEUED_BYTES + 1
         with pytest.raises(NoAnswer):
             await one.protocol.call(other.contact, messages.Ping())
         assert other.protocol.requests == []
