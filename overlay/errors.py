@@ -1,4 +1,4 @@
-"""The overlay's errors: one root, each with words that a user can read."""
+"""The overlay's errors; the message of each can be shown to a user."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from storage.errors import SOFTWARE, UNAVAILABLE, P2PMailError
 
 
 class OverlayError(P2PMailError):
-    """Something in the overlay didn't work; the message says what, what was kept, and what to do."""
+    """An error of the overlay; the message says what happened, what was kept, and what to do."""
 
     exit_code = UNAVAILABLE
 
 
 class Unreachable(OverlayError):
-    """No node answered: the network is down, or every node that we know of is."""
+    """No node answered: the network is down, or every known node is."""
 
 
 class Offline(Unreachable):
-    """No other node answers at all: this computer is offline, or every other one is. Nothing is learnt from that."""
+    """No other node answers at all: this computer is offline, or all others are. It says nothing about any object."""
 
 
 class NotFound(OverlayError):
-    """Nodes answered, and none of them had the object that was asked for."""
+    """Nodes answered, but none of them has the object."""
 
 
 class Refused(OverlayError):
-    """A node said no, and why. `bits`: of the stamp that would change that answer."""
+    """A node refused a request, for the reason in `code`. `bits`: of the stamp that would make the node accept it."""
 
     def __init__(self, code: int, reason: str, bits: int = 0) -> None:
         super().__init__(reason)
@@ -39,7 +39,7 @@ class NoAnswer(OverlayError):
 
 
 class Malformed(OverlayError):
-    """Bytes from the network that aren't what they claim to be; whoever catches it drops them."""
+    """Bytes from the network that aren't what they claim to be; the code that catches this drops them."""
 
 
 class NotSupported(OverlayError):

@@ -1,10 +1,11 @@
-"""The event loop that a node runs on: uvloop's, with one owner for each descriptor; asyncio's where uvloop is absent.
+"""The event loop that a node runs on: uvloop with one owner for each descriptor, or asyncio's where uvloop is absent.
 
-uvloop carries four times as many datagrams a second as asyncio's own loop. But its `create_connection(sock=...)`, which
-aiohttp calls for each connection, leaves a descriptor with two owners until the connection has been made: libuv, which
-closes it when the peer resets the connection just then, and the Python socket, which closes the same number again when
-it is collected. By then the number may belong to anything: once it was the file of a message being fetched, whose last
-bytes went nowhere (uvloop 0.23.0; its issues 645 and 738 mended a connection that is cancelled, not one that is reset).
+uvloop handles four times as many datagrams a second as asyncio's own loop. But its `create_connection(sock=...)`, which
+aiohttp calls for each connection, leaves the descriptor with two owners until the connection is made: libuv, which
+closes it when the peer resets the connection at that moment, and the Python socket, which closes the same number again
+when it is collected. By then the number may belong to another file: once that was the file of a message being fetched,
+whose last bytes were lost (uvloop 0.23.0; its issues 645 and 738 fixed a connection that is cancelled, not one that is
+reset).
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ except ImportError:
 else:
 
     class Loop(uvloop.Loop):
-        """uvloop's loop, to which a socket can be handed over."""
+        """uvloop's loop, to which the descriptor of a socket can be handed over."""
 
         async def create_connection(  # type: ignore[override]
             self, protocol_factory: Callable[[], asyncio.BaseProtocol], *place: Any, **options: Any
         ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
-            """As asyncio's. A socket given as `sock` is the transport's from the moment that its descriptor is."""
+            """As asyncio's. A socket given as `sock` loses its descriptor as soon as the transport has it."""
             if options.get("sock") is not None:
                 options["sock"] = _HandedOver(options["sock"])
             made = await super().create_connection(protocol_factory, *place, **options)
@@ -38,7 +39,7 @@ T = TypeVar("T")
 
 
 class _HandedOver:
-    """A connected socket as uvloop takes one: it gives up its descriptor when asked for it, so closes it no more."""
+    """A connected socket that gives up its descriptor when uvloop asks for it, and so doesn't close it later."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -49,17 +50,17 @@ class _HandedOver:
         self._socket.setblocking(flag)
 
     def fileno(self) -> int:
-        """The descriptor, whose owner is the caller from now on."""
+        """The descriptor; the caller owns it from now on."""
         return self._socket.detach()
 
     def detach(self) -> None:
-        """uvloop says so when connecting failed: libuv has closed the descriptor."""
+        """Called by uvloop when connecting failed: libuv has closed the descriptor."""
 
     def close(self) -> None:
-        """uvloop says so when the connection is closed: libuv has closed the descriptor."""
+        """Called by uvloop when the connection is closed: libuv has closed the descriptor."""
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end in a loop of its own."""
+    """Run `work` to its end in a new event loop."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(work)

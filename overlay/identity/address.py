@@ -1,7 +1,7 @@
-"""E-mail addresses in the one form that keys are made of (design section 2).
+"""E-mail addresses, in the one normalised form that keys are derived from (design section 2).
 
-What lives here turns what a person typed into that form, or says why it can't be an address. Header syntax (display
-names, lists, comments) is not known here: callers hand in the bare address.
+This module normalises what a person typed, or says why it isn't an address. It doesn't parse header syntax (display
+names, lists, comments): callers pass the bare address.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ DOMAIN_LIMIT = 253
 """Octets of a domain as A-labels: RFC 5321 allows 255, the DNS carries 253 (RFC 1035 section 2.3.4)."""
 
 ADDRESS_LIMIT = 254
-"""Octets in all: a path is 256 with its angle brackets (RFC 5321 section 4.5.3.1.3)."""
+"""Octets of an address: a path is 256 with its angle brackets (RFC 5321 section 4.5.3.1.3)."""
 
 INPUT_LIMIT = 1024
-"""Characters looked at at all; mapping may shorten a text, but never by this much for an honest address."""
+"""Characters of input that are accepted; mapping may shorten a text, but never by this much for a real address."""
 
 _ATEXT = frozenset("abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-/=?^_`{|}~")
 
@@ -39,8 +39,8 @@ class AddressError(OverlayError, ValueError):
 def split_address(text: str) -> tuple[str, str]:
     """The normalised (local part, domain) of a bare address.
 
-    Local part: NFC, lower case, a dot-atom of RFC 5321 or RFC 6531 (quoted local parts are refused: they are not
-    used for people, and read differently by different programs). Domain: mapped by UTS 46, as lower-case A-labels.
+    Local part: NFC, lower case, a dot-atom of RFC 5321 or RFC 6531 (quoted local parts are refused: people don't
+    have them, and programs disagree on how to read them). Domain: mapped by UTS 46, as lower-case A-labels.
     Normalising is idempotent. Raises AddressError.
     """
     if len(text) > INPUT_LIMIT:
@@ -60,13 +60,13 @@ def split_address(text: str) -> tuple[str, str]:
 
 
 def normalise_address(text: str) -> str:
-    """The one form of a bare address that keys and certificates use; see split_address. Raises AddressError."""
+    """The normalised form of a bare address, as in keys and certificates; see split_address. Raises AddressError."""
     local, domain = split_address(text)
     return f"{local}@{domain}"
 
 
 def _local(text: str) -> str:
-    # Lowering may leave NFC, and composing may make a capital: both, until nothing changes.
+    # Lower-casing may leave NFC, and composing may produce a capital: repeat both until nothing changes.
     local = unicodedata.normalize("NFC", text)
     for _ in range(4):
         lowered = unicodedata.normalize("NFC", local.lower())
@@ -76,7 +76,7 @@ def _local(text: str) -> str:
     for character in local:
         if character in _ATEXT or character == ".":
             continue
-        # Beyond ASCII: letters, marks, digits, signs; no controls, no invisible ones, no spaces, no surrogates.
+        # Beyond ASCII: letters, marks, digits and symbols; no control, format, space or surrogate characters.
         if character < "\x80" or unicodedata.category(character)[0] in "CZ":
             raise AddressError(f"The address has a character before the @ that is not allowed: {_name(character)}.")
     if local.startswith(".") or local.endswith(".") or ".." in local:
@@ -101,7 +101,7 @@ def _domain(text: str) -> str:
 
 
 def _name(character: str) -> str:
-    """The character for an error message: never itself where it could be a control sequence."""
+    """The character for an error message; a code point where it isn't printable, so could be a control sequence."""
     if character.isprintable():
         return character
     return f"U+{ord(character):04X}"

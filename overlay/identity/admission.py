@@ -1,7 +1,9 @@
-"""Certified admission: a network may want to know whose each node is (design, section 3: `admission = "certified"`).
- A node shows the certificate of a member and that member's signature over the network's name and the node's key.
-Whoever shows none gets into no table, and its answers to lookups don't count. Decisions only:
-overlay/protocol.py asks."""
+"""Certified admission: a network may require a proof of the member that runs each node (design, section 3).
+
+It applies where network.toml has `admission = "certified"`. A node shows a member's certificate, and that member's
+signature over the network's name and the node's key. A node without it comes into no routing table, and lookups ignore
+its answers. Decisions only: overlay/protocol.py asks for the proofs.
+"""
 
 from __future__ import annotations
 
@@ -14,32 +16,33 @@ from overlay.identity.certificates import CertificateError, TrustStore
 from overlay.identity.ownership import Owner, valid
 
 NODES_OF_CERTIFICATE = 4
-"""Nodes that one member may have: so many ids are what one certificate buys."""
+"""Nodes that one member may run, so that a certificate doesn't buy unlimited ids."""
 GOOD_FOR = 3600.0
-"""Seconds after which it is asked for again: a certificate may have been revoked."""
+"""Seconds after which the proof is asked for again: the certificate may have been revoked."""
 KEPT = 8192
+"""Admitted nodes remembered; the oldest is forgotten first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A member's certificate (DER), and her signature for one node."""
+    """A member's certificate (DER), and its signature for one node."""
 
     certificate: bytes
     signature: bytes = field(repr=False)
 
 
 def statement(network: str, node_key: bytes) -> bytes:
-    """What a member signs for her node, whose X25519 public key this is."""
+    """The bytes that a member signs for its node, member X25519 public key this is."""
     return b"p2pmail node\0" + network.encode() + b"\0" + node_key
 
 
 def sign(owner: Owner, network: str, node_key: bytes) -> Proof:
-    """The proof that `owner` answers for a node."""
+    """The proof that a node belongs to `owner`."""
     return Proof(owner.certificate, owner.sign(statement(network, node_key)))
 
 
 class Admission:
-    """Which nodes have shown that they belong to a member of `network`. `now` gives seconds since the epoch."""
+    """The nodes that have proved to belong to a member of `network`. `now` gives seconds since the epoch."""
 
     def __init__(self, network: str, trust: TrustStore, now: Callable[[], float]) -> None:
         self._network = network
@@ -49,24 +52,24 @@ class Admission:
         self._nodes: Counter[bytes] = Counter()
 
     def admitted(self, key: bytes) -> bool:
-        """Whether the node with this key has shown it lately."""
+        """Whether the node with this key has shown a valid proof in the last GOOD_FOR seconds."""
         until, _ = self._admitted.get(key, (0.0, b""))
         return until > self._now()
 
     def show(self, key: bytes, proof: Proof) -> bool:
-        """Whether `proof` admits the node with this key."""
+        """Check a proof of the node with this key; True when it is admitted."""
         try:
             verified = self._trust.verify(proof.certificate, self._now())
         except CertificateError:
             return False
         if not valid(verified.public_key, proof.signature, statement(self._network, key)):
             return False
-        whose = sha256(proof.certificate).digest()
+        member = sha256(proof.certificate).digest()
         self._forget(key)
-        if self._nodes[whose] >= NODES_OF_CERTIFICATE:
+        if self._nodes[member] >= NODES_OF_CERTIFICATE:
             return False
-        self._admitted[key] = self._now() + GOOD_FOR, whose
-        self._nodes[whose] += 1
+        self._admitted[key] = self._now() + GOOD_FOR, member
+        self._nodes[member] += 1
         if len(self._admitted) > KEPT:
             self._forget(next(iter(self._admitted)))
         return True

@@ -1,7 +1,7 @@
-"""The card: what lies under a person's certificate key (design section 5).
+"""The card: a member's certificate and current encryption key, stored under its certificate key (design section 5).
 
-A card is the certificate and, signed with its key, the current encryption key. What lives here makes and checks cards;
-the encryption key is opaque bytes here (mail/sealed/keys.py knows how to use it), and the network is not known.
+The encryption key is signed with the certificate's key. This module makes and checks cards; the encryption key is
+opaque bytes here (mail/sealed/keys.py uses it), and nothing here accesses the network.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from overlay.identity.certificates import Certificate, CertificateError, TrustSt
 from overlay.protocol_limits import CLOCK_MARGIN, ENCRYPTION_KEY_SIZE, MAX_CARD
 
 KEY_ID_SIZE = 8
-"""Bytes of SHA-256 of the encryption key; enough to tell a person's own few keys apart, and not more."""
+"""Bytes of a key id (SHA-256 of the encryption key): enough to tell one member's few keys apart."""
 
 _PURPOSE = b"p2pmail card\0"
 
 
 class Signer(Protocol):
-    """Who owns a certificate (overlay.identity.ownership.Owner is one)."""
+    """A certificate and what signs with its key; overlay.identity.ownership.Owner is one."""
 
     @property
     def certificate(self) -> bytes:
@@ -32,12 +32,12 @@ class Signer(Protocol):
 
     @property
     def sign(self) -> Callable[[bytes], bytes]:
-        """Ed25519 with the certificate's key: message in, 64 bytes out."""
+        """Signs a message with the certificate's Ed25519 key; returns 64 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A checked card. `sequence` is in milliseconds; of two valid cards for an address the higher one counts."""
+    """A checked card. `sequence` is in milliseconds; of two valid cards of an address the higher counts."""
 
     certificate: Certificate
     encryption_key: bytes
@@ -62,14 +62,14 @@ _signed_decoder = msgspec.msgpack.Decoder(_SignedCard)
 
 
 def key_id_of(encryption_key: bytes) -> bytes:
-    """The short name of an encryption key, 8 bytes."""
+    """The id of an encryption key, 8 bytes."""
     return hashlib.sha256(encryption_key).digest()[:KEY_ID_SIZE]
 
 
 def make_card(owner: Signer, encryption_key: bytes, sequence: int) -> bytes:
-    """The card's bytes, as stored. `sequence`: milliseconds since the epoch, above that of any card before.
+    """The bytes of a new card. `sequence`: milliseconds since the epoch, higher than in any earlier card.
 
-    Raises CertificateError when the key has the wrong size or the sequence can't be one.
+    Raises CertificateError when the key has the wrong size or the sequence is out of range.
     """
     if len(encryption_key) != ENCRYPTION_KEY_SIZE:
         raise CertificateError("The encryption key has the wrong size.")
@@ -82,8 +82,8 @@ def make_card(owner: Signer, encryption_key: bytes, sequence: int) -> bytes:
 def open_card(data: bytes, trust: TrustStore, now: float) -> Card:
     """Check a card from the network at `now` (epoch seconds): form, chain, revocation, signature.
 
-    A sequence more than a day ahead of `now` is refused: it would lock out every card that comes after, also the
-    owner's own. Whether the card lies under the right key is the caller's to check. Raises CertificateError.
+    A sequence more than a day ahead of `now` is refused: every later card, even the owner's own, would be older than
+    that. The caller checks whether the card is stored under the right key. Raises CertificateError.
     """
     if len(data) > MAX_CARD:
         raise CertificateError("The card is too large.")

@@ -1,6 +1,8 @@
 """Certificates as nodes and user agents check them: chain, time, purpose, address, revocation (design section 4).
- What lives here reads and judges X.509; nothing here signs (mail/membership/authority.py does) and nothing is kept on
-disk. An address is a rfc822Name, or a SmtpUTF8Mailbox (RFC 9598) where its local part is not ASCII."""
+
+This module reads and checks X.509. It signs nothing (mail/membership/authority.py does) and keeps nothing on disk. The
+address is a rfc822Name, or a SmtpUTF8Mailbox (RFC 9598) where its local part is not ASCII.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from overlay.protocol_limits import CLOCK_MARGIN, MAX_CERTIFICATE, MAX_SIGNED_OB
 from storage.errors import PERMISSION
 
 CACHE_LIMIT = 4096
-"""Certificates whose signature has been checked and is remembered (some 2 KiB each)."""
+"""Certificates remembered as having a valid signature (some 2 KiB each)."""
 
 SMTP_UTF8_MAILBOX = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.9")
 """The otherName of RFC 9598 section 3, for addresses that a rfc822Name (ASCII) can't carry."""
@@ -30,8 +32,8 @@ SMTP_UTF8_MAILBOX = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.9")
 _UTF8_STRING = 0x0C
 
 _SIGNED_WITH_ED25519 = bytes.fromhex("300506032b6570034100")
-"""What stands before the signature: the algorithm (RFC 8410) and a BIT STRING without unused bits. Parsers let some
-unused bits pass, and then a certificate would have a second DER, and its owner a second name in deleter hashes."""
+"""The bytes before the signature: the algorithm (RFC 8410) and a BIT STRING without unused bits. Parsers accept some
+unused bits; then a certificate would have a second DER encoding, and its owner a second deleter hash."""
 
 
 _PARSE_ERRORS = (
@@ -45,18 +47,18 @@ _PARSE_ERRORS = (
     x509.UnsupportedGeneralNameType,
     Warning,
 )
-"""What `cryptography` raises on hostile DER, at once or when a field is first looked at; a warning that is an error
-(as in our tests) is a refusal too."""
+"""What `cryptography` raises on hostile DER, at once or when a field is first read. A warning that is raised as an
+error, as in our tests, counts too."""
 
 
 class CertificateError(OverlayError):
-    """A certificate, card or revocation list is not what it must be; the message says why."""
+    """A certificate, card or revocation list isn't valid; the message says why."""
 
     exit_code = PERMISSION
 
 
 class CertificateExpired(CertificateError):
-    """The certificate's time is over."""
+    """The certificate has expired."""
 
 
 class Revoked(CertificateError):
@@ -65,7 +67,7 @@ class Revoked(CertificateError):
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What a certificate says. Two are equal when their DER is. Times are seconds since the epoch."""
+    """The contents of a certificate. Two are equal when their DER is. Times are seconds since the epoch."""
 
     der: bytes
     address: str = field(compare=False)
@@ -76,7 +78,7 @@ class Certificate:
 
 
 def address_name(address: str) -> x509.GeneralName:
-    """The subjectAltName entry for a normalised address (the inverse of what parse_certificate reads)."""
+    """The subjectAltName entry for a normalised address, as parse_certificate reads it."""
     if address.isascii():
         return x509.RFC822Name(address)
     text = address.encode()
@@ -85,16 +87,16 @@ def address_name(address: str) -> x509.GeneralName:
 
 
 def parse_certificate(der: bytes) -> Certificate:
-    """Read a user's certificate, without asking whom it comes from. Raises CertificateError.
+    """Read a user's certificate, without checking its issuer. Raises CertificateError.
 
     It must be X.509 v3 with an Ed25519 key, exactly one address in its normalised form, KeyUsage digitalSignature,
-    ExtendedKeyUsage emailProtection, no authority's rights, and no critical extension that is unknown here.
+    ExtendedKeyUsage emailProtection, no rights of an authority, and no unknown critical extension.
     """
     return _read_leaf(_load(der), der)
 
 
 class TrustStore:
-    """What a network trusts: its authorities' certificates and the newest revocation list of each. Thread-safe."""
+    """A network's trust anchors: its authorities' certificates and the newest revocation list of each. Thread-safe."""
 
     def __init__(self, authorities: Sequence[bytes]) -> None:
         """`authorities`: DER of self-signed Ed25519 roots, at least one. Raises CertificateError."""
@@ -105,14 +107,14 @@ class TrustStore:
         self.fingerprint = hashlib.sha256(authorities[0]).hexdigest()
         self._revoked: dict[int, tuple[int, frozenset[int], bytes]] = {}
         self._lock = threading.Lock()
-        """Protects _cache and _revoked; no signature is checked under it."""
+        """Protects _cache and _revoked; no signature is checked while it is held."""
         self._cache: OrderedDict[bytes, tuple[Certificate, int]] = OrderedDict()
 
     def verify(self, der: bytes, now: float, lapsed: float = 0.0) -> Certificate:
-        """The certificate, when an authority of this network issued it and it is good at `now` (epoch seconds).
+        """The certificate, if an authority of this network issued it and it is valid at `now` (epoch seconds).
 
-        `lapsed`: seconds for which it counts after its end, for what was signed before that and lay at nodes since.
-        Validity and revocation are checked every time. Raises CertificateError (Revoked, Ended).
+        `lapsed`: seconds for which it is accepted after its end, for objects that were signed before and stored since.
+        Validity and revocation are checked every time. Raises CertificateError (Revoked, CertificateExpired).
         """
         certificate, root = self._issued(der)
         if now < certificate.not_before:
@@ -128,14 +130,14 @@ class TrustStore:
         return certificate
 
     def issued(self, der: bytes) -> Certificate:
-        """The certificate, when an authority of this network issued it, good at this moment or not.
+        """The certificate, if an authority of this network issued it, whether it is valid now or not.
 
         Raises CertificateError.
         """
         return self._issued(der)[0]
 
     def _issued(self, der: bytes) -> tuple[Certificate, int]:
-        """The certificate and the number of its authority. The signature is checked once and remembered."""
+        """The certificate and the index of its authority. The signature is checked once and remembered."""
         digest = hashlib.sha256(der).digest()
         with self._lock:
             known = self._cache.get(digest)
@@ -150,10 +152,10 @@ class TrustStore:
         return known
 
     def accept_revocations(self, crl_der: bytes, now: float) -> int:
-        """Take over a revocation list (DER); returns the number of the newest one known, this one or a newer.
+        """Accept a revocation list (DER); returns the number of the newest one known, this one or a newer.
 
-        An older list than the known one is ignored. One past its nextUpdate is still better than none and is taken;
-        one from the future is not. Raises CertificateError.
+        A list older than the known one is ignored. A list past its nextUpdate is accepted, being better than none; a
+        list from the future isn't. Raises CertificateError.
         """
         if len(crl_der) > MAX_SIGNED_OBJECT:
             raise CertificateError("The revocation list is too large.")
@@ -179,7 +181,7 @@ class TrustStore:
         return number
 
     def revocations(self) -> bytes | None:
-        """The newest list taken over from the first authority (DER), to be kept or published again; None: none."""
+        """The newest list of the first authority (DER), to be kept or published again; None if there is none."""
         with self._lock:
             known = self._revoked.get(0)
         return None if known is None else known[2]
@@ -279,7 +281,7 @@ def _read_address(names: x509.SubjectAlternativeName | None) -> str:
 
 
 def _mailbox(name: x509.GeneralName) -> str | None:
-    """The address in a subjectAltName entry, None where it is of another kind."""
+    """The address in a subjectAltName entry; None for an entry of another kind."""
     if isinstance(name, x509.RFC822Name):
         return name.value
     if isinstance(name, x509.OtherName) and name.type_id == SMTP_UTF8_MAILBOX:
@@ -288,7 +290,7 @@ def _mailbox(name: x509.GeneralName) -> str | None:
             text = name.value[head:].decode("utf-8")
         except UnicodeDecodeError:
             raise CertificateError("The certificate's address is not UTF-8.") from None
-        # One encoding for one address: anything but the bytes that we would write is refused.
+        # One encoding for each address: anything but the bytes that address_name writes is refused.
         if text.isascii() or len(text.encode()) > 0xFF or address_name(text) != name:
             raise CertificateError("The certificate's address is not encoded as RFC 9598 says.")
         return text
@@ -301,5 +303,5 @@ def _signed_crl(root: x509.Certificate, crl: x509.CertificateRevocationList) -> 
 
 
 def certificate_pem(der: bytes) -> bytes:
-    """The certificate as PEM, for other programs. Raises CertificateError."""
+    """The certificate as PEM, for other programs to read. Raises CertificateError."""
     return _load(der).public_bytes(Encoding.PEM)

@@ -1,8 +1,8 @@
-"""A contact: who a node is (its public key) and where it is (an IP literal and a port).
+"""A contact: a node's public key and its address (an IP literal and a port). Formats only.
 
-A node's id is made of its key, so an id can't be claimed without the key. Every contact that comes from the network
-passes `Contact.received` before anything is sent to it: one that lies about its port or address, or hasn't solved
-the network's puzzle, is worth no datagram. Formats only.
+A node's id is derived from its key, so no node can claim an id without the key. Each contact that comes from the
+network passes `Contact.received` before anything is sent to it: no datagram goes to a contact with an invalid port or
+address, or whose id doesn't solve the network's puzzle.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
 class WireContact(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A contact as it travels: X25519 public key, packed IPv4 or IPv6 address, UDP port."""
+    """A contact on the wire: X25519 public key, packed IPv4 or IPv6 address, UDP port."""
 
     key: PublicKey
     ip: PackedIP
@@ -41,13 +41,13 @@ def node_id(public_key: bytes) -> bytes:
 
 
 def puzzle_bits(identifier: bytes) -> int:
-    """How hard a puzzle this id solves: leading zero bits of SHA-256(id)."""
+    """The difficulty of the puzzle that this id solves: leading zero bits of SHA-256(id)."""
     return leading_zero_bits(hashlib.sha256(identifier).digest())
 
 
 @lru_cache(maxsize=4096)
 def unpack_ip(packed: bytes) -> str:
-    """Text of a packed address; IPv4-mapped IPv6 becomes IPv4. Raises Malformed."""
+    """The text of a packed address; IPv4-mapped IPv6 becomes IPv4. Raises Malformed."""
     try:
         address = ipaddress.ip_address(packed)
     except ValueError as error:
@@ -59,7 +59,7 @@ def unpack_ip(packed: bytes) -> str:
 
 @lru_cache(maxsize=4096)
 def pack_ip(ip: str) -> bytes:
-    """Packed form of an IP literal (no scope id). Raises Malformed for anything else, host names among them."""
+    """The packed form of an IP literal, without its scope id. Raises Malformed for anything else, as for host names."""
     try:
         address = ipaddress.ip_address(ip.partition("%")[0])
     except ValueError as error:
@@ -71,7 +71,7 @@ def pack_ip(ip: str) -> bytes:
 
 @lru_cache(maxsize=4096)
 def routable(ip: str, private_addresses: bool) -> bool:
-    """Whether a datagram may be sent there: never to multicast or to nobody, to private ranges only if allowed."""
+    """Whether a datagram may be sent to this address: not multicast, broadcast or 0.0.0.0; private only if allowed."""
     address = ipaddress.ip_address(ip)
     if address.is_multicast or address.is_unspecified or ip == "255.255.255.255":
         return False
@@ -80,13 +80,13 @@ def routable(ip: str, private_addresses: bool) -> bool:
 
 @lru_cache(maxsize=4096)
 def address_range(ip: str) -> bytes:
-    """The range that one operator is assumed to own: IPv4 /24, IPv6 /56."""
+    """The range that is assumed to belong to one operator: IPv4 /24, IPv6 /56."""
     packed = pack_ip(ip)
     return packed[:3] if len(packed) == 4 else packed[:7]
 
 
 class Contact(Node):
-    """A kademlia Node with the public key that its id is made of. Equal when key and place are equal."""
+    """A kademlia Node with the public key that its id is derived from. Equal when key and address are equal."""
 
     id: bytes
     ip: str
@@ -103,11 +103,11 @@ class Contact(Node):
     @classmethod
     def received(cls, wire: WireContact, *, private_addresses: bool, puzzle: int) -> Contact:
         """Check a contact that came in an answer. Raises Malformed."""
-        if not 1 <= wire.port <= 65535:  # asyncio closes the whole socket when it is told to send to such a port
-            raise Malformed(f"{wire.port} is no port")
+        if not 1 <= wire.port <= 65535:  # asyncio closes the whole socket when asked to send to such a port
+            raise Malformed(f"{wire.port} is not a port")
         ip = unpack_ip(wire.ip)
         if not routable(ip, private_addresses):
-            raise Malformed(f"{ip} is no address of a node of this network")
+            raise Malformed(f"{ip} can't be the address of a node of this network")
         contact = cls(wire.key, ip, wire.port)
         if puzzle and puzzle_bits(contact.id) < puzzle:
             raise Malformed("the node id doesn't solve this network's puzzle")
@@ -115,14 +115,14 @@ class Contact(Node):
 
     @property
     def wire(self) -> WireContact:
-        """This contact as it travels."""
+        """This contact on the wire."""
         if self._wire is None:
             self._wire = WireContact(self.key, pack_ip(self.ip), self.port)
         return self._wire
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where datagrams go."""
+        """The IP address and the UDP port."""
         return self.ip, self.port
 
     def __eq__(self, other: object) -> bool:
@@ -136,17 +136,17 @@ class Contact(Node):
 
 
 def host_port(ip: str, port: int) -> str:
-    """HOST:PORT, with brackets round an IPv6 address."""
+    """HOST:PORT, with brackets around an IPv6 address."""
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
 def key_text(key: bytes) -> str:
-    """A public key as people paste it: base64url without padding, 43 characters."""
+    """A public key as text: base64url without padding, 43 characters."""
     return base64.urlsafe_b64encode(key).rstrip(b"=").decode()
 
 
 def parse_key(text: str) -> bytes:
-    """The key behind `key_text`. Raises ValueError with words for a user."""
+    """The key in the form of `key_text`. Raises ValueError, whose message can be shown to a user."""
     try:
         key = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
@@ -157,7 +157,7 @@ def parse_key(text: str) -> bytes:
 
 
 def parse_host_port(text: str) -> tuple[str, int]:
-    """HOST:PORT or [IPv6]:PORT, port 0 to 65535. Raises ValueError with words for a user."""
+    """Parse HOST:PORT or [IPv6]:PORT, port 0 to 65535. Raises ValueError, whose message can be shown to a user."""
     host, colon, port = text.rpartition(":")
     if not colon or not host:
         raise ValueError(f"{text!r} is not HOST:PORT")
@@ -171,7 +171,7 @@ def parse_host_port(text: str) -> tuple[str, int]:
 
 
 def parse_join(text: str) -> tuple[str, int, bytes | None]:
-    """Where to join: HOST:PORT or HOST:PORT/KEY. Raises ValueError with words for a user."""
+    """Parse a place to join: HOST:PORT or HOST:PORT/KEY. Raises ValueError, whose message can be shown to a user."""
     place, slash, key = text.partition("/")
     host, port = parse_host_port(place)
     if port == 0:

@@ -1,7 +1,8 @@
-"""The authority's answer to somebody who joins, as a node keeps it (design section 5).
- Sealed to the joiner and signed by the authority: nodes keep such objects from nobody else, and of two the newer one.
-What is sealed in it is not known here (mail/membership/messages.py), and what a node does with it is
-overlay/primitives/service.py's."""
+"""The authority's answer to a joiner, as a node stores it (design section 5).
+
+It is sealed to the joiner and signed by the authority. Nodes keep such objects only from the authority, and of two the
+newer. mail/membership/messages.py defines the sealed contents; overlay/primitives/service.py stores the object.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ _PURPOSE = b"p2pmail enrolment answer\0"
 
 @dataclass(frozen=True, slots=True)
 class SealedAnswer:
-    """A checked answer; `sealed` is for the joiner alone. Of two with one key the higher `sequence` counts."""
+    """A checked answer; only the joiner can open `sealed`. Of two under one key, the higher `sequence` counts."""
 
     sequence: int
     sealed: bytes
@@ -40,7 +41,7 @@ _decoder = msgspec.msgpack.Decoder(_SignedAnswer)
 
 
 def authority_address(fingerprint: str) -> str:
-    """The address under which an authority has its inbox and its card; `fingerprint` is its root's, hex."""
+    """The address of an authority's inbox and card; `fingerprint` is that of its root certificate, hex."""
     return f"authority@{fingerprint[:40]}.invalid"
 
 
@@ -51,7 +52,7 @@ def sign_answer(authority: Signer, key: bytes, sequence: int, sealed: bytes) -> 
 
 
 def open_answer(data: bytes, key: bytes, trust: TrustStore, now: float) -> SealedAnswer:
-    """Check that the network's authority made this answer for this key; `now` in epoch seconds.
+    """Check that an authority of the network made this answer for this key; `now` in epoch seconds.
 
     Raises CertificateError.
     """

@@ -1,4 +1,4 @@
-"""What a network is: its name and rules, as they stand in network.toml and in invites. Formats only."""
+"""A network: its name and rules, as in network.toml and in invites. Formats only."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from storage.errors import CONFIGURATION, P2PMailError
 T = TypeVar("T")
 
 NAME_LIMIT = 100
-"""Characters of a network's name: it is bound into every datagram's key."""
+"""Characters of a network's name, which is part of the key derivation of each datagram."""
 
 MAX_PUZZLE_BITS = 40
-"""Zero bits that a node's id may have to begin with: drawing such a key takes days."""
+"""The most zero bits that a network may ask for: finding such a key takes days."""
 
 
 class NetworkFileError(P2PMailError, ValueError):
-    """network.toml isn't what it should be; the message says where."""
+    """network.toml isn't valid; the message says where."""
 
     exit_code = CONFIGURATION
 
@@ -32,13 +32,13 @@ class NetworkFileError(P2PMailError, ValueError):
 class Network:
     """The rules that all nodes of one network share.
 
-    name                what the keys of datagrams are bound to
+    name                part of the key derivation of datagrams, so networks can't be mixed up
     k                   copies of each object while availability isn't known yet
-    admission           "certified": only members' nodes get into tables; "open": all do
+    admission           "certified": only members' nodes come into routing tables; "open": all do
     puzzle_bits         leading zero bits that SHA-256(node id) must have
-    private_addresses   whether loopback and private ranges are addresses of nodes
-    authorities         certificates (DER) whose word counts for addresses; none: no mail, only an overlay
-    join                HOST:PORT or HOST:PORT/KEY of nodes to start from
+    private_addresses   whether nodes may have loopback and private addresses
+    authorities         certificates (DER) of those that certify addresses; none: an overlay without mail
+    join                HOST:PORT or HOST:PORT/KEY of nodes to join at
     """
 
     name: str
@@ -65,7 +65,7 @@ class Network:
                 raise NetworkFileError(f"join: {error}") from error
 
     def joined_at(self, *places: str) -> Network:
-        """The same network with more places to start from, the new ones first."""
+        """The same network with more places to join at, the new ones first."""
         return replace(self, join=tuple(dict.fromkeys((*places, *self.join))))
 
 

@@ -1,7 +1,7 @@
-"""Whether a network is private or public: decided from what its places to join resolve to, and said in words.
+"""Decides whether a new network is private or public, from the addresses that its places to join resolve to.
 
-A public network takes global addresses only, and ids cost a puzzle; a private one takes loopback and private ranges
-too. Which it is stands in network.toml (overlay/identity/network.py) and is never changed by this.
+A public network accepts global addresses only, and a node id costs a puzzle; a private one accepts loopback and private
+ranges too. The decision is written to network.toml (overlay/identity/network.py) once, and nothing here changes it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from overlay.identity.contact import parse_join, routable
 
 Resolve = Callable[[str], Sequence[str]]
-"""The IP addresses of a host, none when it can't be resolved."""
+"""The IP addresses of a host; none when it can't be resolved."""
 
 LOCAL = (".localhost", ".local", ".internal", ".home.arpa")
-"""Names that mean nothing outside of a local network (RFC 6761, 6762, 8375)."""
+"""Domains that are only valid in a local network (RFC 6761, 6762, 8375)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What was decided, why, and what is wrong with it ("" when nothing is), in words for a user."""
+    """The decision, its reasons, and a warning ("" when there is none), as text for a user."""
 
     private: bool
     words: str
@@ -30,7 +30,7 @@ class Scope:
 
 
 def resolved(host: str) -> list[str]:
-    """What the system says of a host name; may take some seconds."""
+    """Resolve a host name by the system's resolver; may take some seconds."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError):  # UnicodeError: a label over 63 characters
@@ -39,9 +39,9 @@ def resolved(host: str) -> list[str]:
 
 
 def decide(join: Sequence[str], private: bool | None = None, resolve: Resolve = resolved) -> Scope:
-    """The scope of a network whose places to join are these; `private`: what its founder has set. Raises ValueError.
+    """Decide the scope of a network with these places to join; `private`: the founder's choice. Raises ValueError.
 
-    Private when none is named, or any of them is private: it takes global addresses as well, and nobody is shut out.
+    It is private when no place is named, or any is private: such a network accepts global addresses too.
     """
     inside: list[str] = []
     outside: list[str] = []
@@ -67,7 +67,7 @@ def decide(join: Sequence[str], private: bool | None = None, resolve: Resolve = 
 
 
 def is_private(host: str) -> bool:
-    """Whether this is an IP address that only a local network reaches; false of names and of every address at once."""
+    """Whether this is an IP address that only a local network reaches; false for names and for 0.0.0.0 or ::."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -90,8 +90,8 @@ def _warning(private: bool, inside: Sequence[str], outside: Sequence[str], unkno
         )
     if inside and outside:
         return (
-            f"Whoever is elsewhere can't reach the private ones ({', '.join(inside)}): name a public address first if"
-            " members aren't all in one local network."
+            f"Members outside your local network can't reach the private places ({', '.join(inside)}): name a public"
+            " address first unless all members are in one local network."
         )
     if unknown:
         return f"{', '.join(unknown)} couldn't be resolved from here: whether anybody can join there isn't known."

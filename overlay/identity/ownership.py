@@ -1,7 +1,7 @@
-"""How the owner of an address proves it to one node (design: write tokens; paper, section 2.2).
+"""Signatures by which the owner of an address authorises an operation at one node (design: write tokens; paper, 2.2).
 
-What is signed names the operation, the key, the node and the token which that node gave to this asker minutes ago:
-a proof is worth nothing at another node, for another asker, or later. Formats only.
+The signature covers the operation, the key, the node and the write token that the node issued to this sender minutes
+ago. So it can't be used at another node, by another sender, or later. Formats only.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ ACKNOWLEDGE_INBOX = b"acknowledge-inbox"
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Somebody who can prove that an address is hers: her certificate (DER) and what signs with its key."""
+    """The owner of an address: its certificate (DER), and a function that signs with the certificate's key."""
 
     certificate: bytes
     sign: Callable[[bytes], bytes]
 
 
 def statement(operation: bytes, key: bytes, node_id: bytes, token: bytes, extra: Sequence[bytes] = ()) -> bytes:
-    """The bytes that an owner signs. `extra` are values of fixed length (a salt, hashes), in their order."""
+    """The bytes that an owner signs. `extra`: values of fixed length (a salt, hashes), in order."""
     return b"p2pmail " + operation + b"\0" + key + node_id + bytes([len(token)]) + token + b"".join(extra)
 
 
 class DeleteProof(msgspec.Struct, array_like=True, frozen=True):
-    """A signed delete, kept as the object's tombstone: it convinces anybody who knows the key and the recipient."""
+    """A signed delete, kept as the object's tombstone; any node that knows the key can verify it."""
 
     key: Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
     node_id: Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
@@ -67,10 +67,10 @@ def decode_delete_proof(data: bytes) -> DeleteProof:
 
 
 def deleter_named(proof: bytes, key: bytes) -> bytes:
-    """The deleter hash that a tombstone of `key` is kept under; its signature isn't looked at. Raises Malformed."""
+    """The deleter hash that a tombstone of `key` is kept under; its signature isn't checked. Raises Malformed."""
     signed = decode_delete_proof(proof)
     if signed.key != key:
-        raise Malformed("a signed delete of something else")
+        raise Malformed("a signed delete of another key")
     return deleter_hash(key, signed.salt, signed.certificate)
 
 
@@ -81,7 +81,7 @@ def proves_delete(proof: DeleteProof, public_key: Ed25519PublicKey) -> bool:
 
 
 def valid(public_key: Ed25519PublicKey, signature: bytes, signed: bytes) -> bool:
-    """Whether `signature` (Ed25519, 64 bytes) is right for `signed`."""
+    """Whether `signature` (Ed25519, 64 bytes) is valid for `signed`."""
     try:
         public_key.verify(signature, signed)
     except InvalidSignature:

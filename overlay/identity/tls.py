@@ -1,7 +1,7 @@
-"""A node's TLS identity: a self-signed certificate that others know by its fingerprint, not by an authority.
+"""A node's TLS identity: a self-signed certificate that peers know by its fingerprint, not by an authority.
 
-The fingerprint travels in sealed datagrams (design section 3), so names and dates in the certificate say nothing.
-What lives here makes, reads and applies it; where it is kept is node.py's affair.
+The fingerprint comes in sealed datagrams (design section 3), so the names and dates in the certificate don't matter.
+This module makes, loads and applies an identity; mail/profile_node.py keeps it on disk.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from cryptography.x509.oid import NameOID
 from overlay.errors import OverlayError
 
 _VALID_DAYS = 20 * 365
-"""It is pinned, so renewing it would only break what pins it."""
+"""Peers pin the certificate, so renewing it would only break their pins."""
 
 
 class IdentityError(OverlayError):
-    """The PEM given as a node's TLS identity isn't one."""
+    """The PEM of a node's TLS identity isn't valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class TLSIdentity:
 def make_identity(now: float) -> TLSIdentity:
     """A new identity; `now` in seconds since the epoch.
 
-    P-256, not Ed25519: curl with Schannel or Secure Transport knows no other curve for certificates.
+    P-256, not Ed25519: curl with Schannel or Secure Transport supports no other curve in certificates.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "p2pmail node")])
@@ -67,7 +67,7 @@ def make_identity(now: float) -> TLSIdentity:
 
 
 def load_identity(pem: bytes) -> TLSIdentity:
-    """An identity kept earlier. Raises IdentityError, whose remedy is to make a new one."""
+    """Load an identity from PEM. Raises IdentityError; a new identity can be made then."""
     try:
         key = load_pem_private_key(pem, None)
         certificate = x509.load_pem_x509_certificate(pem)
@@ -83,7 +83,7 @@ def load_identity(pem: bytes) -> TLSIdentity:
 
 
 def server_context(identity: TLSIdentity) -> ssl.SSLContext:
-    """TLS 1.3 only, HTTP/1.1 only, no session tickets: connections are kept alive instead."""
+    """A server's context: TLS 1.3 and HTTP/1.1 only; no session tickets, since connections are kept alive."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols(["http/1.1"])
@@ -94,7 +94,7 @@ def server_context(identity: TLSIdentity) -> ssl.SSLContext:
 
 
 def client_context() -> ssl.SSLContext:
-    """TLS 1.3 with anybody: for who checks the fingerprint himself, or has none yet and trusts the first answer."""
+    """A client's context: TLS 1.3 with any server. The caller checks the fingerprint, or trusts it on first use."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
@@ -105,7 +105,7 @@ def client_context() -> ssl.SSLContext:
 
 @contextmanager
 def _as_file(pem: bytes) -> Iterator[str]:
-    """`ssl` reads keys from files only; in memory where the system can, else private and gone at once."""
+    """The PEM as a file, since `ssl` reads keys only from files: in memory on Linux, else private and removed soon."""
     if sys.platform == "linux":
         handle = os.memfd_create("tls")
         try:

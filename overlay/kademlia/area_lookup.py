@@ -1,9 +1,10 @@
-"""Lookups that share what they find: whoever has thousands of keys to find looks at a part of the network once.
+"""Lookups that share their results, for a user agent with many keys to look up at once.
 
-A wide lookup finds every live node up to some distance from its key, so also every node that shares a prefix with the
-key, if that is long enough. The closest nodes to any other key with that prefix are among those (XOR: all of them are
-nearer than any node without the prefix), and needn't be looked up. A network of fewer nodes than are asked for is found
-whole. What was found is used for some seconds only; who didn't answer since is left out.
+A wide lookup finds every live node up to some distance from its key. So it finds every node that shares a certain
+prefix with the key. The closest nodes to any other key with that prefix are among them, since in the XOR metric every
+node with the prefix is nearer to that key than any node without it. Such a key needs no lookup of its own. In a network
+of fewer nodes than a wide lookup asks for, one lookup finds all of them. Results are used for KNOWN_FOR seconds; a node
+that didn't answer meanwhile is left out.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from overlay.kademlia.lookup import Located
 from overlay.protocol_limits import KEY_BYTES
 
 WIDTH = 64
-"""Nodes that a wide lookup asks for."""
+"""Nodes that a wide lookup looks for."""
 LARGEST = 20
-"""Closest nodes that are taken from an area: of the nodes that a wide lookup finds about half share the prefix."""
+"""The most nodes that a lookup may take from an area: about half of what a wide lookup finds shares the prefix."""
 PAUSE = 5.0
-"""Seconds without wide lookups after one that was of no use."""
+"""Seconds without wide lookups after one whose result couldn't be shared."""
 KNOWN_FOR = 20.0
-"""Seconds; who joins meanwhile is handed what it should have by those that have it (overlay/replication/repair.py)."""
+"""Seconds that an area is used; a node that joins meanwhile gets its copies by overlay/replication/repair.py."""
 MANY = 50
-"""Lookups from which on they share: a wide one costs as much as five."""
+"""The number of expected lookups from which on they share; a wide lookup costs as much as five others."""
 _BITS = KEY_BYTES * 8
 
 
@@ -36,7 +37,7 @@ _BITS = KEY_BYTES * 8
 class _Area:
     """All live nodes whose distance from `key` is less than 2^bits, as they were until `until` (the loop's seconds).
 
-    `whole`: it is the network with nobody left out, so that there are no other nodes.
+    `whole`: these are all nodes of the network.
     """
 
     key: bytes
@@ -47,8 +48,11 @@ class _Area:
 
 
 class AreaLookups:
-    """What the lookups of one overlay share. `look` is a lookup: a key and how many nodes; `table` the closest nodes
-    to a key that are known to answer. For one event loop."""
+    """The areas that the lookups of one node share; for one event loop.
+
+    `look` runs a lookup for a key and a number of nodes. `table` returns the nodes of the routing table that are
+    closest to a key and answer.
+    """
 
     def __init__(
         self,
@@ -64,7 +68,7 @@ class AreaLookups:
 
     @contextmanager
     def share(self, lookups: int) -> Iterator[None]:
-        """About so many lookups are to come in this block; if they are MANY they share."""
+        """About this many lookups will run in this block; if they are MANY they share."""
         many = lookups >= MANY
         self._sharing += many
         try:
@@ -76,7 +80,7 @@ class AreaLookups:
 
     @property
     def sharing(self) -> bool:
-        """Whether lookups share now."""
+        """Whether lookups share results now."""
         return self._sharing > 0
 
     async def closest(self, key: bytes, count: int) -> list[Located]:
@@ -86,18 +90,18 @@ class AreaLookups:
         known = self._known(key, count)
         if known is None:
             async with self._looking:
-                known = self._known(key, count)  # perhaps another one has looked meanwhile
+                known = self._known(key, count)  # another caller may have looked it up meanwhile
                 if known is None and asyncio.get_running_loop().time() >= self._pause_until:
                     await self._survey(key)
                     known = self._known(key, count)
         return await self._look(key, count) if known is None else known[:count]
 
     def silent(self, nodes: Iterable[bytes]) -> None:
-        """These nodes (ids) didn't answer."""
+        """Leave out these nodes (ids): they didn't answer."""
         gone = set(nodes)
         for area in self._areas:
-            left = [at for at in area.nodes if at.contact.id not in gone]
-            if len(left) < len(area.nodes):  # where too few are left it is looked at again: they may be slow, not gone
+            left = [located for located in area.nodes if located.contact.id not in gone]
+            if len(left) < len(area.nodes):  # if too few are left, a new lookup shows whether they are slow or gone
                 area.nodes, area.whole = left, False
 
     def _known(self, key: bytes, count: int) -> list[Located] | None:
@@ -106,19 +110,19 @@ class AreaLookups:
         for area in self._areas:
             inside = distance(area.key, key) >> area.bits == 0
             if inside and (area.whole or len(area.nodes) >= count):
-                return sorted(area.nodes, key=lambda at: distance(at.contact.id, key))
+                return sorted(area.nodes, key=lambda located: distance(located.contact.id, key))
         return None
 
     async def _survey(self, key: bytes) -> None:
         found = await self._look(key, WIDTH)
         now = asyncio.get_running_loop().time()
         whole = len(found) < WIDTH
-        # All that are nearer than the farthest one are known, so all that share its prefix and one bit more.
+        # All nodes nearer than the farthest are known, so all that share one bit more of prefix than it does.
         bits = _BITS if whole else distance(found[-1].contact.id, key).bit_length() - 1
-        inside = [at for at in found if distance(at.contact.id, key) >> bits == 0]
-        ids = {at.contact.id for at in inside}
-        # Where one that answers wasn't found the lookup was cut short: it says nothing about other keys.
-        complete = all(one.id in ids or distance(one.id, key) >> bits for one in self._table(key, WIDTH))
+        inside = [located for located in found if distance(located.contact.id, key) >> bits == 0]
+        ids = {located.contact.id for located in inside}
+        # If a known live node wasn't found, the lookup was cut short, and its result can't be used for other keys.
+        complete = all(contact.id in ids or distance(contact.id, key) >> bits for contact in self._table(key, WIDTH))
         if complete and (whole or len(inside) >= LARGEST):
             self._areas.append(_Area(key, bits, inside, now + KNOWN_FOR, whole))
         else:

@@ -1,4 +1,4 @@
-"""What replicas of an inbox held when they were read, and which of them withheld something. Decisions only."""
+"""What replicas of an inbox returned when it was read, and which of them withheld something. Decisions only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from overlay.kademlia.lookup import Located
 
 @dataclass(frozen=True, slots=True)
 class InboxRead:
-    """What one node's replica of an inbox held, under a lease until it is acknowledged."""
+    """The notifications that one node's replica of an inbox returned, leased until they are acknowledged."""
 
     node: Located
     notifications: tuple[bytes, ...]
@@ -19,7 +19,7 @@ class InboxRead:
 
 
 def withholding(readings: Sequence[InboxRead], closest: Collection[bytes]) -> list[InboxRead]:
-    """Replicas among the k `closest` (ids) that lack something which most of these have."""
+    """The replicas among the k `closest` (ids) that lack a notification which most of these have."""
     near = [reading for reading in readings if reading.node.contact.id in closest]
     counted = Counter(notification for reading in near for notification in set(reading.notifications))
     expected = {notification for notification, count in counted.items() if 2 * count > len(near)}

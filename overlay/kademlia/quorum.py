@@ -1,7 +1,7 @@
-"""Replicated calls (paper, section 6): how many nodes must say yes, and how many may be asked. Decisions only.
+"""Replicated calls (paper, section 6): how many nodes must succeed, and how many may be asked. Decisions only.
 
-`max_ops` is how often an operation must succeed, `max_connections` how many nodes may be contacted for it. All
-wanted operations run at once; each one that fails moves on to the next node of the list.
+`max_ops` is how many nodes must perform an operation, `max_connections` how many may be contacted for it. All
+operations run at once; each one that fails moves on to the next node of the list.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ R = TypeVar("R")
 
 @dataclass(slots=True)
 class Results(Generic[R]):
-    """What came of a replicated call: who did it, and who didn't and why."""
+    """The results of a replicated call: the nodes that did it, and those that didn't and why."""
 
     done: list[tuple[Located, R]] = field(default_factory=list)
     refused: list[tuple[Located, str]] = field(default_factory=list)
     answered: set[bytes] = field(default_factory=set)
-    """Ids of the nodes that said yes or no."""
+    """Ids of the nodes that did or refused it."""
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why nodes said no, each reason once."""
+        """Why nodes failed or refused, each reason once."""
         return tuple(dict.fromkeys(reason for _, reason in self.refused))
 
     @property
@@ -40,9 +40,9 @@ class Results(Generic[R]):
 async def replicate(
     nodes: Sequence[Located], operation: Callable[[Located], Awaitable[R]], max_ops: int, max_connections: int
 ) -> Results[R]:
-    """Run `operation` at the nearest nodes until `max_ops` have done it or the list (or allowance) is used up.
+    """Run `operation` at the nearest nodes until `max_ops` have done it, or the list or `max_connections` is used up.
 
-    NoAnswer and Refused from `operation` count as a no; anything else is raised.
+    NoAnswer and Refused from `operation` count as a failure of that node; any other exception is raised.
     """
     results: Results[R] = Results()
     left = iter(nodes[:max_connections])
@@ -64,7 +64,7 @@ async def replicate(
     try:
         await asyncio.gather(*workers)
     finally:
-        for task in workers:  # when one raised, the others don't go on behind the caller's back
+        for task in workers:  # when one raised, the others must not go on in the background
             task.cancel()
     return results
 
@@ -72,7 +72,10 @@ async def replicate(
 async def one_after_another(
     nodes: Sequence[Located], operation: Callable[[Located], Awaitable[R | None]]
 ) -> tuple[R | None, set[bytes]]:
-    """The first answer that isn't None, nearest node first, and which nodes answered at all (ids; paper, 3.3)."""
+    """Ask one node after another, nearest first, until one gives an answer that isn't None (paper, section 3.3).
+
+    Returns that answer, and the ids of the nodes that answered at all.
+    """
     answered: set[bytes] = set()
     for located in nodes:
         try:

@@ -1,7 +1,7 @@
-"""What nodes have done wrong, remembered against their keys: whoever lies is asked last, and no table keeps it.
+"""Reputation: what nodes have done wrong, by their keys. A node with a bad one is asked last and is in no table.
 
-One slip cuts nobody off, and all is forgiven with time; what can only be a lie weighs more than what may be an
-accident. Bounded; in memory only. Decisions only, the time is handed in.
+No single offence is enough, and offences are forgotten with time. One that only a liar commits weighs more than one
+that may be an accident. Bounded, and in memory only. Decisions only: the time is handed in.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 KEPT = 4096
+"""Nodes whose offences are remembered; the one that offended longest ago is forgotten first."""
 HALF_LIFE = 3600.0
-"""Seconds after which half of it is forgotten."""
+"""Seconds after which an offence weighs half."""
 DISTRUSTED = 3.0
-"""Weight from which a node isn't trusted."""
+"""Total weight from which a node isn't trusted."""
 
 WRONG_BYTES = 1.5
-"""An object under a digest that isn't its own: no honest node does that, but a disk may."""
+"""It sent an object that doesn't match its digest. No honest node does that, but a bad disk may."""
 WITHHELD = 0.25
-"""A notification that most replicas have and this one hasn't: a newcomer's fate as well as a liar's."""
+"""It lacks a notification that most replicas have. A node that has just joined may lack it too."""
 
 
 class Reputation:
@@ -32,14 +33,14 @@ class Reputation:
         return len(self._offences)
 
     def penalise(self, key: bytes, weight: float) -> None:
-        """The node with this key has done something wrong."""
+        """Add an offence of this weight to the node with this key."""
         self._offences[key] = self._weight(key) + weight, self._now()
         self._offences.move_to_end(key)
         if len(self._offences) > KEPT:
             self._offences.popitem(last=False)
 
     def trusted(self, key: bytes) -> bool:
-        """Whether it is to be asked like others."""
+        """Whether the node with this key is asked as others are."""
         return self._weight(key) < DISTRUSTED
 
     def _weight(self, key: bytes) -> float:

@@ -1,8 +1,8 @@
-"""Token buckets: how much work one address, one range and all strangers together may make here.
+"""Rate limits by token buckets, for one address, one address range and all unknown keys together.
 
-What costs is a stranger: a key that wasn't heard before takes an agreement (X25519, HKDF) before anything is known of
-the datagram. Who was heard before is cheap to open, and has a share of its own by address; so a node that strangers
-flood goes on with those that it knows. Decisions only; the time is handed in.
+A datagram under a key that wasn't heard before costs a key agreement (X25519, HKDF) before anything is known of it. One
+under a known key is cheap to open, and is limited by its address alone. So a node that is flooded with new keys goes on
+working with the peers it knows. Decisions only: the time is handed in.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from functools import lru_cache
 from overlay.identity.contact import address_range, pack_ip
 
 KEPT = 8192
-"""Buckets kept; the one that was used longest ago gives way, full or not."""
+"""Buckets kept; the one used longest ago is dropped first, full or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many a second, and so many at once."""
+    """The refill rate and the size of a token bucket."""
 
     each_second: float
     at_once: float
@@ -29,9 +29,9 @@ class Rate:
 STRANGERS_OF_ADDRESS = Rate(20, 60)
 STRANGERS_OF_RANGE = Rate(60, 200)
 STRANGERS_IN_ALL = Rate(500, 1000)
-"""Datagrams under keys that weren't heard before: about a tenth of one core in all."""
+"""Datagrams under keys that weren't heard before; all together cost about a tenth of one core."""
 KNOWN_OF_ADDRESS = Rate(3000, 6000)
-"""Datagrams of peers that were heard before, by address: less than half of what one core opens."""
+"""Datagrams under known keys, by address; less than half of what one core can open."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class _Bucket:
 
 
 class RateBuckets:
-    """One bucket of a Rate for each name."""
+    """Token buckets of one Rate, one for each name."""
 
     def __init__(self, rate: Rate) -> None:
         self._rate = rate
@@ -50,15 +50,15 @@ class RateBuckets:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def take(self, whose: bytes, now: float) -> bool:
-        """Whether one more is within the rate of `whose`; if so it is counted."""
-        bucket = self._buckets.get(whose)
+    def take(self, name: bytes, now: float) -> bool:
+        """Take one token from the bucket of `name`; False when it is empty."""
+        bucket = self._buckets.get(name)
         if bucket is None:
-            bucket = self._buckets[whose] = _Bucket(self._rate.at_once, now)
+            bucket = self._buckets[name] = _Bucket(self._rate.at_once, now)
             if len(self._buckets) > KEPT:
                 self._buckets.popitem(last=False)
         else:
-            self._buckets.move_to_end(whose)
+            self._buckets.move_to_end(name)
             bucket.left = min(self._rate.at_once, bucket.left + (now - bucket.at) * self._rate.each_second)
             bucket.at = now
         if bucket.left < 1:
@@ -68,7 +68,7 @@ class RateBuckets:
 
 
 class DatagramGate:
-    """Whether a datagram is looked at. `loopback_free`: this machine's own addresses share in the totals only."""
+    """Decides whether a datagram is opened. `loopback_free`: only the totals limit this machine's own addresses."""
 
     def __init__(self, *, loopback_free: bool) -> None:
         self._loopback_free = loopback_free
@@ -80,8 +80,8 @@ class DatagramGate:
         self._known = RateBuckets(KNOWN_OF_ADDRESS)
 
     def admits(self, ip: str, now: float, *, known: bool) -> bool:
-        """Whether one more datagram from `ip` is opened; `known`: under a key that was heard before."""
-        address, span, loopback = _place(ip)
+        """Whether one more datagram from `ip` is opened; `known`: its key was heard before."""
+        address, span, loopback = _limits_key_of(ip)
         free = self._loopback_free and loopback
         if known:
             return free or self._known.take(address, now)
@@ -92,9 +92,8 @@ class DatagramGate:
 
 
 @lru_cache(maxsize=4096)
-def _place(ip: str) -> tuple[bytes, bytes, bool]:
-    """One IPv4 address, or of IPv6 the /64 that one machine can choose its addresses from (RFC 4291); its range; and
-    whether it is this machine's own."""
+def _limits_key_of(ip: str) -> tuple[bytes, bytes, bool]:
+    """The address, or in IPv6 the /64 that one machine chooses addresses from (RFC 4291); its range; if loopback."""
     packed = pack_ip(ip)
     address = packed if len(packed) == 4 else packed[:8]
     return address, address_range(ip), ipaddress.ip_address(ip).is_loopback

@@ -1,6 +1,6 @@
-"""Whoever sends pays: makes the stamps that nodes ask for, one for all replicas of a notification.
+"""Makes the stamps that nodes ask a sender for, one for all replicas of a notification.
 
-What a stamp is and what it costs is in overlay/limits/stamps.py.
+overlay/limits/stamps.py says what a stamp is and what it costs.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from contextlib import suppress
 from overlay.limits.stamps import MOST, bits_of, mint
 
 KEPT = 256
+"""Stamps remembered."""
 AT_ONCE = 2
-"""Stamps made at the same time."""
+"""Stamps made concurrently."""
 NICE = 10
-"""What else this computer does comes first."""
+"""Niceness of the threads, so that other work on this computer comes first."""
 
 
 class StampPayer:
-    """Makes stamps in threads of its own, each once. `now` gives seconds since the epoch."""
+    """Makes each stamp once, in threads of its own. `now` gives seconds since the epoch."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -32,13 +33,13 @@ class StampPayer:
         self._threads: ThreadPoolExecutor | None = None
 
     def stamp(self, key: bytes, digest: bytes) -> bytes:
-        """The stamp that was made for this notification, or none."""
+        """The stamp that was made for this notification; empty if none was."""
         return self._stamps.get((key, digest), b"")
 
     async def pay(self, key: bytes, digest: bytes, bits: int) -> bytes | None:
-        """A stamp of at least so many bits of work; None when that is more than anybody may ask.
+        """A stamp of at least `bits` bits of work; None when that is more than a node may ask for.
 
-        One is made at a time for a notification: its other replicas wait, and find what they need.
+        For one notification, stamps are made one at a time: calls for its other replicas wait, and use the same stamp.
         """
         if bits > MOST:
             return None
@@ -67,10 +68,10 @@ class StampPayer:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, mint, key, digest, bits, self._now(), stop)
         finally:
-            stop.set()  # nobody waits any longer
+            stop.set()  # the caller is done or was cancelled
 
 
 def _be_nice() -> None:
-    """Let this thread alone come after others, where the system can (on Linux a thread has a niceness of its own)."""
+    """Lower the priority of this thread, where the system can (on Linux each thread has its own niceness)."""
     with suppress(AttributeError, OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

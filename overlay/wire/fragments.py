@@ -1,13 +1,13 @@
 """Messages of up to 8 KiB as datagrams of up to 1,200 bytes, and back.
 
-    byte 0       flags: 1 answer (else request), 2 the sender is a node (else a client)
-    bytes 1-8    message id, chosen by the asker
+    byte 0       flags: 1 answer (else request), 2 the sender is in server mode (else a client)
+    bytes 1-8    message id, chosen by the sender of the request
     byte 9       index of this fragment
     byte 10      number of fragments
     bytes 11-    the fragment
 
-Whole messages are resent, not fragments. What isn't whole yet is bounded per peer and in total, and forgotten after
-some seconds. Decisions only: no socket, and the time is handed in.
+Whole messages are sent again, not single fragments. Incomplete messages are bounded per peer and in total, and dropped
+after PARTIAL_SECONDS. Decisions only: no socket, and the time is handed in.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ HEADER = 11
 FRAGMENT = MAX_PAYLOAD - HEADER
 MAX_FRAGMENTS = 9
 MAX_MESSAGE = FRAGMENT * MAX_FRAGMENTS
-"""8 KiB of content and room for what stands round it; larger things go over HTTP."""
+"""8 KiB of content and the message around it; anything larger goes over HTTP."""
 
 PARTIAL_PER_PEER = 4
 PARTIAL_IN_ALL = 1024
-"""At most 1,024 unfinished messages of about 10 KB: 10 MB, however many peers there are."""
+"""Incomplete messages of one peer and of all: at most 1,024 of about 10 KB, so 10 MB."""
 PARTIAL_SECONDS = 5.0
+"""Seconds after which an incomplete message is dropped."""
 
 
 class Fragment(msgspec.Struct, frozen=True, gc=False):
@@ -50,18 +51,18 @@ def cut(flags: int, message_id: bytes, message: bytes) -> list[bytes]:
     if len(message) <= FRAGMENT:
         return [bytes((flags,)) + message_id + b"\x00\x01" + message]
     if len(message) > MAX_MESSAGE:
-        raise Malformed(f"a message of {len(message)} bytes doesn't go by datagram (at most {MAX_MESSAGE})")
+        raise Malformed(f"a message of {len(message)} bytes is too long for datagrams (at most {MAX_MESSAGE})")
     parts = [message[i : i + FRAGMENT] for i in range(0, len(message), FRAGMENT)]
     return [bytes((flags,)) + message_id + bytes((i, len(parts))) + part for i, part in enumerate(parts)]
 
 
 def read(payload: bytes) -> Fragment:
-    """One opened payload. Raises Malformed."""
+    """Read the payload of one opened datagram. Raises Malformed."""
     if len(payload) < HEADER:
         raise Malformed("too short for a fragment")
     index, count = payload[9], payload[10]
     if not 1 <= count <= MAX_FRAGMENTS or index >= count:
-        raise Malformed("a fragment that can't be")
+        raise Malformed("the index or the number of fragments is out of range")
     return Fragment(payload[0], payload[1:9], index, count, payload[HEADER:])
 
 
@@ -73,7 +74,7 @@ class _Partial:
 
 
 class Reassembly:
-    """Puts messages together again. `add` returns the whole message with its last missing fragment."""
+    """Joins fragments to messages. `add` returns the message once its last missing fragment has come."""
 
     def __init__(self) -> None:
         self._partial: OrderedDict[tuple[bytes, int, bytes], _Partial] = OrderedDict()
@@ -83,7 +84,7 @@ class Reassembly:
         return len(self._partial)
 
     def add(self, peer: bytes, fragment: Fragment, now: float) -> bytes | None:
-        """The whole message, or None while some of it is missing. Raises Malformed on fragments that don't fit."""
+        """The message, or None while fragments of it are missing. Raises Malformed for a fragment that doesn't fit."""
         if fragment.count == 1:
             return fragment.content
         if fragment.index < fragment.count - 1 and len(fragment.content) != FRAGMENT:
@@ -95,7 +96,7 @@ class Reassembly:
             partial = self._partial[name] = _Partial(fragment.count, now)
             self._of_peer[peer] += 1
         if partial.count != fragment.count:
-            raise Malformed("fragments disagree on how many there are")
+            raise Malformed("fragments of one message disagree on their number")
         partial.parts[fragment.index] = fragment.content
         if len(partial.parts) < partial.count:
             return None

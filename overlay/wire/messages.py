@@ -1,7 +1,7 @@
 """The requests and answers that nodes exchange, as msgpack arrays whose first element is the message's tag.
 
 msgspec decodes straight into these types and refuses everything else: other lengths, other types, other ranges.
-docs/protocol.md describes each. Formats only.
+docs/protocol.md describes each message. Formats only.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from overlay.protocol_limits import (
 )
 
 MAX_PADDING = 1024
-"""Bytes of padding that a request may have, so that its answer is at most three times as long."""
+"""Bytes of padding that a request may have, so that its answer can be at most three times as long."""
 ADMISSION_PADDING = bytes(700)
-"""With it AskAdmission has a third of the longest answer's bytes."""
+"""Makes AskAdmission a third as long as its longest answer."""
 
 
 def bounded(ttl: float) -> float:
-    """A time to live as a node may be asked for it: at most RETENTION, whatever the clocks made of it."""
+    """A time to live in seconds that a node accepts: 0 to RETENTION, also when clocks disagree."""
     return min(max(ttl, 0.0), RETENTION)
 
 
@@ -45,18 +45,17 @@ Token = Annotated[bytes, msgspec.Meta(min_length=TOKEN_BYTES, max_length=TOKEN_B
 Signature = Annotated[bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
 CertificateBytes = Annotated[bytes, msgspec.Meta(max_length=MAX_PROOF)]
 Seconds = float
-"""A time to live. What it may be is checked in overlay/primitives/service.py, so that whoever asks for too much hears
-of it."""
+"""A time to live. overlay/primitives/service.py checks its range, so that the sender gets a refusal, not silence."""
 KindNumber = Annotated[int, msgspec.Meta(ge=1, le=255)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 
 
 class _Message(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
-    """Base of all messages: strict arrays."""
+    """Base of all messages: arrays of exact length and types."""
 
 
 def _check_optional(digest: bytes) -> None:
-    """There is one, or there is none: msgspec's lengths can't say that, but hand on this ValueError."""
+    """Check what msgspec's lengths can't express: a digest or nothing. msgspec reports this ValueError as its own."""
     if len(digest) not in (0, DIGEST_BYTES):
         raise ValueError("a digest has 32 bytes")
 
@@ -65,11 +64,11 @@ def _check_optional(digest: bytes) -> None:
 
 
 class Ping(_Message, frozen=True, tag=1):
-    """Are you there, and where do you see me?"""
+    """Asks whether the node is up, and at which address it observes the sender."""
 
 
 class Find(_Message, frozen=True, tag=2):
-    """The k contacts closest to `key`, and a token. Padded, so that the answer is no amplification."""
+    """Asks for the k contacts closest to `key`, and a write token. Padded, so that the answer amplifies nothing."""
 
     key: Key
     k: Annotated[int, msgspec.Meta(ge=0, le=MAX_K)]
@@ -77,7 +76,7 @@ class Find(_Message, frozen=True, tag=2):
 
 
 class Store(_Message, frozen=True, tag=3):
-    """Keep this object for `ttl` seconds, or until all `deleters` have deleted it (paper: store)."""
+    """Asks to keep an object for `ttl` seconds, or until all `deleters` have deleted it (paper: store)."""
 
     token: Token
     kind: KindNumber
@@ -88,7 +87,7 @@ class Store(_Message, frozen=True, tag=3):
 
 
 class Fetch(_Message, frozen=True, tag=4):
-    """The object under `key`, that with this digest if one is given (paper: fetch)."""
+    """Asks for the object under `key`, with this digest if one is given (paper: fetch)."""
 
     token: Token
     kind: KindNumber
@@ -100,7 +99,7 @@ class Fetch(_Message, frozen=True, tag=4):
 
 
 class Delete(_Message, frozen=True, tag=5):
-    """Take my hash from the object's certificate set (paper: delete)."""
+    """Asks to take the sender's hash from the object's certificate set (paper: delete)."""
 
     token: Token
     kind: KindNumber
@@ -111,7 +110,7 @@ class Delete(_Message, frozen=True, tag=5):
 
 
 class AppendInbox(_Message, frozen=True, tag=6):
-    """Put a notification into this inbox (paper: append-inbox). `stamp` is a hashcash stamp where one is asked."""
+    """Asks to put a notification into an inbox (paper: append-inbox). `stamp`: a stamp, where one is required."""
 
     token: Token
     key: Key
@@ -121,7 +120,7 @@ class AppendInbox(_Message, frozen=True, tag=6):
 
 
 class ReadInbox(_Message, frozen=True, tag=7):
-    """What waits in my inbox, under a lease (paper: read-inbox)."""
+    """Asks for the notifications in the owner's inbox, under a lease (paper: read-inbox)."""
 
     token: Token
     key: Key
@@ -130,7 +129,7 @@ class ReadInbox(_Message, frozen=True, tag=7):
 
 
 class AcknowledgeInbox(_Message, frozen=True, tag=8):
-    """I have these on disk, delete them: SHA-256 of each notification."""
+    """Asks to delete notifications that the owner has on disk: SHA-256 of each."""
 
     token: Token
     key: Key
@@ -140,7 +139,7 @@ class AcknowledgeInbox(_Message, frozen=True, tag=8):
 
 
 class AskTombstones(_Message, frozen=True, tag=9):
-    """Which of the recipients behind these hashes have deleted the object?"""
+    """Asks which of the recipients behind these hashes have deleted the object."""
 
     token: Token
     kind: KindNumber
@@ -149,7 +148,7 @@ class AskTombstones(_Message, frozen=True, tag=9):
 
 
 class HandTombstone(_Message, frozen=True, tag=10):
-    """A signed delete (overlay/identity/ownership.py) that another node took, to be kept for `ttl` seconds here too."""
+    """Hands over a tombstone (overlay/identity/ownership.py) that another node has, to be kept for `ttl` seconds."""
 
     token: Token
     kind: KindNumber
@@ -159,9 +158,9 @@ class HandTombstone(_Message, frozen=True, tag=10):
 
 
 class Have(_Message, frozen=True, tag=11):
-    """What do you keep under this key, and which deletes of it do you know, past this deleter's?
+    """Asks what the node keeps under a key, and for its tombstones past the deleter hash `after`.
 
-    `known` (overlay/ids.py, deleters_digest) says which the asker knows: they needn't travel when they are the same.
+    `known` (overlay/ids.py, deleters_digest) names those that the sender has: if the node has the same, it sends none.
     """
 
     token: Token
@@ -176,7 +175,7 @@ class Have(_Message, frozen=True, tag=11):
 
 
 class HaveNotifications(_Message, frozen=True, tag=12):
-    """Which of these (SHA-256) wait in the inbox at yours, or were acknowledged there?"""
+    """Asks which of these notifications (SHA-256) are in the inbox, or were acknowledged there."""
 
     token: Token
     key: Key
@@ -184,7 +183,7 @@ class HaveNotifications(_Message, frozen=True, tag=12):
 
 
 class Recheck(_Message, frozen=True, tag=13):
-    """Others lack what you keep under this key: look after its copies. Kind INBOX: the inbox's."""
+    """Asks to check the copies of a key, because other nodes lack what this one keeps. Kind INBOX: of an inbox."""
 
     token: Token
     kind: Annotated[int, msgspec.Meta(ge=0, le=255)]
@@ -192,13 +191,13 @@ class Recheck(_Message, frozen=True, tag=13):
 
 
 class AskAdmission(_Message, frozen=True, tag=14):
-    """Whose node are you? Padded, so that the answer is no amplification."""
+    """Asks for the proof of admission. Padded, so that the answer amplifies nothing."""
 
     padding: Annotated[bytes, msgspec.Meta(max_length=MAX_PADDING)] = b""
 
 
 class DialBack(_Message, frozen=True, tag=15):
-    """Do strangers reach me, by UDP and at my HTTP door, whose fingerprint this is?"""
+    """Asks whether the sender can be reached by UDP and at its HTTP server, whose TLS fingerprint this is."""
 
     token: Token
     fingerprint: Digest
@@ -226,14 +225,14 @@ Request: TypeAlias = (
 
 
 class Pong(_Message, frozen=True, tag=101):
-    """I am here, and saw your datagram come from there."""
+    """Answers Ping with the observed address of its sender."""
 
     ip: PackedIP
     port: Port
 
 
 class Found(_Message, frozen=True, tag=102):
-    """The closest contacts that this node knows, a write token, and the door for large bodies (0: none)."""
+    """Answers Find: the closest contacts that the node knows, a write token, and its HTTP server's port (0: none)."""
 
     contacts: Annotated[list[WireContact], msgspec.Meta(max_length=MAX_K)]
     token: Token
@@ -245,50 +244,49 @@ class Found(_Message, frozen=True, tag=102):
 
 
 class Done(_Message, frozen=True, tag=103):
-    """It is on disk. `count`: objects dropped or notifications deleted, where that says something."""
+    """Done, and on disk. `count`: objects dropped or notifications deleted, where that applies."""
 
     count: Count = 0
 
 
 class Object(_Message, frozen=True, tag=104):
-    """The object that was asked for; `size` alone (no data) when it must be fetched over HTTP."""
+    """Answers Fetch with the object, or with its `size` and no data when it must be fetched over HTTP."""
 
     data: bytes
     size: Count
 
 
 class Notifications(_Message, frozen=True, tag=105):
-    """Leased notifications, and whether more wait."""
+    """Answers ReadInbox with leased notifications, and whether there are more."""
 
     notifications: list[bytes]
     more: bool
 
 
 class Tombstones(_Message, frozen=True, tag=106):
-    """Of the first that were asked for, in their order, each one's signed delete (overlay/identity/ownership.py) or
-    b""."""
+    """Answers AskTombstones: for the first deleters, in order, the tombstone (overlay/identity/ownership.py) or b""."""
 
     proofs: Annotated[list[CertificateBytes], msgspec.Meta(max_length=MAX_HASHES)]
 
 
 class Refusal(_Message, frozen=True, tag=107):
-    """No, and why. `bits`: the hashcash stamp that would change that answer."""
+    """Refuses a request, with a Code. `bits`: the stamp that would make the node accept it."""
 
     code: Annotated[int, msgspec.Meta(ge=1, le=255)]
     bits: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
 
 
 class WireTombstone(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A signed delete, and the seconds for which it is still to be kept."""
+    """A tombstone, and the seconds for which it is still to be kept."""
 
     proof: CertificateBytes
     ttl: Seconds
 
 
 class Held(_Message, frozen=True, tag=108):
-    """The digests of what is there, the deletes of the key by their deleters' hashes, and whether more wait.
+    """Answers Have: the digests of the objects, the key's tombstones by deleter hash, and whether there are more.
 
-    `same`: the deletes are those that the asker knows, and aren't told again.
+    `same`: the node has the tombstones that the sender has, so none are sent.
     """
 
     digests: Annotated[list[Digest], msgspec.Meta(max_length=MAX_HASHES)]
@@ -298,20 +296,20 @@ class Held(_Message, frozen=True, tag=108):
 
 
 class Known(_Message, frozen=True, tag=109):
-    """Of each notification that was asked for, in that order, whether it waits here or was acknowledged here."""
+    """Answers HaveNotifications: for each notification, in order, whether it is or was in the inbox."""
 
     known: Annotated[list[bool], msgspec.Meta(max_length=MAX_HASHES)]
 
 
 class Admitted(_Message, frozen=True, tag=110):
-    """A member's: her certificate, and her signature for this node (overlay/identity/admission.py)."""
+    """Answers AskAdmission: a member's certificate and its signature for the node (overlay/identity/admission.py)."""
 
     certificate: Annotated[bytes, msgspec.Meta(max_length=MAX_CERTIFICATE)]
     signature: Signature
 
 
 class Dialled(_Message, frozen=True, tag=111):
-    """Whether they do."""
+    """Answers DialBack: whether the sender was reached by UDP and by TCP."""
 
     udp: bool
     tcp: bool
@@ -323,7 +321,7 @@ Answer: TypeAlias = (
 
 
 class Code:
-    """Why a node refuses; `WORDS` says it to a user."""
+    """Why a node refuses; WORDS has the text for a user."""
 
     BAD_TOKEN = 1
     NOT_PERMITTED = 2
@@ -359,16 +357,16 @@ _request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Req
 _answer_decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 PADDED: Literal[3] = 3
-"""Whoever has no token yet is sent at most so many times the bytes of the request."""
+"""A sender without a token is sent at most this many times the bytes of its request (RFC 9000, section 8.1, too)."""
 
 
 def encode(message: Request | Answer) -> bytes:
-    """A message's bytes."""
+    """The bytes of a message."""
     return _encoder.encode(message)
 
 
 def decode_request(data: bytes) -> Request:
-    """Raises Malformed for anything that isn't exactly a request."""
+    """Decode a request. Raises Malformed for anything else."""
     try:
         return _request_decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
@@ -376,7 +374,7 @@ def decode_request(data: bytes) -> Request:
 
 
 def decode_answer(data: bytes) -> Answer:
-    """Raises Malformed for anything that isn't exactly an answer."""
+    """Decode an answer. Raises Malformed for anything else."""
     try:
         return _answer_decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
@@ -384,18 +382,18 @@ def decode_answer(data: bytes) -> Answer:
 
 
 def find_padding(k: int) -> bytes:
-    """Padding that lets the answer to a Find for k contacts be complete (the inverse of `affordable`)."""
+    """The padding with which the answer to a Find may hold k contacts (the inverse of `affordable`)."""
     return bytes(max(0, -(-(_FOUND_BYTES + _CONTACT_BYTES * k) // PADDED) - _FIND_BYTES))
 
 
 def affordable(received: int) -> int:
-    """How many contacts the answer to a Find of so many bytes may hold, with all that it makes the node send."""
+    """How many contacts the answer to a Find of `received` bytes may hold, within PADDED times its size."""
     return max(0, (PADDED * received - _FOUND_BYTES) // _CONTACT_BYTES)
 
 
 _FIND_BYTES = 99
 """Bytes of UDP of a Find without padding."""
 _FOUND_BYTES = 210
-"""The same of a Found without contacts (136 with its share of the overhead), and of a ping to a new node (74)."""
+"""Bytes of UDP of a Found without contacts (136 with its overhead), and of a ping to a new node (74)."""
 _CONTACT_BYTES = 60
-"""Of a contact with an IPv6 address (56), and its share of the datagrams' overhead (72 in 1,128)."""
+"""Bytes of a contact with an IPv6 address (56) and its share of the datagrams' overhead (72 in 1,128)."""

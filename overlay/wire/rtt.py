@@ -1,4 +1,4 @@
-"""Time-outs from measured round trips (Jacobson's estimate as in RFC 6298, Karn's rule). Decisions only."""
+"""Time-outs from measured RTT: Jacobson's estimate as in RFC 6298, with Karn's rule. Decisions only."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 FIRST_TIMEOUT = 0.5
-"""Seconds, while nothing was ever measured."""
+"""Seconds, before enough round trips have been measured."""
 SHORTEST_TIMEOUT = 0.04
-"""Seconds. RFC 6298 asks for 1 s, for a congested Internet of bulk transfers; a lookup asks once and moves on."""
+"""Seconds. RFC 6298 (2.4) asks for 1 s, meant for bulk transfers; a lookup sends one request and asks another node."""
 LONGEST_TIMEOUT = 2.0
 PEERS = 4096
+"""Peers whose RTT is remembered; the oldest entry is dropped first."""
 SAMPLES_TO_TRUST = 8
+"""Samples of all peers from which on their estimate is used for a peer that wasn't measured."""
 
 
 @dataclass(slots=True)
@@ -31,14 +33,17 @@ class _Estimate:
 
 
 class RTTEstimates:
-    """What each peer's round trip is, and what a stranger's is likely to be."""
+    """The RTT of each peer, and of all together as the estimate for a peer that wasn't measured."""
 
     def __init__(self) -> None:
         self._peers: OrderedDict[bytes, _Estimate] = OrderedDict()
-        self._everybody: _Estimate | None = None
+        self._all_peers: _Estimate | None = None
 
     def add_sample(self, peer: bytes, seconds: float) -> None:
-        """One round trip; not of a request that was sent again, unless its answer came after the last time-out."""
+        """Add one measured round trip, in seconds.
+
+        Not for a request that was sent more than once (Karn's rule), unless its answer came after the last time-out.
+        """
         estimate = self._peers.get(peer)
         if estimate is None:
             self._peers[peer] = _Estimate(seconds, seconds / 2)
@@ -46,16 +51,16 @@ class RTTEstimates:
                 self._peers.popitem(last=False)
         else:
             estimate.add(seconds)
-        if self._everybody is None:
-            self._everybody = _Estimate(seconds, seconds / 2)
+        if self._all_peers is None:
+            self._all_peers = _Estimate(seconds, seconds / 2)
         else:
-            self._everybody.add(seconds)
+            self._all_peers.add(seconds)
 
     def timeout(self, peer: bytes) -> float:
-        """Seconds to wait for `peer` before asking again."""
+        """Seconds to wait for `peer` before the request is sent again."""
         estimate = self._peers.get(peer)
         if estimate is not None:
             return min(max(estimate.timeout, SHORTEST_TIMEOUT), LONGEST_TIMEOUT)
-        if self._everybody is None or self._everybody.samples < SAMPLES_TO_TRUST:
+        if self._all_peers is None or self._all_peers.samples < SAMPLES_TO_TRUST:
             return FIRST_TIMEOUT
-        return min(max(1.5 * self._everybody.timeout, SHORTEST_TIMEOUT), FIRST_TIMEOUT)
+        return min(max(1.5 * self._all_peers.timeout, SHORTEST_TIMEOUT), FIRST_TIMEOUT)

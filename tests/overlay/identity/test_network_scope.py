@@ -40,7 +40,7 @@ def test_places_of_both_kinds_are_taken_and_said(places: list[str]) -> None:
     assert scope.private
     assert "192.168.1.5" in scope.words
     assert "8.8.8.8" in scope.words
-    assert "Whoever is elsewhere" in scope.warning
+    assert "Members outside your local network can't reach" in scope.warning
 
 
 def test_a_name_that_cannot_be_resolved_is_taken_for_public_and_said() -> None:
