@@ -20,6 +20,7 @@ from mail.availability.estimate import OPERATIONS, success
 from overlay.client import Overlay
 from overlay.errors import NotFound, Unreachable
 from overlay.ids import Kind
+from overlay.node.config import NodeConfig
 from overlay.node.node import Node
 from overlay.protocol_limits import DEFAULT_K
 from storage import durable
@@ -100,7 +101,7 @@ async def _client(world: World, peers: list[Peer], k: int, number: int) -> Overl
     client = await start(world, host(number), server_mode=False)
     for other in world.chance.sample(peers, len(peers)):
         client.protocol.router.answered(other.contact)
-    node = Node(PRIVATE, new_key(world), now=world.wall, random=world.chance.randbytes)
+    node = Node(NodeConfig(PRIVATE, new_key(world), now=world.wall, random=world.chance.randbytes))
     node.protocol = client.protocol
     return Overlay(node, lambda: k)
 

@@ -20,6 +20,7 @@ from mail.agent import Agent
 from mail.demo.private_overlay import PrivateOverlay
 from overlay.identity.contact import Contact, parse_join
 from overlay.identity.network import write_network
+from overlay.node.config import NodeConfig
 from overlay.node.node import Node, new_key
 from storage.user.outbox import State
 from storage.user.profile import Profile
@@ -102,7 +103,7 @@ async def _place_of(place: PrivateOverlay, node: subprocess.Popen[str]) -> str:
 
 
 async def _known_peer(place: PrivateOverlay, where: str) -> Node:
-    node = Node(place.network, new_key())
+    node = Node(NodeConfig(place.network, new_key()))
     await node.listen(0, "127.0.0.1")
     await node.join([where])
     return node

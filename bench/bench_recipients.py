@@ -73,8 +73,8 @@ def measure() -> list[Figure]:
 async def _measure() -> tuple[Sent, int, int]:
     async with private_overlay(NODES) as place:
         for node in place.nodes:  # they have seen each other come: what they keep later isn't handed on for that
-            if node.repair is not None:
-                await node.repair.work()
+            if node.server is not None:
+                await node.server.repair.work()
         collectors = []
         for number in range(COLLECTORS):
             profile = Profile(place.folder / f"reader{number}")

@@ -60,8 +60,8 @@ def _spent(kind: Kind, hostile_network: HostileNetwork) -> tuple[float, float, f
         begun, before = hostile_network.world.time(), hostile_network.world.sent
         for _ in range(DAY):
             for node in hostile_network.nodes:
-                assert node.repair is not None
-                await node.repair.run_round()
+                assert node.server is not None
+                await node.server.repair.run_round()
         took, after = hostile_network.world.time() - begun, hostile_network.world.sent
         await asyncio.sleep(took)
         return (2 * after - before - hostile_network.world.sent) / DAY

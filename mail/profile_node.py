@@ -21,6 +21,7 @@ from overlay.identity.network import Network, NetworkFileError, read_network
 from overlay.identity.network_scope import is_private
 from overlay.identity.ownership import Owner
 from overlay.identity.tls import IdentityError, TLSIdentity, load_identity, make_identity
+from overlay.node.config import NodeConfig
 from overlay.node.node import CantListen, Node, new_key
 from overlay.reachability.verdict import Reachability
 from storage import durable
@@ -86,7 +87,7 @@ async def open_system_node(
         proof = await asyncio.to_thread(_read_admission, folder / "admission")
     store = open_node_store(folder, quota=profile.config.quota, now=now)
     reach = Reachability(serves=not if_reached or network.private_addresses, fixed=not if_reached)
-    node = Node(network, key, store=store, tls=tls, now=now, proof=proof, reach=reach)
+    node = Node(NodeConfig(network, key, store=store, tls=tls, now=now, proof=proof, reachability=reach))
     try:
         await (_listen_everywhere(node, port) if host == "*" else node.listen(port, host))
         await node.join(join, folder / "routing.json")
@@ -100,7 +101,7 @@ async def open_client(
     profile: Profile, network: Network, *, join: Sequence[str] = (), now: Callable[[], float] = time.time
 ) -> Node:
     """A client: asks, keeps nothing for others, has a key for this run only, and is in nobody's table."""
-    node = Node(network, new_key(), now=now)
+    node = Node(NodeConfig(network, new_key(), now=now))
     try:
         await _listen_everywhere(node, 0)
         durable.make_folder(profile.node_folder)

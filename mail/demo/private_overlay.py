@@ -19,6 +19,7 @@ from mail.identity import Identity
 from mail.membership.authority import Authority, found
 from overlay.identity.address import normalise_address
 from overlay.identity.network import Network, write_network
+from overlay.node.config import NodeConfig
 from overlay.node.node import Node, new_key
 from overlay.protocol_limits import DEFAULT_K
 from storage import durable
@@ -82,7 +83,11 @@ class PrivateOverlay:
 
     async def _start_node(self, folder: Path) -> Node:
         durable.make_folder(folder)
-        node = Node(self.network, new_key(), store=open_node_store(folder, quota=QUOTA, now=self._now), now=self._now)
+        node = Node(
+            NodeConfig(
+                self.network, new_key(), store=open_node_store(folder, quota=QUOTA, now=self._now), now=self._now
+            )
+        )
         await node.listen(0, LOOPBACK)
         await node.join([self.nodes[0].place] if self.nodes else [])
         self.nodes.append(node)

@@ -36,12 +36,12 @@ class Connection:
         tunnel: Tunnel,
         *,
         saved: Callable[[], list[Contact]],
-        serves: Callable[[], bool],
+        server_mode: Callable[[], bool],
         lone: Callable[[], bool],
         random: Callable[[int], bytes],
     ) -> None:
         self._protocol, self._membership, self._tunnel = protocol, membership, tunnel
-        self._saved, self._serves, self._lone, self._random = saved, serves, lone, random
+        self._saved, self._wants_server_mode, self._lone, self._random = saved, server_mode, lone, random
 
     @property
     def https(self) -> bool:
@@ -113,7 +113,7 @@ class Connection:
 
     async def _by_udp(self) -> None:
         await self._tunnel.close()
-        self._protocol.server_mode = self._serves()
+        self._protocol.server_mode = self._wants_server_mode()
 
     async def _go_by_https(self, before: Sequence[Contact] = ()) -> None:
         """Where nobody answers by UDP, see whether a node is reached by HTTPS."""

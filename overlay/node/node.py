@@ -1,16 +1,27 @@
-"""A node put together: socket, table, service, store and the HTTP door, joined, kept alive and stopped in order.
- With overlay/node/store_adapter.py the only file of the overlay that knows storage/. Extends kademlia's Server; its
-pickled state, its republish loop and its open get/set are replaced or out of reach."""
+"""One node, assembled: what it is configured with, what listens, and what maintains it.
+
+A node goes through three phases, each of which adds a part and takes none away until `stop`:
+
+configured  `Node(NodeConfig)`: key, network, store and clock (overlay/node/config.py). No socket is open.
+listening   after `listen`: the UDP socket and its protocol. A node with a store also has `server`, the parts of server
+            mode (overlay/node/server_mode.py): HTTP server and relay on the TCP port of the same number, repair, and
+            the reachability probe.
+joined      after `join`: the regular tasks (overlay/node/maintenance.py), which ping, refresh, rejoin, save contacts,
+            expire objects and repair copies until the node stops.
+
+`leave` hands copies on before `stop`; `stop` saves the contacts, ends the tasks, and closes sockets and store.
+
+Node extends kademlia's Server. What of the library is used, and what is replaced, is in docs/architecture.md;
+tests/overlay/node/test_inherited.py goes through every inherited name.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import os
 import socket
-import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,17 +35,19 @@ from overlay.http.request_forwarding import Target
 from overlay.http.server import HTTPServer
 from overlay.http.server_limits import ServerLimits
 from overlay.http.tunnel import Tunnel
-from overlay.identity.admission import Admission, Proof
+from overlay.identity.admission import Admission
 from overlay.identity.certificates import TrustStore
 from overlay.identity.contact import Contact, WireContact, host_port, key_text, node_id, puzzle_bits
-from overlay.identity.network import Network
-from overlay.identity.tls import TLSIdentity, make_identity
+from overlay.identity.tls import make_identity
 from overlay.ids import distance
 from overlay.kademlia.lookup import ALPHA, Located
+from overlay.node.config import NodeConfig
 from overlay.node.connection import Connection
-from overlay.node.membership import SAVED_CONTACTS, Membership, decode_contacts, encode_contacts, every
+from overlay.node.maintenance import Maintenance
+from overlay.node.membership import Membership, every
 from overlay.node.reachability_probe import ReachabilityProbe
-from overlay.node.sleep_detector import SleepDetector
+from overlay.node.saved_contacts import SavedContacts, save_contacts
+from overlay.node.server_mode import HTTPEndpoint, ServerMode
 from overlay.node.store_adapter import StoreAdapter
 from overlay.primitives.service import Service
 from overlay.protocol import OverlayProtocol
@@ -42,40 +55,27 @@ from overlay.reachability.dial_back import Dialler
 from overlay.reachability.presence import Presence
 from overlay.reachability.verdict import Reachability
 from overlay.replication.node_client import NodeClient
-from overlay.replication.repair import LEAVING, ROUND_EVERY, WORK_EVERY, Repair
+from overlay.replication.repair import LEAVING, Repair
 from overlay.wire.sealed_datagram import Sealer
 from overlay.wire.write_tokens import WriteTokens
-from storage import durable
 from storage.node.store import NodeStore, Usage
 
 log = logging.getLogger(__name__)
 
-PING_EVERY = 5.0
-"""Seconds between pings of the quietest contact."""
-REFRESH_EVERY = 3600.0
-"""Seconds after which a bucket that no lookup touched is looked up (Kademlia, section 2.3)."""
-SAVE_EVERY = 300.0
 EXPIRE_EVERY = 600.0
-REJOIN_EVERY = 10.0
-"""Seconds between attempts to find anybody while nobody answers: what waits is to go soon after the network is back."""
-CHANGE_EVERY = 3600.0
-UDP_EVERY = 60.0
-"""Seconds between looks whether UDP works, while everything goes by HTTPS."""
-LOST_EVERY = 60.0
-"""Seconds between looks for somebody who was lost: what a partition divided grows together again."""
-
+"""Seconds between sweeps of what has expired in the store."""
 
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-"""What listening at every address is called, and where it is reached from this computer."""
+"""Interfaces that mean every address, and the address at which this computer reaches them."""
 
 
 class CantListen(OverlayError):
-    """The address or port to listen on isn't to be had."""
+    """The address or port to listen on can't be opened."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a node knows of itself and of the overlay."""
+    """What a node knows about itself and the overlay."""
 
     node_id: str
     listening: str
@@ -83,17 +83,17 @@ class Status:
     contacts: int
     usage: Usage | None
     transport: str
-    """udp, or https where nothing else gets out."""
+    """udp; https while the tunnel is in use."""
     reachable: bool | None
-    """Whether others reach it from outside, as far as they say."""
+    """Whether other nodes can reach it, according to dial-back; None: not known yet."""
     online: bool
-    """Whether other nodes answer, as far as is known; true of a lone node, which has nobody to answer it."""
+    """Whether other nodes answer, as far as is known; true for a node that is alone in its network."""
     offline_since: float | None
-    """Since when (epoch seconds) none has."""
+    """Since when (seconds since the epoch) none has answered."""
 
 
 def new_key(puzzle: int = 0) -> X25519PrivateKey:
-    """A node key whose id solves the network's puzzle; takes about 2**puzzle tries of 60 microseconds."""
+    """A node key whose id solves the network's puzzle: about 2**puzzle attempts of 60 microseconds."""
     while True:
         key = X25519PrivateKey.generate()
         if puzzle_bits(node_id(key.public_key().public_bytes_raw())) >= puzzle:
@@ -101,134 +101,95 @@ def new_key(puzzle: int = 0) -> X25519PrivateKey:
 
 
 class Node(Server):  # type: ignore[misc, unused-ignore]
-    """One process's place in the overlay: a system node when it has a `store`, a client when it has none."""
+    """One participant: a system node when it is configured with a store, else a client."""
 
     protocol: OverlayProtocol
     protocol_class = OverlayProtocol  # type: ignore[assignment, unused-ignore]
 
-    def __init__(  # noqa: PLR0913 - the parts that it is put together from, named at each call
-        self,
-        network: Network,
-        key: X25519PrivateKey,
-        *,
-        store: NodeStore | None = None,
-        trust: TrustStore | None = None,
-        tls: TLSIdentity | None = None,
-        now: Callable[[], float] = time.time,
-        random: Callable[[int], bytes] = os.urandom,
-        proof: Proof | None = None,
-        reach: Reachability | None = None,
-    ) -> None:
-        """`proof` says whose node it is, where the network admits certified ones only.
-
-        `reach`: whether a node with a store serves from the beginning, and may change that; it does for ever else.
-        """
-        self._reach = reach or Reachability(serves=store is not None, fixed=True)
-        self._proof = proof
-        self.network = network
-        self.now = now
-        self.random = random
-        self.transport = None
-        self.trust = trust or (TrustStore(network.authorities) if network.authorities else None)
-        self.sealer = Sealer(key, network.name, random)
+    def __init__(self, config: NodeConfig) -> None:
+        self._config = config
+        self.network, self.store = config.network, config.store
+        self.now, self.random = config.now, config.random
+        authorities = config.network.authorities
+        self.trust = config.trust or (TrustStore(authorities) if authorities else None)
+        self._reachability = config.reachability or Reachability(serves=config.store is not None, fixed=True)
+        self.sealer = Sealer(config.key, config.network.name, config.random)
         self.id = node_id(self.sealer.public)
-        self.store = store
-        self.service: Service | None = None
         self.http_client = HTTPClient(self.sealer.public, checked=self._checked)
+        self.transport = None
         self.ip, self.port = "", 0
-        self._tls = tls
-        self._http_server: HTTPServer | None = None
-        self._store_adapter: StoreAdapter | None = None
-        self.repair: Repair | None = None
-        self.reachability_probe: ReachabilityProbe | None = None
-        self._state: Path | None = None
-        self._background: list[asyncio.Task[None]] = []
-        self._membership: Membership | None = None
-        self._sleep_detector: SleepDetector | None = None
-        self._connection: Connection | None = None
-        self._saved = False
-        self._relay: Relay | None = None
+        self.server: ServerMode | None = None
+        """What a node with a store runs once it listens; a client has none."""
+        self._maintenance: Maintenance | None = None
+        """What runs once the node has joined."""
 
     # Life
 
     async def listen(self, port: int, interface: str = "0.0.0.0") -> None:  # noqa: S104
-        """Open UDP, and TCP on the same port when this is a system node; port 0 takes any. Raises CantListen."""
+        """Open UDP, and with a store TCP on the same port number; port 0 takes any free one. Raises CantListen."""
         for attempt in range(10):
             await self._open_udp(port, interface)
             if self.store is None:
                 return
             try:
-                await self._open_http_server(interface)
+                http = await self._open_http_server(interface)
             except OSError as error:
                 self._close_udp()
                 if port or attempt == 9:
                     raise CantListen(f"TCP port {port} of {interface} can't be had: {error.strerror}.") from error
             else:
-                self._start_repair()
+                self.server = self._start_server(self.store, http)
                 return
 
     async def join(self, places: Sequence[str] = (), state: Path | None = None) -> int:
-        """Find the overlay from HOST:PORT[/KEY] places and from the contacts saved in `state`; contacts known then.
+        """Join through HOST:PORT[/KEY] addresses and the contacts saved in the file `state`; contacts known then.
 
-        Returns 0 when nobody answered: the node then goes on trying. Raises ValueError for a bad place.
+        0 means that no node answered; the node keeps trying. Raises ValueError for a malformed address.
         """
-        self._state = state
-        membership = self._membership = Membership(self.protocol, self.network, self.random, ipv6=":" in self.ip)
-        connection = self._connection = Connection(
-            self.protocol,
-            membership,
-            self._new_tunnel(),
-            saved=self._load_state,
-            serves=self._serves,
-            lone=self._is_lone,
-            random=self.random,
-        )
-        found = await connection.join([*places, *self.network.join])
-        self._sleep_detector = SleepDetector(self.now, asyncio.get_running_loop().time, PING_EVERY)
-        if not self._background:
-            self._background.append(asyncio.create_task(self._maintain(membership, connection)))
+        if self._maintenance is None:
+            self._maintenance = self._new_maintenance()
+        maintenance = self._maintenance
+        maintenance.contacts.path = state
+        found = await maintenance.connection.join([*places, *self.network.join])
+        maintenance.start(self._regular_tasks)
         return found
 
     async def leave(self, patience: float = LEAVING) -> None:
-        """Hand the copies that are kept here to those who come next, before `stop`; `patience` seconds at most."""
-        if self.repair is not None and self.port:
-            await self.repair.leave(patience)
+        """Hand on the copies kept here before `stop`, for `patience` seconds at most."""
+        if self.server is not None and self.port:
+            await self.server.repair.leave(patience)
 
     async def stop(self) -> None:
-        """Save what is known, close the doors, finish what was begun. The store is closed too."""
-        for task in self._background:
-            task.cancel()
-        ending = [*self._background, *(self._membership.leave() if self._membership else [])]
-        await asyncio.gather(*ending, return_exceptions=True)
-        self._background.clear()
-        if self._connection is not None:
-            await self._connection.close()
-        if self._relay is not None:
-            await self._relay.close()
-        if self._http_server is not None:
-            await self._http_server.stop()
+        """Save the contacts, finish what was begun, close sockets and store. A second call does nothing."""
+        maintenance = self._maintenance
+        if maintenance is not None:
+            await maintenance.stop()
+            await maintenance.connection.close()
+        if self.server is not None and self.server.http is not None:
+            await self.server.http.stop()
         await self.http_client.close()
         if self.port:
-            self.save_state(self._state)
+            if maintenance is not None:
+                await maintenance.contacts.save()
             await self.protocol.settle()
             self._close_udp()
         if self.store is not None:
             await asyncio.to_thread(self.store.close)
 
     async def vanish(self) -> None:
-        """Be gone without a word, as after a power cut: for simulations and the demo. `stop` still tidies up."""
-        for task in self._background:
-            task.cancel()
+        """Disappear without a word, as after a power cut: for simulations and the demo. `stop` still tidies up."""
+        if self._maintenance is not None:
+            self._maintenance.cancel()
         self._close_udp()
-        if self._connection is not None:
-            await self._connection.close()
-        if self._http_server is not None:
-            await self._http_server.stop(0)
+        if self._maintenance is not None:
+            await self._maintenance.connection.close()
+        if self.server is not None and self.server.http is not None:
+            await self.server.http.server.stop(0)
 
     # Asking
 
     async def closest(self, key: bytes, count: int, *, disjoint: bool = False) -> list[Located]:
-        """The `count` closest live nodes, nearest first, this one among them when it serves."""
+        """The `count` closest live nodes, nearest first, including this one in server mode."""
         found = await self.protocol.lookup(key, count, disjoint=disjoint)
         if self.protocol.server_mode:
             found.append(self.located())
@@ -236,23 +197,23 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         return found[:count]
 
     def located(self) -> Located:
-        """This node as its own lookups find it."""
+        """This node as a lookup finds it."""
         me = self.node
-        http_server = self._http_server is not None
+        http_server = self.server is not None and self.server.http is not None
         token = self.protocol.tokens.issue(me.key, me.ip)
         return Located(me, token, self.port if http_server else 0, self.protocol.fingerprint)
 
     @property
     def place(self) -> str:
-        """HOST:PORT/KEY, for others to join at."""
+        """HOST:PORT/KEY, an address to join at."""
         return f"{host_port(self._own_ip(), self.port)}/{key_text(self.sealer.public)}"
 
     async def status(self) -> Status:
-        """This node, in figures."""
+        """This node's state and usage."""
         usage = await self.store.usage() if self.store is not None else None
         mode = "node" if self.protocol.server_mode else "client"
         listening = host_port(self.ip, self.port)
-        transport = "https" if self._connection is not None and self._connection.https else "udp"
+        transport = "https" if self._maintenance is not None and self._maintenance.connection.https else "udp"
         presence = self.protocol.presence
         return Status(
             self.id.hex(),
@@ -261,50 +222,27 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             self.protocol.router.answering,
             usage,
             transport,
-            self._reach.reachable,
+            self._reachability.reachable,
             presence.online,
             presence.since,
         )
 
     @property
     def lone(self) -> bool:
-        """Whether the network is this node alone, as far as it can know.
+        """Whether this node is the whole network, as far as it can know.
 
-        It serves, no other node has ever answered it, and each place to join that it was told of is its own.
+        It is in server mode, no other node has ever answered it, and all join addresses that it was given are its own.
         """
         return self.protocol.server_mode and self._is_lone()
 
-    # State across restarts
+    @property
+    def service(self) -> Service | None:
+        """The primitives of this node; None for a client."""
+        return self.protocol.service
 
     def save_state(self, fname: Path | None) -> None:
-        """Keep the best known contacts as JSON, durably; those that were lost, too: they are met again some day."""
-        router = self.protocol.router
-        known = [*router.closest(self.id, SAVED_CONTACTS, healthy=True), *router.closest(self.id, SAVED_CONTACTS)]
-        contacts = list(dict.fromkeys([*known, *reversed(router.lost.values())]))
-        if fname is None or not contacts:
-            return
-        try:
-            durable.write(fname, encode_contacts(contacts))
-            self._saved = True
-        except OSError as error:
-            log.warning("can't save the known contacts: %s", error)
-
-    def _load_state(self) -> list[Contact]:
-        """Contacts of an earlier run; a file that can't be read is the same as none."""
-        if self._state is None:
-            return []
-        try:
-            contacts = decode_contacts(self._state.read_bytes(), self.protocol)
-            self.protocol.presence.met |= any(contact.id != self.id for contact in contacts)
-            return contacts
-        except FileNotFoundError:
-            return []
-        except (OSError, Malformed) as error:
-            self.protocol.presence.met = True
-            log.warning(
-                "the saved contacts in %s can't be read (%s); starting from the places to join", self._state, error
-            )
-            return []
+        """Write the best known contacts to `fname` as JSON, durably."""
+        save_contacts(self.protocol, fname)
 
     # The rest of what kademlia's Server offers (docs/architecture.md says what is used of it)
 
@@ -335,11 +273,11 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
 
     async def bootstrap(self, addrs: Sequence[tuple[str, int]]) -> list[Contact]:
         """Join at (IP, port) pairs, each key trusted as heard; the closest contacts then. `join` takes keys too."""
-        if self._membership is None:
+        if self._maintenance is None:
             await self.join([host_port(*address) for address in addrs])
         else:
             await asyncio.gather(*(self.bootstrap_node(address) for address in addrs))
-            await self._membership.settle()
+            await self._maintenance.membership.settle()
         return self.protocol.router.find_neighbors(self.node)
 
     async def bootstrap_node(self, addr: tuple[str, int]) -> Contact | None:
@@ -367,26 +305,39 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
     def _create_protocol(self) -> OverlayProtocol:
         loop = asyncio.get_running_loop()
         tokens = WriteTokens(loop.time, self.random)
+        service = None
         if self.store is not None:
-            self._store_adapter = StoreAdapter(
-                self.store, self._responsible, self.now, private_addresses=self.network.private_addresses
-            )
-            self.service = Service(self.id, self._store_adapter, self.trust, tokens, self.now)
+            service = Service(self.id, self._adapted(self.store), self.trust, tokens, self.now)
         protocol = self.protocol_class(
-            self.sealer, self.network, self.id, tokens, self.service, server_mode=self._serves(), random=self.random
+            self.sealer,
+            self.network,
+            self.id,
+            tokens,
+            service,
+            server_mode=self._wants_server_mode(),
+            random=self.random,
         )
         protocol.presence = Presence(self.id, self.now, loop.time)
-        protocol.proof = self._proof
+        protocol.proof = self._config.proof
         if self.network.admission == "certified" and self.trust is not None:
             protocol.admission = Admission(self.network.name, self.trust, self.now)
         return protocol
 
-    async def _open_http_server(self, interface: str) -> None:
+    def _adapted(self, store: NodeStore) -> StoreAdapter:
+        return StoreAdapter(
+            store,
+            lambda key: self.protocol.router.responsible(key, self.network.k),
+            self.now,
+            private_addresses=self.network.private_addresses,
+        )
+
+    async def _open_http_server(self, interface: str) -> HTTPEndpoint | None:
+        """Listen for HTTPS on the port of the UDP socket. Raises OSError."""
         assert self.service is not None
-        identity = self._tls or make_identity(self.now())
+        identity = self._config.tls or make_identity(self.now())
         limits = ServerLimits(loopback_free=self.network.private_addresses)
         home = Target(EVERYWHERE.get(interface, interface), self.port, identity.fingerprint)
-        self._relay = Relay(self.protocol, interface, home, self._known_place, loopback_free=limits.loopback_free)
+        relay = Relay(self.protocol, interface, home, self._known_place, loopback_free=limits.loopback_free)
         http_server = HTTPServer(
             self.service,
             self.protocol.tokens,
@@ -394,29 +345,42 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             closest=self.protocol.lookup,
             own=self._known_place,
             limits=limits,
-            relay=self._relay,
+            relay=relay,
         )
         await http_server.start(interface, self.port)
-        self._http_server = http_server
         self.protocol.dialler = Dialler(self.sealer, interface, loopback_free=limits.loopback_free)
         self.protocol.bulk_port, self.protocol.fingerprint = self.port, identity.fingerprint
-
-    def _responsible(self, key: bytes) -> bool:
-        return self.protocol.router.responsible(key, self.network.k)
-
-    def _start_repair(self) -> None:
-        assert self.service is not None and self._store_adapter is not None
-        node_client = NodeClient(self.protocol, self.service, self.http_client, self.now)
-        self.repair = Repair(self.protocol, node_client, self.service, self._store_adapter, self.network.k)
-        if self._http_server is not None:
-            self.reachability_probe = ReachabilityProbe(
-                self.protocol, node_client, self._reach, self.random, self._on_mode_changed
-            )
-        self.service.watch = self.repair
-        self.protocol.on_contact_added = self.repair.met
+        return HTTPEndpoint(http_server, relay)
 
     def _checked(self, wire: WireContact) -> Contact:
         return self.protocol.checked(wire)
+
+    def _start_server(self, store: NodeStore, http: HTTPEndpoint | None) -> ServerMode:
+        assert self.service is not None
+        node_client = NodeClient(self.protocol, self.service, self.http_client, self.now)
+        repair = Repair(self.protocol, node_client, self.service, self._adapted(store), self.network.k)
+        probe = None
+        if http is not None:
+            probe = ReachabilityProbe(
+                self.protocol, node_client, self._reachability, self.random, self._on_mode_changed
+            )
+        self.service.watch = repair
+        self.protocol.on_contact_added = repair.met
+        return ServerMode(self.protocol, repair, http, probe)
+
+    def _new_maintenance(self) -> Maintenance:
+        contacts = SavedContacts(self.protocol)
+        membership = Membership(self.protocol, self.network, self.random, ipv6=":" in self.ip)
+        connection = Connection(
+            self.protocol,
+            membership,
+            self._new_tunnel(),
+            saved=contacts.load,
+            server_mode=self._wants_server_mode,
+            lone=self._is_lone,
+            random=self.random,
+        )
+        return Maintenance(membership, connection, contacts, protocol=self.protocol, now=self.now, random=self.random)
 
     def _close_udp(self) -> None:
         if self.transport is not None:
@@ -424,76 +388,37 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self.port = 0
 
     def _own_ip(self) -> str:
-        """The address to call this node by: one that listens everywhere learns it from others, else it is loopback."""
+        """This node's IP address; if it listens on every interface, the observed address or loopback."""
         everywhere = EVERYWHERE.get(self.ip)
         return self.ip if everywhere is None else self.protocol.observed_address or everywhere
 
     def _known_place(self) -> Located | None:
-        """This node for strangers' lists, or None while it doesn't serve or know where they can reach it."""
+        """This node as others may list it; None in client mode, and while its address isn't known."""
         if not self.protocol.server_mode:
             return None
         return None if self.ip in EVERYWHERE and self.protocol.observed_address is None else self.located()
 
-    async def _maintain(self, membership: Membership, connection: Connection) -> None:
-        """Keep the table true, the state saved and the store tidy, until cancelled."""
-        await asyncio.gather(
-            every(PING_EVERY, self.protocol.ping_least_recently_seen, self.random),
-            every(PING_EVERY, self._return_after_sleep, self.random),
-            every(REFRESH_EVERY, lambda: membership.refresh(REFRESH_EVERY), self.random),
-            every(PING_EVERY, connection.look, self.random),
-            every(REJOIN_EVERY, connection.rejoin, self.random),
-            every(PING_EVERY, connection.restore, self.random),
-            every(CHANGE_EVERY, connection.change_relay, self.random),
-            every(UDP_EVERY, connection.try_udp, self.random),
-            every(LOST_EVERY, membership.retry_lost, self.random),
-            every(PING_EVERY, self._save_first, self.random),
-            every(SAVE_EVERY, self._save, self.random),
-            every(EXPIRE_EVERY, self._expire, self.random),
-            *self._server_tasks(),
-        )
-
-    def _server_tasks(self) -> list[Coroutine[None, None, None]]:
-        if self.repair is None:
-            return []
-        work = every(WORK_EVERY, self.repair.work, self.random)
-        tasks = [work, every(ROUND_EVERY, self._run_repair_round, self.random)]
-        return [*tasks, self.reachability_probe.watch()] if self.reachability_probe is not None else tasks
-
-    async def _run_repair_round(self) -> None:
-        if self.repair is not None and self.protocol.server_mode:
-            await self.repair.run_round()
+    def _regular_tasks(self) -> list[Coroutine[None, None, None]]:
+        server = self.server.tasks(self.random) if self.server is not None else []
+        return [every(EXPIRE_EVERY, self._expire, self.random), *server]
 
     async def _on_mode_changed(self) -> None:
-        """Be known to those around, or hand them what is kept here."""
+        """Announce this node to its neighbours, or hand them what is kept here."""
         if not self.protocol.server_mode:
             await self.leave()
-        elif self._membership is not None:
-            await self._membership.settle()
-
-    async def _return_after_sleep(self) -> None:
-        if self._sleep_detector is not None and self._membership is not None and self._sleep_detector.slept():
-            log.info("this computer has slept; finding the overlay again")
-            self.protocol.resumed()
-            await self._membership.return_after_sleep(self._load_state())
+        elif self._maintenance is not None:
+            await self._maintenance.membership.settle()
 
     def _new_tunnel(self) -> Tunnel:
         return Tunnel(self.protocol, self.http_client)
 
-    def _serves(self) -> bool:
-        """Whether it is to be a node while others can reach it."""
-        return self.store is not None and self._reach.serves
+    def _wants_server_mode(self) -> bool:
+        """Whether it is to be in server mode while others can reach it."""
+        return self.store is not None and self._reachability.serves
 
     def _is_lone(self) -> bool:
-        others = self._membership is not None and self._membership.others
-        return self._serves() and not self.protocol.presence.met and not others
-
-    async def _save(self) -> None:
-        self.save_state(self._state)
-
-    async def _save_first(self) -> None:
-        """Whoever is met first is remembered at once: from then on this node knows that it isn't the whole network."""
-        if not self._saved:
-            self.save_state(self._state)
+        others = self._maintenance is not None and self._maintenance.membership.others
+        return self._wants_server_mode() and not self.protocol.presence.met and not others
 
     async def _expire(self) -> None:
         if self.store is not None:

@@ -29,13 +29,13 @@ class ReachabilityProbe:
         self,
         protocol: OverlayProtocol,
         node_client: NodeClient,
-        reach: Reachability,
+        reachability: Reachability,
         random: Callable[[int], bytes],
         changed: Callable[[], Awaitable[None]],
     ) -> None:
         self._protocol = protocol
         self._node_client = node_client
-        self._reach = reach
+        self._reachability = reachability
         self._random = random
         self._changed = changed
 
@@ -48,7 +48,7 @@ class ReachabilityProbe:
                 await self.ask()
             except Exception:
                 log.exception("dial-back failed; it will be tried again")
-            pause = self._reach.pause
+            pause = self._reachability.pause
 
     async def ask(self) -> None:
         """One round, and what follows from it."""
@@ -56,13 +56,13 @@ class ReachabilityProbe:
             return  # by way of a relay: whoever is asked would dial that
         known = self._protocol.router.closest(self._random(KEY_BYTES), 4 * ASKED, healthy=True)
         answers = await asyncio.gather(*(self._vote(contact) for contact in choose(known)))
-        before = self._reach.reachable
-        changes = self._reach.heard([vote for vote in answers if vote is not None])
-        if self._reach.reachable is False and before is not False:
+        before = self._reachability.reachable
+        changes = self._reachability.heard([vote for vote in answers if vote is not None])
+        if self._reachability.reachable is False and before is not False:
             log.warning("others can't reach this computer: its UDP and TCP port must be open to them")
         if changes:
-            self._protocol.server_mode = self._reach.serves
-            log.info("this is a %s from now on", "node" if self._reach.serves else "client")
+            self._protocol.server_mode = self._reachability.serves
+            log.info("this is a %s from now on", "node" if self._reachability.serves else "client")
             await self._changed()
 
     async def _vote(self, contact: Contact) -> bool | None:

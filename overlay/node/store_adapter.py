@@ -1,7 +1,4 @@
-"""A node's store as the overlay wants it: remaining seconds instead of dates, its refusals as the protocol's.
-
-With overlay/node/node.py the only file of the overlay that knows storage/.
-"""
+"""Adapts a node's store to the overlay: seconds left instead of expiry dates, refusals as protocol codes."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from storage.store_request import StoreRequest
 
 
 class StoreAdapter:
-    """The store as the service and those who look after copies want it: its refusals as the protocol's."""
+    """A NodeStore as StoreBackend (for the service) and as ReplicaStore (for repair). All calls raise Refused."""
 
     def __init__(
         self,
@@ -116,7 +113,7 @@ class StoreAdapter:
         return self._store.spool()
 
     def _origin(self, asker: Contact | None) -> Origin | None:
-        """Whose shares it counts for. Ranges count as they do in the routing table: not where a network is private."""
+        """Whose quota share an object counts against; address ranges don't count in a private network."""
         if asker is None:
             return None
         exempt = self._private and not routable(asker.ip, False)

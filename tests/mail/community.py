@@ -12,6 +12,7 @@ from mail.membership.authority_service import AuthorityService
 from mail.membership.create_network import found_network, make_invite
 from overlay.client import Overlay
 from overlay.identity.network import Network
+from overlay.node.config import NodeConfig
 from overlay.node.node import Node, new_key
 from storage.node.store import open_node_store
 from storage.user.profile import Profile
@@ -79,7 +80,7 @@ async def community(tmp_path: Path, count: int = 3) -> AsyncIterator[Community]:
     async with AsyncExitStack() as stack:
         for number in range(count):
             store = open_node_store(tmp_path / f"node{number}", quota=1 << 24, now=world.now)
-            node = Node(network, new_key(), store=store, now=world.now)
+            node = Node(NodeConfig(network, new_key(), store=store, now=world.now))
             stack.push_async_callback(node.stop)
             await node.listen(0, "127.0.0.1")
             await node.join([world.nodes[0].place] if world.nodes else [])

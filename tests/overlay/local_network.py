@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from overlay.client import Overlay
 from overlay.identity.network import Network
+from overlay.node.config import NodeConfig
 from overlay.node.node import Node
 from storage.node.store import open_node_store
 from tests.overlay.issuing import NOW, Issuer
@@ -36,7 +37,7 @@ def new_node(number: int, folder: Path | None, *, network: Network = NETWORK, qu
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         store = open_node_store(folder, quota=quota, now=clock)
-    return Node(network, key_of(number), store=store, now=clock)
+    return Node(NodeConfig(network, key_of(number), store=store, now=clock))
 
 
 class LocalNetwork:

@@ -45,9 +45,9 @@ class HostileNode(SimNode):
             return messages.Found([c.wire for c in told], honest.token, honest.bulk_port, honest.fingerprint)
 
         protocol.answer_find = find  # type: ignore[method-assign]
-        assert self.service is not None
+        assert protocol.service is not None
         for name in ("store", "append_inbox", "delete", "fetch", "contents", "read_inbox", "have", "proofs"):
-            setattr(self.service, name, getattr(self, f"_{name}"))
+            setattr(protocol.service, name, getattr(self, f"_{name}"))
         self.gang.append(Contact(self.sealer.public, self.place_ip, 4000))
         return protocol
 

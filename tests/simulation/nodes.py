@@ -20,7 +20,9 @@ from overlay.http.tunnel import RelayAddress, Tunnel
 from overlay.identity.network import Network
 from overlay.identity.ownership import ACKNOWLEDGE_INBOX, READ_INBOX, Owner, statement
 from overlay.kademlia.lookup import Located
+from overlay.node.config import NodeConfig
 from overlay.node.node import Node
+from overlay.node.server_mode import HTTPEndpoint
 from overlay.primitives.requests import FetchRequest, OwnerProof
 from overlay.primitives.service import Service, refusal
 from overlay.wire.messages import Code
@@ -140,7 +142,8 @@ class SimNode(Node):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             store = open_node_store(folder, quota=quota, now=now)
-        super().__init__(network, key, store=store, now=now, random=random.Random(f"{ip} {world.time()}").randbytes)
+        chance = random.Random(f"{ip} {world.time()}").randbytes
+        super().__init__(NodeConfig(network, key, store=store, now=now, random=chance))
         self.hub = hub
         self.place_ip = ip
         self.http_client = SimHTTPClient(hub, self)
@@ -154,8 +157,8 @@ class SimNode(Node):
         """Be gone without a word, with what is on disk left there."""
         self.hub.nodes.pop((self.place_ip, 4000), None)
         await self.vanish()
-        tasks = [*self._background, *(self._membership.leave() if self._membership else [])]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._maintenance is not None:
+            await self._maintenance.stop()
         if self.store is not None:
             self.store.close()
 
@@ -167,6 +170,7 @@ class SimNode(Node):
     def _new_tunnel(self) -> Tunnel:
         return NoTunnel(self.protocol, self.http_client)
 
-    async def _open_http_server(self, interface: str) -> None:
+    async def _open_http_server(self, interface: str) -> HTTPEndpoint | None:
         self.hub.nodes[interface, self.port] = self
         self.protocol.bulk_port, self.protocol.fingerprint = self.port, bytes(32)
+        return None

@@ -366,7 +366,7 @@ class Story:
             await asyncio.sleep(self.chance.uniform(0, seconds))
             await moving.run_round()
 
-        up = [node.repair for node in self.nodes.values() if node is not None and node.repair is not None]
+        up = [node.server.repair for node in self.nodes.values() if node is not None and node.server is not None]
         await asyncio.gather(asyncio.sleep(seconds), *map(look, up))
 
     def _somebody(self) -> int:

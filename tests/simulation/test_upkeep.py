@@ -38,9 +38,9 @@ def play(folder: Path, nodes: int, story: Callable[[HostileNetwork, Overlay, lis
 
 
 async def look(node: SimNode, rounds: int) -> None:
-    assert node.repair is not None
+    assert node.server is not None
     for _ in range(rounds):
-        await node.repair.run_round()
+        await node.server.repair.run_round()
 
 
 async def holders(nodes: list[SimNode]) -> list[SimNode]:
@@ -57,8 +57,8 @@ async def put(node: SimNode) -> None:
 def looks_heard_by(node: SimNode) -> list[bytes]:
     """The keys after which others look, as it hears of it from now on."""
     looked: list[bytes] = []
-    assert node.repair is not None
-    node.repair.looked = lambda kind, key: looked.append(key)  # type: ignore[method-assign]
+    assert node.server is not None
+    node.server.repair.looked = lambda kind, key: looked.append(key)  # type: ignore[method-assign]
     return looked
 
 
@@ -112,8 +112,8 @@ def test_who_stops_spends_no_time_on_the_deletes_of_shares(tmp_path: Path) -> No
         await overlay.delete(Kind.SHARE, KEY, SALT, ALICE, max_ops=SHARED_BY)
         assert not await holders(nodes)
         before = hostile_network.world.sent
-        assert nodes[0].repair is not None
-        await nodes[0].repair.leave()
+        assert nodes[0].server is not None
+        await nodes[0].server.repair.leave()
         assert hostile_network.world.sent == before
 
     play(tmp_path, 8, story)

@@ -48,8 +48,13 @@ def without_udp(node: Node, *, silent: bool) -> None:
 
 def connection(node: Node) -> Connection:
     """How it reaches the others."""
-    assert node._connection is not None
-    return node._connection
+    assert node._maintenance is not None
+    return node._maintenance.connection
+
+
+def relay_of(node: Node) -> Relay:
+    assert node.server is not None and node.server.http is not None
+    return node.server.http.relay
 
 
 @asynccontextmanager
@@ -460,9 +465,9 @@ def test_a_door_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
     async def story() -> None:
         async with local_network(tmp_path, 2) as place, aiohttp.ClientSession() as client:
             through, gone = place.nodes
-            assert through._relay is not None and gone._http_server is not None
-            assert await through._relay.proves(Contact(gone.sealer.public, LOOPBACK, gone.port))
-            await gone._http_server.stop()
+            assert await relay_of(through).proves(Contact(gone.sealer.public, LOOPBACK, gone.port))
+            assert gone.server is not None and gone.server.http is not None
+            await gone.server.http.server.stop()
             url = f"https://{LOOPBACK}:{through.port}/{KEY.hex()}"
             to = relay_frames.to_value(LOOPBACK, gone.port, gone.protocol.fingerprint)
             async with client.get(url, ssl=client_context(), headers={relay_frames.TO: to}) as answer:
@@ -474,8 +479,7 @@ def test_a_door_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
 def test_a_relay_without_sockets_says_so_and_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         async with local_network(tmp_path, 1) as place:
-            through = place.nodes[0]._relay
-            assert through is not None
+            through = relay_of(place.nodes[0])
             monkeypatch.setattr(through, "_interface", "192.0.2.1")  # which this computer hasn't
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                 async with session(place.nodes[0]):

@@ -13,6 +13,7 @@ from overlay.identity.admission import GOOD_FOR, NODES_OF_CERTIFICATE, Admission
 from overlay.identity.certificates import TrustStore
 from overlay.identity.network import NetworkFileError, read_network, write_network
 from overlay.identity.ownership import Owner
+from overlay.node.config import NodeConfig
 from overlay.node.node import Node
 from storage.node.store import open_node_store
 from storage.user.profile import Profile
@@ -81,12 +82,12 @@ def test_nodes_that_show_nothing_get_into_no_table_and_dont_count(tmp_path: Path
             folder = tmp_path / str(number)
             folder.mkdir()
             store = open_node_store(folder, quota=1 << 26, now=lambda: NOW)
-            node = Node(CERTIFIED, key, store=store, now=lambda: NOW, proof=proof)
+            node = Node(NodeConfig(CERTIFIED, key, store=store, now=lambda: NOW, proof=proof))
             nodes.append(node)
             await node.listen(0, LOOPBACK)
             await node.join([nodes[0].place] if number > 1 else [])
         certified_ids = {node.id for node in nodes[::2]}
-        client = Node(CERTIFIED, key_of(1000), now=lambda: NOW)
+        client = Node(NodeConfig(CERTIFIED, key_of(1000), now=lambda: NOW))
         await client.listen(0, LOOPBACK)
         await client.join([node.place for node in nodes])
         found = await client.closest(bytes(20), 6)

@@ -210,7 +210,8 @@ def test_a_node_that_joined_nobody_stops_without_a_trace(tmp_path: Path) -> None
         one = await nodes.start(1)
         assert await one.join([]) == 0
         assert await one.join([]) == 0
-        assert len(one._background) == 1
+        assert one._maintenance is not None
+        assert len(one._maintenance._tasks) == 1
         await one.stop()
         await one.stop()
         await new_node(3, None).stop()
@@ -349,9 +350,8 @@ def test_after_an_outage_a_node_finds_the_overlay_again(tmp_path: Path) -> None:
         one, other = await nodes.start(1), await nodes.start(2, client=True)
         await other.join([one.place])
         other.protocol.router.flush()
-        membership = other._membership
-        assert membership is not None
-        await membership.rejoin([one.located().contact])
+        assert other._maintenance is not None
+        await other._maintenance.membership.rejoin([one.located().contact])
         assert len(other.protocol.router) == 1
 
     play(tmp_path, story)

@@ -49,7 +49,8 @@ def test_a_laptop_that_slept_is_known_again_at_once_though_all_had_forgotten_it(
         laptop = nodes[-1]
         awake = laptop.now
         laptop.now = lambda: awake() + slept
-        laptop._sleep_detector = SleepDetector(laptop.now, world.time, 5.0)
+        assert laptop._maintenance is not None
+        laptop._maintenance.sleep_detector = SleepDetector(laptop.now, world.time, 5.0)
         for node in nodes[:-1]:
             node.protocol.router.drop(laptop.id)
             laptop.protocol.silent(node.located().contact)

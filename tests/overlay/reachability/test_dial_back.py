@@ -13,6 +13,7 @@ from overlay.client import Overlay
 from overlay.errors import Refused
 from overlay.identity.contact import Contact
 from overlay.ids import Kind, body_key
+from overlay.node.config import NodeConfig
 from overlay.node.node import Node
 from overlay.reachability.verdict import FALL, RISE, Reachability
 from overlay.replication.node_client import NodeClient
@@ -35,7 +36,7 @@ async def computer(folder: Path, place: LocalNetwork, *, serves: bool = False) -
     """Somebody's computer, which is to be a node if others reach it."""
     store = open_node_store(folder / "computer", quota=1 << 26, now=lambda: NOW)
     reach = Reachability(serves=serves, fixed=False)
-    node = Node(NETWORK, key_of(500), store=store, now=lambda: NOW, reach=reach)
+    node = Node(NodeConfig(NETWORK, key_of(500), store=store, now=lambda: NOW, reachability=reach))
     try:
         await node.listen(0, LOOPBACK)
         await node.join([place.nodes[0].place])
@@ -62,9 +63,9 @@ def behind_a_router(node: Node) -> None:
 
 
 async def rounds(node: Node, count: int) -> None:
-    assert node.reachability_probe is not None
+    assert node.server is not None and node.server.probe is not None
     for _ in range(count):
-        await node.reachability_probe.ask()
+        await node.server.probe.ask()
 
 
 async def shape(node: Node) -> tuple[str, bool | None]:
@@ -100,8 +101,8 @@ def test_who_is_behind_a_router_stays_a_client_and_works(tmp_path: Path) -> None
 def test_a_door_that_is_closed_to_others_is_noticed_too(tmp_path: Path) -> None:
     async def story() -> None:
         async with local_network(tmp_path, 5) as place, computer(tmp_path, place) as node:
-            assert node._http_server is not None
-            await node._http_server.stop()
+            assert node.server is not None and node.server.http is not None
+            await node.server.http.server.stop()
             await rounds(node, RISE)
             assert await shape(node) == ("client", False)
 

@@ -43,8 +43,8 @@ def play(folder: Path, story: Callable[[LocalNetwork], Awaitable[None]], count: 
 
 
 def repair_of(node: Node) -> Repair:
-    assert node.repair is not None
-    return node.repair
+    assert node.server is not None
+    return node.server.repair
 
 
 async def arrive(place: LocalNetwork, folder: Path, key: bytes, first: int = 20) -> Node:
