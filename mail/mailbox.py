@@ -1,7 +1,7 @@
-"""The local side of the user agent: folders, lists, search, reading, moving, undo, drafts. Nothing of the network.
+"""The user's mail on disk: folders, lists, search, reading, moving, undo, drafts. Never uses the network.
 
-The screen and the command line use this one door to what is on disk. Synchronous and thread-safe; slow calls belong
-in worker threads. Sending and collecting are mail/agent.py's.
+Screen and command line reach the disk through this class alone. Synchronous and thread-safe; call slow methods in
+worker threads. mail/agent.py sends and receives.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ __all__ = [
 INBOX, ARCHIVE, SENT, JUNK, TRASH = "Inbox", "Archive", "Sent", "Junk", "Trash"
 
 SEEN, FLAGGED, REPLIED, PASSED, DRAFT = "S", "F", "R", "P", "D"
-"""Maildir's flags, as every mail reader understands them."""
+"""Maildir's flags, which every mail program understands. "P" (passed) means forwarded."""
 
 SOURCE_LIMIT = 1024 * 1024
-"""Bytes of a message's source that are shown; it can be saved whole."""
+"""Bytes of a message's source that are shown; the whole of it can be saved."""
 FIRST_RESULTS = 200
-"""Results of a search that are handed out before the rest is looked for."""
+"""Results of a search in its first batch, so that something is shown soon."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedMessage:
-    """All that is shown of a message in Quarantine: why it is there, and its header."""
+    """What is shown of a message in Quarantine: why it is there, and its header."""
 
     found: str
     headers: tuple[tuple[str, str], ...]
@@ -71,7 +71,7 @@ class QuarantinedMessage:
 
 
 class Mailbox(DraftStore):
-    """One user's mail on disk. Opens nothing before it is used."""
+    """One user's mail on disk. Opens files when they are first used."""
 
     def __init__(self, profile: Profile, *, now: Callable[[], float] = time.time) -> None:
         super().__init__(profile, now=now)
@@ -80,29 +80,29 @@ class Mailbox(DraftStore):
     # -- looking
 
     def folders(self) -> dict[str, Counts]:
-        """Every folder in the order in which it is shown, with what the index counts in it."""
+        """Every folder in display order, with its counts from the index."""
         counts = self._index.counts()
         return {name: counts.get(name, Counts()) for name in self._files.names() or STANDARD}
 
     def names(self) -> list[str]:
-        """The folders there are, in the order in which they are shown."""
+        """The names of all folders in display order."""
         return self._files.names()
 
     def ids(self, folder: str) -> array[int]:
-        """The rows of a folder, newest first."""
+        """The row numbers of a folder, newest first."""
         return self._index.ids(folder)
 
     def rows(self, ids: Sequence[int]) -> list[Row]:
-        """What a list shows of these messages; one that is gone is left out."""
+        """The rows with these numbers; those of messages that are gone are left out."""
         return self._index.rows(ids)
 
     def find(self, message_id: str, folder: str | None = None) -> Row | None:
-        """The message with this Message-ID, in `folder` or in whichever has it."""
+        """The message with this Message-ID, in `folder` or, without one, in any folder."""
         rows = self._index.by_message_id(message_id) if message_id else []
         return next((row for row in rows if folder in (None, row.folder)), None)
 
     def search(self, query: str, folder: str | None = None, *, typing: bool = False) -> Iterator[array[int]]:
-        """What the query finds, newest first: a first batch soon, then everything. Raises SearchError.
+        """The messages that match, newest first, in batches: a first one soon, then all. Raises SearchError.
 
         `typing`: the last word may be unfinished.
         """
@@ -115,7 +115,7 @@ class Mailbox(DraftStore):
             yield self._index.search(asked, folder)
 
     def open(self, row: Row) -> Message:
-        """The message, ready to be shown. Raises MailboxError when it is gone, in Quarantine, or can't be read."""
+        """Read the message for display. Raises MailboxError when it is gone, in Quarantine, or can't be read."""
         from mail.mime.message import read_message
 
         if row.folder == QUARANTINE:
@@ -123,7 +123,7 @@ class Mailbox(DraftStore):
         return self._reading(row, read_message)
 
     def source(self, row: Row) -> str:
-        """The message's source, fit for a terminal, at most SOURCE_LIMIT bytes of it. Raises MailboxError."""
+        """The message's source, safe for a terminal, at most SOURCE_LIMIT bytes of it. Raises MailboxError."""
         from mail.mime import sanitize
         from mail.mime.charset import decode
 
@@ -149,7 +149,7 @@ class Mailbox(DraftStore):
     # -- changing
 
     def flag(self, ids: Sequence[int], add: str = "", remove: str = "", what: str = "changed") -> int:
-        """Add and remove flags (Maildir's letters); how many messages that concerned. Can be undone."""
+        """Add and remove flags (Maildir's letters); returns how many messages changed. Can be undone."""
         with self._changing:
             steps = []
             for row in self._index.rows(ids):
@@ -166,7 +166,7 @@ class Mailbox(DraftStore):
             return len(steps)
 
     def seen(self, row: Row) -> bool:
-        """Note that a message was read: not worth undoing. Whether that was news."""
+        """Mark a message as read, without undo; returns whether it was unread."""
         with self._changing:
             current = self._index.row(row.id)
             if current is None or not current.unread:
@@ -175,9 +175,9 @@ class Mailbox(DraftStore):
             return self._placed(current, current.folder, entry)
 
     def move(self, ids: Sequence[int], target: str, what: str = "") -> int:
-        """Move messages to `target`; how many were moved. Can be undone.
+        """Move messages to `target`; returns how many were moved. Can be undone.
 
-        Quarantine is neither entered nor left this way: see `release`. Raises MailboxError, FolderError, OSError.
+        Messages can't be moved into or out of Quarantine: see `release`. Raises MailboxError, FolderError, OSError.
         """
         if target == QUARANTINE:
             raise MailboxError("Only the checks put a message into Quarantine.")
@@ -192,11 +192,11 @@ class Mailbox(DraftStore):
         return self.move(ids, ARCHIVE, "archived")
 
     def delete(self, ids: Sequence[int]) -> int:
-        """Move to Trash. What is there already stays: see `purge`."""
+        """Move to Trash. Messages that are there already stay: see `purge`."""
         return self.move(ids, TRASH, "deleted")
 
     def purge(self, ids: Sequence[int]) -> int:
-        """Delete for good; can't be undone. How many were there."""
+        """Delete for good, without undo; returns how many there were."""
         with self._changing:
             rows = self._index.rows(ids)
             gone = sum(self._files.remove(row.folder, row.unique, row.place) for row in rows)
@@ -208,14 +208,14 @@ class Mailbox(DraftStore):
         return self._judge(ids, JUNK, spam=True, what="marked as spam")
 
     def mark_ham(self, ids: Sequence[int]) -> int:
-        """Move to the Inbox, and learn that such mail is none."""
+        """Move to the Inbox, and learn that such mail isn't spam."""
         return self._judge(ids, INBOX, spam=False, what="marked as not spam")
 
     def undo(self) -> str | None:
-        """Take the last change back; what it was, or None when there is nothing to undo.
+        """Undo the last change; returns words for it, or None when there is nothing to undo.
 
-        A message that another program moved or deleted meanwhile stays as it is, and the answer says so. After an
-        error the rest of the change can be undone again. Raises OSError, IndexUnavailable.
+        A message that another program moved or deleted meanwhile stays as it is, and the words say so. After an error
+        the rest of the change can still be undone. Raises OSError, IndexUnavailable.
         """
         with self._changing:
             change = self._history.take()
@@ -234,20 +234,20 @@ class Mailbox(DraftStore):
             were, stay = ("was", "stays as it is") if elsewhere == 1 else ("were", "stay as they are")
             return f"{change.what}; {_messages(elsewhere)} {were} changed elsewhere and {stay}"
 
-    # -- keeping up
+    # -- following other programs
 
     def refresh(self, progress: Callable[[int, int], None] | None = None) -> Changes:
-        """Make the index say what is on disk; see Index.update. Raises IndexUnavailable."""
+        """Update the index from the disk; see Index.update. Raises IndexUnavailable."""
         from mail.mime.message import summarise
 
         return self._index.update(self._files, summarise, progress)
 
     def stamps(self) -> tuple[object, ...]:
-        """Something that is another one when a program changed a folder: cheap enough to ask every few seconds."""
+        """A value that differs when a program has changed a folder; cheap enough to compare every few seconds."""
         return tuple((name, self._files.stamp(name)) for name in self._files.names())
 
     def answered(self, message_id: str, flag: str) -> None:
-        """Note that a message was replied to ("R") or passed on ("P"), and so was read: not worth undoing."""
+        """Mark a message as replied to ("R") or forwarded ("P"), and as read, without undo."""
         with self._changing:
             row = self.find(message_id)
             if row is not None and row.folder != QUARANTINE:
@@ -270,45 +270,45 @@ class Mailbox(DraftStore):
         return QuarantinedMessage(found or "The reason was not kept.", message.headers, message.size)
 
     def release(self, ids: Sequence[int]) -> int:
-        """Move from Quarantine to the Inbox, on the user's explicit word. Can be undone."""
+        """Move from Quarantine to the Inbox, when the user confirms it. Can be undone."""
         with self._changing:
             rows = [row for row in self._index.rows(ids) if row.folder == QUARANTINE]
             return self._move(rows, INBOX, "released from Quarantine:")
 
-    # -- the outbox, as it is on disk
+    # -- the outbox on disk
 
     def outbox(self) -> list[Letter]:
-        """Letters and how far each has come, newest first; the agent at work changes them."""
+        """The messages in the outbox and their states, newest first; a running agent changes them."""
         outbox = self._outbox
         return [] if outbox is None else outbox.entries()
 
     def outbox_stamp(self) -> tuple[object, ...]:
-        """Something that is another one when a letter may have changed."""
+        """A value that differs when the outbox may have changed."""
         outbox = self._outbox
         return () if outbox is None else outbox.stamp()
 
     def retry(self, message_id: str) -> bool:
-        """Have the failed and expired recipients of a letter tried again; False when there are none."""
+        """Have the failed and expired recipients of a message tried again; False when there are none."""
         outbox = self._outbox
         return outbox is not None and outbox.retry(message_id, self._now())
 
     def forget(self, message_id: str) -> None:
-        """Take a letter off the outbox."""
+        """Remove a message from the outbox."""
         outbox = self._outbox
         if outbox is not None:
             outbox.forget(message_id)
 
-    # -- what the user must know, whichever process found it out
+    # -- notices for the user, from any process
 
     def notices(self, *, seen: bool = False) -> list[Notice]:
-        """The notices that the user hasn't seen, newest first; `seen`: those that she has, too."""
+        """The notices that the user hasn't seen, newest first; `seen`: also those that the user has."""
         state = self._state
         if state is None:
             return []
         return state.notices.all() if seen else state.notices.unseen()
 
     def see_notices(self, newest: int) -> None:
-        """The user has seen the notices up to the one with this id."""
+        """Mark the notices up to the one with this id as seen."""
         state = self._state
         if state is not None:
             state.notices.see(newest, self._now())
@@ -316,7 +316,7 @@ class Mailbox(DraftStore):
     # -- inside
 
     def _move(self, rows: Sequence[Row], target: str, what: str, marks: dict[int, bool | None] | None = None) -> int:
-        """Move them; what was moved before an error is remembered too, so that undo takes it back."""
+        """Move the messages; those moved before an error can be undone too."""
         steps = []
         try:
             for row in rows:
@@ -349,7 +349,7 @@ class Mailbox(DraftStore):
     def _take_back(self, step: ChangedMessage, *, taught: bool) -> bool:
         row = self._index.row(step.row)
         if row is None or (row.folder, row.unique) != (step.now_folder, step.now_unique):
-            # Gone from there, or the index was made anew and its numbers mean others: the name tells.
+            # The message is gone from there, or the index was rebuilt and the number means another: compare the name.
             row = self._find(step.now_folder, step.now_unique)
         if row is None:
             return False

@@ -1,7 +1,7 @@
-"""What a mailbox has open: folders, index, outbox and state of a profile, each opened when it is first needed.
+"""Opens a profile's folders, index, outbox and state when they are first needed, and finds messages on disk.
 
-Where a message lies at this moment is found out here, whatever other programs do meanwhile. What may be done with it
-is mail/mailbox.py's.
+Finds where a message is at this moment, whatever other programs do meanwhile. mail/mailbox.py decides what may be done
+with it.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ T = TypeVar("T")
 
 
 class MailboxError(P2PMailError):
-    """It can't be done with this message; says why, and what was kept."""
+    """The action isn't possible with this message; the text says why, and what was kept."""
 
     exit_code = DATA
 
 
 class OpenFiles:
-    """One profile's mail on disk. Opens nothing before it is used."""
+    """The files of one profile's mail, each opened when it is first used."""
 
     def __init__(self, profile: Profile, *, now: Callable[[], float] = time.time) -> None:
         self.profile = profile
         self._now = now
         self._files = profile.folders()
         self._changing = threading.RLock()
-        """One change at a time, so that undo takes back what the user saw happen last."""
+        """Held during a change, so that undo takes back the change that the user saw last."""
         self._opening = threading.Lock()
         self._opened_index: Index | None = None
         self._opened_outbox: Outbox | None = None
         self._opened_state: UserState | None = None
 
     def close(self) -> None:
-        """Let go of the files; the next call opens them again."""
+        """Close the files; the next call opens them again."""
         with self._opening:
             if self._opened_index is not None:
                 self._opened_index.close()
@@ -56,13 +56,13 @@ class OpenFiles:
             self._opened_index = self._opened_outbox = self._opened_state = None
 
     def detach(self) -> None:
-        """From here on read without writing: with a copy of the index in memory. `refresh` makes it true."""
+        """From now on read without writing, with a copy of the index in memory. `refresh` updates the copy."""
         self.close()
         with self._opening:
             self._opened_index = Index(self.profile.index_file, detached=True)
 
     def path(self, row: Row) -> Path:
-        """Where the message lies at this moment. Raises MailboxError when it is gone."""
+        """The message's path at this moment. Raises MailboxError when it is gone."""
         path = self._files.path(row.folder, row.unique, row.place)
         if path is None:
             raise MailboxError("This message is gone: another program moved or deleted it.")
@@ -96,7 +96,7 @@ class OpenFiles:
             return self._opened_state
 
     def _reading(self, row: Row, read: Callable[[Path], T]) -> T:
-        """Read the file though another program may rename it meanwhile."""
+        """Read the file; look for it again if another program renames it meanwhile."""
         for _ in range(3):
             try:
                 return read(self.path(row))
@@ -107,7 +107,7 @@ class OpenFiles:
         raise MailboxError("This message is gone: another program moved or deleted it.")
 
     def _placed(self, row: Row, folder: str, entry: FolderEntry | None) -> bool:
-        """Tell the index where the message is now; False when it is gone."""
+        """Update the message's place in the index; False when it is gone."""
         if entry is None:
             self._index.drop([row.id])
             return False

@@ -1,6 +1,6 @@
-"""What the user said of a message, spam or not, told to the classifier once, and taken back when she thinks again.
+"""Trains the spam classifier with the user's marks, and takes a mark back when the user changes it.
 
-Remembers each message's mark, so that none counts twice. What is learned of a message is mail/checks/'s.
+Remembers each message's mark, so that no message counts twice. mail/checks/ does the learning.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from mail.mime.message import read_message
 from storage.user.state import UserState
 
 Mark = bool | None
-"""True: spam, False: not spam, None: nothing was said."""
+"""True: spam, False: not spam, None: not marked."""
 
 _MARKS: dict[bytes | None, Mark] = {b"spam": True, b"ham": False}
 _FACTS: dict[Mark, bytes] = {True: b"spam", False: b"ham", None: b""}
 
 
 def teach(state: UserState, path: Path, name: str, mark: Mark) -> Mark:
-    """Learn the message at `path` as `mark`; `name` tells it from others for good. Returns what was said before.
+    """Learn the message at `path` as `mark`, and return its mark before; `name` identifies it for good.
 
-    Raises OSError when the message can't be read, sqlite3.Error; nothing was learned then.
+    Raises OSError when the message can't be read, and sqlite3.Error; then nothing was learned.
     """
     fact = f"marked {name}"
     before = _MARKS.get(state.fact(fact))

@@ -1,6 +1,6 @@
-"""What can be undone: for each change, where its messages were and which flags it added and took away.
+"""The history for undo: for each change, where its messages were, and which flags it added and removed.
 
-Only facts and their order live here; carrying them out is mail/mailbox.py's.
+Data only; mail/mailbox.py makes and undoes the changes.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from collections import deque
 from dataclasses import dataclass
 
 DEPTH = 100
-"""Changes that can be undone; the older ones stay as they are."""
+"""Changes that can be undone; older ones are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangedMessage:
     """One message: where it was (`folder`), where the change put it, and which flags the change added and removed.
 
-    Taking it back concerns these flags alone: what other programs set meanwhile stays.
+    Undo restores these flags only: flags that other programs set meanwhile stay.
     """
 
     row: int
@@ -26,12 +26,12 @@ class ChangedMessage:
     added: str = ""
     removed: str = ""
     judged: bool | None = None
-    """What the user had said of it before: spam, not spam, or nothing."""
+    """How the user had marked it before: spam (True), not spam (False), or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change, in words ("deleted 3 messages"). `taught`: its messages were judged to be spam or not."""
+    """One change, in words ("deleted 3 messages"). `taught`: it marked its messages as spam or as not spam."""
 
     what: str
     steps: tuple[ChangedMessage, ...]
@@ -45,12 +45,12 @@ class History:
         self._changes: deque[Change] = deque(maxlen=DEPTH)
 
     def remember(self, change: Change) -> None:
-        """Note a change that was made; one that changed nothing is not worth undoing."""
+        """Add a change; one without messages is ignored."""
         if change.steps:
             self._changes.append(change)
 
     def take(self) -> Change | None:
-        """The last change, which is forgotten with this."""
+        """Remove and return the last change, if there is one."""
         return self._changes.pop() if self._changes else None
 
     def __len__(self) -> int:

@@ -1,1 +1,1 @@
-"""How many copies a message needs (paper, section 4): measured availability, and k or m of n from it."""
+"""Measures availability, and chooses the number of copies or shares by it (paper, section 4)."""

@@ -1,7 +1,7 @@
-"""How a large body is coded: m of n shares instead of k copies, chosen from the same p and the same target.
+"""Chooses the erasure code of a large body: m of n shares instead of k copies, by the same p and target.
 
-With m = 1 this is the paper's replication; equation (1) becomes the tail of a binomial distribution, and equation (6)
-a search for the m and n that store the fewest bytes. Decisions only: mail/sealed/erasure_shares.py makes the shares.
+m = 1 is the paper's replication. Equation (1) becomes the tail of a binomial distribution, and equation (6) a search
+for the m and n that store the fewest bytes. Decisions only: mail/sealed/erasure_shares.py makes the shares.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from functools import lru_cache
 from mail.availability.estimate import OPERATIONS, Availability, implied_p
 
 CODED_FROM = 64 * 1024
-"""Bytes of a sealed body over which it is coded: below, headers and requests cost more than copies."""
+"""Bytes of a sealed body above which it is coded; below, headers and requests cost more than copies."""
 MOST_SHARES = 60
-"""Shares of a segment: as many nodes as one lookup finds, less a few to spare."""
+"""Shares of a segment: the nodes that one lookup finds (MAX_WIDTH), less a few spare ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErasureCode:
-    """Any `m` of `n` shares make a segment; m = 1: n whole copies."""
+    """Any `m` of `n` shares rebuild a segment; m = 1: n whole copies."""
 
     m: int
     n: int
@@ -32,9 +32,9 @@ class ErasureCode:
 
 
 def choose(known: Availability, k: int, target: float, nodes: int) -> ErasureCode:
-    """The code with the least expansion that reaches `target` on so many nodes; k copies where no code is cheaper.
+    """The code with the least expansion that reaches `target` with `nodes` nodes; k copies where no code is cheaper.
 
-    While p isn't known, the p is taken that makes k copies right for the target.
+    While p isn't known, it assumes the p for which k copies reach the target.
     """
     p = known.p
     if p is None:
@@ -48,7 +48,7 @@ def survives(m: int, n: int, p: float) -> float:
 
 
 def expected_to_survive(m: int, n: int, known: Availability) -> float:
-    """The same under what is known of p: a beta-binomial distribution."""
+    """The same under the posterior of p: a beta-binomial distribution."""
     a, b = known.posterior
     whole = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) - math.lgamma(a + b + n)
     return math.fsum(
@@ -63,7 +63,7 @@ def _choose(found: float, missed: float, *, p: float | None, k: int, target: flo
     best = ErasureCode(1, k)
     m = 2
     for n in range(2, min(nodes, MOST_SHARES) + 1):
-        # The largest m that n allows never falls as n grows.
+        # The largest possible m never decreases as n grows.
         while m <= n and (expected_to_survive(m, n, known) if p is None else survives(m, n, p)) >= wanted:
             if ErasureCode(m, n).expansion < best.expansion:
                 best = ErasureCode(m, n)

@@ -1,8 +1,8 @@
-"""Probes: small objects stored to be looked for later, which tell what share of nodes is up (paper, section 4).
+"""Measures availability with probes: small objects that are stored and looked for later (paper, section 4).
 
-What was found of their copies goes into the estimate that k is chosen from. Each is looked for once. Two biases are
-kept out: whoever takes a copy is up at that moment, and soon after it most likely still is, so probes wait as long as
-letters do, half an hour to a day; and this node, which is always up for itself, doesn't count.
+The copies that are found go into the estimate from which k is chosen. Each probe is looked for once. Two biases are
+avoided. A node that takes a copy is up at that moment and most likely soon after, so probes wait half an hour to a
+day, as messages do. This computer's own node, which is always up for itself, doesn't count.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from storage.user.state import UserState
 
 PROBE_BYTES = 64
 EVERY = 1800.0
-"""Seconds between two probes stored."""
+"""Seconds between storing two probes."""
 WAITS = (1800.0, 7200.0, 28800.0, 86400.0)
-"""Seconds between storing a probe and looking for it, by turns: sessions of nodes are to show, not lost datagrams."""
+"""Seconds between storing a probe and looking for it, in turn: long enough for nodes to have gone and come back."""
 LATE = 7200.0
-"""Seconds that a probe is kept after it should have been looked for."""
+"""Seconds for which a probe is kept after it was due."""
 RETRY = 300.0
 FACT = "availability"
 
@@ -38,7 +38,7 @@ class _PendingProbe(msgspec.Struct, array_like=True, frozen=True):
     key: bytes
     digest: bytes
     holders: list[bytes]
-    """Ids of the nodes that were seen to have it."""
+    """Ids of the nodes that had it when it was stored."""
     stored: float
     due: float
 
@@ -49,15 +49,15 @@ class _Facts(msgspec.Struct, array_like=True, frozen=True):
     missed: float = 0.0
     at: float = 0.0
     stored: int = 0
-    """How many were stored, ever, and when the last was."""
+    """How many probes were ever stored, and when the last one was."""
     last: float = float("-inf")
     waiting: list[_PendingProbe] = []
 
 
 class Probes:
-    """What is known of p, kept in the user's state, and the probes on their way.
+    """The estimate of p, stored in the user's state, and the pending probes.
 
-    One estimate for each community: a profile that changes its network starts anew. `target`: the user's p_t.
+    There is one estimate for each network: a profile that changes its network starts again. `target`: the user's p_t.
     """
 
     def __init__(
@@ -78,31 +78,31 @@ class Probes:
         try:
             kept = msgspec.msgpack.decode(state.fact(FACT) or b"", type=_Facts)
         except msgspec.MsgspecError:
-            return  # nothing yet, or written by another version: measured anew
+            return  # nothing yet, or written by another version: measure again
         if kept.community == community:
             self._facts = kept
 
     @property
     def known(self) -> Availability:
-        """The estimate of p, faded by whole hours, so that what follows from it can be remembered."""
+        """The estimate of p, faded by whole hours so that values derived from it can be cached."""
         now = self._now()
         return self._known().faded(now - now % HOUR)
 
     def set(self, known: Availability) -> None:
-        """Take this for what was measured, from here on."""
+        """Replace the estimate."""
         self._facts = _Facts(self._facts.community, known.found, known.missed, self._now())
 
     @property
     def k(self) -> int:
-        """Copies to make of each object (equation (6))."""
+        """The number of copies to make of each object (equation (6))."""
         return self.known.k(self._default, self.target)
 
     def code(self, nodes: int) -> ErasureCode:
-        """How to code a large body on so many nodes."""
+        """The erasure code of a large body on `nodes` nodes."""
         return choose(self.known, self.k, self.target, nodes)
 
     async def run(self, overlay: Overlay) -> float:
-        """Look for probes whose time has come, and store the next; seconds until there is something to do."""
+        """Look for the probes that are due, and store the next one; returns the seconds until the next call."""
         try:
             for probe in self._facts.waiting:
                 if probe.due <= self._now() or probe.stored > self._now():
@@ -110,13 +110,13 @@ class Probes:
             if not 0 <= self._now() - self._facts.last < EVERY:
                 await self._store(overlay)
         except OverlayError:
-            return RETRY  # a network that is away says nothing about its nodes
+            return RETRY  # while the network can't be reached, nothing is learned about its nodes
         due = min([self._facts.last + EVERY, *(probe.due for probe in self._facts.waiting)])
         return max(due - self._now(), 1.0)
 
     async def _look(self, overlay: Overlay, probe: _PendingProbe) -> None:
         known = self._known()
-        if probe.stored <= self._now() < probe.due + LATE:  # else it has expired, or the clock was set
+        if probe.stored <= self._now() < probe.due + LATE:  # otherwise it has expired, or the clock was changed
             there = len((await overlay.holders(Kind.PROBE, probe.key, probe.digest)).intersection(probe.holders))
             known = known.observed(there, len(probe.holders) - there, self._now())
         await self._keep(

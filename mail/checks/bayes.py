@@ -1,6 +1,8 @@
-"""A spam score learned from what the user marks: Graham's token counts, Robinson's chi-squared combining.
- What lives here is arithmetic over counts that a TokenCounts keeps (storage/user/state.py is one). Which tokens a
-message has is mail/checks/tokens.py's; what a score leads to is mail/checks/spam.py's."""
+"""Learns a spam score from the user's marks: Graham's token counts, Robinson's chi-squared combining.
+
+Arithmetic over the counts that a TokenCounts keeps (storage/user/state.py is one). mail/checks/tokens.py finds a
+message's tokens; mail/checks/spam.py decides on the score.
+"""
 
 from __future__ import annotations
 
@@ -10,34 +12,34 @@ from dataclasses import dataclass
 from typing import Protocol
 
 MESSAGES = ""
-"""The token under which the messages themselves are counted; no message has it."""
+"""The token that counts the messages themselves; no message contains it."""
 STRENGTH = 0.45
-"""How many sightings the prior is worth (Robinson's s)."""
+"""How many observations the prior is worth (Robinson's s)."""
 PRIOR = 0.5
-"""What a token that was never seen says (Robinson's x)."""
+"""The probability of a token that was never seen (Robinson's x)."""
 LEAST_DEVIATION = 0.1
-"""Tokens nearer to 0.5 than this say nothing."""
+"""Tokens nearer to 0.5 than this are ignored."""
 STRONGEST = 150
-"""Tokens that are combined, the strongest ones."""
+"""How many tokens are combined: the strongest ones."""
 LEAST_TRAINED = 5
-"""Messages of each kind that must have been marked before there is an opinion: one mark must not sort all mail."""
+"""Marked messages of each kind before there is an opinion: a single mark must not decide about all mail."""
 
 
 class TokenCounts(Protocol):
-    """Where counts are kept, durably: (times in spam, times in ham) of each token. Negative changes take away."""
+    """Durable counts of each token: (times in spam, times in ham). Negative changes reduce them."""
 
     def tokens(self, wanted: Iterable[str]) -> dict[str, tuple[int, int]]:
-        """The counts of those tokens of `wanted` that were ever seen."""
+        """The counts of those of `wanted` that were ever seen."""
         ...
 
     def add_tokens(self, changes: Mapping[str, tuple[int, int]]) -> None:
-        """Add to the counts, all or none; none falls below 0."""
+        """Add to the counts, all of them or none; no count falls below 0."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """From 0 (ham) to 1 (spam), 0.5 for none; and the tokens that spoke loudest for spam, strongest first."""
+    """A score from 0 (ham) to 1 (spam), 0.5 for no opinion; and the strongest tokens for spam, strongest first."""
 
     score: float
     because: tuple[str, ...] = ()
@@ -47,14 +49,14 @@ NO_OPINION = Opinion(0.5)
 
 
 class Classifier:
-    """Learns from marked messages' tokens and scores others."""
+    """Learns from the tokens of marked messages, and scores others."""
 
     def __init__(self, counts: TokenCounts, least_trained: int = LEAST_TRAINED) -> None:
         self._counts = counts
         self._least_trained = least_trained
 
     def learn(self, tokens: Iterable[str], *, spam: bool) -> None:
-        """Count one message, marked as spam or as no spam. Unlearn first what was learned of it otherwise."""
+        """Count one message as spam or not. Unlearn it first if it was learned before."""
         self._change(tokens, 1, spam=spam)
 
     def unlearn(self, tokens: Iterable[str], *, spam: bool) -> None:
@@ -66,14 +68,14 @@ class Classifier:
         self._counts.add_tokens(dict.fromkeys((*tokens, MESSAGES), change))
 
     def score(self, tokens: Iterable[str]) -> Opinion:
-        """What the marks so far say about a message with these tokens."""
+        """The score of a message with these tokens."""
         wanted = set(tokens)
         counts = self._counts.tokens([*wanted, MESSAGES])
         spams, hams = counts.pop(MESSAGES, (0, 0))
         if min(spams, hams) < self._least_trained:
             return NO_OPINION
         rated = [(_probability(*counts[token], spams, hams), token) for token in wanted if token in counts]
-        # The token decides among equals, so that a score is the same each time.
+        # Ties are ordered by the token, so that a score is the same each time.
         rated = sorted(rated, key=lambda item: (-abs(item[0] - 0.5), item[1]))[:STRONGEST]
         rated = [(p, token) for p, token in rated if abs(p - 0.5) >= LEAST_DEVIATION]
         if not rated:
@@ -82,7 +84,7 @@ class Classifier:
 
 
 def _probability(spam: int, ham: int, spams: int, hams: int) -> float:
-    """How likely a message with this token is spam (Robinson's f(w)), whatever there is more of."""
+    """How likely a message with this token is spam (Robinson's f(w)); independent of the ratio of spam to ham."""
     in_spam, in_ham = min(spam / spams, 1.0), min(ham / hams, 1.0)
     if in_spam + in_ham == 0:
         return PRIOR
@@ -91,7 +93,7 @@ def _probability(spam: int, ham: int, spams: int, hams: int) -> float:
 
 
 def _combined(probabilities: list[float]) -> float:
-    """Fisher's method both ways: near 0.5 when the tokens say nothing, or the one as loudly as the other."""
+    """Fisher's method for spam and for ham: near 0.5 when the tokens say nothing, or both equally."""
     freedom = 2 * len(probabilities)
     spam = 1.0 - _chi_squared(-2.0 * sum(math.log(1.0 - p) for p in probabilities), freedom)
     ham = 1.0 - _chi_squared(-2.0 * sum(math.log(p) for p in probabilities), freedom)

@@ -1,7 +1,7 @@
-"""The virus check by ClamAV's daemon, where one runs: INSTREAM over its Unix socket or TCP (man clamd).
+"""Checks messages with ClamAV's daemon, where one runs: INSTREAM over its Unix socket or TCP (man clamd).
 
-What lives here speaks to a daemon that may be slow, full or dying: anything but a clear answer is Unchecked. ClamAV
-takes messages and archives apart by itself, so it gets the message as it is.
+The daemon may be slow, overloaded or dying: anything but a clear answer is Unchecked. ClamAV unpacks messages and
+archives by itself, so it gets the whole message.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from mail.mime import sanitize
 from storage.errors import CONFIGURATION, P2PMailError
 
 PLACES = ("/run/clamav/clamd.ctl", "/run/clamd.scan/clamd.sock", "/run/clamav/clamd.sock", "/var/run/clamd.sock")
-"""Where Debian, Fedora, Arch and the BSDs put the socket. Not in /tmp, where anybody could."""
+"""Where Debian, Fedora, Arch and the BSDs put the socket. Never in /tmp, where anybody could make one."""
 CHUNK = 128 * 1024
 """Bytes sent at once."""
 ANSWER_LIMIT = 4096
 """Bytes of an answer; real ones stay below 300."""
 CONNECT_TIMEOUT = 5.0
-"""Seconds until a daemon on this machine must have taken the call."""
+"""Seconds until a daemon must have accepted the connection."""
 SCAN_TIMEOUT = 180.0
 """Seconds for one message (clamd's own ReadTimeout and MaxScanTime are 120)."""
 
@@ -31,7 +31,7 @@ Address = Path | tuple[str, int]
 
 
 class ClamdAddressError(P2PMailError, ValueError):
-    """The setting `clamd` names no socket."""
+    """The setting `clamd` isn't the address of a socket."""
 
     exit_code = CONFIGURATION
 
@@ -47,7 +47,7 @@ def parse_address(text: str) -> Address:
 
 
 def find_clamd(configured: str = "", places: Sequence[str] = PLACES) -> ClamdCheck | None:
-    """The check, when a daemon answers at `configured` or (when that is empty) at one of the usual places; else None.
+    """The check if a daemon answers at `configured`, or, when that is empty, at one of the usual places; else None.
 
     Raises ClamdAddressError.
     """
@@ -59,7 +59,7 @@ def find_clamd(configured: str = "", places: Sequence[str] = PLACES) -> ClamdChe
 
 
 class ClamdCheck:
-    """Hands each message to the daemon at `address`."""
+    """Sends each message to the daemon at `address`."""
 
     name = "ClamAV"
 
@@ -77,7 +77,7 @@ class ClamdCheck:
         self._clock = clock
 
     def answers(self) -> bool:
-        """Whether a daemon is there."""
+        """Whether a daemon answers."""
         try:
             with self._connected() as connection:
                 connection.sendall(b"zPING\0")
@@ -85,9 +85,9 @@ class ClamdCheck:
         except OSError:
             return False
 
-    def check(self, letter: IncomingMessage) -> Verdict:
-        """What the daemon says; Unchecked when it says nothing clear. Raises OSError when the file can't be read."""
-        with letter.path.open("rb") as file:
+    def check(self, incoming: IncomingMessage) -> Verdict:
+        """The daemon's verdict; Unchecked when its answer isn't clear. Raises OSError when the file can't be read."""
+        with incoming.path.open("rb") as file:
             deadline = self._clock() + self._scan_timeout
             try:
                 connection = self._connected()
@@ -96,7 +96,7 @@ class ClamdCheck:
             with connection:
                 try:
                     connection.sendall(b"zINSTREAM\0")
-                    # Reading the file is outside of the daemon's faults, so its errors are raised.
+                    # A file that can't be read isn't the daemon's fault, so that error is raised.
                     while chunk := file.read(CHUNK):
                         if not self._sent(connection, struct.pack(">I", len(chunk)) + chunk, deadline):
                             break
@@ -107,7 +107,7 @@ class ClamdCheck:
                     return Unchecked(f"clamd stopped in the middle of the scan: {_reason(error)}")
 
     def _sent(self, connection: socket.socket, data: bytes, deadline: float) -> bool:
-        """Send `data`; False when the daemon closed its side early, as it does when the limit of a stream is passed."""
+        """Send `data`; False when the daemon closed early, as it does when a stream is over its limit."""
         _limit(connection, self._clock, deadline)
         try:
             connection.sendall(data)
@@ -136,7 +136,7 @@ def _limit(connection: socket.socket, clock: Callable[[], float], deadline: floa
 
 
 def _answer(connection: socket.socket, clock: Callable[[], float], deadline: float) -> bytes:
-    """What the daemon says up to its NUL; all of it when it hangs up."""
+    """The daemon's answer up to its NUL, or until it closes the connection."""
     answer = b""
     while b"\0" not in answer and len(answer) < ANSWER_LIMIT:
         _limit(connection, clock, deadline)

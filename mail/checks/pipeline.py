@@ -1,7 +1,7 @@
-"""The checks that a message passes after it is opened and before anything of it is shown (paper, section 3.4).
+"""Runs the checks on a message after it is opened and before it is shown (paper, section 3.4).
 
-What lives here is the order, the verdicts and what follows of them. The checks are beside it, one a file; a new kind
-(archives, confirmation by others) is one more Check. Nothing is filed here.
+Defines verdicts, their order and what follows from them. Each check is a module beside this one; a new kind of check
+implements Check. Nothing is filed here.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class Clean:
 
 @dataclass(frozen=True, slots=True)
 class Infected:
-    """The check found something harmful; `name` is what its finder calls it."""
+    """The check found something harmful; `name` is what the check calls it."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Spam:
-    """The check takes it for spam: `score` from 0 to 1, `why` for a reader's eyes."""
+    """The check takes the message for spam: `score` from 0 to 1, `why` in words for the user."""
 
     score: float
     why: str
@@ -35,7 +35,7 @@ class Spam:
 
 @dataclass(frozen=True, slots=True)
 class Unchecked:
-    """The check could not come to a verdict; `reason` for a reader's eyes."""
+    """The check could not decide; `reason` in words for the user."""
 
     reason: str
 
@@ -52,15 +52,15 @@ class IncomingMessage:
 
 
 class Check(Protocol):
-    """One look at a message. It may raise: that counts as Unchecked."""
+    """One check. If it raises, the verdict is Unchecked."""
 
     @property
     def name(self) -> str:
-        """What a reader is told about who looked."""
+        """The check's name for the user."""
         ...
 
-    def check(self, letter: IncomingMessage) -> Verdict:
-        """Look at `letter`; called from worker threads, several at once."""
+    def check(self, incoming: IncomingMessage) -> Verdict:
+        """Check the message; called from worker threads, several at once."""
         ...
 
 
@@ -74,7 +74,7 @@ class Destination(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the checks said: the verdict that counts, whose it is, and all of them in order."""
+    """The result of all checks: the verdict that counts, the check that gave it, and all verdicts in order."""
 
     verdict: Verdict
     by: str
@@ -82,7 +82,7 @@ class Report:
 
     @property
     def place(self) -> Destination:
-        """Where the message belongs: what is harmful or could not be checked is never among what is read."""
+        """Where the message is filed: a harmful or unchecked one goes to Quarantine."""
         match self.verdict:
             case Infected() | Unchecked():
                 return Destination.QUARANTINE
@@ -104,7 +104,7 @@ class Report:
 
 
 class Pipeline:
-    """Checks in order, virus first."""
+    """Runs checks in order, viruses first."""
 
     def __init__(self, checks: Sequence[Check]) -> None:
         if not checks:
@@ -113,16 +113,16 @@ class Pipeline:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Who looks, in order."""
+        """The checks' names, in order."""
         return tuple(check.name for check in self._checks)
 
-    def run(self, letter: IncomingMessage) -> Report:
-        """Pass `letter` through every check (after an infection no other matters). Never raises."""
+    def run(self, incoming: IncomingMessage) -> Report:
+        """Run every check on the message, until one finds an infection. Never raises."""
         findings: list[tuple[str, Verdict]] = []
         for check in self._checks:
             try:
-                verdict = check.check(letter)
-            except Exception as error:  # a check that fails must hold the message back, never let it through
+                verdict = check.check(incoming)
+            except Exception as error:  # a check that fails must hold the message back, not let it through
                 verdict = Unchecked(f"the check failed ({type(error).__name__})")
             findings.append((check.name, verdict))
             if isinstance(verdict, Infected):
@@ -132,4 +132,4 @@ class Pipeline:
 
 
 _WEIGHT: dict[type, int] = {Clean: 0, Spam: 1, Unchecked: 2, Infected: 3}
-"""Of several verdicts the heaviest counts; of equal ones the first."""
+"""The heaviest verdict counts; of equal ones the first."""

@@ -1,6 +1,6 @@
-"""The spam checks: known spammers, the test line GTUBE, the score learned from the user's marks.
+"""Checks for spam: known spammers, the test line GTUBE, the score learned from the user's marks.
 
-What lives here turns what they find into verdicts. How the score is made is mail/checks/bayes.py's.
+mail/checks/bayes.py computes the score.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ from mail.mime.message import read_headers, read_message
 from overlay.identity.address import AddressError, normalise_address
 
 SPAM_FROM = 0.9
-"""The score from which a message is spam (SpamBayes: 0.9). Below it is shown: a letter lost in Junk costs more."""
+"""The score from which a message is spam (SpamBayes: 0.9): high, because a real message in Junk costs more than spam
+in the Inbox."""
 
 GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*" + "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL" + "*C.34X"
-"""The line that every spam filter takes for spam (spamassassin's specification), put together here so that it isn't in
-this file."""
+"""The line that every spam filter takes for spam (specified by SpamAssassin); concatenated so that this file isn't
+spam itself."""
 
 
 class KnownSpammers:
-    """Senders whose mail goes to Junk: addresses, or whole domains as `@example.org` or `example.org`."""
+    """Finds listed senders: addresses, or whole domains as `@example.org` or `example.org`."""
 
     name = "known spammers"
 
     def __init__(self, listed: Iterable[str]) -> None:
         self._listed = frozenset(_key(entry) for entry in listed if entry.strip())
 
-    def check(self, letter: IncomingMessage) -> Verdict:
-        """Spam when the verified sender or From is listed, or its domain or one above it. Raises OSError."""
+    def check(self, incoming: IncomingMessage) -> Verdict:
+        """Spam if the verified sender or From is listed, or its domain or a parent domain. Raises OSError."""
         if not self._listed:
             return Clean()
-        for address in (letter.sender, read_headers(letter.path).sender.address):
+        for address in (incoming.sender, read_headers(incoming.path).sender.address):
             key = _key(address)
             domain = key.rpartition("@")[2]
             labels = domain.split(".")[-20:]
@@ -44,17 +45,17 @@ class KnownSpammers:
 
 
 class Gtube:
-    """The test of whether spam checks run at all."""
+    """Finds GTUBE, by which a user can test that spam checks run."""
 
     name = "spam test line"
 
-    def check(self, letter: IncomingMessage) -> Verdict:
-        """Spam when the text holds GTUBE. Raises OSError."""
-        return Spam(1.0, "it holds the test line GTUBE") if GTUBE in read_message(letter.path).text else Clean()
+    def check(self, incoming: IncomingMessage) -> Verdict:
+        """Spam if the text contains GTUBE. Raises OSError."""
+        return Spam(1.0, "it holds the test line GTUBE") if GTUBE in read_message(incoming.path).text else Clean()
 
 
 class LearnedSpam:
-    """What the user's own marks say."""
+    """Finds what resembles the messages that the user marked as spam."""
 
     name = "learned from your marks"
 
@@ -62,9 +63,9 @@ class LearnedSpam:
         self._classifier = classifier
         self._spam_from = spam_from
 
-    def check(self, letter: IncomingMessage) -> Verdict:
-        """Spam from a score of `spam_from`; an untrained classifier has no opinion. Raises OSError."""
-        opinion = self._classifier.score(tokens(read_message(letter.path)))
+    def check(self, incoming: IncomingMessage) -> Verdict:
+        """Spam if the score is at least `spam_from`; an untrained classifier has no opinion. Raises OSError."""
+        opinion = self._classifier.score(tokens(read_message(incoming.path)))
         if opinion.score < self._spam_from:
             return Clean()
         return Spam(opinion.score, "like what you marked: " + ", ".join(opinion.because))

@@ -1,6 +1,6 @@
-"""The pipeline that every message passes, put together of what is there.
+"""Builds the pipeline for every received message from the checks that are available.
 
-Nothing is decided here but the order; each check is a file beside this one.
+Only their order is decided here; each check is a module beside this one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mail.checks.virus import YaraCheck
 
 
 def standard_pipeline(counts: TokenCounts, known_spammers: Iterable[str] = (), clamd: str = "") -> Pipeline:
-    """Virus rules, ClamAV where its daemon answers, known spammers, GTUBE, what the user's marks say.
+    """Virus rules, ClamAV if its daemon answers, known spammers, GTUBE, the learned score.
 
     `clamd` is the setting of that name: a socket, or "" for the usual places. Raises RulesError, ClamdAddressError.
     """

@@ -1,7 +1,7 @@
-"""What of a message the spam classifier counts: words of its text and subject, its sender, its links and files.
+"""Extracts a message's tokens for the spam classifier: words of text and subject, sender, links, files.
 
-What lives here turns a Message into tokens, the same ones each time, so that what was learned can be unlearned. What
-they weigh is mail/checks/bayes.py's.
+The same message always gives the same tokens, so that what was learned can be unlearned. mail/checks/bayes.py weighs
+them.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from itertools import islice
 from mail.mime.message import Message
 
 TOKEN_LIMIT = 1500
-"""Distinct tokens of one message: spam can't bury itself in words, nor the store under it."""
+"""Distinct tokens of one message, so that spam can neither hide among many words nor flood the counts."""
 TEXT_LIMIT = 128 * 1024
-"""Characters of text that are looked at."""
+"""Characters of text that are read."""
 LONGEST = 30
-"""Characters of a word; of a longer one only its first sign and its length are counted (SpamBayes does the same)."""
+"""Characters of a word; of a longer one only its first character and its length count, as in SpamBayes."""
 
 _WORD = re.compile(r"[^\W_][\w$€£%'’!-]{2,200}")
 _LINK = re.compile(r"https?://([^\s/<>\"'):]{1,100})", re.IGNORECASE)
 
 
 def tokens(message: Message) -> frozenset[str]:
-    """At most TOKEN_LIMIT tokens of `message`, what says most about it first in line. Never raises."""
+    """At most TOKEN_LIMIT tokens of `message`, the most telling ones taken first. Never raises."""
     return frozenset(islice(dict.fromkeys(_all(message)), TOKEN_LIMIT))
 
 

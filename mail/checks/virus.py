@@ -1,7 +1,7 @@
-"""The virus check that is always there: YARA-X rules over the message and over every part of it, decoded.
+"""Checks for viruses with YARA-X rules over the message and every decoded part; always available.
 
-What lives here loads rules and hands files to them. The rules themselves are rules/*.yar; taking archives apart is
-to come, beside `_leaves`. ClamAV's daemon is mail/checks/clamd.py's.
+Loads the rules in rules/*.yar and scans files with them. Archives aren't unpacked yet. mail/checks/clamd.py asks
+ClamAV's daemon.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from storage.errors import CONFIGURATION, P2PMailError
 
 RULES = Path(__file__).parent / "rules"
 TIMEOUT = 60
-"""Seconds for one file; 25 MB take about 0.1."""
+"""Seconds for one file; 25 MB take about 0.1 s."""
 IN_MEMORY = 1024 * 1024
-"""Bytes of a decoded part that are scanned without a file."""
+"""Bytes of a decoded part up to which it is scanned in memory."""
 MESSAGE_DEPTH = 4
-"""Encoded messages within one another that are opened; those that lie there plainly are part of the walk."""
+"""Nested encoded messages that are opened; unencoded ones are found by mail/mime/parser.py."""
 
 
 class RulesError(P2PMailError):
-    """The virus rules can't be used; the message says which file and why."""
+    """The virus rules can't be used; the text says which file and why."""
 
     exit_code = CONFIGURATION
 
 
 def load_rules(folders: Sequence[Path] = (RULES,)) -> yara_x.Rules:
-    """The rules of every *.yar in `folders`, each file in a namespace of its own. Raises RulesError.
+    """Compile every *.yar in `folders`, each file in its own namespace. Raises RulesError.
 
-    Rules may use what `_Scan` tells them: `kind` ("message", "text", "attachment") and `file_name`.
+    Rules may use the variables that `_Scan` sets: `kind` ("message", "text", "attachment") and `file_name`.
     """
     compiler = yara_x.Compiler(includes_enabled=False)
     compiler.define_global("kind", "")
@@ -56,20 +56,20 @@ def load_rules(folders: Sequence[Path] = (RULES,)) -> yara_x.Rules:
 
 
 class YaraCheck:
-    """Scans the file as it stands and every decoded part; what is saved later was scanned
-    (mail/mime/content_decoding.py)."""
+    """Scans the raw file and every decoded part, so that whatever is saved later was scanned."""
 
     name = "virus rules"
 
     def __init__(self, rules: yara_x.Rules | None = None) -> None:
         self._rules = rules if rules is not None else load_rules()
-        # One scan at a time, always in this thread: what it needed stays with its thread. The file is mapped, not read:
-        # its pages count as resident during the scan, and are the system's to take back (bench/anonymous.py).
+        # One scan at a time, always in this thread, because each thread keeps the memory that its scans needed. The
+        # file is mapped, not read: its pages count as resident during the scan, but the system can reclaim them
+        # (bench/anonymous.py).
         self._worker = ThreadPoolExecutor(1, "virus-rules")
 
-    def check(self, letter: IncomingMessage) -> Verdict:
-        """Infected by the first rule that matches; Unchecked when parts may be hidden. Raises OSError."""
-        return self._worker.submit(self._check, letter.path).result()
+    def check(self, incoming: IncomingMessage) -> Verdict:
+        """Infected by the first rule that matches; Unchecked if parts may have been missed. Raises OSError."""
+        return self._worker.submit(self._check, incoming.path).result()
 
     def _check(self, path: Path) -> Verdict:
         try:
@@ -130,7 +130,7 @@ class _Scan:
 
 
 def _leaves(parts: Sequence[Part]) -> Iterator[Part]:
-    """The parts with content of their own, those within forwarded messages too."""
+    """The parts with their own content, also those within forwarded messages."""
     return (part for part in parts if not part.children)
 
 
@@ -140,7 +140,7 @@ def _name(found: Sequence[yara_x.Rule]) -> str:
 
 @contextmanager
 def _decoded(file: BinaryIO, part: Part) -> Iterator[Path]:
-    """The part's content in a file that only we can read, gone afterwards."""
+    """The part's content in a temporary file that only this user can read."""
     with tempfile.TemporaryDirectory(prefix="p2pmail-scan-") as folder:
         path = Path(folder) / "part"
         with path.open("xb") as out:

@@ -1,1 +1,1 @@
-"""Reading messages that strangers wrote, without ever raising."""
+"""Parses received messages; never raises on their content."""

@@ -1,7 +1,7 @@
-"""Attachments: their names made safe, their content saved without ever replacing a file.
+"""Makes the names of attachments safe, and saves their content without replacing a file.
 
-What lives here knows one part of a message and one folder. A name from a message is hostile: it may be a path, a
-device, an option, or an override that reads backwards. Which parts count as attachments is mail/mime/message.py's.
+A name from a message is hostile: it may be a path, a device, a command's option, or an override that reads backwards.
+mail/mime/message.py decides which parts are attachments.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from storage.errors import DATA, P2PMailError
 NAME_LIMIT = 200
 """Bytes of a file name as UTF-8 (file systems allow 255), so that ` (1)` and a temporary name still fit."""
 COPIES_LIMIT = 10_000
-"""Names tried before giving up."""
+"""How many names are tried before saving fails."""
 
 _FORBIDDEN = re.compile('[\x00-\x1f\x7f<>:"|?*]')
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 
 class AttachmentError(P2PMailError):
-    """An attachment could not be saved; the message says why, and nothing was written."""
+    """The attachment could not be saved; the text says why. Nothing was written."""
 
     exit_code = DATA
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that came with a message: safe name, media type, decoded bytes (base64: exact in even lines), part."""
+    """An attachment: safe name, media type, decoded bytes (mail.mime.content_decoding.size), number of its part."""
 
     name: str
     content_type: str
@@ -43,7 +43,8 @@ class Attachment:
 
 
 def safe_name(name: str, fallback: str = "attachment") -> str:
-    """`name` as one file name: no folder, no control or override, no device, no leading dot or dash. Never raises."""
+    """`name` as a single file name, without folders, control characters, overrides, device names and leading dots or
+    dashes. Never raises."""
     name = re.sub(r"<U\+[0-9A-F]{4}>", "_", sanitize.line(name[: 4 * NAME_LIMIT]))
     name = re.split(r"[/\\]", name)[-1]
     name = _FORBIDDEN.sub("_", name).strip(" .")
@@ -56,16 +57,16 @@ def safe_name(name: str, fallback: str = "attachment") -> str:
 
 
 def shown_name(part: Part) -> str:
-    """The name an attachment is shown and saved under; one is made where the message gives none."""
+    """The name under which an attachment is shown and saved; made up where the message gives none."""
     extension = ".eml" if part.content_type.startswith("message/") else mimetypes.guess_extension(part.content_type)
     return safe_name(part.file_name, f"part-{part.index}{extension or ''}")
 
 
 def save_attachment(path: Path, index: int, target: Path) -> Path:
-    """Save part `index` of the message at `path`, decoded, and return where it is.
+    """Save part `index` of the message at `path`, decoded, and return its path.
 
-    `target` is a folder (the attachment's safe name is used) or a file that doesn't exist yet. A name that is taken
-    gets ` (1)`, ` (2)`...; nothing is ever replaced. Memory stays below 4 MiB. Raises AttachmentError, OSError.
+    `target` is a folder (the attachment's safe name is used) or a file that doesn't exist yet. If the name is taken,
+    ` (1)`, ` (2)`... is appended; no file is ever replaced. Memory stays below 4 MiB. Raises AttachmentError, OSError.
     """
     with path.open("rb") as file:
         structure = parser.walk(file)
@@ -75,7 +76,7 @@ def save_attachment(path: Path, index: int, target: Path) -> Path:
         folder, name = (target, shown_name(part)) if target.is_dir() else (target.parent, target.name)
         place = _claim(folder, name)
         try:
-            # The claimed, empty file is ours: it is replaced whole, so that a full disk leaves no half.
+            # We made the empty file, so it may be replaced; replacing it in one step leaves no half on a full disk.
             with durable.writing(place) as out:
                 content_decoding.copy(file, part, out)
         except BaseException:
@@ -85,7 +86,7 @@ def save_attachment(path: Path, index: int, target: Path) -> Path:
 
 
 def _claim(folder: Path, name: str) -> Path:
-    """A new, empty file in `folder` called `name`, or the first free ` (n)` of it."""
+    """Create an empty file in `folder` called `name`, or `name (n)` with the first free n; its path."""
     stem, suffix = os.path.splitext(name)  # noqa: PTH122
     for number in range(COPIES_LIMIT):
         place = folder / (f"{stem} ({number}){suffix}" if number else name)

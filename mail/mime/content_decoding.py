@@ -1,7 +1,7 @@
-"""A part's content taken out of a message by chunks: base64, quoted-printable, or as it stands (RFC 2045, 6).
+"""Decodes the content of a part in chunks: base64, quoted-printable or unencoded (RFC 2045, section 6).
 
-What lives here holds one block in memory whatever the size, and never raises on any bytes. What is scanned and what
-is saved both come through here, so that nothing can be saved that was not scanned.
+Holds one block in memory, whatever the size, and never raises on any bytes. The virus scan and saving both use this
+module, so nothing can be saved that was not scanned.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from mail.mime.parser import Part
 BLOCK = 192 * 1024
 """Bytes read at once."""
 LINE_LIMIT = 64 * 1024
-"""Bytes of a quoted-printable line that are held; a longer one is cut between two characters."""
+"""Bytes of a quoted-printable line held in memory; a longer line is split between two characters."""
 ENDS_LIMIT = 64
-"""Padded ends in one base64 text (several texts one after the other); what follows is dropped, by all readers here."""
+"""Padded ends in one base64 text, where texts follow each other; all readers here drop what follows."""
 
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
 _PADDING = re.compile(rb"=+")
 
 
 def content(file: BinaryIO, part: Part) -> Iterator[bytes]:
-    """The decoded content of `part`, in chunks of at most BLOCK bytes. An unknown encoding is left as it stands.
+    """The decoded content of `part`, in chunks of at most BLOCK bytes. An unknown encoding isn't decoded.
 
-    The content of a multipart or a message is its bytes in the file. Raises only OSError, from the file itself.
+    The content of a multipart or of a message is its bytes in the file. Raises OSError alone, from reading the file.
     """
     raw = _blocks(file, part.body, part.end)
     if part.is_multipart or part.is_message:
@@ -62,7 +62,7 @@ def head(file: BinaryIO, part: Part, limit: int) -> tuple[bytes, bool]:
 
 
 def size(file: BinaryIO, part: Part) -> int:
-    """How many bytes the content has once decoded, without decoding it: exact for base64 in even lines."""
+    """The decoded size in bytes, without decoding: exact where base64 has lines of equal length."""
     length = part.end - part.body
     if part.encoding != "base64" or part.is_message or length <= 0:
         return max(length, 0)
@@ -90,7 +90,7 @@ def _blocks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
 
 
 def _base64(raw: Iterator[bytes]) -> Iterator[bytes]:
-    """Signs outside the alphabet are skipped; after a padded end a new text may begin, as mail programs read it."""
+    """Decode base64. Skips other characters; after padding another text may begin, as in mail programs."""
     held = b""
     ends = 0
     for data in raw:
@@ -112,7 +112,7 @@ def _base64(raw: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _text64(text: bytes) -> bytes:
-    """One base64 text without its padding; a last lone sign, which is no byte, is dropped."""
+    """Decode one base64 text without padding; drop a last single character, which makes no byte."""
     if len(text) % 4 == 1:
         text = text[:-1]
     return binascii.a2b_base64(text + b"=" * (-len(text) % 4))
@@ -126,7 +126,7 @@ def _quoted_printable(raw: Iterator[bytes]) -> Iterator[bytes]:
         if not cut:
             if len(held) < LINE_LIMIT:
                 continue
-            # Not within `=XX`, nor within the `=` and blanks of a soft break.
+            # Don't cut within `=XX`, or within the `=` and blanks of a soft break.
             cut = len(held)
             last = held.rfind(b"=", cut - 3)
             cut = last if last > 0 else cut

@@ -1,13 +1,13 @@
-"""Text whose lines another program broke to be joined again (RFC 3676, format=flowed), as whole paragraphs."""
+"""Joins the lines of format=flowed text into paragraphs (RFC 3676)."""
 
 from __future__ import annotations
 
 SIGNATURE = "-- "
-"""The line that separates a signature; it ends with a space and isn't joined (RFC 3676, 4.3)."""
+"""The line above a signature; it ends with a space and is never joined (RFC 3676, section 4.3)."""
 
 
 def unflowed(text: str, *, delete_space: bool = False) -> str:
-    """`text` (\\n line ends) with soft line breaks joined and stuffed spaces taken out; `delete_space`: DelSp=yes."""
+    """`text` (\\n line ends) with soft line breaks joined and space-stuffing removed; `delete_space`: DelSp=yes."""
     lines: list[str] = []
     open_depth = -1
     for line in text.split("\n"):

@@ -1,7 +1,7 @@
-"""Header fields of a message: raw bytes to text, addresses, parameters, dates, Message-IDs.
+"""Parses header fields: text, addresses, parameters, dates, Message-IDs.
 
-What lives here takes one field's bytes and never raises, whatever they are. Where fields begin and end in a file is
-mail/mime/parser.py's; making text fit for a terminal is mail/mime/sanitize.py's, and is not done here.
+Each function takes the bytes of one field and never raises. mail/mime/parser.py finds the fields in a file;
+mail/mime/sanitize.py makes text safe for a terminal, which isn't done here.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from mail.mime import charset as charsets
 
 RECIPIENTS_TEXT = 4 * 1024 * 1024
-"""Bytes of a field whose addresses a message of ours goes to: 10,000 recipients have some 600,000."""
+"""Bytes of an address field of a message that is sent; 10,000 recipients need some 600,000."""
 ADDRESS_TEXT = 64 * 1024
-"""Bytes of an address field that are parsed; about 2,000 recipients."""
+"""Bytes of an address field that are parsed for display: about 2,000 recipients."""
 PARAMETER_TEXT = 16 * 1024
 """Bytes of a Content-Type or Content-Disposition that are parsed; real ones stay below 1 KiB."""
 DATE_TEXT = 200
-"""Bytes of a date that are parsed; RFC 5322's longest, with a comment, stay below 60."""
+"""Bytes of a date that are parsed; RFC 5322's longest, with a comment, has fewer than 60."""
 LAST_DATE = 253_402_300_799.0
-"""The end of the year 9999, the last that `datetime` can show."""
+"""The end of the year 9999, the last that `datetime` has."""
 IDS_LIMIT = 200
-"""Message-IDs kept of References: the last ones say what is answered."""
+"""Message-IDs kept of References, the last ones: these are the nearest ancestors."""
 ID_LIMIT = 998
-"""Characters of a Message-ID: a line of RFC 5322 has no more."""
+"""Characters of a Message-ID: the length of a line in RFC 5322."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Headers:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A mailbox: display name and bare address; either may be empty where the message is odd."""
+    """A mailbox: display name and bare address. Either is empty where the message gives none that can be parsed."""
 
     name: str
     address: str
@@ -61,7 +61,7 @@ class Address:
 
 
 def raw_text(value: bytes) -> str:
-    """A field's bytes as text, encoded words left as they are: UTF-8 (RFC 6532), else windows-1252. Never raises."""
+    """A field's bytes as text, encoded words not decoded: UTF-8 (RFC 6532), else windows-1252. Never raises."""
     return charsets.decode(value)
 
 
@@ -70,10 +70,11 @@ _QUOTED = re.compile(rb"=([0-9A-Fa-f]{2})")
 
 
 def decode_words(text: str) -> str:
-    """Encoded words (RFC 2047) decoded, the rest as it is. Never raises.
+    """Decode the encoded words (RFC 2047) in `text`. Never raises.
 
-    White space between two of them is dropped, and neighbours in one charset are decoded as one, because mailers cut
-    them in the middle of a character. (The standard library's decode_header takes time quadratic in a hostile field.)
+    White space between two of them is dropped, and adjacent ones in the same charset are decoded together, because
+    mail programs split characters between them. (The standard library's decode_header takes quadratic time on a
+    hostile field.)
     """
     if "=?" not in text:
         return text
@@ -123,7 +124,7 @@ _SIMPLE = re.compile(
 def addresses(values: list[bytes], limit: int = ADDRESS_TEXT) -> tuple[Address, ...]:
     """The mailboxes of address fields, groups flattened, from the first `limit` bytes of each. Never raises.
 
-    A field that can't be parsed at all becomes one Address whose name is the field's text: something is shown.
+    A field that can't be parsed becomes one Address whose name is the field's text, so that something is shown.
     """
     found: list[Address] = []
     for value in values:
@@ -167,7 +168,7 @@ def message_id(value: bytes | None) -> str:
     found = message_ids(value)
     if found or value is None:
         return found[0] if found else ""
-    # Some mailers leave the brackets out, or put a space within them.
+    # Some mail programs omit the brackets, or put a space within them.
     bare = value[: 2 * ID_LIMIT].decode("latin-1").strip().strip("<>").strip()
     return bare if len(bare) <= ID_LIMIT and _visible(bare) else ""
 
@@ -177,7 +178,7 @@ def _visible(identifier: str) -> bool:
 
 
 def date(value: bytes | None) -> float | None:
-    """A Date field as seconds since 1970 UTC, between then and the year 9999; else None. Never raises."""
+    """A Date field in seconds since the epoch, from 1970 to 9999; None for any other. Never raises."""
     if value is None:
         return None
     try:
@@ -196,10 +197,10 @@ _TYPE = re.compile(r"[!#$%&'*+.^_`{|}~0-9a-z-]+/[!#$%&'*+.^_`{|}~0-9a-z-]+")
 
 
 def parameters(value: bytes) -> tuple[str, dict[str, str]]:
-    """A field such as Content-Type: what stands before the first `;` in lower case, and the parameters.
+    """A field such as Content-Type: the value before the first `;` in lower case, and the parameters.
 
-    Names in lower case; of two with one name the first counts. RFC 2231's parts and charsets are put together, and
-    RFC 2047's words decoded, which mailers use here although they may not. Never raises.
+    Names are in lower case; of two with the same name the first counts. Joins RFC 2231's continuations and decodes its
+    charsets, and decodes RFC 2047's words too, which mail programs use here although the RFC forbids it. Never raises.
     """
     source = value[:PARAMETER_TEXT].decode("latin-1")
     main, _, _ = source.partition(";")
@@ -210,7 +211,7 @@ def parameters(value: bytes) -> tuple[str, dict[str, str]]:
         given = _ESCAPED.sub(r"\1", given[1:-1]) if len(given) > 1 and given[0] == given[-1] == '"' else given.strip()
         base, star, rest = name.partition("*")
         if not star:
-            # A boundary is bytes, not text: it must be found again in the file as it stands.
+            # A boundary is bytes, not text: it is searched for in the file.
             known = given if name == "boundary" else decode_words(charsets.decode(given.encode("latin-1")))
             plain.setdefault(name, known)
             continue
@@ -223,7 +224,7 @@ def parameters(value: bytes) -> tuple[str, dict[str, str]]:
 
 
 def _joined(pieces: list[tuple[int, bool, str]]) -> str:
-    """The parts of one parameter (RFC 2231): (number, percent-encoded or not, text)."""
+    """Join the continuations of one parameter (RFC 2231): (number, percent-encoded or not, text)."""
     charset = ""
     data = b""
     for position, (_, extended, given) in enumerate(sorted(pieces, key=lambda piece: piece[0])):
@@ -241,7 +242,7 @@ def _unquoted(given: str) -> bytes:
 
 
 def media_type(value: bytes | None, default: str) -> tuple[str, dict[str, str]]:
-    """A Content-Type: type in lower case, `default` when there is none or it can't be read, and its parameters."""
+    """A Content-Type: type in lower case (`default` when it is missing or can't be parsed), and its parameters."""
     if value is None:
         return default, {}
     main, found = parameters(value)

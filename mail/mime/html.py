@@ -1,8 +1,8 @@
-"""HTML as plain text that is pleasant to read: nothing is fetched, run or hidden.
+"""Renders HTML as plain text that reads well; nothing is fetched, run or hidden.
 
-Lexbor (selectolax) parses as browsers do (WHATWG HTML); what is made of the tree is here. Links become numbered notes
-with their real targets, pictures their alternative text, data tables aligned columns. Input, output, links and
-indentation are bounded. No message is known here.
+Lexbor (selectolax) parses as browsers do (WHATWG HTML); this module renders the tree. Links become numbered notes with
+their real targets, images their alternative text, data tables aligned columns. Input, output, links and indentation
+are bounded. Knows nothing of messages.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from storage.errors import P2PMailError
 INPUT_LIMIT = 256 * 1024
 """Characters of HTML that are read; newsletters reach some 100 KiB."""
 DEPTH_LIMIT = 12
-"""Quotations and lists within one another that are shown as such: each indents every line, so depth costs squares."""
+"""Nested quotations and lists that are indented: each level indents every line, so the cost is quadratic."""
 LINK_LIMIT = 500
 """Links that get a note; newsletters have some 100."""
 TARGET_LIMIT = 1000
 """Characters of a link's target that are shown."""
 OUTPUT_LIMIT = 1024 * 1024
-"""Characters of text made; quotations and lists can be longer than their HTML."""
+"""Characters of output; quotations and lists can be longer than their HTML."""
 NESTING_LIMIT = 2000
-"""Open elements within one another: Lexbor's time grows with their square (40 ms here). Real mail has under 100."""
+"""Nested open elements: Lexbor's time is quadratic in them (40 ms at this limit). Real mail has under 100."""
 COLUMN_LIMIT = 40
 """Characters of a cell in a table that is shown in columns."""
 TABLE_LIMIT = 100
@@ -35,14 +35,14 @@ TABLE_LIMIT = 100
 
 _HIDDEN = frozenset({"head", "script", "style", "title", "template", "svg", "iframe", "math", "noframes", "object"})
 _APART = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "dl", "pre", "fieldset", "figure", "details"})
-"""What stands apart from its neighbours by an empty line."""
+"""Elements with an empty line before and after them."""
 _BLOCKS = _APART | frozenset(
     "address article aside body center dd div dt figcaption footer form header html legend li main nav option section"  # noqa: SIM905
     " summary table tbody tfoot thead tr caption hr ul ol blockquote".split()
 )
 _CELLS = frozenset({"td", "th"})
 _SHAPING = _BLOCKS | _CELLS | {"a", "br", "img"}
-"""What does something to the text; all else is only what it holds."""
+"""Elements that change the text; of all others only the content counts."""
 _UNDERLINES = {"h1": "=", "h2": "-"}
 _SPACE = " \t\n\r\f"
 
@@ -53,7 +53,7 @@ class _TooLong(P2PMailError):
 
 @dataclass
 class _Notes:
-    """The targets of links, each with its number."""
+    """The numbered targets of links."""
 
     numbers: dict[str, int] = field(default_factory=dict)
 
@@ -72,7 +72,7 @@ class _List:
 
 
 class _Writer:
-    """Text as it grows: words run on in a line until a block ends it; indentation stands before each line."""
+    """Writes the text: words continue a line until a block ends it; each line gets the current indentation."""
 
     def __init__(self, notes: _Notes) -> None:
         self.lines: list[str] = []
@@ -91,7 +91,7 @@ class _Writer:
     # -- words and lines
 
     def text(self, text: str) -> None:
-        """Text of the document: white space collapses, but not inside `pre`."""
+        """Write text of the document; white space collapses except in `pre`."""
         if self._pre:
             first, *more = text.split("\n")
             self._add(first)
@@ -116,7 +116,7 @@ class _Writer:
             self._pieces.append(words)
 
     def end_line(self, *, keep: bool = False) -> None:
-        """End the line if there is something in it; with `keep` an empty one too."""
+        """End the line unless it is empty; with `keep` end an empty one too."""
         self._space = False
         if not (self._pieces or keep):
             return
@@ -229,7 +229,7 @@ class _Writer:
         self._links.append(("" if target.startswith("#") else target, len(self.lines), len(self._pieces)))
 
     def _close_link(self) -> None:
-        """Put the note's number behind the link's text, unless that text is the target itself."""
+        """Put the note's number after the link's text, unless the text is the target itself."""
         target, lines, pieces = self._links.pop()
         ended = len(self.lines) > lines  # blocks and breaks within the link ended the line that it began in
         written = "".join([*self.lines[lines:], *self._pieces] if ended else self._pieces[pieces:]).strip()
@@ -247,9 +247,9 @@ class _Writer:
 
 
 def as_text(source: str) -> tuple[str, bool]:
-    """`source` (HTML) as text, and whether something was left out because it is too long. Never raises.
+    """`source` (HTML) as text, and whether it was cut at a limit. Never raises.
 
-    Lines are not wrapped. The text still has to pass mail/mime/sanitize.py.
+    Lines are not wrapped. The result isn't safe for a terminal before mail/mime/sanitize.py.
     """
     cut = len(source) > INPUT_LIMIT
     source = source[:INPUT_LIMIT]
@@ -280,7 +280,7 @@ def words(source: str) -> str:
 
 
 def _write(root: LexborNode | None, writer: _Writer) -> None:
-    """Go through the tree in document order, without recursion."""
+    """Render the tree in document order, without recursion."""
     node = root
     end = None if root is None else root.mem_id
     while node is not None:
@@ -311,11 +311,11 @@ def _write(root: LexborNode | None, writer: _Writer) -> None:
 # -- tables of data
 
 _Cell = tuple[str, bool]
-"""What stands in a cell, and whether it is a heading."""
+"""A cell's text, and whether it is a heading."""
 
 
 def _data_table(table: LexborNode, writer: _Writer) -> list[list[_Cell]] | None:
-    """The rows of a table whose cells are short, or None when it is there for the layout, as in newsletters."""
+    """The rows of a table whose cells are short; None for a table that is used for layout, as in newsletters."""
     if table.css_first("table table, ul, ol, p + p, img, div div") is not None:
         return None
     rows: list[list[_Cell]] = []
@@ -374,7 +374,7 @@ def _aligned(text: str, width: int, *, right: bool) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal that `text` takes."""
+    """The terminal columns of `text`."""
     if text.isascii():
         return len(text)
     return sum(
@@ -384,7 +384,7 @@ def _width(text: str) -> int:
 
 
 def _squeezed(lines: list[str]) -> list[str]:
-    """Without a second empty line in a row."""
+    """`lines` without consecutive empty lines."""
     kept: list[str] = []
     for line in lines:
         if line or (kept and kept[-1]):

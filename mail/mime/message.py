@@ -1,7 +1,7 @@
-"""The one guarded door to a message: whatever its bytes are, values that can be shown come out.
+"""Reads a message for display: whatever its bytes are, the result can be shown.
 
-What lives here reads a file, never changes it (a message keeps its original bytes), and never raises on any content.
-All text in its values has passed mail/mime/sanitize.py. Checks run before this is shown: mail/checks.
+All reading for display goes through this module. It reads a file, never changes it, and never raises on its content.
+All text in the result has passed mail/mime/sanitize.py. mail/checks checks a message before it is shown.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from storage.user.index_summary import MAX_RECIPIENTS, Summary, unreadable
 __all__ = ["Address", "Attachment", "Message", "read_message", "save_attachment", "summarise"]
 
 TEXT_LIMIT = 1024 * 1024
-"""Bytes of text that are shown of one message (mailing-list digests reach some 100 KiB)."""
+"""Bytes of text shown of one message; mailing-list digests reach some 100 KiB."""
 SUMMARY_LIMIT = 64 * 1024
-"""Bytes of text that go into the search index for one message."""
+"""Bytes of text indexed of one message."""
 LINE_TEXT = 2000
-"""Characters of a subject or a name that are shown; nothing honest is longer."""
+"""Characters shown of a subject or a name; real ones are shorter."""
 CUT = "[The text is longer than is shown here; save the message to see all of it.]"
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as it is shown. Message-IDs are without angle brackets, "" where there is none; sizes in bytes."""
+    """A message for display. Message-IDs have no angle brackets, and are "" where there is none; sizes in bytes."""
 
     sender: Address
     reply_to: tuple[Address, ...]
@@ -56,19 +56,19 @@ class Message:
 
 
 def read_message(path: Path) -> Message:
-    """The message in the file at `path`, ready to be shown. Raises OSError when the file can't be read; else never."""
+    """The message in the file at `path`. Raises OSError when the file can't be read, and nothing else."""
     with path.open("rb") as file:
         structure = _structure(file)
         try:
             return _message(file, structure)
         except OSError:
             raise
-        except Exception:  # the promise of this door: a bug in here costs the text, never the reader
+        except Exception:  # a bug in the parser costs the text, and never ends the program
             return _unreadable(structure)
 
 
 def read_headers(path: Path) -> Message:
-    """The same without text and attachments, which for large HTML takes a hundred times as long."""
+    """The same without text and attachments: a hundred times as fast where the HTML is large."""
     with path.open("rb") as file:
         structure = _structure(file)
         try:
@@ -80,15 +80,15 @@ def read_headers(path: Path) -> Message:
 
 
 def summarise(path: Path) -> Summary:
-    """What the index keeps of the message at `path`. Raises OSError when the file can't be read; else never."""
+    """The fields of the message at `path` for the index. Raises OSError when it can't be read, and nothing else."""
     with path.open("rb", buffering=0) as raw:
-        file: BinaryIO = raw  # FileIO reads, seeks: all that is asked here
+        file: BinaryIO = raw  # FileIO reads and seeks, which is enough here
         structure = _structure(file)
         try:
             return _summary(file, structure)
         except OSError:
             raise
-        except Exception:  # as above: the index must go on
+        except Exception:  # as above: indexing must continue
             return unreadable("it is not a message", structure.size)
 
 
@@ -188,7 +188,7 @@ def _addresses(values: Sequence[bytes]) -> tuple[Address, ...]:
 
 
 def _laid_out(file: BinaryIO, structure: Structure) -> tuple[list[int], list[int]]:
-    """Which parts are shown as the message's text, in order, and which are attached."""
+    """The indices of the parts that are shown as text, in order, and of the attachments."""
     parts = structure.parts
     shown: list[int] = []
     attached: list[int] = []
@@ -217,23 +217,23 @@ def _laid_out(file: BinaryIO, structure: Structure) -> tuple[list[int], list[int
 
 
 def _readable(part: Part) -> bool:
-    """Whether the part is text to be shown, rather than a file that came along."""
-    # A multipart without parts has no boundary, or none that occurs: its bytes are all there is to show.
+    """Whether the part is text to show rather than an attachment."""
+    # A multipart without parts has no boundary, or one that never occurs: its bytes are all there is to show.
     text = part.content_type in ("text/plain", "text/html") or part.content_type.startswith("multipart/")
     return text and part.disposition != "attachment"
 
 
 def _only_text(parts: Sequence[Part], index: int) -> bool:
-    """Whether a branch that was not chosen is nothing but the same text in another dress."""
+    """Whether an alternative that wasn't chosen has only the same text in another format."""
     part = parts[index]
     if part.is_multipart:
-        # The pictures of an HTML text belong to it.
+        # The images of an HTML text belong to it.
         return part.content_type == "multipart/related" or all(_only_text(parts, child) for child in part.children)
     return _readable(part)
 
 
 def _alternative(file: BinaryIO, parts: Sequence[Part], part: Part) -> int:
-    """The branch to show: the first with plain text in it that isn't empty, else the first with HTML, else the last."""
+    """The alternative to show: the first with plain text that isn't empty, else the first with HTML, else the last."""
     hypertext = -1
     for child in part.children:
         kinds = _kinds(file, parts, child)
@@ -260,7 +260,7 @@ def _kinds(file: BinaryIO, parts: Sequence[Part], index: int) -> set[str]:
 
 
 def _text(file: BinaryIO, parts: Sequence[Part], limit: int, *, fast: bool = False) -> tuple[str, bool, bool]:
-    """The text of `parts`; whether HTML was among them; whether it was cut at `limit` bytes. `fast`: for searching."""
+    """The text of `parts`; whether HTML was among them; whether it was cut at `limit` bytes. `fast`: for the index."""
     pieces: list[str] = []
     from_html = False
     for part in parts:

@@ -1,7 +1,8 @@
-"""The parts of a message: where in a file each begins and ends, and what its headers say (RFC 2045, 2046).
- What lives here walks a file of any size by offsets, in one block of memory, and never raises on any bytes. Taking a
-part's content out is mail/mime/content_decoding.py's; what is shown and what is attached is decided in
-mail/mime/message.py."""
+"""Finds the parts of a message in a file, and parses their headers (RFC 2045, 2046).
+
+Reads a file of any size through one block of memory, and never raises on any bytes. mail/mime/content_decoding.py
+decodes a part's content; mail/mime/message.py decides which parts are shown and which are attachments.
+"""
 
 from __future__ import annotations
 
@@ -17,28 +18,28 @@ from mail.mime.headers import Headers
 BLOCK = 256 * 1024
 """Bytes read at once."""
 FIELD_LIMIT = 64 * 1024
-"""Bytes kept of one header field (Postfix: header_size_limit 100 KiB); the rest of it is skipped."""
+"""Bytes kept of one header field (Postfix: header_size_limit 100 KiB); the rest is skipped."""
 KEPT_LIMIT = 1024 * 1024
-"""Bytes of all header fields kept of one message, so that the walk stays below 4 MiB."""
+"""Bytes kept of all header fields of one message, so that memory stays below 4 MiB."""
 NAME_LIMIT = 128
 """Bytes of a field's name; real ones stay below 50."""
 LINE_COST = 64
-"""What a header line counts besides its bytes, because the time goes by lines."""
+"""Bytes that a header line counts for besides its own, because each line takes time."""
 LOOKED_LIMIT = 8 * 1024 * 1024
-"""Bytes of headers looked at line by line in one message; after them a header is skipped to its empty line."""
+"""Bytes of headers parsed line by line in one message; after them headers are skipped up to the empty line."""
 PART_LIMIT = 1000
 """Parts of one message (Postfix has no such limit, ClamAV's is 1,024)."""
 DEPTH_LIMIT = 30
-"""Multiparts and messages within one another (Postfix: mime_nesting_limit 100; real mail stays below 10)."""
+"""Nested multiparts and messages (Postfix: mime_nesting_limit 100; real mail has fewer than 10)."""
 BOUNDARY_LIMIT = 200
 """Characters of a boundary (RFC 2046 allows 70)."""
 _PAD_LIMIT = 100
-"""White space after a boundary that is still one."""
+"""Bytes of white space allowed after a boundary."""
 _OVERLAP = BOUNDARY_LIMIT + _PAD_LIMIT + 8
 
 
 class Defect(StrEnum):
-    """What is wrong with a message, for a reader's eyes."""
+    """A defect of a message, in words for the user."""
 
     NO_EMPTY_LINE = "a header does not end with an empty line"
     HEADER_CUT = "a header field is too long and was cut"
@@ -51,12 +52,12 @@ class Defect(StrEnum):
 
 
 UNSEEN = frozenset({Defect.TOO_MANY_PARTS, Defect.TOO_DEEP, Defect.HEADERS_TOO_LONG, Defect.UNREADABLE})
-"""Defects after which a part may hide that the walk did not find: a check must not call such a message clean."""
+"""Defects after which parts may have been missed: a check must not call such a message clean."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part. Offsets count bytes of the file: the header from `start`, the body from `body` up to `end`."""
+    """One part. Offsets in bytes of the file: the header begins at `start`, the body at `body` and ends at `end`."""
 
     index: int
     parent: int
@@ -74,23 +75,23 @@ class Part:
 
     @property
     def charset(self) -> str:
-        """The charset that the part claims, or ""."""
+        """The charset that the part names, or ""."""
         return self.parameters.get("charset", "")
 
     @property
     def is_multipart(self) -> bool:
-        """Whether the part's content is its children's, and nothing by itself."""
+        """Whether the part only contains other parts."""
         return self.content_type.startswith("multipart/") and bool(self.children)
 
     @property
     def is_message(self) -> bool:
-        """Whether a whole message lies within (its only child is that message's root)."""
+        """Whether the part is a message (its only child is that message's root)."""
         return self.content_type in _MESSAGE_TYPES and bool(self.children)
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """All parts of a message in the order of the file; the first is the message itself. `size` in bytes."""
+    """All parts of a message in file order; the first is the message itself. `size` in bytes."""
 
     parts: tuple[Part, ...]
     defects: tuple[Defect, ...]
@@ -104,15 +105,15 @@ _EMPTY_LINE = re.compile(rb"\n\r?\n")
 
 
 def walk(file: BinaryIO) -> Structure:
-    """The structure of the message in `file` (seekable). Memory below 4 MiB whatever the size.
+    """The structure of the message in `file` (seekable). Memory stays below 4 MiB, whatever the size.
 
-    Raises only OSError, from the file itself.
+    Raises OSError alone, from reading the file.
     """
     return _Walk(file).run()
 
 
 class _Window:
-    """A file seen through one block that moves on."""
+    """Reads a file through one block of memory that moves forward."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -126,7 +127,7 @@ class _Window:
         self._base = offset
 
     def line(self, offset: int) -> tuple[bytes, int]:
-        """The line at `offset` (of a long one its first BLOCK bytes) and the offset of the next; b"" at the end."""
+        """The line at `offset` (its first BLOCK bytes if it is longer) and the offset of the next; b"" at the end."""
         at = offset - self._base
         if 0 <= at < len(self._block):
             end = self._block.find(b"\n", at)
@@ -148,7 +149,7 @@ class _Window:
         return head, position
 
     def search(self, pattern: re.Pattern[bytes], offset: int) -> tuple[re.Match[bytes], int] | None:
-        """The first match at or after `offset`, and the offset that its positions count from.
+        """The first match at or after `offset`, and the offset from which its positions count.
 
         `pattern` must match at most _OVERLAP bytes.
         """
@@ -166,7 +167,7 @@ class _Window:
                 return match, self._base
             if whole:
                 return None
-            # A match at the block's edge may go on, or begin, beyond it; the byte before it tells CRLF from LF.
+            # A match may begin or continue beyond the block's edge; the byte before it tells CRLF from LF.
             offset = self._base + (max(match.start() - 1, at) if match else len(self._block) - _OVERLAP)
             self._load(offset)
         return None
@@ -174,7 +175,7 @@ class _Window:
 
 @dataclass(slots=True)
 class _Open:
-    """A part whose end is not known yet."""
+    """A part whose end isn't known yet."""
 
     parent: int
     depth: int
@@ -239,7 +240,7 @@ class _Walk:
         )
 
     def _enter(self, start: int, parent: int, default: str) -> int:
-        """Open the part whose header begins at `start`; returns where its body does (or that of one within it)."""
+        """Open the part whose header begins at `start`; returns the offset of its body, or of its child's body."""
         while True:
             index = len(self._parts)
             found, body = self._headers(start, everything=parent < 0 or self._is_message(parent))
@@ -297,13 +298,13 @@ class _Walk:
         self._pattern = re.compile(rb"\n--(" + markers + rb")(--)?[ \t]{0,%d}(?=\r?\n|\Z)" % _PAD_LIMIT)
 
     def _close(self, container: int, end: int) -> None:
-        """End every open part within `container`; with -1 all."""
+        """Close every open part within `container`; -1: all."""
         while self._open and self._open[-1] != container:
             part = self._parts[self._open.pop()]
             part.end = max(end, part.body)
 
     def _headers(self, start: int, *, everything: bool) -> tuple[Headers, int]:
-        """The header at `start` and where the body begins. Only what says how a part is made is kept of a part."""
+        """The header at `start`, and the offset of the body. Of a part only the MIME fields are kept."""
         kept: list[tuple[str, bytearray]] = []
         current: bytearray | None = None
         room = 0
@@ -337,7 +338,7 @@ class _Walk:
                 current = bytearray()
                 room = self._add(current, line[at + 1 :].strip(), room)
                 kept.append((name, current))
-                # An empty field counts too, or a flood of them would cost memory unnoticed.
+                # An empty field counts too: a flood of them takes memory as well.
                 self._kept += NAME_LIMIT
             position = after
         return Headers(tuple((name, bytes(value)) for name, value in kept)), after

@@ -1,7 +1,7 @@
-"""Text that a message brings, made fit for a terminal: no control or escape sequence gets through.
+"""Makes text from messages safe for a terminal: no control character or escape sequence gets through.
 
-Every field of mail/mime/message.py's values has passed here, so that no screen and no command can forget it. Nothing
-here knows of messages, colours or widths.
+Every text in the values of mail/mime/message.py has passed this module, so that no screen and no command can forget
+to. Knows nothing of messages, colours or widths.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 TAB = 8
-"""Columns between tab stops, as every terminal has them."""
+"""Columns between tab stops, as in every terminal."""
 
 _SEQUENCE = re.compile(
     # OSC (links, titles, clipboard), DCS, SOS, PM, APC with their contents; CSI; any other escape. Each contents
@@ -22,9 +22,9 @@ _SEQUENCE = re.compile(
 _BREAKS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069\u061c]")
-"""What can make `gpj.exe` read as `exe.jpg`. LRM and RLM are left: they move nothing by themselves."""
+"""Characters that can make `gpj.exe` read as `exe.jpg`. LRM and RLM stay: alone they reorder nothing."""
 _INVISIBLE = re.compile("[\u200b\u2060-\u2064\ufeff\u00ad\ufff9-\ufffb\U000e0001]|[\ud800-\udfff]")
-"""Zero-width signs that hide differences, and lone surrogates, which no terminal can be sent."""
+"""Zero-width characters, which hide differences, and lone surrogates, which can't be encoded."""
 _SUSPECT = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u061c\u2028\u2029"
     "\u200b\u2060-\u2064\ufeff\u00ad\ufff9-\ufffb\ud800-\udfff\U000e0001]"
@@ -33,7 +33,7 @@ _SPACES = re.compile(r"\s+")
 
 
 def block(text: str) -> str:
-    """`text` of several lines: line ends as \\n, tabs expanded, nothing else below U+0020 or in U+007F-009F.
+    """`text` with several lines: line ends are \\n, tabs are expanded, nothing else is below U+0020 or in U+007F-009F.
 
     Bidirectional overrides are shown as `<U+202E>`. Idempotent; never raises.
     """
@@ -47,7 +47,7 @@ def block(text: str) -> str:
 
 
 def line(text: str) -> str:
-    """`text` as one line: every run of white space is one space, and what `block` promises. Never raises."""
+    """`text` as one line: as `block`, and every run of white space becomes one space. Never raises."""
     if not _SUSPECT.search(text) and "\n" not in text and "  " not in text:
         return text.strip()
     return _SPACES.sub(" ", block(text)).strip()

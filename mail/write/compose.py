@@ -1,6 +1,8 @@
-"""A draft written out as a message (RFC 5322): streamed, with attachments of any size from files.
- What lives here turns a Draft into bytes. Making drafts of other messages is mail/write/reply.py's; a message that
-somebody else's program wrote is mail/write/submission.py's. Bcc is in the Draft and never in the message."""
+"""Writes a draft as a message (RFC 5322), streaming attachments of any size from files.
+
+mail/write/reply.py makes drafts from other messages; mail/write/submission.py reads messages that other programs
+wrote. Bcc is in the Draft, and never in the message.
+"""
 
 from __future__ import annotations
 
@@ -25,23 +27,23 @@ from mail.write.private_headers import without_private
 from storage.errors import DATA, P2PMailError
 
 CHUNK = 57 * 2048
-"""Bytes of an attachment encoded at once: whole base64 lines (57 bytes make 76 signs)."""
+"""Bytes of an attachment encoded at once: whole base64 lines (57 bytes make 76 characters)."""
 LINE_LIMIT = 998
-"""Bytes of a line (RFC 5322, 2.1.1)."""
+"""Bytes of a line (RFC 5322, section 2.1.1)."""
 EOL = b"\r\n"
 
 
 class ComposeError(P2PMailError):
-    """The draft can't be written out as it is; the message says what to change. The draft was kept."""
+    """The draft can't be made a message; the text says what to change. The draft was kept."""
 
     exit_code = DATA
 
 
 @dataclass(frozen=True, slots=True)
 class Enclosure:
-    """A file to attach: the file at `path`, or with `part` that part of the message at `path`, decoded.
+    """A file to attach: the file at `path`, or, with `part`, that part of the message at `path`, decoded.
 
-    `inside`: the message is the draft itself, which brings the attachment along.
+    `inside`: the message at `path` is the stored draft itself, which contains the attachment.
     """
 
     path: Path
@@ -52,7 +54,7 @@ class Enclosure:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A letter being written. Message-IDs are without angle brackets; `text` has \\n line ends.
+    """A message to be composed. Message-IDs have no angle brackets; `text` has \\n line ends.
 
     `others`: further header fields, as name and value.
     """
@@ -70,13 +72,13 @@ class Draft:
 
     @property
     def recipients(self) -> tuple[str, ...]:
-        """Every bare address that the letter goes to, each once, in the order To, Cc, Bcc."""
+        """The bare address of each recipient, once, in the order To, Cc, Bcc."""
         people = (*self.to, *self.cc, *self.bcc)
         return tuple(dict.fromkeys(person.address for person in people if person.address))
 
 
 def new_message_id(address: str, token: Callable[[int], str] = secrets.token_hex) -> str:
-    """A Message-ID that nobody can guess (128 bits: the body's key in the overlay comes of it), without brackets."""
+    """A new Message-ID without brackets. Its 128 random bits can't be guessed: the body's key is derived from it."""
     domain = address.rpartition("@")[2] if "@" in address else ""
     try:
         domain = domain.encode("idna").decode("ascii")
@@ -98,7 +100,7 @@ def compose(
 ) -> str:
     """Write `draft` to `out` as a message with CRLF line ends, and return its Message-ID (made unless given).
 
-    Memory stays below 4 MiB whatever the attachments; `progress` is told the bytes of them done so far, and may raise.
+    Memory stays below 4 MiB. `progress` gets the bytes of attachments written so far, and may raise to stop.
     Raises ComposeError when an address can't be written or a file can't be read, and OSError from `out`.
     """
     message_id = message_id or new_message_id(draft.sender.address, token)
@@ -122,7 +124,7 @@ def compose(
 
 
 def composed_size(draft: Draft) -> int:
-    """How many bytes `compose` would write at least: nearly exactly, but parts of other messages count nothing.
+    """A lower bound, nearly exact, for the bytes that `compose` writes; parts of other messages aren't counted.
 
     Raises ComposeError when a file can't be read.
     """
@@ -140,13 +142,13 @@ def composed_size(draft: Draft) -> int:
 
 
 def encoded_size(length: int) -> int:
-    """Bytes of an attachment of `length` bytes in base64: lines of 76 signs and CRLF."""
+    """Bytes of an attachment of `length` bytes in base64: lines of 76 characters and CRLF."""
     whole, rest = divmod(length, 57)
     return whole * 78 + (-(-rest // 3) * 4 + 2 if rest else 0)
 
 
 def _header(draft: Draft, message_id: str, now: float) -> bytes:
-    """The message's own fields, up to and with MIME-Version."""
+    """The message's header fields, up to and including MIME-Version."""
     everybody = (draft.sender, *draft.to, *draft.cc)
     ascii_only = all(person.address.isascii() for person in everybody)
     message = EmailMessage(policy=SMTP if ascii_only else SMTPUTF8)
@@ -162,7 +164,7 @@ def _header(draft: Draft, message_id: str, now: float) -> bytes:
     except Exception as error:  # the package raises ValueError, IndexError, AttributeError on odd addresses
         raise ComposeError("An address or the subject can't be written as a header; look at them again.") from error
     lines = [f"Date: {email.utils.formatdate(now, localtime=True)}", f"Message-ID: <{message_id}>"]
-    # The package would write a long identifier as an encoded word, which no mail program finds again.
+    # The email package would make a long Message-ID an encoded word, which no mail program matches.
     if draft.in_reply_to:
         lines.append(f"In-Reply-To: <{draft.in_reply_to}>")
     if draft.references:
@@ -180,7 +182,7 @@ def _mailbox(person: Address) -> EmailAddress:
 
 
 def _text_part(text: str) -> bytes:
-    """The text with its own header: ASCII as it stands, else UTF-8 in quoted-printable."""
+    """The text part with its header: ASCII unencoded, else UTF-8 in quoted-printable."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if text and not text.endswith("\n"):
         text += "\n"
@@ -193,7 +195,7 @@ def _text_part(text: str) -> bytes:
 
 
 def _enclose(out: BinaryIO, enclosure: Enclosure) -> Iterator[int]:
-    """Write one attachment with its header, telling the bytes of each chunk."""
+    """Write one attachment with its header; yields the size of each chunk."""
     try:
         file = enclosure.path.open("rb")
     except OSError as error:
@@ -214,11 +216,11 @@ def _enclose(out: BinaryIO, enclosure: Enclosure) -> Iterator[int]:
                 content_type = "application/octet-stream"
             elif content_type.startswith("text/") and re.fullmatch(r"[\w.+-]{1,64}", part.charset, re.ASCII):
                 content_type = f"{content_type}; charset={part.charset}"
-        # A message must not be encoded (RFC 2046, 5.2.1): its bytes go as they stand.
+        # A message must not be encoded (RFC 2046, section 5.2.1): its bytes are copied.
         as_it_stands = content_type.startswith("message/")
         if as_it_stands or (
             enclosure.part is None and enclosure.path.parent.name in ("cur", "new")
-        ):  # a draft, say, attached from its folder
+        ):  # such as a draft, attached from its folder
             chunks = without_private(chunks)
         out.write(_attachment_header(name, content_type, "8bit" if as_it_stands else "base64"))
         held = b""
@@ -236,7 +238,7 @@ def _enclose(out: BinaryIO, enclosure: Enclosure) -> Iterator[int]:
 
 def _guessed(name: str) -> str:
     content_type, encoding = mimetypes.guess_type(name)
-    # A type without its encoding (`.tar.gz` as tar) would have the receiver's program look for what isn't there.
+    # `.tar.gz` must not be labelled as tar: the recipient's program would read compressed bytes as a tar file.
     if content_type is None or encoding is not None or content_type.startswith("multipart/"):
         return "application/octet-stream"
     return content_type

@@ -1,7 +1,7 @@
-"""Drafts on disk, kept while they are written, next to other programs that open, change and send them.
+"""Stores drafts while they are written, beside other programs that may open, change and send them.
 
-A draft is never written over: each version is a message of its own, and the one before goes only while it is what we
-know it to be. What is in a draft is mail/write/drafts.py's.
+A draft is never overwritten: each version is a new message, and the version before is removed only if it is still what
+this program wrote or read. mail/write/drafts.py defines what a draft contains.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ DRAFT, SEEN, TRASHED = "D", "S", "T"
 
 KEY_SIZE = 32
 STALE = 30 * 86400.0
-"""Seconds after which a held draft belongs to a program that died."""
+"""Seconds after which a held file is taken to be from a program that died."""
 
 CHANGED = "Another program changed this draft meanwhile: its version stays in Drafts, beside yours."
 GONE = "Another program took this draft away meanwhile (changed, sent or deleted it): look into Drafts before you send."
 
 
 def _ignore(_: str) -> None:
-    """Nobody asked to be told."""
+    """The default for `tell`: drop the words."""
 
 
 class DraftStore(OpenFiles):
-    """The drafts of one profile."""
+    """The stored drafts of one profile."""
 
     def __init__(self, profile: Profile, *, now: Callable[[], float] = time.time) -> None:
         super().__init__(profile, now=now)
         self._known: dict[str, bytes] = {}
-        """What the drafts at work looked like when we read or wrote them: unique name to digest."""
+        """Unique name of each draft being edited, and its digest when it was read or written."""
 
     def save_draft(
         self, unsent: DraftForm, sender: Address, previous: str | None = None, tell: Callable[[str], None] = _ignore
     ) -> str:
-        """Keep what was typed, durably; its name in Drafts. `previous` is what was kept of it before.
+        """Store the draft durably; returns its unique name in Drafts. `previous` names the version stored before.
 
-        Where another program changed that one or took it away, nothing of it is touched and `tell` gets the words.
-        Raises OSError, ComposeError; then what was kept before is still there.
+        If another program changed or removed the previous version, nothing of it is touched, and `tell` gets the words
+        for the user. Raises OSError, ComposeError; then the previous version is still there.
         """
         from mail.mime.message import summarise
         from mail.write import drafts
@@ -87,7 +87,7 @@ class DraftStore(OpenFiles):
             return unique
 
     def open_draft(self, row: Row) -> DraftForm:
-        """Go on with a draft; attachments that lie within it are held until `let_go`. Raises MailboxError."""
+        """Read a draft to continue it; attachments within it are held until `let_go`. Raises MailboxError."""
         from mail.write import drafts
 
         self._sweep()
@@ -100,7 +100,7 @@ class DraftStore(OpenFiles):
                 _second_name(path, place)
             except FileNotFoundError:
                 raise
-            except OSError:  # a disk that can't be written: it can be read all the same
+            except OSError:  # on a disk that can't be written, the draft can still be read
                 place = path
             unsent = drafts.read(place, key)
             self._known[row.unique] = _digest(place)
@@ -111,12 +111,12 @@ class DraftStore(OpenFiles):
         return self._reading(row, read)
 
     def discard_draft(self, unique: str) -> str:
-        """The draft was sent, or the user threw it away; words when another program's version of it stays, or ""."""
+        """Remove a draft that was sent or discarded; words for the user if another program's version stays, else ""."""
         with self._changing:
             return self._drop_draft(unique, self._files.find(DRAFTS, unique))
 
     def hold(self, row: Row) -> Path:
-        """The message under a name that stays while a letter that passes it on is being written."""
+        """A path to the message that stays valid while a forward of it is being written."""
         if row.folder == QUARANTINE:
             raise MailboxError("This message is in Quarantine and isn't passed on.")
         place = self.profile.spool / f"forward-{row.unique}.eml"
@@ -126,9 +126,9 @@ class DraftStore(OpenFiles):
         return place
 
     def let_go(self, unsent: DraftForm, *, kept: bool = False) -> None:
-        """The reverse of `hold` and `open_draft`; other files are left alone.
+        """Remove what `hold` and `open_draft` held for this draft; other files stay.
 
-        `kept`: the draft was kept, and needs what it passes on; what lies within it, it has itself.
+        `kept`: the draft was stored, and still needs the messages that it forwards; its own attachments are inside it.
         """
         for item in unsent.enclosures:
             held = item.path.name.startswith("draft-" if kept else ("draft-", "forward-"))
@@ -138,7 +138,7 @@ class DraftStore(OpenFiles):
     # -- inside
 
     def _drop_draft(self, unique: str | None, entry: FolderEntry | None) -> str:
-        """Remove a version that is what we know it to be; else the words that say why not."""
+        """Remove a version if nobody changed it; else return words that say why it stays."""
         if unique is None:
             return ""
         known = self._known.pop(unique, None)
@@ -155,7 +155,7 @@ class DraftStore(OpenFiles):
         return ""
 
     def _key(self, *, make: bool = False) -> bytes:
-        """What binds our field of a draft to this profile; one that proves nothing where there is none yet."""
+        """The key that binds our field of a draft to this profile; where none exists, one that proves nothing."""
         path = self.profile.root / "drafts.key"
         with suppress(OSError):
             if len(key := path.read_bytes()) == KEY_SIZE:
@@ -166,7 +166,7 @@ class DraftStore(OpenFiles):
         return fresh
 
     def _sweep(self) -> None:
-        """Remove what programs that died held of drafts."""
+        """Remove files that were held by programs that died."""
         with suppress(OSError):
             for place in self.profile.spool.glob("draft-*"):
                 if self._now() - place.stat().st_ctime > STALE:
@@ -174,7 +174,7 @@ class DraftStore(OpenFiles):
 
 
 def _second_name(path: Path, place: Path) -> None:
-    """The file under another name, whatever becomes of its first; a copy where there are no links."""
+    """Link the file to a second name, or copy it where the file system has no links."""
     try:
         place.hardlink_to(path)
     except FileNotFoundError:

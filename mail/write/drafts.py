@@ -1,9 +1,9 @@
-"""A letter that is being written, kept as a message in Drafts that any mail reader can open, change and send.
+"""Reads and writes a draft as a message in Drafts that any mail program can open, change and send.
 
-The header and the body are the truth, whoever wrote them. One field of ours holds what they can't: half an address,
-attachments that are only named yet, the message that is answered. Each item in it is bound, by a keyed digest, to
-what the header said when it was written, and counts only while the header still says so. The field never leaves this
-computer (mail/write/private_headers.py). Writing the letter that is sent is mail/write/compose.py's.
+Header and body are authoritative, whichever program wrote them. A private field holds what they can't: an incomplete
+address, attachments that are only named so far, the message that is answered. A keyed digest binds each of its items
+to what the header said when it was written; the item counts only while the header still says the same. The field never
+leaves this computer (mail/write/private_headers.py). mail/write/compose.py writes the message that is sent.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ from mail.write.compose import ComposeError, Draft, Enclosure
 
 FIELD = "X-P2pmail-Draft"
 FIELD_LIMIT = 60 * 1024
-"""Bytes of one header field; mail/mime/parser.py keeps no more of one. More recipients get further fields of the
-name."""
+"""Bytes of one header field; mail/mime/parser.py keeps no more. More recipients go into further fields of that name."""
 TEXT_LIMIT = 16 * 1024 * 1024
-"""Bytes of text that are edited; a draft with more stays in Drafts as it is."""
+"""Bytes of text that can be edited; a longer draft stays in Drafts unchanged."""
 
 _WRITTEN = frozenset({"from", "to", "cc", "bcc", "subject", "in-reply-to", "references", "date", "message-id"})
 _NOT_KEPT = _WRITTEN | {"mime-version", "received", "return-path", "status", "x-status", "content-length", "lines"}
@@ -41,15 +40,15 @@ _TRAVELS = frozenset(
     {"reply-to", "mail-followup-to", "mail-reply-to", "organization", "keywords", "comments", "importance", "priority"}
     | {"x-priority", "sensitivity", "disposition-notification-to", "autocrypt"}
 )
-"""Fields of another program's draft that are the letter's; the rest are that program's notes to itself (Fcc)."""
+"""Fields of another program's draft that are sent; all others are that program's own notes (Fcc)."""
 _SPECIAL = re.compile(r'[()<>@,:;"\\\[\]]')
 
 
 @dataclass(frozen=True, slots=True)
 class DraftForm:
-    """What was typed so far. `to`, `cc`, `bcc` as typed; `answers`: the Message-ID of what is replied to or passed on.
+    """What was typed so far. `to`, `cc`, `bcc` as typed; `answers`: Message-ID of the message replied to or forwarded.
 
-    `text` has \\n line ends; Message-IDs are without angle brackets.
+    `text` has \\n line ends; Message-IDs have no angle brackets.
     """
 
     to: str = ""
@@ -64,18 +63,18 @@ class DraftForm:
     others: tuple[tuple[str, str], ...] = ()
     """Further header fields that another program wrote: name in lower case, value."""
     whole: bool = field(default=True, compare=False)
-    """Whether this is all of the draft that was read. If not, that one must stay."""
+    """Whether this has all that the stored draft has. If not, the stored one must stay."""
     notes: str = field(default="", compare=False)
-    """What the user must know about the draft that was read, in words."""
+    """Words for the user about the draft that was read, or ""."""
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing worth keeping."""
+        """Whether there is nothing to store."""
         return not (self.to or self.cc or self.bcc or self.subject or self.text.strip() or self.enclosures)
 
 
 def typed(text: str) -> tuple[Address, ...]:
-    """The people in a line such as "Ada <ada@example.org>, bob@example.org". Raises ComposeError for what is none."""
+    """Parse a line such as "Ada <ada@example.org>, bob@example.org". Raises ComposeError."""
     if len(text.encode("utf-8", "replace")) > headers.RECIPIENTS_TEXT:
         raise ComposeError("There are too many recipients in one line; send to fewer at a time.")
     people, unfinished = _sorted_out(text)
@@ -85,7 +84,7 @@ def typed(text: str) -> tuple[Address, ...]:
 
 
 def finished(unsent: DraftForm, sender: Address) -> Draft:
-    """The letter as it can be sent. Raises ComposeError, which says what is missing."""
+    """The draft to compose and send. Raises ComposeError, which says what is missing."""
     draft = Draft(
         sender=sender,
         to=typed(unsent.to),
@@ -99,7 +98,7 @@ def finished(unsent: DraftForm, sender: Address) -> Draft:
         others=tuple((name, value) for name, value in unsent.others if name in _TRAVELS),
     )
     if not draft.recipients:
-        raise ComposeError("The letter has no recipient yet: fill in To, Cc or Bcc.")
+        raise ComposeError("The message has no recipient yet: fill in To, Cc or Bcc.")
     for enclosure in draft.enclosures:
         if not enclosure.path.is_file():
             raise ComposeError(f"The attachment {enclosure.path} isn't there (any more). Attach it again or remove it.")
@@ -107,7 +106,7 @@ def finished(unsent: DraftForm, sender: Address) -> Draft:
 
 
 def begun(draft: Draft, answers: str = "") -> DraftForm:
-    """The reverse: a reply or a forward that was prepared, to go on with."""
+    """The reverse: the form for a prepared reply or forward, to be edited."""
     return DraftForm(
         to=_line_of(draft.to),
         cc=_line_of(draft.cc),
@@ -125,9 +124,9 @@ def begun(draft: Draft, answers: str = "") -> DraftForm:
 
 
 def write(out: BinaryIO, unsent: DraftForm, *, sender: Address, message_id: str, now: float, key: bytes) -> None:
-    """Write the draft as a message that any mail reader opens; `key` is the one that `read` will be given.
+    """Write the draft as a message that any mail program can open. `read` needs the same `key`.
 
-    Attachments that lie within the draft (`Enclosure.inside`) are copied as they stand. Raises OSError, ComposeError.
+    Attachments within the draft (`Enclosure.inside`) are copied unchanged. Raises OSError, ComposeError.
     """
     inside = [item for item in unsent.enclosures if item.inside]
     named = [[str(item.path), item.part, item.name] for item in unsent.enclosures if not item.inside]
@@ -173,7 +172,7 @@ def write(out: BinaryIO, unsent: DraftForm, *, sender: Address, message_id: str,
 
 
 def _copy(out: BinaryIO, item: Enclosure) -> None:
-    """The part as it stands in its message, header and all."""
+    """Copy the part from its message, with its header."""
     with item.path.open("rb") as file:
         parts = parser.walk(file).parts
         if item.part is None or not 0 < item.part < len(parts):
@@ -186,7 +185,7 @@ def _copy(out: BinaryIO, item: Enclosure) -> None:
 
 
 def _fields_of(name: str, people: Sequence[Address]) -> Iterator[str]:
-    """One header field, or several where there are too many people for one."""
+    """One address field, or several where one would be too long."""
     line, size = "", 0
     for person in people:
         written = _mailbox(person)
@@ -203,21 +202,21 @@ def _fields_of(name: str, people: Sequence[Address]) -> Iterator[str]:
 
 
 def _mailbox(person: Address) -> str:
-    """A mailbox as it stands in a header."""
+    """A mailbox as text for a header field."""
     if not person.name or person.name.isascii():
         return sanitize.line(_shown(person))
     return f"{_encoded(sanitize.line(person.name))} <{sanitize.line(person.address)}>"
 
 
 def _encoded(value: str) -> str:
-    """Text for a header field; what isn't ASCII as encoded words."""
+    """Text for a header field: encoded words where it isn't ASCII."""
     return value if value.isascii() else Header(value, "utf-8").encode(linesep="\r\n")
 
 
 def _proof(key: bytes, name: str, value: object, beside: object) -> str:
-    """What binds an item of our field to what the header says beside it, and to this profile.
+    """The digest that binds an item of our field to the header field beside it, and to this profile.
 
-    Without the key a stranger's message among the drafts could name files of this computer as its attachments.
+    Without the key, somebody else's message in Drafts could name files of this computer as attachments.
     """
     return hmac.new(key, json.dumps([name, value, beside]).encode(), hashlib.sha256).hexdigest()[:32]
 
@@ -226,7 +225,7 @@ def _proof(key: bytes, name: str, value: object, beside: object) -> str:
 
 
 def read(path: Path, key: bytes) -> DraftForm:
-    """A draft, ours or one that another program wrote or changed; `key` as for `write`. Raises OSError."""
+    """Read a draft, which another program may have written or changed; `key` as for `write`. Raises OSError."""
     message = read_message(path)
     with path.open("rb") as file:
         structure = parser.walk(file)
@@ -274,7 +273,7 @@ NOT_ATTACHED = "Not attached any more, as the draft was changed elsewhere: {}. A
 
 
 def _text(file: BinaryIO, structure: Structure, message: Message) -> tuple[str, bool]:
-    """The text to edit, and whether it and the attachments are all that the draft holds."""
+    """The text to edit, and whether the draft has nothing but this text and attachments."""
     part = _only_text(structure, message)
     if part is None or structure.defects:
         return message.text, False
@@ -289,7 +288,7 @@ def _text(file: BinaryIO, structure: Structure, message: Message) -> tuple[str, 
 
 
 def _only_text(structure: Structure, message: Message) -> Part | None:
-    """The one part that is plain text, where all others are attachments of it; else None."""
+    """The plain text part, where all other parts are attachments; else None."""
     parts = structure.parts
     if not parts[0].is_multipart:
         return parts[0] if parts[0].content_type == "text/plain" and not message.attachments else None
@@ -301,7 +300,7 @@ def _only_text(structure: Structure, message: Message) -> Part | None:
 
 
 def _ours(value: bytes | None) -> dict[str, tuple[object, str]]:
-    """Our field, item by item: value and proof. What an older version wrote has no proof."""
+    """The items of our field: value and proof. Those of an older version have no proof."""
     try:
         items = json.loads(base64.b64decode(b"".join((value or b"").split()), validate=True) or b"{}")
         return {
@@ -317,7 +316,7 @@ def _is_proof(value: object) -> bool:
 
 
 def _named(value: object) -> tuple[Enclosure, ...]:
-    """Attachments that are named by path."""
+    """Attachments that are stored as paths."""
     found = []
     for item in value if isinstance(value, list) else []:
         match item:
@@ -330,12 +329,12 @@ def _named(value: object) -> tuple[Enclosure, ...]:
 
 
 def _sorted_out(text: str) -> tuple[tuple[Address, ...], list[str]]:
-    """The complete addresses in what was typed, and what is none (yet)."""
+    """The complete addresses in what was typed, and the pieces that aren't addresses (yet)."""
     people: list[Address] = []
     unfinished = []
     data = text.encode("utf-8", "replace")
-    # A group (`friends: a@x.example, b@x.example;`) has commas of its own. Else piece by piece, because the parser
-    # leaves out of a list what it can't read.
+    # A group (`friends: a@x.example, b@x.example;`) contains commas. All else is parsed piece by piece, because the
+    # parser drops from a list what it can't read.
     if b";" in data and len(data) <= headers.ADDRESS_TEXT and all(map(_complete, found := headers.addresses([data]))):
         return found, []
     for piece in _pieces(text):
@@ -348,7 +347,7 @@ def _sorted_out(text: str) -> tuple[tuple[Address, ...], list[str]]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """`text` cut at its commas and line ends, but for those in quotes and angle brackets."""
+    """Split `text` at commas and line ends that aren't within quotes or angle brackets."""
     start, closing = 0, ""
     for position, sign in enumerate(text):
         if closing:
@@ -368,7 +367,7 @@ def _complete(person: Address) -> bool:
 
 
 def _shown(person: Address) -> str:
-    """A mailbox as one types it: the name in quotes where a comma or the like would tear it apart."""
+    """A mailbox as it is typed: the name in quotes where it contains a comma or another special character."""
     if not _SPECIAL.search(person.name) or not person.address:
         return str(person)
     name = person.name.replace("\\", "\\\\").replace('"', '\\"')
@@ -380,5 +379,5 @@ def _line_of(people: Sequence[Address]) -> str:
 
 
 def _canonical(people: Sequence[Address]) -> list[list[str]]:
-    """What a header field says, however it is folded and encoded."""
+    """The addresses in a form that doesn't depend on folding and encoding, to compare fields by."""
     return [[" ".join(sanitize.line(person.name).split()), sanitize.line(person.address)] for person in people]

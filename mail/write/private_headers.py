@@ -1,6 +1,6 @@
-"""Header fields of ours that never leave this computer, taken out of a message on its way through.
+"""Removes this program's private header fields from a message before it leaves the computer.
 
-What they say is their own modules' (mail/write/drafts.py). Which messages travel is decided elsewhere.
+mail/write/drafts.py defines what the fields contain.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ import re
 from collections.abc import Iterable, Iterator
 
 PREFIX = b"x-p2pmail-"
-"""What the names of all private fields begin with, in lower case."""
+"""The prefix of all private fields' names, in lower case."""
 HEADER_LIMIT = 4 * 1024 * 1024
-"""Bytes of a header that are held; a file without an empty line in them is no message of ours."""
+"""Bytes of a header held in memory; a file without an empty line within them is no message of ours."""
 
 _END = re.compile(rb"(\n)\r?\n")
 _FIELD = re.compile(rb"^x-p2pmail-[!-9;-~]*[ \t]*:[^\n]*\n?(?:[ \t][^\n]*\n?)*", re.IGNORECASE | re.MULTILINE)
 
 
 def is_private(name: bytes) -> bool:
-    """Whether a header field must not travel."""
+    """Whether a header field must not leave this computer."""
     return name.lower().startswith(PREFIX)
 
 
 def without_private(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """A message, piece by piece, without the private fields of its own header; all else byte for byte."""
+    """The message in pieces, without the private fields of its header; all else is unchanged."""
     pieces = iter(chunks)
     head = b""
     for piece in pieces:

@@ -1,6 +1,6 @@
-"""Drafts made of other messages: a reply, a reply to all, a message passed on.
+"""Makes drafts from other messages: a reply, a reply to all, a forward.
 
-What lives here decides who gets it, what it is called and what is quoted. Writing it out is mail/write/compose.py's.
+Decides the recipients, the subject and what is quoted. mail/write/compose.py writes the message.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from mail.write.compose import Draft, Enclosure
 from overlay.identity.address import AddressError, normalise_address
 
 REFERENCES_LIMIT = 100
-"""Message-IDs that a reply refers to: the thread's first and the last ones (RFC 5322, 3.6.4, has no bound)."""
+"""Message-IDs in a reply's References: the thread's first and the last ones (RFC 5322, section 3.6.4, has no limit)."""
 
 _REPLY = re.compile(r"(?:(?:re|aw|sv|antw|odp|vs)(?:\[\d+\])?\s*[:：]\s*)+", re.IGNORECASE)
 _FORWARD = re.compile(r"(?:(?:fwd?|wg|tr|rv)\s*[:：]\s*)+", re.IGNORECASE)
 
 
-def reply(message: Message, me: Address, *, all: bool = False) -> Draft:  # noqa: A002  # the word for it
+def reply(message: Message, me: Address, *, all: bool = False) -> Draft:  # noqa: A002  # mail programs' own word
     """A reply to `message` by `me`, with its text quoted.
 
-    It goes to Reply-To, else From; to all: to Mail-Followup-To where given, else also to To (as To) and Cc. Nobody
-    gets it twice, and not I, unless it would go to nobody else. A reply to my own letter goes where that one went.
+    It goes to Reply-To, else to From. With `all` it goes to Mail-Followup-To where given, else also to To (as To) and
+    Cc. Nobody gets it twice; `me` gets it only if it would go to nobody else. A reply to a message of one's own goes to
+    that message's recipients.
     """
     mine = _key(me.address)
     author = message.reply_to or (message.sender,)
@@ -58,7 +59,7 @@ def reply(message: Message, me: Address, *, all: bool = False) -> Draft:  # noqa
 
 
 def forward(path: Path, me: Address, to: tuple[Address, ...] = ()) -> Draft:
-    """The message at `path` passed on by `me`: its text below its headers, its attachments attached again.
+    """Forward the message at `path`: its text below its headers, its attachments attached again.
 
     Raises OSError when the file can't be read. The attachments are read when the draft is composed.
     """
@@ -77,7 +78,7 @@ def forward(path: Path, me: Address, to: tuple[Address, ...] = ()) -> Draft:
 
 
 def quoted(text: str) -> str:
-    """`text` with every line quoted, without the signature below `-- ` and the empty lines at its ends."""
+    """`text` with every line quoted, without the signature below `-- ` and empty lines at the beginning and the end."""
     lines = text.split("\n")
     if "-- " in lines:
         lines = lines[: lines.index("-- ")]
@@ -96,7 +97,7 @@ def _when(date: float | None) -> str:
 
 
 def _once(people: Iterable[Address], seen: set[str]) -> tuple[Address, ...]:
-    """Those of `people` whose address is not in `seen`, which grows by them."""
+    """Those of `people` whose address isn't in `seen`; adds them to `seen`."""
     kept: list[Address] = []
     for person in people:
         key = _key(person.address)
@@ -107,7 +108,7 @@ def _once(people: Iterable[Address], seen: set[str]) -> tuple[Address, ...]:
 
 
 def _key(address: str) -> str:
-    """What two ways to write one address have in common."""
+    """A form to compare addresses by."""
     try:
         return normalise_address(address)
     except AddressError:

@@ -1,8 +1,8 @@
-"""A message that another program hands in, as it does to sendmail: read from a stream, made complete, kept otherwise.
+"""Reads a message that another program submits, as to sendmail, and completes its header.
 
-What lives here reads headers line by line and copies the rest byte for byte, line ends too. It adds what a message
-must have (From, Date, Message-ID), takes out Bcc and our private fields, and finds the recipients. Sending it is
-mail/send/sender.py's.
+Reads the header line by line and copies everything else byte for byte, line ends too. Adds From, Date and Message-ID
+where they are missing, removes Bcc and this program's private fields, and finds the recipients. mail/send/sender.py
+sends it.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from storage.errors import DATA, P2PMailError
 CHUNK = 256 * 1024
 """Bytes copied at once."""
 FIELD_LIMIT = headers.RECIPIENTS_TEXT
-"""Bytes of one of the fields that are understood here: past it recipients would be lost, so it is refused."""
+"""Bytes of a field that is read here. A longer one is refused, because recipients would be lost."""
 
 
 class SubmissionError(P2PMailError):
-    """The message was not taken: the text says why. Nothing was kept, nothing will be sent."""
+    """The message was not accepted; the text says why. Nothing was kept, and nothing will be sent."""
 
     exit_code = DATA
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A message taken from a program: where it lies, who sends it, who gets it. The Message-ID has no brackets."""
+    """A submitted message: its file, sender and recipients. The Message-ID has no brackets."""
 
     path: Path
     message_id: str
@@ -67,9 +67,9 @@ def read_submission(
     """Read a message from `stream` into the file `spool` (which must not exist), holding one block in memory.
 
     The recipients are `recipients` and, with `from_headers` (`-t`), those of To, Cc and Bcc. `sender` is the bare
-    address for a From that is missing. Every byte is kept but Bcc fields and private ones of ours, an mbox `From `
-    line, and what is added at the end of the header in the message's own line ends. Raises SubmissionError,
-    CannotAccept (more recipients or bytes than can be sent) or OSError; the file is gone then.
+    address for a missing From. Bcc fields, this program's private fields and an mbox `From ` line are removed, missing
+    fields are added at the end of the header with the message's own line ends; every other byte is kept. Raises
+    SubmissionError, CannotAccept (more recipients or bytes than can be sent) or OSError; then the file is removed.
     """
     with spool.open("xb") as out:
         try:
@@ -98,7 +98,7 @@ def read_submission(
 
 
 class _Header:
-    """The header as it is copied: what of it is understood here, and how its lines end."""
+    """Copies a header; keeps the fields that are read here, and the line end."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
@@ -108,7 +108,7 @@ class _Header:
         self._ended = True
 
     def read(self, stream: BinaryIO) -> bytes | None:
-        """Copy the fields; returns what comes next: the empty line, or a body's first line; None at the end."""
+        """Copy the fields; returns the line after them: the empty line or the body's first one; None at the end."""
         name = b""
         field: bytearray | None = None
         first = begins = True
@@ -126,7 +126,7 @@ class _Header:
                 elif first or piece[:1] not in b" \t":
                     self._keep(name, field)
                     if match is None:
-                        # Not a header: the body begins here, as other mail systems take it.
+                        # This is no header field, so the body begins here, as in other mail systems.
                         return self.ending + piece
                     name, field = match.group(1).lower(), bytearray()
                     skipping = name in _TAKEN_OUT or is_private(name)
@@ -156,7 +156,7 @@ class _Header:
         return self.found.get(name, [None])[0]
 
     def message_id(self) -> str:
-        """The message's own Message-ID, "" when it has none. Raises SubmissionError when it can't be used."""
+        """The message's Message-ID, "" when it has none. Raises SubmissionError when it can't be used."""
         value = self.first(b"message-id")
         identifier = headers.message_id(value)
         if value is not None and not identifier:
@@ -169,10 +169,10 @@ class _Header:
         return next((found.address for found in headers.addresses([value]) if found.address), "") if value else ""
 
     def recipients(self) -> list[str]:
-        """What To, Cc and Bcc hold, one text a mailbox."""
+        """The mailboxes in To, Cc and Bcc, one text each."""
         values = [value for name in (b"to", b"cc", b"bcc") for value in self.found.get(name, [])]
         people = [found.address or found.name for found in headers.addresses(values, FIELD_LIMIT)]
-        # An empty group (`undisclosed-recipients:;`) is nobody, and is meant so.
+        # An empty group (`undisclosed-recipients:;`) means nobody.
         return [person for person in people if not person.endswith(":;")]
 
     def complete(self, name: bytes, value: str) -> None:

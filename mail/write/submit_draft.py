@@ -1,4 +1,4 @@
-"""Accepting a message that was written on the screen: the limits first, then its bytes, then mail/send/enqueue.py."""
+"""Accepts a message written on the screen: checks the limits, composes it, and enqueues it (mail/send/enqueue.py)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from storage.user.profile import Profile
 
 
 def accept_draft(outbox: Outbox, profile: Profile, identity: Identity, draft: Draft, now: float) -> str:
-    """Put a finished message into the durable outbox, and a copy into Sent; its Message-ID. `now` in epoch seconds.
+    """Put a message into the durable outbox, and a copy into Sent; returns its Message-ID. `now` in epoch seconds.
 
-    What can't be sent is refused before anything is written. Raises ComposeError, and as `accept`; then nothing was
-    accepted.
+    A message that can't be sent is refused before anything is written. Raises ComposeError, and what `accept` raises;
+    then nothing was accepted.
     """
     sender, certificate, folders = identity.address, identity.owner.certificate, profile.folders()
     size = composed_size(draft)

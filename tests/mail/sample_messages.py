@@ -1,7 +1,4 @@
-"""Messages for the tests of mail/: the fixtures, a builder of nested ones, and the look at what may reach a terminal.
-
-Nothing here is code under test.
-"""
+"""Messages for the tests of mail/: fixtures, nested messages, mutants, and a check that text is safe for a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 VALID = sorted((FIXTURES / "valid").glob("*.eml"))
 MALFORMED = sorted((FIXTURES / "malformed").glob("*.eml"))
 UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What must never reach a terminal; \\n is looked at where a field is one line."""
+"""Characters that must never reach a terminal. \\n is checked apart, in fields of one line."""
 
 
 def texts(message: Message) -> list[str]:
@@ -32,7 +29,7 @@ def texts(message: Message) -> list[str]:
 
 
 def assert_fit_for_a_terminal(message: Message) -> None:
-    """No control sequence, override or lone surrogate in anything of `message` that is shown."""
+    """Assert that no shown text of `message` has a control sequence, an override or a lone surrogate."""
     for text in texts(message):
         assert not UNFIT.search(text), repr(text)
         assert "\t" not in text
@@ -75,7 +72,7 @@ NESTED = st.recursive(
     ),
     max_leaves=6,
 )
-"""Messages of the standard library, nested at random."""
+"""Random nested messages, built with the standard library."""
 
 _ODD = st.sampled_from(
     [b"\r\n", b"\n", b"--", b"\x00", b"\x1b[2J", b"=", b"=?utf-8?q?=1B]0;x=07?=", b'"', b";", b":", b"boundary=", b"<",
@@ -86,7 +83,7 @@ _ODD = st.sampled_from(
 
 @st.composite
 def mutants(draw: st.DrawFn) -> bytes:
-    """A fixture with bytes cut out, doubled, moved or put in."""
+    """A fixture with bytes removed, doubled, moved or inserted."""
     data = draw(st.sampled_from([*VALID, *MALFORMED])).read_bytes()
     for _ in range(draw(st.integers(1, 6))):
         start = draw(st.integers(0, len(data)))
@@ -104,13 +101,13 @@ def mutants(draw: st.DrawFn) -> bytes:
 
 
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + b"EICAR-STANDARD-ANTIVIRUS-TEST" + b"-FILE!$H+H*"
-"""The scanners' test file, put together here so that no scanner takes this file for it."""
+"""The scanners' test file, concatenated so that no scanner finds it in this file."""
 
 
 def with_attachment(
     content: bytes, name: str = "file.bin", encoding: str = "base64", text: str = "See attached."
 ) -> bytes:
-    """A letter with one attachment."""
+    """A message with one attachment."""
     message = EmailMessage()
     message["From"] = "mallory@example.org"
     message["Subject"] = "For you"

@@ -1,4 +1,4 @@
-"""The mail on disk behind its one door: what can be undone is undone, also when other programs were at it meanwhile."""
+"""Changing mail on disk and undoing it, also when other programs change it meanwhile (mail/mailbox.py)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ME = Address("", "alice@village.example")
 NOW = 1_790_000_000.0
 
 
-def letter(number: int, text: str = "Hello.") -> bytes:
+def message(number: int, text: str = "Hello.") -> bytes:
     return (
         f"From: Bob <bob@village.example>\r\nSubject: Letter {number}\r\nMessage-ID: <m{number}@village.example>\r\n"
         f"Date: Mon, 21 Sep 2026 {10 + number:02}:00:00 +0000\r\n\r\n{text}\r\n"
@@ -26,12 +26,12 @@ def letter(number: int, text: str = "Hello.") -> bytes:
 
 @pytest.fixture
 def mailbox(tmp_path: Path) -> Mailbox:
-    """Four letters in the Inbox, the newest is number 3; one in Quarantine."""
+    """Four messages in the Inbox, of which number 3 is the newest; one in Quarantine."""
     profile = Profile(tmp_path / "profile")
     profile.create()
     for number in range(4):
-        profile.folders().add(INBOX, letter(number))
-    profile.folders().add(QUARANTINE, letter(9))
+        profile.folders().add(INBOX, message(number))
+    profile.folders().add(QUARANTINE, message(9))
     opened = Mailbox(profile, now=lambda: NOW)
     opened.refresh()
     return opened
@@ -42,7 +42,7 @@ def rows(mailbox: Mailbox, folder: str) -> list[Row]:
 
 
 def on_disk(mailbox: Mailbox, folder: str) -> list[str]:
-    """Unique names that the folder itself holds, whatever the index says."""
+    """The unique names in the folder on disk, not in the index."""
     return sorted(entry.unique for entry in mailbox.profile.folders().scan(folder))
 
 
@@ -69,7 +69,7 @@ def test_undo_says_what_another_program_took_away(mailbox: Mailbox) -> None:
 
 
 def renamed(mailbox: Mailbox, folder: str, unique: str, flags: str, appended: str = "") -> Path:
-    """Another program gives the message exactly these flags, and appends to its name."""
+    """Another program sets exactly these flags, and appends to the file's name."""
     path = mailbox.profile.folders().path(folder, unique)
     assert path is not None
     return path.rename(path.parent.with_name("cur") / f"{unique}{appended}:2,{flags}")
@@ -234,7 +234,7 @@ def test_letting_go_touches_no_file_of_the_users(mailbox: Mailbox, tmp_path: Pat
 
 def test_a_big_search_hands_out_its_first_results_before_all(mailbox: Mailbox) -> None:
     for number in range(10, 230):
-        mailbox.profile.folders().add(INBOX, letter(number % 10, "haystack"))
+        mailbox.profile.folders().add(INBOX, message(number % 10, "haystack"))
     mailbox.refresh()
     first, everything = mailbox.search("haystack")
     assert (len(first), len(everything)) == (200, 220)
@@ -244,7 +244,7 @@ def test_a_big_search_hands_out_its_first_results_before_all(mailbox: Mailbox) -
 def test_stamps_change_when_another_program_changes_a_folder(mailbox: Mailbox) -> None:
     before = mailbox.stamps()
     assert mailbox.stamps() == before
-    mailbox.profile.folders().add(INBOX, letter(5))
+    mailbox.profile.folders().add(INBOX, message(5))
     assert mailbox.stamps() != before
 
 

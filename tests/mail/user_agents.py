@@ -47,7 +47,7 @@ class AllClean:
 
     name = "nothing"
 
-    def check(self, letter: IncomingMessage) -> Verdict:
+    def check(self, incoming: IncomingMessage) -> Verdict:
         return Clean()
 
 

@@ -1,4 +1,4 @@
-/* File names that are made to deceive. `file_name` is the attachment's, overrides shown as <U+202E>. */
+/* Deceptive file names. `file_name` is that of the attachment, with overrides written as <U+202E>. */
 
 rule Executable_With_Double_Extension
 {
@@ -12,7 +12,7 @@ rule Executable_With_Double_Extension
 rule Executable_With_Direction_Override
 {
     meta:
-        description = "a program whose name reads backwards, so that it seems to end otherwise"
+        description = "a program whose name reads backwards, so that it seems to have another ending"
     condition:
         kind == "attachment" and file_name contains "<U+202" and
         file_name matches /\.(exe|scr|com|pif|bat|cmd|vb[es]|jse?|ws[fh]|hta|lnk|msi|ps1|jar|cpl)$/i

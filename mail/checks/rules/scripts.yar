@@ -1,4 +1,4 @@
-/* Scripts and shortcuts that bring in programs. Only in attachments: a letter may talk about them, and so may a file
+/* Scripts and shortcuts that bring in programs. Only in attachments: a message may mention them, and so may a file
    that no system runs when it is opened. */
 
 private rule Read_Not_Run

@@ -1,4 +1,4 @@
-"""How a large body is coded: never more bytes than copies, never less sure than the target."""
+"""Choosing an erasure code: never more bytes than copies, never below the target."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ many = st.builds(Availability, st.floats(30, 500), st.floats(0, 500))
 
 
 def certain(p: float) -> Availability:
-    """As good as known: so many observations that the posterior is a spike."""
+    """So many observations of p that the posterior has almost no width."""
     return Availability(1e7 * p, 1e7 * (1 - p))
 
 

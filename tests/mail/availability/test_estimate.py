@@ -1,4 +1,4 @@
-"""The paper's section 4, in figures, and p as it is known from probes."""
+"""The figures of the paper's section 4, and the estimate of p from probes (mail/availability/estimate.py)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_equation_5_is_worked_out_as_printed() -> None:
 
 
 def test_equation_6_gives_the_papers_figure_2() -> None:
-    """Its text: one or two more copies a nine where p > 0.75, five to seven where p = 0.3."""
+    """The paper's text: one or two more copies for each nine where p > 0.75, five to seven where p = 0.3."""
     assert [copies(0.9, target) for target in (0.99, 0.999, 0.9999, 0.99999)] == [3, 4, 5, 6]
     assert [copies(0.3, target) for target in (0.99, 0.999, 0.9999, 0.99999)] == [15, 22, 28, 35]
     assert copies(0.5, 0.999) == 11
@@ -69,7 +69,7 @@ def test_nothing_is_claimed_before_enough_was_seen() -> None:
 def test_an_estimate_follows_a_network_that_changes() -> None:
     known, now = Availability(), 0.0
     for found in (10, 3):
-        for _ in range(10 * 48):  # ten days, a probe every half hour
+        for _ in range(10 * 48):  # ten days with a probe every half hour
             now += 1800
             known = known.observed(found, 10 - found, now)
         assert known.p is not None and known.p == pytest.approx(found / 10, abs=0.04)
@@ -119,7 +119,7 @@ def test_the_interval_holds_nine_tenths_of_what_p_may_be(known: Availability) ->
 
 @pytest.mark.parametrize(("x", "a", "b"), [(0.3, 2, 5), (0.7, 10, 3), (0.999, 40, 1), (0.5, 250, 251), (0.02, 1, 60)])
 def test_the_beta_distribution_is_that_of_coin_throws(x: float, a: int, b: int) -> None:
-    """For whole numbers it is a tail of the binomial distribution (DLMF 8.17.5)."""
+    """For integers it is a tail of the binomial distribution (DLMF 8.17.5)."""
     n = a + b - 1
     tail = sum(math.comb(n, j) * x**j * (1 - x) ** (n - j) for j in range(a, n + 1))
     assert beta_below(x, a, b) == pytest.approx(tail, rel=1e-9, abs=1e-12)

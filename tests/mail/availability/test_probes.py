@@ -1,4 +1,4 @@
-"""Probes: what share of nodes is up is measured, and k follows from it."""
+"""Measuring availability with probes, and choosing k by it (mail/availability/probes.py)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.mail.user_agents import UserAgent, World
 TARGET = 0.999
 NETWORK = Network("test", k=10)
 DAY = 48
-"""Rounds, half an hour each."""
+"""Rounds of half an hour."""
 
 
 def probes(user_agent: UserAgent, network: Network = NETWORK) -> Probes:
@@ -21,7 +21,7 @@ def probes(user_agent: UserAgent, network: Network = NETWORK) -> Probes:
 
 
 async def rounds(probes: Probes, world: World, count: int) -> None:
-    """Half hours go by."""
+    """Let `count` half hours pass."""
     for _ in range(count):
         assert 0 < await probes.run(world.overlay) <= EVERY
         world.clock.time += EVERY
@@ -49,7 +49,7 @@ async def test_nodes_that_vanish_make_for_more_copies(world: World, alice: UserA
 
 
 async def test_sessions_longer_than_half_an_hour_do_not_pass_for_availability(world: World, alice: UserAgent) -> None:
-    """Nodes that are up for 9 hours and then down for 9: after half an hour nearly all who took a copy are still up."""
+    """Nodes are up for 9 hours, then down for 9: half an hour later nearly all nodes with a copy are still up."""
     measured = probes(alice)
     for number in range(6 * DAY):
         for node in world.nodes:
@@ -60,7 +60,7 @@ async def test_sessions_longer_than_half_an_hour_do_not_pass_for_availability(wo
 
 
 async def test_only_who_took_a_copy_counts(world: World, alice: UserAgent) -> None:
-    """A copy at another node (moved by whatever means) isn't a node that is up."""
+    """A copy that moved to another node doesn't show that its first node is up."""
     measured = probes(alice)
     for _ in range(DAY):
         await rounds(measured, world, 1)
@@ -73,7 +73,7 @@ async def test_only_who_took_a_copy_counts(world: World, alice: UserAgent) -> No
 
 
 def test_nobody_moves_probes() -> None:
-    """A probe that nodes handed on or repaired would be found whoever is down, and p be overestimated."""
+    """If nodes handed on or repaired probes, they would be found although nodes are down, and p be overestimated."""
     assert Kind.PROBE not in REPAIRED
 
 

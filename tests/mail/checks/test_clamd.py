@@ -1,4 +1,4 @@
-"""ClamAV's daemon, asked over its socket: a fake one that misbehaves, and the real one (mail/checks/clamd.py)."""
+"""Checking with ClamAV's daemon: a fake one that misbehaves, and the real one (mail/checks/clamd.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mail.checks.pipeline import Clean, IncomingMessage, Infected, Unchecked
 from tests.mail.sample_messages import with_attachment
 
 CONTENT = with_attachment(bytes(range(256)) * 4000)
-"""Some ten chunks."""
+"""About ten chunks."""
 
 
 class FakeClamd:
@@ -105,14 +105,14 @@ def _clamd(
         try:
             yield address, fake
         finally:
-            # A call without a command ends it.
+            # A connection without a command ends the daemon.
             with socket.socket(family, socket.SOCK_STREAM) as last:
                 last.connect(listener.getsockname())
             fake.thread.join()
 
 
 @pytest.fixture
-def letter(tmp_path: Path) -> IncomingMessage:
+def incoming(tmp_path: Path) -> IncomingMessage:
     path = tmp_path / "m.eml"
     path.write_bytes(CONTENT)
     return IncomingMessage(path)
@@ -133,47 +133,49 @@ def letter(tmp_path: Path) -> IncomingMessage:
     ],
 )  # fmt: skip
 def test_only_a_clear_answer_is_a_verdict(
-    tmp_path: Path, letter: IncomingMessage, answer: bytes, verdict: Clean | Infected | Unchecked
+    tmp_path: Path, incoming: IncomingMessage, answer: bytes, verdict: Clean | Infected | Unchecked
 ) -> None:
     with _clamd(tmp_path / "s", _answering(answer)) as (address, fake):
-        assert ClamdCheck(address).check(letter) == verdict
+        assert ClamdCheck(address).check(incoming) == verdict
         assert fake.received == CONTENT
 
 
-def test_it_works_by_tcp_too(letter: IncomingMessage) -> None:
+def test_it_works_by_tcp_too(incoming: IncomingMessage) -> None:
     with _clamd(None, _answering(b"stream: OK\0")) as (address, fake):
         assert isinstance(address, tuple)
         check = find_clamd(f"{address[0]}:{address[1]}")
         assert check is not None
-        assert check.check(letter) == Clean()
+        assert check.check(incoming) == Clean()
         assert fake.received == CONTENT
 
 
-def test_a_daemon_that_dies_in_mid_scan_leaves_the_message_unchecked(tmp_path: Path, letter: IncomingMessage) -> None:
+def test_a_daemon_that_dies_in_mid_scan_leaves_the_message_unchecked(tmp_path: Path, incoming: IncomingMessage) -> None:
     with _clamd(tmp_path / "s", _dying) as (address, _):
-        verdict = ClamdCheck(address).check(letter)
+        verdict = ClamdCheck(address).check(incoming)
     assert isinstance(verdict, Unchecked)
     assert "stopped in the middle" in verdict.reason
 
 
-def test_a_daemon_that_stops_reading_at_its_limit_is_still_heard(tmp_path: Path, letter: IncomingMessage) -> None:
+def test_a_daemon_that_stops_reading_at_its_limit_is_still_heard(tmp_path: Path, incoming: IncomingMessage) -> None:
     with _clamd(tmp_path / "s", _over_the_limit) as (address, _):
-        verdict = ClamdCheck(address).check(letter)
+        verdict = ClamdCheck(address).check(incoming)
     assert isinstance(verdict, Unchecked)
     assert "StreamMaxLength" in verdict.reason
 
 
-def test_a_daemon_that_takes_too_long_leaves_the_message_unchecked(tmp_path: Path, letter: IncomingMessage) -> None:
+def test_a_daemon_that_takes_too_long_leaves_the_message_unchecked(tmp_path: Path, incoming: IncomingMessage) -> None:
     ticks = iter([0.0, *[1.0] * 3])
     with _clamd(tmp_path / "s", _answering(b"stream: OK\0")) as (address, _):
         check = ClamdCheck(address, scan_timeout=60, clock=lambda: next(ticks, 100.0))
-        assert check.check(letter) == Unchecked("clamd stopped in the middle of the scan: it took too long")
+        assert check.check(incoming) == Unchecked("clamd stopped in the middle of the scan: it took too long")
 
 
-def test_an_absent_daemon_is_no_check_and_a_vanished_one_is_no_verdict(tmp_path: Path, letter: IncomingMessage) -> None:
+def test_an_absent_daemon_is_no_check_and_a_vanished_one_is_no_verdict(
+    tmp_path: Path, incoming: IncomingMessage
+) -> None:
     assert find_clamd(str(tmp_path / "none")) is None
     assert find_clamd("", places=[str(tmp_path / "none"), str(tmp_path / "neither")]) is None
-    verdict = ClamdCheck(tmp_path / "none").check(letter)
+    verdict = ClamdCheck(tmp_path / "none").check(incoming)
     assert isinstance(verdict, Unchecked)
     assert "can't be reached" in verdict.reason
 
@@ -205,7 +207,7 @@ SIGNED = b"HARMLESS-TEST-SIGNATURE-OF-P2PMAIL"
 def test_the_real_clamd_finds_a_signature_in_an_attachment(tmp_path: Path, need_program: Callable[[str], str]) -> None:
     program = need_program("clamd")
     (tmp_path / "db").mkdir()
-    # freshclam needs the network: a database of one signature does here.
+    # freshclam needs the network; a database with one signature is enough here.
     (tmp_path / "db" / "test.ndb").write_text(f"P2pmail.Test:0:*:{SIGNED.hex()}\n")
     config = tmp_path / "clamd.conf"
     config.write_text(

@@ -1,4 +1,4 @@
-"""The order of the checks, and what follows of their verdicts (mail/checks/pipeline.py, standard.py)."""
+"""The order of the checks, and where a message is filed by their verdicts (mail/checks/pipeline.py, standard.py)."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ LETTER = IncomingMessage(Path("/nowhere"), "alice@example.org")
 
 @dataclass
 class Says:
-    """A check that says what it is told to, and remembers whether it was asked."""
+    """A check with a given verdict, which records the messages it was called with."""
 
     verdict: Verdict | Exception
     name: str = "fake"
     asked: list[IncomingMessage] = field(default_factory=list)
 
-    def check(self, letter: IncomingMessage) -> Verdict:
-        self.asked.append(letter)
+    def check(self, incoming: IncomingMessage) -> Verdict:
+        self.asked.append(incoming)
         if isinstance(self.verdict, Exception):
             raise self.verdict
         return self.verdict

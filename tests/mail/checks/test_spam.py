@@ -20,7 +20,7 @@ from tests.mail.sample_messages import mutants
 
 
 class Counts:
-    """The store's promise, in memory."""
+    """A TokenCounts in memory."""
 
     def __init__(self) -> None:
         self.kept: dict[str, tuple[int, int]] = {}
@@ -35,7 +35,7 @@ class Counts:
         self.kept = {token: count for token, count in self.kept.items() if count != (0, 0)}
 
 
-def _letter(tmp_path: Path, data: str, sender: str = "") -> IncomingMessage:
+def _incoming(tmp_path: Path, data: str, sender: str = "") -> IncomingMessage:
     path = tmp_path / "m.eml"
     path.write_text(data)
     return IncomingMessage(path, sender)
@@ -46,18 +46,18 @@ def _letter(tmp_path: Path, data: str, sender: str = "") -> IncomingMessage:
 )
 def test_a_known_spammer_is_known_by_address_or_domain(tmp_path: Path, listed: str) -> None:
     check = KnownSpammers([listed])
-    assert isinstance(check.check(_letter(tmp_path, "From: Mallory <mallory@spam.EXAMPLE>\n\nx")), Spam)
-    assert isinstance(check.check(_letter(tmp_path, "From: alice@ok.test\n\nx", "mallory@spam.example")), Spam)
-    assert isinstance(check.check(_letter(tmp_path, "From: alice@ok.test\n\nmallory@spam.example")), Clean)
-    assert isinstance(check.check(_letter(tmp_path, "From: x@notspam.test\n\nx")), Clean)
+    assert isinstance(check.check(_incoming(tmp_path, "From: Mallory <mallory@spam.EXAMPLE>\n\nx")), Spam)
+    assert isinstance(check.check(_incoming(tmp_path, "From: alice@ok.test\n\nx", "mallory@spam.example")), Spam)
+    assert isinstance(check.check(_incoming(tmp_path, "From: alice@ok.test\n\nmallory@spam.example")), Clean)
+    assert isinstance(check.check(_incoming(tmp_path, "From: x@notspam.test\n\nx")), Clean)
 
 
 def test_a_subdomain_of_a_listed_domain_is_listed_and_a_longer_name_is_not(tmp_path: Path) -> None:
     check = KnownSpammers(["@spam.example", "", "nonsense@@"])
-    assert isinstance(check.check(_letter(tmp_path, "From: x@mail.spam.example\n\n")), Spam)
-    assert isinstance(check.check(_letter(tmp_path, "From: x@notspam.example\n\n")), Clean)
-    assert isinstance(check.check(_letter(tmp_path, "From::;-\n\n")), Clean)
-    assert isinstance(KnownSpammers([]).check(_letter(tmp_path, "\n\n")), Clean)
+    assert isinstance(check.check(_incoming(tmp_path, "From: x@mail.spam.example\n\n")), Spam)
+    assert isinstance(check.check(_incoming(tmp_path, "From: x@notspam.example\n\n")), Clean)
+    assert isinstance(check.check(_incoming(tmp_path, "From::;-\n\n")), Clean)
+    assert isinstance(KnownSpammers([]).check(_incoming(tmp_path, "\n\n")), Clean)
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ def test_a_subdomain_of_a_listed_domain_is_listed_and_a_longer_name_is_not(tmp_p
 )
 def test_gtube_exactly_is_spam(tmp_path: Path, body: str, spam: bool) -> None:
     assert len(GTUBE) == 68
-    assert isinstance(Gtube().check(_letter(tmp_path, f"Subject: x\n\n{body}\n")), Spam if spam else Clean)
+    assert isinstance(Gtube().check(_incoming(tmp_path, f"Subject: x\n\n{body}\n")), Spam if spam else Clean)
 
 
 def test_gtube_is_found_encoded_too(tmp_path: Path) -> None:
     encoded = GTUBE.replace("*", "=2A")
     data = f"Content-Transfer-Encoding: quoted-printable\n\n{encoded}\n"
-    assert isinstance(Gtube().check(_letter(tmp_path, data)), Spam)
+    assert isinstance(Gtube().check(_incoming(tmp_path, data)), Spam)
 
 
 SPAM_WORDS = ["lottery", "winner", "casino", "viagra", "million", "urgent", "transfer", "prize"]
@@ -163,10 +163,10 @@ def test_tokens_are_bounded_and_the_same_each_time(tmp_path_factory: pytest.Temp
 
 def test_a_flood_of_words_is_bounded_and_leaves_sender_and_subject(tmp_path: Path) -> None:
     words = " ".join(f"word{number}" for number in range(20_000))
-    letter = _letter(
+    incoming = _incoming(
         tmp_path, f"From: Eve <eve@spam.example>\nSubject: Win now\n\nhttp://Evil.example/x {'x' * 95} {words}\n"
     )
-    found = tokens(read_message(letter.path))
+    found = tokens(read_message(incoming.path))
     assert len(found) == TOKEN_LIMIT
     assert {"from:eve@spam.example", "domain:spam.example", "name:eve", "subject:win", "link:evil.example"} <= found
     assert f"long:x{95 // 10}" in found
@@ -179,16 +179,16 @@ def test_what_was_marked_leads_to_junk(tmp_path: Path) -> None:
         classifier = Classifier(state)
         for number in range(6):
             spam = f"From: eve{number}@spam.example\nSubject: lottery\n\nYou won the casino prize {number}\n"
-            classifier.learn(tokens(read_message(_letter(tmp_path, spam).path)), spam=True)
+            classifier.learn(tokens(read_message(_incoming(tmp_path, spam).path)), spam=True)
             ham = f"From: bob{number}@example.net\nSubject: lunch\n\nMeeting in the garden on thursday\n"
-            classifier.learn(tokens(read_message(_letter(tmp_path, ham).path)), spam=False)
+            classifier.learn(tokens(read_message(_incoming(tmp_path, ham).path)), spam=False)
         assert state.tokens(["casino", MESSAGES]) == {"casino": (6, 0), MESSAGES: (6, 6)}
         check = LearnedSpam(classifier)
         verdict = check.check(
-            _letter(tmp_path, "From: z@spam.example\nSubject: lottery\n\nThe casino has your prize\n")
+            _incoming(tmp_path, "From: z@spam.example\nSubject: lottery\n\nThe casino has your prize\n")
         )
         assert isinstance(verdict, Spam)
         assert verdict.why.startswith("like what you marked: ")
-        assert isinstance(check.check(_letter(tmp_path, "Subject: lunch\n\nThe meeting in the garden\n")), Clean)
+        assert isinstance(check.check(_incoming(tmp_path, "Subject: lunch\n\nThe meeting in the garden\n")), Clean)
     finally:
         state.close()

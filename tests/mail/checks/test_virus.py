@@ -28,7 +28,7 @@ def check() -> YaraCheck:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("virus") / "letter.eml"
+    return tmp_path_factory.mktemp("virus") / "message.eml"
 
 
 def _verdict(check: YaraCheck, place: Path, data: bytes) -> Verdict:
@@ -58,7 +58,7 @@ def _forwarded(data: bytes) -> bytes:
         _forwarded(with_attachment(EICAR)),
         _forwarded(_forwarded(_forwarded(with_attachment(EICAR)))),
         _header("base64") + b"Content-Type: message/rfc822\n\n" + base64.encodebytes(with_attachment(EICAR)),
-        with_attachment(with_attachment(EICAR), name="letter.eml"),
+        with_attachment(with_attachment(EICAR), name="message.eml"),
         b"Content-Type: multipart/mixed; boundary=b\n\n--b\n\nno end\n--b\nX-Odd: yes\n\n" + EICAR,
         EICAR,
     ],
@@ -79,7 +79,7 @@ def test_eicar_is_found_wherever_it_is(check: YaraCheck, place: Path, data: byte
         with_attachment(EICAR[:-1]),
         b"From: alice@example.org\n\nThe test file is this line:\n" + EICAR + b"\n",
     ],
-    ids=["not first", "something after it", "129 bytes", "cut", "quoted in a letter"],
+    ids=["not first", "something after it", "129 bytes", "cut", "quoted in a message"],
 )  # fmt: skip
 def test_what_is_not_exactly_eicar_is_not_taken_for_it(check: YaraCheck, place: Path, data: bytes) -> None:
     assert _verdict(check, place, data) == Clean()
@@ -89,7 +89,7 @@ def test_a_scan_has_none_of_a_large_file_in_memory_of_its_own(check: YaraCheck, 
     with place.open("wb") as file:
         file.write(b"Subject: x\n\n")
         file.truncate(60_000_000)
-    check.check(IncomingMessage(place))  # what stays with its thread
+    check.check(IncomingMessage(place))  # allocates what the thread keeps
     peak = Peak()
     assert check.check(IncomingMessage(place)) == Clean()
     assert peak.end().growth < 20_000_000
@@ -175,14 +175,14 @@ def test_where_parts_may_hide_the_message_could_not_be_checked(check: YaraCheck,
 def test_encoded_messages_within_one_another_are_bounded(check: YaraCheck, place: Path) -> None:
     data = with_attachment(EICAR)
     for _ in range(virus.MESSAGE_DEPTH):
-        data = with_attachment(data, name="letter.eml")
+        data = with_attachment(data, name="message.eml")
     assert _verdict(check, place, data) == FOUND
-    assert isinstance(_verdict(check, place, with_attachment(data, name="letter.eml")), Unchecked)
+    assert isinstance(_verdict(check, place, with_attachment(data, name="message.eml")), Unchecked)
 
 
 @given(data=mutants() | st.binary(max_size=300))
 def test_no_bytes_make_the_scan_fail(check: YaraCheck, place: Path, data: bytes) -> None:
-    # One fixture is rightly found: a program whose name reads backwards.
+    # One fixture is found, as it must be: a program whose name reads backwards.
     assert _verdict(check, place, data) in (Clean(), Infected("Executable With Direction Override"))
 
 
@@ -238,7 +238,7 @@ def test_rules_of_ones_own_are_used_and_bad_ones_are_named(tmp_path: Path) -> No
 
 
 def test_no_shipped_rule_finds_our_own_source(check: YaraCheck, place: Path) -> None:
-    """Else whoever mails the rules, or these tests, would be stopped."""
+    """Otherwise nobody could mail the rules, or these tests."""
     for path in [*RULES.glob("*.yar"), *Path(__file__).parent.glob("*.py")]:
         assert _verdict(check, place, with_attachment(path.read_bytes(), path.name)) == Clean(), path
 

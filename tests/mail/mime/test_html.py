@@ -1,4 +1,4 @@
-"""HTML as text (mail/mime/html.py)."""
+"""Rendering HTML as text (mail/mime/html.py)."""
 
 from __future__ import annotations
 

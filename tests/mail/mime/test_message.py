@@ -1,4 +1,4 @@
-"""The guarded door to a message, and its attachments (mail/mime/message.py, mail/mime/attachments.py)."""
+"""Reading messages for display, and saving attachments (mail/mime/message.py, mail/mime/attachments.py)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.mail.sample_messages import FIXTURES, MALFORMED, NESTED, UNFIT, VALID
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("message") / "letter.eml"
+    return tmp_path_factory.mktemp("message") / "message.eml"
 
 
 def _valid(name: str) -> Message:
@@ -36,7 +36,7 @@ def test_any_bytes_are_read_and_fit_for_a_terminal(place: Path, data: bytes) -> 
     place.write_bytes(data)
     message = read_message(place)
     assert_fit_for_a_terminal(message)
-    # The guard would hide a fault of our own: it must not have been needed.
+    # The handler for all exceptions would hide a bug, so it must not have run.
     assert str(Defect.UNREADABLE) not in message.defects
     assert message.size == len(data)
     summary = summarise(place)
@@ -64,7 +64,7 @@ def test_every_attachment_is_listed_and_saved_as_it_was(place: Path, message: Em
 
 
 def _outer(message: EmailMessage) -> list[EmailMessage]:
-    """The parts that do not lie within a message that was forwarded whole."""
+    """The parts that aren't within a forwarded message."""
     if message.get_content_type() == "message/rfc822":
         return []
     if not message.is_multipart():

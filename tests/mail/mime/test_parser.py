@@ -1,5 +1,7 @@
-"""The walk over a message's parts, and their content taken out (mail/mime/parser.py, mail/mime/content_decoding.py,
-mail/mime/headers.py)."""
+"""Parsing messages: parts, content, header fields.
+
+mail/mime/parser.py, mail/mime/content_decoding.py, mail/mime/headers.py.
+"""
 
 from __future__ import annotations
 

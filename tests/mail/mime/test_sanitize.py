@@ -1,4 +1,4 @@
-"""What reaches a terminal (mail/mime/sanitize.py)."""
+"""Making text safe for a terminal (mail/mime/sanitize.py)."""
 
 from __future__ import annotations
 

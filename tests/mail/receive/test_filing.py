@@ -127,7 +127,7 @@ class Spy:
         self._look = look
         self.seen: list[bytes] | None = None
 
-    def check(self, letter: IncomingMessage) -> Verdict:
+    def check(self, incoming: IncomingMessage) -> Verdict:
         self.seen = self._look()
         return Clean()
 
@@ -137,7 +137,7 @@ class Broken:
 
     name = "broken"
 
-    def check(self, letter: IncomingMessage) -> Verdict:
+    def check(self, incoming: IncomingMessage) -> Verdict:
         raise RuntimeError("a bug")
 
 

@@ -1,4 +1,4 @@
-"""Letters written out, replies and forwards made, and messages taken from other programs."""
+"""Composing messages, replies and forwards, and reading messages that other programs submit."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def test_a_message_passed_on_brings_its_text_and_its_attachments(tmp_path: Path)
         assert first.read_bytes() == second.read_bytes()
 
 
-# What other programs hand in.
+# Submission by other programs.
 
 
 def _submit(tmp_path: Path, data: bytes, *recipients: str, from_headers: bool = False) -> tuple[Submission, bytes]:

@@ -1,4 +1,4 @@
-"""Drafts that other programs read, change and send: what they left is the truth, and nothing of ours travels."""
+"""Drafts that other programs read, change and send: their version counts, and no private field leaves."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_all_else_passes_byte_for_byte(head: bytes, body: bytes) -> None:
 
 
 def test_an_attached_draft_loses_our_field(tmp_path: Path) -> None:
-    place = tmp_path / "letter.eml"
+    place = tmp_path / "message.eml"
     place.write_bytes(written(FULL))
     out = io.BytesIO()
     compose(out, drafts.finished(DraftForm(to="bob@x.example", enclosures=(Enclosure(place),)), ME))
