@@ -321,7 +321,7 @@ def test_attachments_of_another_programs_draft_outlive_every_save(mailbox: Mailb
 def test_a_full_disk_leaves_the_draft_that_was_kept(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = mailbox.save_draft(DraftForm(text="one"), ME)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
