@@ -113,7 +113,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
         self._observed_addresses: OrderedDict[bytes, str] = OrderedDict()
         self._handlers: dict[type[messages.Request], Handler] = {
             messages.Ping: self._on_ping,
-            messages.Find: self.answer_find,
+            messages.Find: self._on_find,
             messages.AskAdmission: self._on_ask_admission,
             messages.DialBack: self._on_dial_back,
         }
@@ -148,7 +148,7 @@ class OverlayProtocol(SealedRPC, KademliaProtocol):  # type: ignore[misc, unused
             return Refusal(Code.BAD_TOKEN)
         return self.dialler.dial(sender.contact, request.fingerprint)
 
-    def answer_find(self, sender: RemotePeer, request: messages.Find) -> messages.Found:
+    def _on_find(self, sender: RemotePeer, request: messages.Find) -> messages.Found:
         """The k closest contacts known here, as many as fit into three times the request's size, and a write token."""
         count = min(request.k, messages.affordable(sender.received))
         closest = self.router.closest(request.key, count + 1, healthy=True)

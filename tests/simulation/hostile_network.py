@@ -1,4 +1,4 @@
-"""A network of which a share is hostile: how often lookups end at an honest replica, and inbox reads bring everything.
+"""A partly hostile network: how many lookups end at an honest replica, and how many inbox reads are complete.
 
 Used by tests/simulation/test_hostile.py on a few nodes and by bench/bench_hostile.py on many.
 """
@@ -26,14 +26,14 @@ from tests.simulation.nodes import Hub, SimNode
 from tests.simulation.world import Weather, World
 
 ISSUER = Issuer(1)
-ADDRESS = "alice@siege.example"
+ADDRESS = "alice@hostile.example"
 PERSON = ISSUER.person(ADDRESS, 100)
 ALICE = Owner(PERSON.certificate, PERSON.sign)
 
 
 @dataclass(frozen=True)
 class Fared:
-    """So many trials, and how many went well."""
+    """The trials, and how many of each kind succeeded; `lies`: lookups that hostile nodes answered with a lie."""
 
     lookups: int
     honest: int
@@ -41,16 +41,17 @@ class Fared:
     complete: int
     fetches: int
     right: int
+    lies: int
 
 
 class HostileNetwork:
-    """`nodes` nodes of which `share` are hostile, and one honest client that isn't known to anybody before."""
+    """`nodes` nodes, a `share` of them hostile, and one honest client that no node knows at first."""
 
     def __init__(self, seed: int, folder: Path, nodes: int, share: float, k: int = 10) -> None:
         self.world = World(seed, Weather(delay=(0.005, 0.05)))
         self.world.trace_bytes = False
         self.hub = Hub(self.world)
-        self.network = Network("siege", k=k, private_addresses=True, authorities=(ISSUER.der,))
+        self.network = Network("hostile", k=k, private_addresses=True, authorities=(ISSUER.der,))
         self.gang: list[Contact] = []
         self.hostile: set[bytes] = set()
         self._folder = folder
@@ -60,7 +61,7 @@ class HostileNetwork:
         self.client = SimNode(self.hub, self.network, "10.7.7.7", self._key(), None)
 
     def play(self, story: Callable[[Overlay], Awaitable[None]]) -> None:
-        """Let the network form, then do what the client does."""
+        """Let the network form, then run the client's story."""
 
         async def begin() -> None:
             for number in range(self._count):
@@ -77,7 +78,7 @@ class HostileNetwork:
         arguments = (
             self.hub, self.network, f"10.0.{number >> 8}.{number & 255}", self._key(), self._folder / str(number),
         )  # fmt: skip
-        # The first three are where everybody joins: they are honest, or there would be no network at all.
+        # All nodes join at the first three, so those are honest.
         bad = number >= 3 and 7919 * number % 100 < 100 * self._share
         node = HostileNode(*arguments, gang=self.gang) if bad else SimNode(*arguments)
         if bad:
@@ -90,7 +91,7 @@ class HostileNetwork:
 
 
 def attack_network(seed: int, folder: Path, *, nodes: int, share: float, trials: int, k: int = 10) -> Fared:
-    """So many lookups, inbox reads and fetches in a network of which `share` is hostile."""
+    """Run `trials` lookups, inbox reads and fetches in a network of which `share` is hostile."""
     hostile_network = HostileNetwork(seed, folder, nodes, share, k)
     counts = dict.fromkeys(("honest", "complete", "right"), 0)
 
@@ -110,9 +111,8 @@ def attack_network(seed: int, folder: Path, *, nodes: int, share: float, trials:
             sent = {f"{number} {one}".encode() for one in range(3)}
             for notification in sent:
                 await overlay.append_inbox(inbox, notification, ttl=3600.0)
-            readings = await Overlay(hostile_network.client).read_inbox(
-                inbox, ALICE
-            )  # one that looks up the nodes anew
+            reader = Overlay(hostile_network.client)  # has no cached nodes, so looks them up
+            readings = await reader.read_inbox(inbox, ALICE)
             superset = {notification for reading in readings for notification in reading.notifications}
             counts["complete"] += sent <= superset
             hashes = [sha256(notification).digest() for notification in superset]
@@ -120,4 +120,5 @@ def attack_network(seed: int, folder: Path, *, nodes: int, share: float, trials:
                 await overlay.acknowledge_inbox(inbox, reading, ALICE, hashes)
 
     hostile_network.play(story)
-    return Fared(trials, counts["honest"], trials, counts["complete"], trials, counts["right"])
+    lies = sum(node.lies for node in hostile_network.nodes if isinstance(node, HostileNode))
+    return Fared(trials, counts["honest"], trials, counts["complete"], trials, counts["right"], lies)

@@ -1,8 +1,8 @@
-"""Hostile nodes: they join like any other, and then do everything that they can do wrong, at random.
+"""Hostile nodes: they join as others do, and then do everything that a node can do wrong, at random.
 
-In lookups they know only themselves and each other, or nodes that aren't there, or honest ids at wrong addresses. They
-say yes to stores, appends and deletes and do nothing; they hand out other bytes, old cards, empty inboxes, no
-tombstones; they say that they have nothing.
+They answer lookups with each other, with nodes that don't exist, or with honest ids at wrong addresses. They confirm
+stores, appends and deletes and do nothing. They return wrong bytes, old cards, empty inboxes and no tombstones, and
+report that they hold nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.simulation.nodes import SimNode
 
 
 class HostileNode(SimNode):
-    """One of a gang. `gang` is shared by all of it."""
+    """A hostile node. All of them share the list `gang`."""
 
     gang: list[Contact]
 
@@ -32,19 +32,22 @@ class HostileNode(SimNode):
         self.gang = gang
         self.chance = random.Random(f"hostile {self.place_ip}")
         self.old: dict[bytes, bytes] = {}
-        """The first card that was ever seen under a key: what is handed out later."""
+        """The first card that came under a key: the one that is handed out later."""
+        self.lies = 0
+        """Lookups answered with a lie."""
 
     def _create_protocol(self) -> OverlayProtocol:
         protocol = super()._create_protocol()
-        honest_find = protocol.answer_find
+        honest_find = protocol._handlers[messages.Find]
 
         def find(sender: RemotePeer, request: messages.Find) -> messages.Found:
             honest = honest_find(sender, request)
+            assert isinstance(honest, messages.Found)
             count = min(request.k, messages.affordable(sender.received))
-            told = self._lie(protocol, request.key, count)
-            return messages.Found([c.wire for c in told], honest.token, honest.bulk_port, honest.fingerprint)
+            contacts = self._lie(protocol, request.key, count)
+            return messages.Found([c.wire for c in contacts], honest.token, honest.bulk_port, honest.fingerprint)
 
-        protocol.answer_find = find  # type: ignore[method-assign]
+        protocol._handlers[messages.Find] = find
         assert protocol.service is not None
         for name in ("store", "append_inbox", "delete", "fetch", "contents", "read_inbox", "have", "proofs"):
             setattr(protocol.service, name, getattr(self, f"_{name}"))
@@ -52,6 +55,7 @@ class HostileNode(SimNode):
         return protocol
 
     def _lie(self, protocol: OverlayProtocol, key: bytes, count: int) -> Sequence[Contact]:
+        self.lies += 1
         friends = sorted(self.gang, key=lambda contact: distance(contact.id, key))[:count]
         match self.chance.randrange(4):
             case 0:

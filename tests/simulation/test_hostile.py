@@ -24,12 +24,13 @@ from tests.overlay.peers import closest, found, grow, host, start, start_liar
 from tests.simulation.hostile_network import PERSON, HostileNetwork, attack_network
 from tests.simulation.world import World
 
-KEY = body_key("<1@siege.example>")
+KEY = body_key("<1@hostile.example>")
 
 
 def test_attack_a_fifth_of_all_nodes_hostile_keeps_nothing_from_anybody(tmp_path: Path) -> None:
     fared = attack_network(1, tmp_path, nodes=30, share=0.2, trials=12, k=6)
     assert (fared.honest, fared.complete, fared.right) == (12, 12, 12)
+    assert fared.lies > 100
 
 
 def test_paths_are_disjoint_and_find_the_same_nodes_as_one() -> None:
@@ -128,7 +129,7 @@ def test_attack_old_cards_are_outvoted_by_any_node_that_has_the_newer(tmp_path: 
     hostile_network = HostileNetwork(6, tmp_path, 20, 0.3, k=6)
 
     async def story(overlay: Overlay) -> None:
-        key = certificate_key("alice@siege.example")
+        key = certificate_key("alice@hostile.example")
         stamp = int(hostile_network.world.wall() * 1000)
         for sequence in (stamp, stamp + 1):
             card = make_card(PERSON, bytes([sequence % 2]) * ENCRYPTION_KEY_SIZE, sequence)
