@@ -129,7 +129,7 @@ class Invariants:
             if set(_inboxes(node)) - inboxes:
                 self._say("an inbox lies under a key that is nobody's")
             protocol = node.protocol
-            if len(protocol._tasks) > TASKS or len(protocol._answers) > 2048 or len(protocol._reassembly) > 1024:
+            if len(protocol._tasks) > TASKS or len(protocol._replies) > 2048 or len(protocol._reassembly) > 1024:
                 self._say("a node's memory isn't bounded")
 
     def _look(self, *, everywhere: bool) -> None:
