@@ -165,7 +165,7 @@ class Mailbox(DraftStore):
             self._history.remember(Change(_said(what, len(steps)), tuple(steps)))
             return len(steps)
 
-    def seen(self, row: Row) -> bool:
+    def mark_seen(self, row: Row) -> bool:
         """Mark a message as read, without undo; returns whether it was unread."""
         with self._changing:
             current = self._index.row(row.id)
@@ -224,7 +224,7 @@ class Mailbox(DraftStore):
             elsewhere, left = 0, list(change.steps)
             try:
                 while left:
-                    elsewhere += not self._take_back(left[0], taught=change.taught)
+                    elsewhere += not self._take_back(left[0], trained=change.trained)
                     del left[0]
             except BaseException:
                 self._history.remember(replace(change, steps=tuple(left)))
@@ -246,7 +246,7 @@ class Mailbox(DraftStore):
         """A value that differs when a program has changed a folder; cheap enough to compare every few seconds."""
         return tuple((name, self._files.stamp(name)) for name in self._files.names())
 
-    def answered(self, message_id: str, flag: str) -> None:
+    def mark_answered(self, message_id: str, flag: str) -> None:
         """Mark a message as replied to ("R") or forwarded ("P"), and as read, without undo."""
         with self._changing:
             row = self.find(message_id)
@@ -256,7 +256,7 @@ class Mailbox(DraftStore):
 
     # -- Quarantine
 
-    def suspect(self, row: Row) -> QuarantinedMessage:
+    def quarantined(self, row: Row) -> QuarantinedMessage:
         """What may be shown of a message in Quarantine. Raises MailboxError."""
         from mail.mime.message import read_message
         from storage.user.state import UserState
@@ -307,7 +307,7 @@ class Mailbox(DraftStore):
             return []
         return state.notices.all() if seen else state.notices.unseen()
 
-    def see_notices(self, newest: int) -> None:
+    def mark_notices_seen(self, newest: int) -> None:
         """Mark the notices up to the one with this id as seen."""
         state = self._state
         if state is not None:
@@ -324,8 +324,8 @@ class Mailbox(DraftStore):
                     continue
                 entry = self._files.move(row.folder, row.unique, target, row.place)
                 if self._placed(row, target, entry) and entry is not None:
-                    judged = marks.get(row.id) if marks else None
-                    steps.append(ChangedMessage(row.id, row.folder, target, entry.unique, judged=judged))
+                    mark_before = marks.get(row.id) if marks else None
+                    steps.append(ChangedMessage(row.id, row.folder, target, entry.unique, mark_before=mark_before))
         finally:
             self._history.remember(Change(_said(what, len(steps)), tuple(steps), marks is not None))
         return len(steps)
@@ -333,28 +333,28 @@ class Mailbox(DraftStore):
     def _judge(self, ids: Sequence[int], target: str, *, spam: bool, what: str) -> int:
         with self._changing:
             rows = [row for row in self._index.rows(ids) if row.folder != QUARANTINE]
-            marks = {row.id: self._teach(row, spam) for row in rows}
+            marks = {row.id: self._train(row, spam) for row in rows}
             return self._move(rows, target, what, marks)
 
-    def _teach(self, row: Row, mark: bool | None) -> bool | None:
-        from mail.spam_training import teach
+    def _train(self, row: Row, mark: bool | None) -> bool | None:
+        from mail.spam_training import train
         from storage.user.state import UserState
 
         state = UserState(self.profile.state_file)
         try:
-            return self._reading(row, lambda path: teach(state, path, row.message_id or row.unique, mark))
+            return self._reading(row, lambda path: train(state, path, row.message_id or row.unique, mark))
         finally:
             state.close()
 
-    def _take_back(self, step: ChangedMessage, *, taught: bool) -> bool:
+    def _take_back(self, step: ChangedMessage, *, trained: bool) -> bool:
         row = self._index.row(step.row)
         if row is None or (row.folder, row.unique) != (step.now_folder, step.now_unique):
             # The message is gone from there, or the index was rebuilt and the number means another: compare the name.
             row = self._find(step.now_folder, step.now_unique)
         if row is None:
             return False
-        if taught:
-            self._teach(row, step.judged)
+        if trained:
+            self._train(row, step.mark_before)
         if row.folder != step.folder:
             entry = self._files.move(row.folder, row.unique, step.folder, row.place)
         else:

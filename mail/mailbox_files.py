@@ -30,7 +30,7 @@ class MailboxError(P2PMailError):
     exit_code = DATA
 
 
-class OpenFiles:
+class ProfileFiles:
     """The files of one profile's mail, each opened when it is first used."""
 
     def __init__(self, profile: Profile, *, now: Callable[[], float] = time.time) -> None:

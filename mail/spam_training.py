@@ -19,7 +19,7 @@ _MARKS: dict[bytes | None, Mark] = {b"spam": True, b"ham": False}
 _FACTS: dict[Mark, bytes] = {True: b"spam", False: b"ham", None: b""}
 
 
-def teach(state: UserState, path: Path, name: str, mark: Mark) -> Mark:
+def train(state: UserState, path: Path, name: str, mark: Mark) -> Mark:
     """Learn the message at `path` as `mark`, and return its mark before; `name` identifies it for good.
 
     Raises OSError when the message can't be read, and sqlite3.Error; then nothing was learned.

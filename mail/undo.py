@@ -25,17 +25,17 @@ class ChangedMessage:
     now_unique: str
     added: str = ""
     removed: str = ""
-    judged: bool | None = None
+    mark_before: bool | None = None
     """How the user had marked it before: spam (True), not spam (False), or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change, in words ("deleted 3 messages"). `taught`: it marked its messages as spam or as not spam."""
+    """One change, in words ("deleted 3 messages"). `trained`: it marked its messages as spam or as not spam."""
 
     what: str
     steps: tuple[ChangedMessage, ...]
-    taught: bool = False
+    trained: bool = False
 
 
 class History:

@@ -263,10 +263,10 @@ class MailApp(App[None]):
         mailbox, me = self.session.mailbox, self.me
 
         def prepare() -> DraftForm:
-            from mail.write.drafts import begun
+            from mail.write.drafts import form_of
             from mail.write.reply import reply
 
-            return begun(reply(mailbox.open(row), me, all=everybody), row.message_id)
+            return form_of(reply(mailbox.open(row), me, all=everybody), row.message_id)
 
         self.push_screen(Compose(self.session, self.pauses, me, prepare, begin="#text"))
 
@@ -277,10 +277,10 @@ class MailApp(App[None]):
         mailbox, me = self.session.mailbox, self.me
 
         def prepare() -> DraftForm:
-            from mail.write.drafts import begun
+            from mail.write.drafts import form_of
             from mail.write.reply import forward
 
-            return begun(forward(mailbox.hold(row), me), row.message_id)
+            return form_of(forward(mailbox.hold(row), me), row.message_id)
 
         self.push_screen(Compose(self.session, self.pauses, me, prepare))
 

@@ -93,7 +93,7 @@ class _Scan:
             return Infected(found)
         with path.open("rb") as file:
             structure = parser.walk(file)
-            unsure = [defect for defect in structure.defects if defect in parser.UNSEEN]
+            unsure = [defect for defect in structure.defects if defect in parser.MAY_HIDE_PARTS]
             for part in _leaves(structure.parts):
                 verdict = self._part(file, part, depth)
                 if isinstance(verdict, Infected):

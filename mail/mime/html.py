@@ -34,9 +34,9 @@ TABLE_LIMIT = 100
 """Characters of a line of such a table."""
 
 _HIDDEN = frozenset({"head", "script", "style", "title", "template", "svg", "iframe", "math", "noframes", "object"})
-_APART = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "dl", "pre", "fieldset", "figure", "details"})
+_SEPARATED = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "dl", "pre", "fieldset", "figure", "details"})
 """Elements with an empty line before and after them."""
-_BLOCKS = _APART | frozenset(
+_BLOCKS = _SEPARATED | frozenset(
     "address article aside body center dd div dt figcaption footer form header html legend li main nav option section"  # noqa: SIM905
     " summary table tbody tfoot thead tr caption hr ul ol blockquote".split()
 )
@@ -161,7 +161,7 @@ class _Writer:
         elif tag in _CELLS:
             self._space = True
         elif tag in _BLOCKS:
-            self.block(apart=tag in _APART or self._outermost(tag))
+            self.block(apart=tag in _SEPARATED or self._outermost(tag))
             self._open_block(tag, node)
 
     def leave(self, tag: str) -> None:
@@ -175,7 +175,7 @@ class _Writer:
                 self._underline(_UNDERLINES[tag])
             self.end_line()
             self._close_block(tag)
-            self.block(apart=tag in _APART or self._outermost(tag))
+            self.block(apart=tag in _SEPARATED or self._outermost(tag))
 
     def _underline(self, mark: str) -> None:
         line = "".join(self._pieces).strip()
@@ -262,7 +262,7 @@ def as_text(source: str) -> tuple[str, bool]:
         writer.end_line()
     except _TooLong:
         cut = True
-    lines = _squeezed(writer.lines)
+    lines = _without_double_blanks(writer.lines)
     if notes.numbers:
         lines += ["", *(f"[{number}] {target}" for target, number in notes.numbers.items())]
     text = "\n".join(lines).strip("\n")
@@ -383,7 +383,7 @@ def _width(text: str) -> int:
     )
 
 
-def _squeezed(lines: list[str]) -> list[str]:
+def _without_double_blanks(lines: list[str]) -> list[str]:
     """`lines` without consecutive empty lines."""
     kept: list[str] = []
     for line in lines:

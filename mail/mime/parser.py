@@ -25,7 +25,7 @@ NAME_LIMIT = 128
 """Bytes of a field's name; real ones stay below 50."""
 LINE_COST = 64
 """Bytes that a header line counts for besides its own, because each line takes time."""
-LOOKED_LIMIT = 8 * 1024 * 1024
+PARSED_LIMIT = 8 * 1024 * 1024
 """Bytes of headers parsed line by line in one message; after them headers are skipped up to the empty line."""
 PART_LIMIT = 1000
 """Parts of one message (Postfix has no such limit, ClamAV's is 1,024)."""
@@ -51,7 +51,7 @@ class Defect(StrEnum):
     UNREADABLE = "the message could not be read whole"
 
 
-UNSEEN = frozenset({Defect.TOO_MANY_PARTS, Defect.TOO_DEEP, Defect.HEADERS_TOO_LONG, Defect.UNREADABLE})
+MAY_HIDE_PARTS = frozenset({Defect.TOO_MANY_PARTS, Defect.TOO_DEEP, Defect.HEADERS_TOO_LONG, Defect.UNREADABLE})
 """Defects after which parts may have been missed: a check must not call such a message clean."""
 
 
@@ -174,7 +174,7 @@ class _Window:
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenPart:
     """A part whose end isn't known yet."""
 
     parent: int
@@ -193,7 +193,7 @@ class _Open:
 class _Walk:
     def __init__(self, file: BinaryIO) -> None:
         self._window = _Window(file)
-        self._parts: list[_Open] = []
+        self._parts: list[_OpenPart] = []
         self._children: list[list[int]] = []
         self._open: list[int] = []
         self._levels: list[tuple[bytes, int]] = []
@@ -249,7 +249,7 @@ class _Walk:
                 self._defect(Defect.HEADERS_TOO_LONG)
             disposition, options = fields.parameters(found.first("content-disposition") or b"")
             encoding = (found.first("content-transfer-encoding") or b"")[:100].decode("latin-1").strip().lower()
-            part = _Open(
+            part = _OpenPart(
                 parent=parent,
                 depth=self._parts[parent].depth + 1 if parent >= 0 else 0,
                 headers=found,
@@ -313,7 +313,7 @@ class _Walk:
             line, after = self._window.line(position)
             if not line or line in (b"\n", b"\r\n"):
                 break
-            if self._looked > LOOKED_LIMIT or self._kept > KEPT_LIMIT:
+            if self._looked > PARSED_LIMIT or self._kept > KEPT_LIMIT:
                 self._defect(Defect.HEADERS_TOO_LONG)
                 after = self._skipped(position)
                 break
@@ -362,7 +362,7 @@ class _Walk:
     def _defect(self, defect: Defect) -> None:
         self._defects[defect] = None
 
-    def _frozen(self, index: int, part: _Open) -> Part:
+    def _frozen(self, index: int, part: _OpenPart) -> Part:
         return Part(
             index=index,
             parent=part.parent,

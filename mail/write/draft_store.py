@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mail.mailbox_files import MailboxError, OpenFiles
+from mail.mailbox_files import MailboxError, ProfileFiles
 from storage import durable
 from storage.user.folders import QUARANTINE, FolderEntry
 from storage.user.index import IndexUnavailable, Row
@@ -40,7 +40,7 @@ def _ignore(_: str) -> None:
     """The default for `tell`: drop the words."""
 
 
-class DraftStore(OpenFiles):
+class DraftStore(ProfileFiles):
     """The stored drafts of one profile."""
 
     def __init__(self, profile: Profile, *, now: Callable[[], float] = time.time) -> None:

@@ -73,7 +73,7 @@ class DraftForm:
         return not (self.to or self.cc or self.bcc or self.subject or self.text.strip() or self.enclosures)
 
 
-def typed(text: str) -> tuple[Address, ...]:
+def parse_people(text: str) -> tuple[Address, ...]:
     """Parse a line such as "Ada <ada@example.org>, bob@example.org". Raises ComposeError."""
     if len(text.encode("utf-8", "replace")) > headers.RECIPIENTS_TEXT:
         raise ComposeError("There are too many recipients in one line; send to fewer at a time.")
@@ -83,13 +83,13 @@ def typed(text: str) -> tuple[Address, ...]:
     return people
 
 
-def finished(unsent: DraftForm, sender: Address) -> Draft:
+def draft_of(unsent: DraftForm, sender: Address) -> Draft:
     """The draft to compose and send. Raises ComposeError, which says what is missing."""
     draft = Draft(
         sender=sender,
-        to=typed(unsent.to),
-        cc=typed(unsent.cc),
-        bcc=typed(unsent.bcc),
+        to=parse_people(unsent.to),
+        cc=parse_people(unsent.cc),
+        bcc=parse_people(unsent.bcc),
         subject=unsent.subject,
         text=unsent.text,
         enclosures=unsent.enclosures,
@@ -105,7 +105,7 @@ def finished(unsent: DraftForm, sender: Address) -> Draft:
     return draft
 
 
-def begun(draft: Draft, answers: str = "") -> DraftForm:
+def form_of(draft: Draft, answers: str = "") -> DraftForm:
     """The reverse: the form for a prepared reply or forward, to be edited."""
     return DraftForm(
         to=_line_of(draft.to),

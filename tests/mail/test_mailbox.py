@@ -170,8 +170,8 @@ def test_flags_that_another_program_set_survive_ours(mailbox: Mailbox) -> None:
 
 def test_reading_a_message_is_not_undone(mailbox: Mailbox) -> None:
     chosen = rows(mailbox, INBOX)[0]
-    assert mailbox.seen(chosen)
-    assert not mailbox.seen(chosen)
+    assert mailbox.mark_seen(chosen)
+    assert not mailbox.mark_seen(chosen)
     assert mailbox.undo() is None
 
 
@@ -195,7 +195,7 @@ def test_nothing_of_a_message_in_quarantine_is_opened_moved_or_saved(mailbox: Ma
         with pytest.raises(MailboxError):
             attempt()
     assert mailbox.mark_ham([suspect.id]) == 0
-    assert mailbox.suspect(suspect).headers
+    assert mailbox.quarantined(suspect).headers
     assert len(on_disk(mailbox, QUARANTINE)) == 1
 
 

@@ -25,7 +25,7 @@ from mail.events import Progress
 from mail.mime.headers import Address
 from mail.send.enqueue import CannotAccept, check_size
 from mail.write.compose import ComposeError, Draft, Enclosure, composed_size
-from mail.write.drafts import DraftForm, finished
+from mail.write.drafts import DraftForm, draft_of
 from tui.actions import Context, bindings
 from tui.background import Failed, explain, in_background
 from tui.messages import Changed, Heard
@@ -291,7 +291,7 @@ class Compose(Screen[None]):
             self.notify("Not connected: the letter is kept in Drafts and can be sent later.", severity="warning")
             return
         try:
-            draft = finished(unsent, self._me)
+            draft = draft_of(unsent, self._me)
         except ComposeError as error:
             self.notify(str(error), severity="warning", markup=False)
             self.query_one("#to").focus()
@@ -322,7 +322,7 @@ class Compose(Screen[None]):
         def work() -> Message:
             words = mailbox.discard_draft(draft) if draft is not None else ""
             mailbox.let_go(unsent)
-            mailbox.answered(unsent.answers, flag)
+            mailbox.mark_answered(unsent.answers, flag)
             return Changed(f"{said}. {words}" if words else said)
 
         self._session.changes.put(self._behind(), "tidy up after sending", work)

@@ -395,7 +395,7 @@ class MailScreen(Screen[None]):
         def work() -> Message:
             content: Mail | QuarantinedMessage
             if row.folder == QUARANTINE:
-                content = mailbox.suspect(row)
+                content = mailbox.quarantined(row)
                 lines = LaidOut(partial(lay_out_suspect, content))
             else:
                 content = mailbox.open(row)

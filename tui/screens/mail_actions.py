@@ -234,7 +234,7 @@ class MailActions:
         """It was read."""
         mailbox = self._view.session.mailbox
         self._view.messages.take_rows([replace(row, flags="".join(sorted({*row.flags, "S"})))])
-        self._change("mark as read", lambda: mailbox.seen(row))
+        self._change("mark as read", lambda: mailbox.mark_seen(row))
 
     # -- writing
 
@@ -311,7 +311,7 @@ class MailActions:
 
         def closed(newest: int | None) -> None:
             def work() -> Message:
-                mailbox.see_notices(newest or 0)
+                mailbox.mark_notices_seen(newest or 0)
                 return NoticesLoaded(mailbox.notices())
 
             self._view.session.changes.put(self._view, "note that the notices were seen", work)

@@ -74,7 +74,7 @@ async def test_eicar_goes_to_quarantine_and_is_not_opened(alice: UserAgent, bob:
     mailbox = Mailbox(bob.profile, now=bob.world.clock)
     mailbox.refresh()
     (row,) = mailbox.rows(mailbox.ids("Quarantine"))
-    assert "EICAR" in mailbox.suspect(row).found.upper()
+    assert "EICAR" in mailbox.quarantined(row).found.upper()
     for look in (mailbox.open, mailbox.source):
         with pytest.raises(MailboxError):
             look(row)

@@ -156,7 +156,7 @@ def test_an_attached_draft_loses_our_field(tmp_path: Path) -> None:
     place = tmp_path / "message.eml"
     place.write_bytes(written(FULL))
     out = io.BytesIO()
-    compose(out, drafts.finished(DraftForm(to="bob@x.example", enclosures=(Enclosure(place),)), ME))
+    compose(out, drafts.draft_of(DraftForm(to="bob@x.example", enclosures=(Enclosure(place),)), ME))
     assert b"for bob" in out.getvalue()
     assert b"p2pmail-draft" not in out.getvalue().lower()
 
@@ -181,7 +181,7 @@ def test_attachments_and_fields_of_another_programs_draft_are_kept_when_it_is_sa
     assert text.get_content() == "more\n"
     assert (attached.get_filename(), attached.get_content()) == ("a.txt", "Grüße\r\n")
     out = io.BytesIO()
-    compose(out, drafts.finished(found, ME))
+    compose(out, drafts.draft_of(found, ME))
     sent = message_from_bytes(out.getvalue(), policy=policy.default)
     assert (sent["Reply-To"], sent["X-Mutt-Fcc"]) == ("alice2@x.example", None)
     *_, attached = sent.iter_parts()
@@ -215,17 +215,17 @@ def test_five_thousand_recipients_are_all_there_again(tmp_path: Path) -> None:
     people = [f"member{number}@village.example" for number in range(5000)]
     unsent = read(tmp_path, written(DraftForm(to=", ".join(people))))
     assert unsent.to.split(", ") == people
-    assert list(drafts.finished(unsent, ME).recipients) == people
+    assert list(drafts.draft_of(unsent, ME).recipients) == people
 
 
 def test_nobody_who_was_typed_is_left_out_in_silence() -> None:
     with pytest.raises(ComposeError, match=r"half@ is not"):
-        drafts.typed('"Doe, John" <john@example.org>, half@')
-    assert drafts.typed("friends: a@x.example, b@x.example;") == (
+        drafts.parse_people('"Doe, John" <john@example.org>, half@')
+    assert drafts.parse_people("friends: a@x.example, b@x.example;") == (
         Address("", "a@x.example"),
         Address("", "b@x.example"),
     )
-    assert [person.address for person in drafts.typed('"Doe, John" <j@x.example>,\nb@x.example,')] == [
+    assert [person.address for person in drafts.parse_people('"Doe, John" <j@x.example>,\nb@x.example,')] == [
         "j@x.example",
         "b@x.example",
     ]
