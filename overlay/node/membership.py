@@ -1,7 +1,28 @@
-"""Finding the overlay and staying in it: whom to greet, what to look up, what to do when nobody is left.
+"""Joins the overlay and stays in it: which contacts to ping, and what to look up.
 
-Contacts come from places to join and from an earlier run; how those are kept is node.py's affair. Nothing is answered
-here (overlay/protocol.py) and no socket is opened.
+Theory of operation
+-------------------
+A node belongs to the overlay when its routing table has live contacts and the nodes near its id have it in theirs. It
+knows three kinds of candidates: join addresses (HOST:PORT, with or without the node's key), contacts saved by an
+earlier run, and contacts that it lost (the routing table keeps some of those that stopped answering).
+
+out of touch    No contact has answered its last ping. Every candidate with a known key is pinged at the same time
+                (`_find_seeds`); ENOUGH answers are enough, so that dead candidates aren't waited for. Only if none
+                answers are join addresses without a key tried: the key that such an address names is trusted as heard.
+                `rejoin` repeats this every few seconds (overlay/node/maintenance.py).
+joining         As soon as one contact is known, `settle` looks up the node's own id: this fills the table, and makes
+                the neighbours know this node. In server mode it then looks up a random id of each farther bucket
+                (Kademlia, section 2.3).
+in touch        Buckets that no lookup touched for an hour are refreshed (`refresh`). Once a minute one lost contact or
+                join address is pinged (`retry_lost`): after a network partition this is how both halves find each
+                other.
+
+After a sleep of the computer, `return_after_sleep` pings the neighbours; if none answers the node is out of touch. When
+the way of sending changes (UDP or tunnel), `begin_again` drops all contacts and pings them anew, because who answers
+may differ.
+
+Invariants: an address found to be this node's own (`_own`) is never offered as a relay (`places`), and doesn't count as
+another node's (`others`). No socket is opened here; requests are answered in overlay/protocol.py.
 """
 
 from __future__ import annotations
@@ -22,13 +43,13 @@ log = logging.getLogger(__name__)
 
 SAVED_CONTACTS = 100
 ADDRESSES = 4
-"""Addresses of one place that are tried, one after the other."""
+"""IP addresses of one join address that are tried, one after the other."""
 ENOUGH = 8
-"""Contacts that answered, with which a node goes to work."""
+"""Contacts that answered, after which no more are waited for."""
 
 
 class Membership:
-    """One node's way into the overlay and its place there. `ipv6`: its socket reaches both kinds of address."""
+    """One node's membership of the overlay. `ipv6`: its socket reaches IPv6 addresses as well as IPv4."""
 
     def __init__(
         self, protocol: OverlayProtocol, network: Network, random: Callable[[int], bytes], *, ipv6: bool
@@ -39,12 +60,12 @@ class Membership:
         self._ipv6 = ipv6
         self._places: tuple[str, ...] = ()
         self._own: set[str] = set()
-        self._greeting: set[asyncio.Task[object]] = set()
+        self._pinging: set[asyncio.Task[object]] = set()
 
     async def join(self, places: Sequence[str], known: Sequence[Contact] = ()) -> int:
-        """Find the overlay from HOST:PORT[/KEY] places and from contacts of an earlier run; contacts known then.
+        """Join through HOST:PORT[/KEY] addresses and contacts of an earlier run; how many contacts are known then.
 
-        Raises ValueError for a bad place.
+        Raises ValueError for a malformed address.
         """
         for place in places:
             parse_join(place)
@@ -56,29 +77,29 @@ class Membership:
 
     @property
     def places(self) -> list[tuple[str, int, bytes | None]]:
-        """Host, port and key of the places to join by, without those that were found to be ours."""
+        """Host, port and key of the join addresses, without those found to be this node's own."""
         return [parse_join(place) for place in self._places if place not in self._own]
 
     @property
     def others(self) -> bool:
-        """Whether any place to join may be another node's: it has another key, or none and wasn't found to be ours."""
+        """Whether any join address may be another node's: it isn't known to be this node's own."""
         own = self._protocol.sealer.public
         return any(parse_join(place)[2] != own and place not in self._own for place in self._places)
 
     @property
     def in_touch(self) -> bool:
-        """Whether anybody is known who has answered when he was asked last."""
+        """Whether any known contact answered its last request."""
         return bool(self._protocol.router.closest(self._protocol.own_id, 1, healthy=True))
 
     async def rejoin(self, known: Sequence[Contact] = ()) -> None:
-        """After a sleep or a network's absence nobody may be left: start again from the beginning."""
+        """When out of touch, look for seeds again."""
         if not self.in_touch:
             await self._find_seeds(known)
             if len(self._protocol.router):
                 await self.settle()
 
     async def begin_again(self, known: Sequence[Contact] = ()) -> list[Contact]:
-        """Find out who answers on the way that is left now; whom we knew before."""
+        """Drop all contacts and ping them again, because the way of sending has changed; the dropped contacts."""
         router = self._protocol.router
         before = router.closest(self._protocol.own_id, SAVED_CONTACTS)
         for contact in before:
@@ -87,9 +108,9 @@ class Membership:
         return before
 
     async def retry_lost(self) -> None:
-        """Ping somebody who was dropped for his silence, or a place to join: after a partition it is the way back.
+        """Ping one lost contact or join address, in turn; after a partition this reconnects the two halves.
 
-        One at a time, each in its turn. Whoever answers brings his neighbours.
+        If a new contact answers, its neighbours are found by `settle`.
         """
         router = self._protocol.router
         before = len(router)
@@ -99,12 +120,12 @@ class Membership:
             await self._protocol.ping(contact)
         elif self._places:
             self._places = (*self._places[1:], self._places[0])
-            await self._greet(self._places[0])
+            await self._ping_join_address(self._places[0])
         if len(router) > before:
             await self.settle()
 
     async def return_after_sleep(self, known: Sequence[Contact] = ()) -> None:
-        """After a sleep: greet whom we knew, wherever we are now, and be known to our neighbours again."""
+        """After a sleep: ping the neighbours, perhaps from a new address, and become known to them again."""
         neighbours = self._protocol.router.closest(self._protocol.own_id, ENOUGH)
         await asyncio.gather(*(self._protocol.ping(contact) for contact in neighbours))
         if not self.in_touch:
@@ -113,19 +134,19 @@ class Membership:
             await self.settle()
 
     async def refresh(self, older_than: float) -> None:
-        """Look up each bucket that no lookup touched for so many seconds (Kademlia, section 2.3)."""
+        """Look up a random id in each bucket not looked up for `older_than` seconds (Kademlia, section 2.3)."""
         for index in self._protocol.router.stale_buckets(older_than):
             await self._protocol.lookup(random_id(self._protocol.own_id, index, self._random), self._network.k)
 
     async def settle(self) -> None:
-        """Look up our own id, so that our neighbours know us, then each farther bucket (Kademlia, section 2.3)."""
+        """Look up this node's id, so that its neighbours know it, then the farther buckets (Kademlia, section 2.3)."""
         await self._protocol.lookup(self._protocol.own_id, self._network.k)
         if self._protocol.server_mode:
             await self.refresh(older_than=-1.0)
 
     def leave(self) -> list[asyncio.Task[object]]:
-        """Greetings that are still on their way, cancelled."""
-        left = list(self._greeting)
+        """Cancel the pings that are still under way; their tasks."""
+        left = list(self._pinging)
         for task in left:
             task.cancel()
         return left
@@ -133,27 +154,27 @@ class Membership:
     # Inside
 
     async def _find_seeds(self, contacts: Sequence[Contact]) -> None:
-        """Ping whom we knew, and the places to join; enough that answer are enough, the dead aren't waited for."""
+        """Ping the contacts and the join addresses with a key; those without one only if none of these answers."""
         known = [self._protocol.ping(contact) for contact in contacts]
-        await self._some([*known, *(self._greet(p) for p in self._places if "/" in p)])
-        if not len(self._protocol.router):  # a key that is trusted as heard is the last resort
-            await self._some([self._greet(place) for place in self._places if "/" not in place])
+        await self._some([*known, *(self._ping_join_address(p) for p in self._places if "/" in p)])
+        if not len(self._protocol.router):  # trusting a key as heard is the last resort
+            await self._some([self._ping_join_address(place) for place in self._places if "/" not in place])
 
     async def _some(self, asking: Sequence[Coroutine[Any, Any, object]]) -> None:
-        """Run them all; return when ENOUGH contacts are known or all have ended."""
+        """Run all of them; return when ENOUGH contacts are known or all have ended."""
         running = {asyncio.create_task(one) for one in asking}
         while running and len(self._protocol.router) < ENOUGH:
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-        self._greeting = running
+        self._pinging = running
         for task in running:
-            task.add_done_callback(self._greeting.discard)
+            task.add_done_callback(self._pinging.discard)
 
-    async def _greet(self, place: str) -> None:
-        """Ping a place to join at each of its addresses, asking for its key where that isn't given."""
+    async def _ping_join_address(self, place: str) -> None:
+        """Ping a join address at each of its IP addresses; ask for its key if none is given."""
         host, port, key = parse_join(place)
-        # "localhost" is ::1 first on many machines, where a socket of IPv4 can't send to and nobody may listen.
+        # "localhost" is often ::1 first, to which an IPv4 socket can't send and where perhaps nothing listens.
         family = socket.AF_UNSPEC if self._ipv6 else socket.AF_INET
         try:
             infos = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
@@ -162,16 +183,16 @@ class Membership:
             return
         for ip in dict.fromkeys(str(info[4][0]) for info in infos[:ADDRESSES]):
             try:
-                if await self._greet_at(ip, port, key, place):
+                if await self._ping_at(ip, port, key, place):
                     return
             except (NoAnswer, Malformed) as error:
                 log.info("can't join at %s: %s", place, error)
 
-    async def _greet_at(self, ip: str, port: int, key: bytes | None, place: str) -> bool:
-        """Whether somebody was there. Raises NoAnswer, Malformed."""
+    async def _ping_at(self, ip: str, port: int, key: bytes | None, place: str) -> bool:
+        """Whether a node is there. Raises NoAnswer, Malformed."""
         if key is None:
             key = await self._protocol.ask_key(ip, port)
-            if key == self._protocol.sealer.public:  # our own place stands in the network's file
+            if key == self._protocol.sealer.public:  # the network file lists this node itself
                 self._own.add(place)
                 return True
             log.warning("%s says that its key is %s; trusted as heard", place, key_text(key))
@@ -182,7 +203,7 @@ class Membership:
 
 
 async def every(seconds: float, work: Callable[[], Awaitable[None]], random: Callable[[int], bytes]) -> None:
-    """Do `work` about every so many seconds until cancelled; what fails is logged and tried again."""
+    """Call `work` about every `seconds` until cancelled; a failure is logged and tried again."""
     while True:
         await asyncio.sleep(about(seconds, random))
         try:
@@ -194,18 +215,18 @@ async def every(seconds: float, work: Callable[[], Awaitable[None]], random: Cal
 
 
 def about(seconds: float, random: Callable[[int], bytes]) -> float:
-    """Spread by a fifth, so that nodes started together don't stay in step."""
+    """`seconds`, give or take a fifth, so that nodes started together don't stay in step."""
     return seconds * (0.8 + 0.4 * random(1)[0] / 255)
 
 
 def encode_contacts(contacts: Sequence[Contact]) -> bytes:
-    """Contacts as they are kept across restarts (JSON)."""
+    """Contacts as JSON, to be saved across restarts."""
     known = [{"key": key_text(c.key), "ip": c.ip, "port": c.port} for c in contacts[:SAVED_CONTACTS]]
     return json.dumps({"version": 1, "contacts": known}, indent=1).encode()
 
 
 def decode_contacts(data: bytes, protocol: OverlayProtocol) -> list[Contact]:
-    """The contacts of an earlier run that this network allows. Raises Malformed."""
+    """The saved contacts. Raises Malformed, also if the network's rules forbid one."""
     try:
         return [
             protocol.checked(Contact(parse_key(entry["key"]), str(entry["ip"]), int(entry["port"])).wire)

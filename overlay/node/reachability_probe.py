@@ -1,6 +1,8 @@
-"""Rounds of dial-back: asking others whether they reach this node, and having it serve or stop serving accordingly.
- What a round means is decided in overlay/reachability/verdict.py; those who are asked dial in
-overlay/reachability/dial_back.py."""
+"""Asks other nodes at intervals whether they can reach this node, and changes between server and client mode.
+
+What a round of answers means is decided in overlay/reachability/verdict.py. The nodes that are asked connect back in
+overlay/reachability/dial_back.py.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from overlay.reachability.verdict import ASKED, Reachability, choose
 from overlay.replication.node_client import NodeClient
 
 FIRST = 5.0
-"""Seconds after joining in which the first round begins."""
+"""Seconds after joining until the first round."""
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +53,9 @@ class ReachabilityProbe:
             pause = self._reachability.pause
 
     async def ask(self) -> None:
-        """One round, and what follows from it."""
+        """One round, and the change of mode that follows from it."""
         if self._protocol.tunnel_send is not None:
-            return  # by way of a relay: whoever is asked would dial that
+            return  # through a tunnel: the others would dial the relay
         known = self._protocol.router.closest(self._random(KEY_BYTES), 4 * ASKED, healthy=True)
         answers = await asyncio.gather(*(self._vote(contact) for contact in choose(known)))
         before = self._reachability.reachable

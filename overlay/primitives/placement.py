@@ -1,6 +1,8 @@
-"""Which copies move where: to newcomers that are nearer, to the next in line when a node stops (paper, section 2.3).
- "Always available from the k closest nodes" is kept up by those who hold a copy. Decisions only;
-overlay/replication/repair.py carries them out."""
+"""Decides which node gives which copies to which other node (paper, section 2.3). No I/O.
+
+"Always available from the k closest nodes" is kept true by the nodes that have a copy: overlay/replication/repair.py
+carries out what is decided here.
+"""
 
 from __future__ import annotations
 
@@ -12,31 +14,32 @@ from overlay.ids import Kind, distance
 from overlay.protocol_limits import INBOX, MAX_WIDTH
 
 REPAIRED = frozenset({INBOX, Kind.BODY, Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.ENROLMENT, Kind.SHARE})
-"""What is looked after. Never probes: they measure how many of the nodes that took a copy are still there."""
+"""The kinds that are repaired. Never probes: they measure how many of the nodes that took a copy are still there."""
 
 FULL_ROUND_EVERY = 24
-"""Every so many rounds: a look at a key of which there are only old deletes (newcomers are given them, and who kept a
-copy asks), and at where a share lies (a network doesn't grow threefold in a day, and half of them may be lacking)."""
+"""Rounds between two repairs of a key that has only old tombstones (newcomers are given them, and a node with a copy
+asks for them), and between two checks whether this node is still among the closest to a share's key (a network doesn't
+grow threefold in a day, and half of the shares may be missing)."""
 
 RECENT = 6 * 3600.0
-"""Seconds for which a delete is taken to the k closest every round, unless all were found to have it before: of a
-letter to many each has heard of some."""
+"""Seconds for which a delete is given to the k closest in every round, until all have it. Each holder of a message to
+many recipients may have heard of other deletes."""
 
 SHARED_BY = MAX_WIDTH
-"""The closest nodes among which the shares of one key lie, each at one of them
-(overlay/replication/share_placement.py). A share is handed on when its holder stops or isn't among them any more:
-given to newcomers as well, there would soon be too many."""
+"""The closest nodes among which the shares of one key lie, one share at a node
+(overlay/replication/share_placement.py). A share is handed on only when its holder stops or leaves this set: giving
+shares to newcomers too would soon make too many copies."""
 
 NEIGHBOURS = 16
-"""The nodes nearest to this one, which it knows all of: how densely they lie tells about how far out a share is."""
+"""Nodes nearest to this one, all of which it knows; their density tells about how many nodes are nearer to a key."""
 
 GIVERS = 2
-"""Holders that give to a newcomer: the nearest, and one more should the nearest be dead, empty or a liar."""
+"""Holders that give copies to a newcomer: the nearest, and one more in case the nearest is dead, empty or hostile."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectCopy:
-    """An object under a key, as it is given on: who may delete it, and the seconds that it has left."""
+    """An object to be given to another holder; `ttl`: the seconds that it has left."""
 
     digest: bytes
     deleters: Sequence[bytes]
@@ -45,7 +48,7 @@ class ObjectCopy:
 
 @dataclass(frozen=True, slots=True)
 class NotificationCopy:
-    """A notification in an inbox, as it is given on. `id` is its place in the order of arrival."""
+    """A notification to be given to another holder; `id`: its number in the order of arrival."""
 
     id: int
     hash: bytes
@@ -56,10 +59,10 @@ class NotificationCopy:
 def missing_replicas(
     key: bytes, k: int, own_id: bytes, near: Sequence[Contact], newcomers: Collection[bytes]
 ) -> list[Contact]:
-    """The newcomers (by id) that this node gives its copies of `key` to.
+    """The newcomers that lack a copy of `key` and get it from this node.
 
-    `near` are the k + GIVERS (or more) contacts closest to the key that it knows, newcomers among them. Given to are
-    those among the k closest of all, by the nearest GIVERS of the others.
+    `near`: the k + GIVERS (or more) closest contacts to the key that this node knows, newcomers included; `newcomers`:
+    their ids. A newcomer among the k closest lacks a copy; the GIVERS nearest nodes that aren't newcomers give it.
     """
     ring = sorted([*(contact.id for contact in near), own_id], key=lambda node: distance(node, key))
     settled = [node for node in ring if node not in newcomers]
@@ -70,9 +73,9 @@ def missing_replicas(
 
 
 def successor(key: bytes, k: int, own_id: bytes, near: Sequence[Contact]) -> Contact | None:
-    """Who comes among the k closest to `key` when this node leaves, or None when nobody does.
+    """The node that becomes one of the k closest to `key` when this node leaves, or None.
 
-    `near` are the k (or more) contacts closest to the key that it knows.
+    `near`: the k (or more) closest contacts to the key that this node knows.
     """
     if len(near) < k or distance(own_id, key) > distance(near[k - 1].id, key):
         return None
@@ -80,18 +83,18 @@ def successor(key: bytes, k: int, own_id: bytes, near: Sequence[Contact]) -> Con
 
 
 def tombstone_peer(near: Sequence[Contact], turn: int) -> Contact | None:
-    """Whom to ask in the `turn`-th round what was deleted of a share; `near`: the SHARED_BY nodes nearest to its key.
+    """The node to ask in round `turn` for deletes of a share; `near`: the SHARED_BY closest nodes to its key.
 
-    All of them heard of it. One of the nearer half, and the next time another one: who was away then hasn't.
+    Each of them is told of each delete, but a node that was offline then missed it: another one is asked each round.
     """
     half = near[: SHARED_BY // 2]
     return half[turn % len(half)] if half else None
 
 
 def nearer(key: bytes, own_id: bytes, neighbours: Sequence[bytes]) -> float:
-    """About how many nodes are nearer to `key` than this one, from the ids of its NEIGHBOURS, nearest to it first.
+    """About how many nodes are nearer to `key` than this one. `neighbours`: ids of the NEIGHBOURS nearest to this node.
 
-    Ids lie as densely around the key as around this node; fewer neighbours than that are all there are.
+    Assumes that ids are as dense around the key as around this node. Fewer neighbours than that are the whole network.
     """
     mine = distance(own_id, key)
     if len(neighbours) < NEIGHBOURS:

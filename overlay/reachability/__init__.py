@@ -1,1 +1,1 @@
-"""Whether others reach this node, and whether it reaches them."""
+"""Whether other nodes can reach this node, and whether it can reach them."""

@@ -1,6 +1,6 @@
-"""Dial-back: seeing for another node whether strangers reach it, from a socket that it has never written to.
+"""Dial-back: tests for another node whether strangers can reach it, from a socket that it has never written to.
 
-Only the address that asks is dialled, which its token has proven; so nobody is reached who hasn't asked.
+Only the address that asked is dialled, which its write token has proven: so no computer that didn't ask is contacted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ AT_ONCE, AT_ONCE_EACH = 8, 1
 UDP_PATIENCE = 3.0
 TCP_PATIENCE = 5.0
 ANSWERED_WITHIN = 8.0
-"""Seconds in which whoever asked has the answer."""
+"""Seconds in which the node that asked has the answer."""
 
 
 class Dialler:
@@ -61,7 +61,7 @@ class Dialler:
 
 
 class _Stranger(SealedRPC):
-    """A socket that only asks."""
+    """A socket that sends requests and answers none."""
 
     def handle(self, sender: RemotePeer, request: messages.Request) -> Handled:
         return messages.Refusal(Code.UNKNOWN_KIND)

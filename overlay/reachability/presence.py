@@ -1,7 +1,7 @@
-"""Whether any other node answers this one, and whose word counts while none does. Decisions only.
+"""Decides whether this computer is online, and whose word counts while no other node answers. No I/O.
 
-What only this node says of things that others may keep is no answer: that it lacks them means nothing, and its own
-copy proves nothing. The exception is a network that is this node alone, as far as it can know.
+What this node alone says about objects that others may keep is no answer: that it has no copy means nothing, and its
+own copy proves nothing. The exception is a network that consists of this node alone, as far as it can know.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 QUIET = 10.0
-"""Seconds without any answer after which several nodes are asked at once: one is pinged every five."""
+"""Seconds without any answer after which several nodes are pinged at once (one is pinged every five seconds)."""
 BACK_EVERY = 10.0
-"""Seconds between two calls of `back`: nodes that answer now and then don't set everything going each time."""
+"""Seconds between two calls of `back`, so that an unsteady connection doesn't restart everything each time."""
 
 
 class Presence:
-    """What is known of the others. `own`: this node's id; `wall` and `monotonic` give seconds."""
+    """Whether other nodes answer. `own`: this node's id; `wall` and `monotonic` return seconds."""
 
     def __init__(self, own: bytes, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._own, self._wall, self._monotonic = own, wall, monotonic
@@ -27,9 +27,9 @@ class Presence:
         self.online = True
         """Whether other nodes answer, as far as is known: true until some were asked and none did."""
         self.since: float | None = None
-        """Since when (epoch seconds) nobody has answered; None while somebody does."""
+        """Since when (seconds since the epoch) no node has answered; None while online."""
         self.back: Callable[[], None] = lambda: None
-        """Called when somebody answers after nobody did, or for the first time in this run."""
+        """Called when a node answers after none did, or for the first time in this run."""
         self.changed: Callable[[], None] = lambda: None
         """Called when `online` has changed."""
 
@@ -47,7 +47,7 @@ class Presence:
             self.back()
 
     def nobody(self) -> None:
-        """Several nodes were asked, or a whole lookup was made, and nobody answered."""
+        """Several nodes were pinged, or a whole lookup was made, and none answered."""
         if self.online:
             self.online = False
             self.since = self._wall() - self.silence
@@ -55,23 +55,23 @@ class Presence:
 
     @property
     def silence(self) -> float:
-        """Seconds since anybody answered, or since the beginning."""
+        """Seconds since the last answer, or since the start if there was none."""
         return self._monotonic() - (self._began if self._heard is None else self._heard)
 
     @property
     def answered(self) -> bool:
-        """Whether anybody has answered in this run."""
+        """Whether any node has answered in this run."""
         return self._heard is not None
 
     @property
     def doubtful(self) -> bool:
-        """Whether to ask several nodes now, so that it is known whether anybody answers."""
+        """Whether to ping several nodes now, to learn whether any answers."""
         return self.online and self.silence >= QUIET
 
     def others(self, said: Collection[bytes], *, lone: bool) -> bool:
-        """Whether anybody's word counts among nodes that `said` something (ids); in a `lone` network its own does."""
+        """Whether the word of any of these nodes (ids) counts; this node's own does only in a `lone` network."""
         return any(identifier != self._own for identifier in said) or (lone and bool(said))
 
     def count(self, yes: Collection[bytes], *, lone: bool) -> int:
-        """How many copies there are when these nodes (ids) say that they have one: none when nobody else says so."""
+        """How many copies count when these nodes (ids) say that they have one: none if no other node does."""
         return len(yes) if self.others(yes, lone=lone) else 0

@@ -1,7 +1,21 @@
-"""Whether others can reach this node, from what those say who tried (dial-back). Decisions only.
+"""Decides whether others can reach this node, from the answers to dial-back. No I/O.
 
-A round asks a few nodes in different address ranges. One of them can lie or have lost a datagram, so two must agree,
-and what they agree on must last: a node that others can't reach would be missed where it should keep a copy.
+Theory of operation
+-------------------
+A node that others can't reach must not be in server mode: they would look for copies at it in vain. Whether it can be
+reached is asked in rounds (overlay/node/reachability_probe.py). In one round ASKED nodes in different address ranges
+dial back, and each says yes or no. One of them may lie, or a datagram may be lost, so AGREEING must agree; a round in
+which too few do says nothing and changes nothing.
+
+`reachable` is what the last round said. The mode changes only when several rounds in a row said the same:
+
+client mode to server mode      after RISE rounds in a row that said yes;
+server mode to client mode      after FALL rounds in a row that said no. More, because a node that leaves server mode
+                                hands all its copies on. Where a tenth of all nodes lie, one round in ten is wrong,
+                                and three in a row are very rare.
+
+With `fixed` the user has decided the mode: it never changes, and `reachable` is for information. The next round is due
+SOON while the mode isn't settled (nothing is known yet, or the last round contradicts the mode), else LATER.
 """
 
 from __future__ import annotations
@@ -11,17 +25,19 @@ from collections.abc import Sequence
 from overlay.identity.contact import Contact, address_range
 
 ASKED = 3
+"""Nodes asked in one round."""
 AGREEING = 2
+"""Nodes that must agree, if as many answer."""
 RISE = 2
-"""Rounds in a row that say yes before a client becomes a node."""
+"""Rounds in a row that must say yes before client mode becomes server mode."""
 FALL = 3
-"""Rounds in a row that say no before a node becomes a client: liars have a round in ten, not three in a row."""
+"""Rounds in a row that must say no before server mode becomes client mode."""
 SOON, LATER = 60.0, 900.0
-"""Seconds to the next round: while it isn't settled, and when it is."""
+"""Seconds to the next round, while the mode isn't settled and once it is."""
 
 
 def verdict(votes: Sequence[bool]) -> bool | None:
-    """What a round says: what two agree on, or all where fewer answered; None when they don't agree."""
+    """What AGREEING votes, or all if fewer answered, agree on; None if they don't agree."""
     if not votes:
         return None
     most = votes.count(True) * 2 > len(votes)
@@ -30,7 +46,7 @@ def verdict(votes: Sequence[bool]) -> bool | None:
 
 
 def choose(contacts: Sequence[Contact]) -> list[Contact]:
-    """Whom to ask, of some picked by chance: of different operators, as far as there are."""
+    """The nodes to ask, out of some random contacts: in different address ranges as far as possible."""
     ranges: set[bytes] = set()
     first: list[Contact] = []
     rest: list[Contact] = []
@@ -42,7 +58,7 @@ def choose(contacts: Sequence[Contact]) -> list[Contact]:
 
 
 class Reachability:
-    """What is known of one node. `serves`: whether it begins as a node; `fixed`: its owner has decided that."""
+    """What is known of one node. `serves`: whether it starts in server mode; `fixed`: the user has decided that."""
 
     def __init__(self, *, serves: bool, fixed: bool) -> None:
         self.serves = serves
@@ -51,7 +67,7 @@ class Reachability:
         self._in_a_row = 0
 
     def heard(self, votes: Sequence[bool]) -> bool:
-        """Take a round's votes; whether the node is to change what it is."""
+        """Take the votes of one round; whether the mode changes."""
         said = verdict(votes)
         if said is None:
             return False

@@ -1,8 +1,40 @@
-"""Copies that move: given to newcomers, looked after by the hour, handed on at the end (paper, section 2.3).
+"""Repairs copies: gives them to new nodes, checks them every hour, and hands them on at the end (paper, section 2.3).
 
-Two holders of a key exchange what each knows: deletes first, so that nothing that was deleted comes back, then the
-copies that the other lacks, which keep their original expiry, then its deletes. What goes to whom is decided in
-overlay/primitives/placement.py. Everything here may fail: a copy stays where it is until its time is over.
+Theory of operation
+-------------------
+An object lies at the k closest nodes to its key, its holders. Holders come and go, so each holder keeps watch over the
+keys of which it has a copy or a tombstone. Four events start a repair of one key:
+
+newcomer    A node enters the routing table, or answers again after silence (`met`). Within WORK_EVERY seconds the
+            nearest GIVERS holders exchange with it each key that it is now among the k closest to.
+hint        A fetch found that a nearer node had nothing, and told the node that had it (`hinted`). Within WORK_EVERY
+            seconds that node exchanges the key with the other holders.
+round       Every ROUND_EVERY seconds (`run_round`), the node looks up each key that it has and exchanges it with the
+            other k - 1 closest nodes. A key rests for one round when another holder has just repaired it (`looked`):
+            that holder's request said so. It rests for one round only, because the request may be a lie.
+leave       The node stops (`leave`). It gives each key to the node that becomes one of the k closest without it.
+
+An exchange (`_exchange`) has three steps, in this order:
+
+1. Learn the other's deletes. Each is signed by the recipient, so it is checked like any delete (`hand_tombstone`).
+2. Give the copies that the other lacks, with the time to live that is left of them and never more.
+3. Give the deletes that the other lacks.
+
+Deletes come first: a copy that a recipient has deleted must not be given to a node that had forgotten it. Step 1 sends
+a digest of our deletes; the other answers `same` when it has just those, and then neither lists them.
+
+When all k closest have just the same deletes and none has a copy, there is nothing left to do: the key is settled with
+the digest of these deletes, until there is another one. A key that has only tombstones here and isn't settled is
+exchanged in every round for RECENT seconds after its last delete. After that, and while it is settled, it is exchanged
+in one round of FULL_ROUND_EVERY.
+
+Inboxes work likewise, without steps 1 and 3: a notification that was acknowledged at the other node counts as known
+there. Shares (erasure coding) lie at one node each, so they aren't copied: their holder learns deletes from one other
+node a round, and hands a share on only when it stops or is no longer among the SHARED_BY closest.
+
+Invariants: a copy is never dropped here, it stays until its time to live ends. Nothing that a node refuses or fails to
+answer stops the repair of other keys. Work is bounded: AT_ONCE keys at a time, MAX_HINTS, MAX_NEWCOMERS and
+REMEMBERED_KEYS remembered. Which node gives what to which is decided in overlay/primitives/placement.py.
 """
 
 from __future__ import annotations
@@ -43,22 +75,24 @@ from storage.store_request import StoreRequest
 log = logging.getLogger(__name__)
 
 ROUND_EVERY = 3600.0
-"""Seconds between looks at the copies of one key (Kademlia, section 2.5)."""
+"""Seconds between two rounds (Kademlia, section 2.5)."""
 WORK_EVERY = 10.0
-"""Seconds between looks at who came and what was hinted: a newcomer has found its neighbours by then."""
+"""Seconds between two looks at newcomers and hints: a newcomer has found its neighbours by then."""
 LEAVING = 20.0
-"""Seconds that a node takes for handing on what it keeps when it stops; the others repair the rest."""
+"""Seconds in which a node hands on its copies when it stops; the other holders repair the rest."""
 MAX_NEWCOMERS = 64
 MAX_HINTS = 64
-"""Newcomers and hints that wait; more are passed over, the hour's round finds what they meant."""
+"""Newcomers and hints that may wait; the next round repairs what further ones would have."""
 REMEMBERED_KEYS = 100_000
+"""Keys of which it is remembered that they rest or are settled."""
 PAGE = 200
+"""Keys read from the store at a time."""
 AT_ONCE = 4
-"""Keys looked after at the same time."""
+"""Keys repaired at the same time."""
 
 
 class ReplicaStore(Protocol):
-    """What this node keeps, page by page (overlay/node/store_adapter.py). Raises Refused when the disk fails."""
+    """What this node keeps, by pages (overlay/node/store_adapter.py). Raises Refused when the disk fails."""
 
     async def keys(self, after: tuple[bytes, int], limit: int) -> list[tuple[bytes, int]]: ...
 
@@ -67,14 +101,14 @@ class ReplicaStore(Protocol):
     async def deleters(self, kind: int, key: bytes) -> list[bytes]: ...
 
     async def since_delete(self, kind: int, key: bytes) -> float:
-        """Seconds since the last delete under the key, infinite when there was none."""
+        """Seconds since the last delete under the key; infinite if there was none."""
         ...
 
     async def waiting(self, key: bytes, after: int, limit: int) -> list[NotificationCopy]: ...
 
 
 class Repair:
-    """Looks after the copies that one system node keeps."""
+    """Repairs the copies of the keys that one system node keeps; `k` copies of each."""
 
     def __init__(
         self, protocol: OverlayProtocol, node_client: NodeClient, service: Service, store: ReplicaStore, k: int
@@ -88,28 +122,28 @@ class Repair:
         self._hints: OrderedDict[tuple[bytes, int], None] = OrderedDict()
         self._looked: OrderedDict[tuple[bytes, int], bool] = OrderedDict()
         self._settled: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
-        """Of keys whose deletes all of the k closest were found to have, and no copy: deleters_digest of these."""
+        """By key and kind, the deleters_digest of the deletes that all k closest have, where none has a copy."""
         self._rounds = 0
 
     @property
     def waiting(self) -> int:
-        """Hints that wait to be followed."""
+        """Hints that wait for the next `work`."""
         return len(self._hints)
 
-    # What others tell
+    # Events
 
     def met(self, contact: Contact) -> None:
-        """A node has come, or come back: it may lack what it should have."""
+        """A node has joined or come back: it may lack copies."""
         if len(self._newcomers) < MAX_NEWCOMERS:
             self._newcomers[contact.id] = contact
 
     def hinted(self, kind: int, key: bytes) -> None:
-        """Somebody found that others lack what this node keeps."""
+        """Another node says that holders of the key lack what this node keeps."""
         if len(self._hints) < MAX_HINTS:
             self._hints[key, kind] = None
 
     def looked(self, kind: int, key: bytes) -> None:
-        """Another holder is looking after this key: that spares this node's next look, one in a row."""
+        """Another holder is repairing this key: it rests in the next round, but not in two rounds in a row."""
         self._looked.setdefault((key, kind), True)
         if len(self._looked) > REMEMBERED_KEYS:
             self._looked.popitem(last=False)
@@ -117,7 +151,7 @@ class Repair:
     # Regular work
 
     async def work(self) -> None:
-        """Give to the newcomers what is theirs, and follow the hints."""
+        """Give newcomers the copies that they lack, and follow the hints."""
         if self._newcomers:
             came, self._newcomers = self._newcomers, {}
             await self._for_all_keys(lambda kind, key: self._give_to_newcomers(kind, key, came))
@@ -125,7 +159,7 @@ class Repair:
         await self._for_keys(self._repair_key, [(kind, key) for key, kind in hints])
 
     async def run_round(self) -> None:
-        """Look at the copies of every key that nobody else has looked at since the last round."""
+        """Repair every key that no other holder has repaired since the last round."""
         self._rounds += 1
 
         async def look(kind: int, key: bytes) -> None:
@@ -133,27 +167,27 @@ class Repair:
             if kind == Kind.SHARE:
                 await self._repair_share(key, place=seldom)
             elif self._looked.pop((key, kind), False):
-                self._looked[key, kind] = False  # whatever is said until then, the next one takes place
+                self._looked[key, kind] = False  # what others say until then doesn't spare the next round
             elif seldom or await self._has_copies(kind, key) or await self._delete_spreads(kind, key):
                 await self._repair_key(kind, key)
 
         await self._for_all_keys(look)
 
     async def leave(self, patience: float = LEAVING) -> None:
-        """Hand on what is kept here to those who come among the k closest, for `patience` seconds at most."""
+        """Give each copy to the node that becomes one of the k closest, for `patience` seconds at most."""
         silent: set[bytes] = set()
 
         async def hand_on(kind: int, key: bytes) -> None:
             if kind == Kind.SHARE:
                 return await self._hand_share_on(key, silent)
             near = self._protocol.router.closest(key, self._k, healthy=True)
-            heir = successor(key, self._k, self._protocol.own_id, near)
-            if heir is None or heir.id in silent:
+            next_holder = successor(key, self._k, self._protocol.own_id, near)
+            if next_holder is None or next_holder.id in silent:
                 return None
             try:
-                await self._give(kind, key, await self._node_client.locate(heir))
+                await self._bring_up_to_date(kind, key, await self._node_client.locate(next_holder))
             except NoAnswer:
-                silent.add(heir.id)
+                silent.add(next_holder.id)
             return None
 
         try:
@@ -165,7 +199,7 @@ class Repair:
     # Inside
 
     async def _for_all_keys(self, act: Callable[[int, bytes], Awaitable[None]]) -> None:
-        """Do `act` with every key that is kept here, some at the same time."""
+        """Call `act` for every key that is kept here, AT_ONCE at the same time."""
         after = (b"", -1)
         while page := await self._store.keys(after, PAGE):
             keys = [(kind, key) for key, kind in page if kind in REPAIRED]
@@ -177,14 +211,14 @@ class Repair:
         results = await asyncio.gather(*(act(kind, key) for kind, key in some), return_exceptions=True)
         for result in results:
             if isinstance(result, Refused | NoAnswer):
-                log.info("a copy wasn't looked after: %s", result)
+                log.info("a copy wasn't repaired: %s", result)
             elif isinstance(result, BaseException):
                 raise result
 
     async def _hand_share_on(self, key: bytes, silent: set[bytes]) -> None:
-        """Give our share of a key to the nearest of its nodes that has none, unless a nearer one got it before."""
+        """Give our share of a key to the nearest node that has none, unless a nearer one has this share already."""
         ours = {variant.digest for variant in await self._store.variants(Kind.SHARE, key)}
-        if not ours:  # deletes alone, which all of them have heard
+        if not ours:  # only tombstones, which all of these nodes have
             return
         for contact in self._protocol.router.closest(key, SHARED_BY, healthy=True):
             if contact.id in silent:
@@ -201,16 +235,16 @@ class Repair:
                 silent.add(contact.id)
 
     async def _repair_share(self, key: bytes, *, place: bool = True) -> None:
-        """Learn what was deleted meanwhile; hand the share on when it has come to lie outside of its nodes.
+        """Learn deletes from one other node; hand the share on if this node is no longer among the SHARED_BY closest.
 
-        Where it lies is looked at when its `place` is asked for: that takes a lookup of all these nodes.
+        The latter is checked only with `place`, because it takes a lookup of all these nodes.
         """
         if not await self._has_copies(Kind.SHARE, key):
             return
         router, own_id = self._protocol.router, self._protocol.own_id
         asked = tombstone_peer(router.closest(key, SHARED_BY, healthy=True), self._rounds)
         if asked is not None:
-            with suppress(NoAnswer, Refused):  # there are other rounds
+            with suppress(NoAnswer, Refused):  # the next round asks another node
                 await self._learn_deletes(Kind.SHARE, key, await self._node_client.locate(asked))
         if not place or not await self._has_copies(Kind.SHARE, key):
             return
@@ -225,11 +259,11 @@ class Repair:
         if kind == Kind.SHARE:
             return
         near = self._protocol.router.closest(key, self._k + GIVERS, healthy=True)
-        for heir in missing_replicas(key, self._k, self._protocol.own_id, near, newcomers):
-            await self._give(kind, key, await self._node_client.locate(heir))
+        for newcomer in missing_replicas(key, self._k, self._protocol.own_id, near, newcomers):
+            await self._bring_up_to_date(kind, key, await self._node_client.locate(newcomer))
 
     async def _repair_key(self, kind: int, key: bytes) -> None:
-        """Exchange with the others of the k closest; note when all have just the same deletes, and nothing else."""
+        """Exchange with the other k closest; settle the key if all have the same deletes and no copy."""
         if kind == Kind.SHARE:
             await self._repair_share(key)
             return
@@ -241,9 +275,9 @@ class Repair:
         settled = len(others) >= self._k - 1
         for at in others:
             try:
-                settled = await self._give(kind, key, at) and settled
+                settled = await self._bring_up_to_date(kind, key, at) and settled
             except (NoAnswer, Refused) as error:
-                log.info("a copy wasn't looked after: %s", error)
+                log.info("a copy wasn't repaired: %s", error)
                 settled = False
         if settled:
             self._settled[key, kind] = deletes
@@ -251,19 +285,19 @@ class Repair:
                 self._settled.popitem(last=False)
 
     async def _delete_spreads(self, kind: int, key: bytes) -> bool:
-        """Whether there was a delete lately that not all of the k closest were found to have."""
+        """Whether there was a recent delete, and the key isn't settled with it."""
         if await self._store.since_delete(kind, key) >= RECENT:
             return False
         return self._settled.get((key, kind)) != deleters_digest(await self._store.deleters(kind, key))
 
     async def _has_copies(self, kind: int, key: bytes) -> bool:
-        """Whether there is more here under the key than deletes and what was acknowledged."""
+        """Whether an object or a notification is kept here under the key, and not only tombstones."""
         if kind == INBOX:
             return bool(await self._store.waiting(key, 0, 1))
         return bool(await self._store.variants(kind, key))
 
-    async def _give(self, kind: int, key: bytes, at: Located) -> bool:
-        """Whether neither has a copy, and both have just the same deletes."""
+    async def _bring_up_to_date(self, kind: int, key: bytes, at: Located) -> bool:
+        """Bring the other node up to date. True if neither has a copy and both have the same deletes."""
         if kind == INBOX:
             await self._give_notifications(key, at)
             return False
@@ -271,7 +305,7 @@ class Repair:
 
     async def _exchange(self, kind: int, key: bytes, at: Located) -> bool:
         held, theirs = await self._learn_deletes(kind, key, at)
-        left = await self._store.variants(kind, key)  # now that their deletes are known
+        left = await self._store.variants(kind, key)  # after their deletes were applied here
         for variant in left:
             if variant.digest not in held:
                 await self._copy(kind, key, variant, at)
@@ -288,7 +322,7 @@ class Repair:
     async def _learn_deletes(self, kind: int, key: bytes, at: Located) -> tuple[Sequence[bytes], set[bytes] | None]:
         """Take over the other's deletes, each of which proves itself.
 
-        The digests of what it keeps, and the hashes of its deleters: None when they are ours.
+        Returns the digests of the objects that it keeps, and its deleters (hashes), or None if they are ours.
         """
         ours = await self._store.deleters(kind, key)
         held = await self._node_client.have(at, kind, key, known=deleters_digest(ours))
@@ -299,7 +333,7 @@ class Repair:
         after = b""
         while True:
             for tombstone in held.tombstones:
-                with suppress(Malformed, Refused):  # a lie, a certificate that has run out, or no room
+                with suppress(Malformed, Refused):  # forged, by an expired certificate, or the store is full
                     deleter = deleter_named(tombstone.proof, key)
                     theirs.add(deleter)
                     if deleter not in known:
@@ -314,11 +348,11 @@ class Repair:
             data = await self._service.contents(FetchRequest(kind, key, variant.digest))
             copy = StoreRequest(kind, key, data, variant.digest, variant.ttl, variant.deleters)
             await self._node_client.store(at, copy)
-        except Refused as refused:  # full, or it knows better (deleted, a newer one)
+        except Refused as refused:  # full, or it has a delete or a newer one
             log.info("a copy wasn't taken: %s", refused)
 
     async def _give_notifications(self, key: bytes, at: Located) -> None:
-        """What an owner acknowledged at the other is known there, and isn't given again."""
+        """Give what the other lacks; what the owner acknowledged there counts as known there."""
         after = 0
         while page := await self._store.waiting(key, after, MAX_HASHES):
             known = await self._node_client.have_notifications(at, key, [one.hash for one in page])

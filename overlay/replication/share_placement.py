@@ -1,6 +1,8 @@
-"""One piece a node: how the pieces of an object are put at the closest nodes, and had from them again.
- What a piece is, and how many are enough, is the caller's (mail/sealed/erasure_shares.py): here they are bytes under
-one key."""
+"""Stores each share of an object on a different closest node, and fetches shares back.
+
+What a share is, and how many are enough, is up to the caller (mail/sealed/erasure_shares.py): here they are bytes under
+one key.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +19,22 @@ from overlay.replication.node_client import NodeClient
 from storage.store_request import StoreRequest
 
 SPARE = 2
-"""Nodes asked beyond those whose pieces are lacking: one may be slow."""
+"""Nodes asked at once beyond the number of missing shares: one may be slow."""
 STORED_AT_ONCE = 16
 FETCHED_AT_ONCE = 8
-"""Nodes that are called at the same time. Fetching is no faster with more, and each answer waits in memory."""
+"""Nodes called at the same time. More doesn't make fetching faster, and each answer waits in memory."""
 
 
 class ShareSink(Protocol):
-    """Takes pieces as they come in (mail/sealed/erasure_shares.py's Gathered)."""
+    """Takes shares as they arrive (Gathered in mail/sealed/erasure_shares.py)."""
 
     @property
     def missing(self) -> int:
-        """How many pieces are lacking still."""
+        """How many shares are still missing."""
         ...
 
-    def take(self, piece: bytes, /) -> bool:
-        """Whether it is one of the pieces that are looked for, new or not."""
+    def take(self, share: bytes, /) -> bool:
+        """Whether it is one of the wanted shares, new or not."""
         ...
 
 
@@ -85,7 +87,7 @@ async def spread(
 async def gather(
     node_client: NodeClient, nodes: Sequence[Located], kind: int, key: bytes, wanted: ShareSink
 ) -> set[bytes]:
-    """Ask the nodes, nearest first, until nothing is missing; which of them answered (ids)."""
+    """Fetch shares from the nodes, nearest first, until none is missing. Returns the ids of those that answered."""
     left = iter(nodes)
     answered: set[bytes] = set()
 
@@ -108,7 +110,7 @@ async def gather(
 
 async def _ask(node_client: NodeClient, at: Located, kind: int, key: bytes, wanted: ShareSink) -> None:
     if not wanted.take(await node_client.fetch(at, FetchRequest(kind, key))):
-        # Something else was put under this key before: is ours there too?
+        # Something else was stored under this key before: look for our share beside it.
         for digest in await node_client.digests(at, kind, key):
             if wanted.take(await node_client.fetch(at, FetchRequest(kind, key, digest))):
                 return
@@ -124,7 +126,7 @@ async def _workers(
             done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-    finally:  # when one raised, or there is enough, the others don't go on behind the caller's back
+    finally:  # when one raised or enough has arrived, the others must not go on in the background
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
