@@ -45,7 +45,7 @@ from mail.availability.estimate import Availability
 from mail.availability.probes import Probes
 from mail.checks.standard import standard_pipeline
 from mail.control import ControlServer
-from mail.directory import Directory
+from mail.directory import PUBLISH_EVERY, Directory
 from mail.events import Event, NodeStatus, Online, Trouble
 from mail.identity import Identity
 from mail.membership.certificate_status import (
@@ -79,8 +79,6 @@ from storage.user.state import UserState
 
 log = logging.getLogger(__name__)
 
-PUBLISH_EVERY = 86400.0
-"""Seconds between publications of our card, whatever nodes have."""
 LOOK_EVERY = 3600.0
 """Seconds between looks whether the nodes that should have our card have it."""
 LEAVING = 5.0

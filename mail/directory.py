@@ -16,8 +16,10 @@ from overlay.errors import NotFound, OverlayError, Unreachable
 from overlay.identity.card import Card, open_card
 from overlay.identity.certificates import CertificateError, TrustStore
 from overlay.ids import Kind, certificate_key
-from overlay.protocol_limits import RETENTION
+from overlay.protocol_limits import DAY, RETENTION
 
+PUBLISH_EVERY = DAY
+"""Seconds after which a card, or a revocation list, is published again, for nodes that joined meanwhile."""
 FRESH = 600.0
 """Seconds for which a fetched card is used again without asking the overlay."""
 CARDS = 10_000

@@ -157,7 +157,7 @@ LIMITS: dict[str, Value] = {
     "mail.sealed.keys.MARGIN": 604_800,
     "storage.user.state.REMEMBERED": 7_776_000,
     "storage.user.state.OWED": 2_678_400,
-    "mail.agent.PUBLISH_EVERY": 86_400,
+    "mail.directory.PUBLISH_EVERY": 86_400,
     "mail.membership.certificate_status.REVOCATIONS_EVERY": 3_600,
     "overlay.kademlia.lookup.ALPHA": 3,
     "overlay.kademlia.lookup.DEADLINE": 10,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mail.directory import Directory
+from mail.directory import PUBLISH_EVERY, Directory
 from mail.identity import Identity
 from mail.membership.authority import (
     INVITE_LIFE,
@@ -50,9 +50,6 @@ log = logging.getLogger(__name__)
 
 POLL = 5.0
 """Seconds between two looks into the inbox: somebody sits before a screen and waits."""
-
-PUBLISH = 86_400.0
-"""Seconds after which card and revocation list are published again, for nodes that came meanwhile."""
 
 ANSWER_LIFE = INVITE_LIFE
 """Seconds that an answer lies in the overlay: as long as an invite is good."""
@@ -223,7 +220,7 @@ class AuthorityService:
         """Card and revocation list: once a day, and at once when somebody was revoked. Raises OverlayError."""
         parts = self._running
         revocations = await asyncio.to_thread(parts.authority.revocations)
-        if revocations == self._revocations and 0 <= self._now() - self._published < PUBLISH:
+        if revocations == self._revocations and 0 <= self._now() - self._published < PUBLISH_EVERY:
             return
         await asyncio.to_thread(certify, parts.identity.keyring, parts.authority, self._random)
         await asyncio.to_thread(parts.identity.rotate, self._now())

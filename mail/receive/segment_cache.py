@@ -16,6 +16,7 @@ from pathlib import Path
 from mail.sealed.segments import Segment
 from storage import durable
 from storage.errors import TEMPORARY, P2PMailError
+from storage.user.folders import STALE_TMP
 
 LIMIT = 2 << 30
 """Bytes that may be kept of messages of which nothing comes at the moment; the longest untouched goes first."""
@@ -25,8 +26,8 @@ MARGIN = 64 << 20
 SMALL, SMALL_MARGIN = 8 << 20, 1 << 20
 """A message that needs fewer bytes than SMALL leaves SMALL_MARGIN free: on a small disk ordinary mail arrives."""
 
-STALE = 36 * 3600
-"""Seconds after which a message that was being written here belongs to an acceptance that died."""
+STALE = STALE_TMP
+"""Seconds after which a message that was being written here is taken to be from a program that died, as in tmp/."""
 
 _ACCEPTED = re.compile(r"[0-9a-f]{16}\.eml")
 _OURS = re.compile(r"([0-9a-f]{64})\.(parts|eml)")

@@ -162,7 +162,7 @@ def _header(draft: Draft, message_id: str, now: float) -> bytes:
     except ComposeError:
         raise
     except Exception as error:  # the package raises ValueError, IndexError, AttributeError on odd addresses
-        raise ComposeError("An address or the subject can't be written as a header; look at them again.") from error
+        raise ComposeError("An address or the subject can't be written into the header; correct it.") from error
     lines = [f"Date: {email.utils.formatdate(now, localtime=True)}", f"Message-ID: <{message_id}>"]
     # The email package would make a long Message-ID an encoded word, which no mail program matches.
     if draft.in_reply_to:

@@ -32,8 +32,8 @@ KEY_SIZE = 32
 STALE = 30 * 86400.0
 """Seconds after which a held file is taken to be from a program that died."""
 
-CHANGED = "Another program changed this draft meanwhile: its version stays in Drafts, beside yours."
-GONE = "Another program took this draft away meanwhile (changed, sent or deleted it): look into Drafts before you send."
+CHANGED = "Another program has changed this draft: its version stays in Drafts, beside yours."
+GONE = "Another program has changed, sent or deleted this draft: look into Drafts and Sent before you send it."
 
 
 def _ignore(_: str) -> None:
@@ -118,7 +118,7 @@ class DraftStore(ProfileFiles):
     def hold(self, row: Row) -> Path:
         """A path to the message that stays valid while a forward of it is being written."""
         if row.folder == QUARANTINE:
-            raise MailboxError("This message is in Quarantine and isn't passed on.")
+            raise MailboxError("This message is in Quarantine and can't be forwarded.")
         place = self.profile.spool / f"forward-{row.unique}.eml"
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)

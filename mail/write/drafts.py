@@ -267,9 +267,9 @@ def read(path: Path, key: bytes) -> DraftForm:
 
 
 NOT_WHOLE = (
-    "This draft holds more than can be edited here: it stays in Drafts as it is, and what you write is kept beside it."
+    "This draft contains more than can be edited here. It stays in Drafts unchanged; what you write is kept beside it."
 )
-NOT_ATTACHED = "Not attached any more, as the draft was changed elsewhere: {}. Attach again what belongs to it."
+NOT_ATTACHED = "No longer attached, because another program changed the draft: {}. Attach them again if you need them."
 
 
 def _text(file: BinaryIO, structure: Structure, message: Message) -> tuple[str, bool]:

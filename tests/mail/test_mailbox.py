@@ -262,7 +262,7 @@ def test_a_draft_that_another_program_took_away_and_wrote_again_is_kept_beside_o
     path.unlink()
     kept = mailbox.save_draft(DraftForm(to="bob@x.example", text="two"), ME, kept, told.append)
     assert drafts_shown(mailbox) == [("bob@x.example", "two"), ("carol@x.example", "theirs\n")]
-    assert [words.partition(" (")[0] for words in told] == ["Another program took this draft away meanwhile"]
+    assert [words.partition(":")[0] for words in told] == ["Another program has changed, sent or deleted this draft"]
     mailbox.save_draft(DraftForm(to="bob@x.example", text="three"), ME, kept, told.append)
     assert len(told) == 1
 
@@ -275,7 +275,7 @@ def test_a_draft_that_another_program_wrote_into_is_kept_beside_ours(mailbox: Ma
     path.write_bytes(path.read_bytes().replace(b"bob@", b"carol@"))
     mailbox.save_draft(DraftForm(to="bob@x.example", text="two"), ME, first, told.append)
     assert drafts_shown(mailbox) == [("bob@x.example", "two"), ("carol@x.example", "one")]
-    assert told == ["Another program changed this draft meanwhile: its version stays in Drafts, beside yours."]
+    assert told == ["Another program has changed this draft: its version stays in Drafts, beside yours."]
 
 
 def test_a_sent_draft_that_another_program_changed_stays_and_is_told(mailbox: Mailbox) -> None:

@@ -80,7 +80,7 @@ async def test_a_draft_that_can_not_be_kept_whole_stays_as_it_is(root: Path) -> 
         await press(pilot, "enter", "=More", "escape")
         assert place.read_bytes() == html
         assert sorted(unsent.text for unsent in kept(app)) == ["words\n", "words\nMore"]
-        assert any("it stays in Drafts as it is" in note.message for note in app._notifications)
+        assert any("It stays in Drafts unchanged" in note.message for note in app._notifications)
 
 
 async def test_a_letter_without_recipient_is_not_sent_and_says_why(root: Path) -> None:
