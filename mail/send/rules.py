@@ -47,7 +47,8 @@ nodes."""
 
 
 UNKNOWN_FOR = 600.0
-"""Seconds for which nodes must have said so at least; while this computer is offline they don't count."""
+"""Seconds for which nodes must have said so at least. Time offline doesn't count, nor of the time between two attempts
+more than the pause that was planned: a clock may have jumped."""
 
 
 def back_off(attempts: int, steps: Sequence[float] = BACK_OFF) -> float:

@@ -305,7 +305,7 @@ class Sender:
                     return
                 # Several times in a row: one may have missed the right nodes while the network was coming up.
                 # And for a while: those that have her card may be away just now.
-                since = self._now() if recipient.unknown_since is None else recipient.unknown_since
+                since = self._unknown_since(entry, recipient)
                 certain = entry.attempts + 1 >= UNKNOWN_AFTER and self._now() - since >= UNKNOWN_FOR
                 learnt = replace(recipient, failed=certain, reason=str(error), unknown_since=since)
                 await self._learn(entry, learnt)
@@ -440,6 +440,19 @@ class Sender:
         if left <= 0 and not recipient.notifications[0]:
             return RETENTION
         return min(max(left, MINUTE), RETENTION)
+
+    def _unknown_since(self, entry: OutboxEntry, recipient: Recipient) -> float:
+        """Since when each answer has been that nobody holds the address, moved forward by what wasn't waited for.
+
+        Of the time since the last attempt the pause that was planned counts at the most: a clock that is put forward
+        by an hour must not make seconds of looking into an hour.
+        """
+        now = self._now()
+        if recipient.unknown_since is None:
+            return now
+        before = max(entry.scheduled - recipient.unknown_since, 0.0)
+        waited = min(max(now - entry.scheduled, 0.0), max(entry.next_attempt - entry.scheduled, 0.0))
+        return now - before - waited
 
     def _good(self, recipient: Recipient) -> bool:
         """Whether the certificate that her copies name is good."""

@@ -151,7 +151,7 @@ class UserState:
 
     def take(self, notifications: Iterable[bytes], now: float) -> int:
         """Take over notifications; the new ones among them are counted. Only then may nodes delete them."""
-        rows = [(hashlib.sha256(content).digest(), content, now, now) for content in notifications]
+        rows = [(hashlib.sha256(content).digest(), content, now) for content in notifications]
 
         def take(connection: sqlite3.Connection) -> int:
             connection.execute("DELETE FROM seen WHERE at < ?", (now - REMEMBERED,))
@@ -161,8 +161,8 @@ class UserState:
                 (Fate.FILED, KEPT_REJECTED),
             )
             fresh = connection.executemany(
-                "INSERT OR IGNORE INTO taken(hash, content, taken, attempts, next_attempt, reason)"
-                " SELECT ?1, ?2, ?3, 0, ?4, ''"
+                "INSERT OR IGNORE INTO taken(hash, content, taken, attempts, next_attempt, reason, scheduled)"
+                " SELECT ?1, ?2, ?3, 0, ?3, '', ?3"
                 " WHERE NOT EXISTS (SELECT 1 FROM seen WHERE hash = ?1 AND fate <> 'lost')",
                 rows,
             )
@@ -266,7 +266,8 @@ class UserState:
         def file(connection: sqlite3.Connection) -> None:
             _done(connection, hash_, message_id=message_id, sender=sender, fate=Fate.FILED, reason="", at=now)
             sql = (
-                "INSERT OR IGNORE INTO owed(key, salt, attempts, next_attempt, expires, kind) VALUES(?, ?, 0, ?, ?, ?)"
+                "INSERT OR IGNORE INTO owed(key, salt, attempts, next_attempt, scheduled, expires, kind)"
+                " VALUES(?1, ?2, 0, ?3, ?3, ?4, ?5)"
             )
             connection.executemany(sql, owed)
 

@@ -176,3 +176,19 @@ async def test_what_has_expired_is_asked_about_for_thirty_days_and_not_for_ever(
         await alice.sending.run()
     assert world.overlay.calls.count("tombstones") == 1 + 30
     assert len(alice.troubles) == 1
+
+
+@pytest.mark.parametrize("forward", WRONG)
+async def test_no_address_is_unknown_for_good_because_a_clock_was_put_forward(
+    world: World, alice: UserAgent, forward: float
+) -> None:
+    """The recipient's card wasn't at the nodes yet; three attempts in seconds, by the clock over an hour."""
+    alice.write("bob@example.org")
+    for _ in range(4):
+        await alice.send()
+        world.clock.time += forward
+    assert alice.copy("bob@example.org").state is State.QUEUED
+    world.clock.time -= 4 * forward
+    bob = await world.user_agent("bob")
+    await alice.send()
+    assert alice.copy(bob).state is State.STORED

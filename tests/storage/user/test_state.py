@@ -318,3 +318,17 @@ def test_a_file_of_the_fifth_version_is_opened_with_what_waits(tmp_path: Path) -
     assert contents(state) == [b"one"]
     state.postpone(digest(b"one"), "nobody has it", NOW, sender="eve@x")
     assert (state.lacking("eve@x"), state.lacking("mallory@x")) == (1, 0)
+
+
+@pytest.mark.parametrize("back", [5.0, 3 * 3600.0])
+def test_what_was_begun_under_a_clock_that_was_ahead_is_due_when_it_is_put_right(tmp_path: Path, back: float) -> None:
+    """The process ended before the first attempt: at the message, and at the delete that is owed for another one."""
+    clock = [NOW + back]
+    state = UserState(tmp_path / "state.sqlite", now=lambda: clock[0])
+    state.take([b"first", b"second"], clock[0])
+    hash_ = hashlib.sha256(b"first").digest()
+    state.filed(hash_, "id@example.org", "alice@example.org", [(1, b"k" * 20, b"s" * 16)], clock[0])
+    clock[0] = NOW
+    assert [taken.content for taken in state.pending(NOW)] == [b"second"]
+    assert [owed.key for owed in state.owed(NOW)] == [b"k" * 20]
+    state.close()
