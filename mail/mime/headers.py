@@ -25,8 +25,10 @@ LAST_DATE = 253_402_300_799.0
 """The end of the year 9999, the last that `datetime` has."""
 IDS_LIMIT = 200
 """Message-IDs kept of References, the last ones: these are the nearest ancestors."""
-ID_LIMIT = 998
-"""Characters of a Message-ID: the length of a line in RFC 5322."""
+LINE_LIMIT = 998
+"""Characters of a line without its end (RFC 5322, section 2.1.1)."""
+ID_LIMIT = LINE_LIMIT
+"""Characters of a Message-ID."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,12 @@ from mail.mime import charset, content_decoding, headers, html, parser, sanitize
 from mail.mime.attachments import Attachment, save_attachment, shown_name
 from mail.mime.headers import Address
 from mail.mime.parser import Defect, Part, Structure
-from storage.user.index_summary import MAX_RECIPIENTS, Summary, unreadable
+from storage.user.index_summary import MAX_RECIPIENTS, MAX_TEXT, Summary, unreadable
 
 __all__ = ["Address", "Attachment", "Message", "read_message", "save_attachment", "summarise"]
 
 TEXT_LIMIT = 1024 * 1024
 """Bytes of text shown of one message; mailing-list digests reach some 100 KiB."""
-SUMMARY_LIMIT = 64 * 1024
-"""Bytes of text indexed of one message."""
 LINE_TEXT = 2000
 """Characters shown of a subject or a name; real ones are shorter."""
 CUT = "[The text is longer than is shown here; save the message to see all of it.]"
@@ -136,7 +134,7 @@ def _message(file: BinaryIO, structure: Structure, *, whole: bool = True) -> Mes
 def _summary(file: BinaryIO, structure: Structure) -> Summary:
     found = structure.parts[0].headers
     shown, attached = _laid_out(file, structure)
-    text, _, _ = _text(file, [structure.parts[index] for index in shown], SUMMARY_LIMIT, fast=True)
+    text, _, _ = _text(file, [structure.parts[index] for index in shown], MAX_TEXT, fast=True)
     senders = _addresses(found.all("from")) or _addresses(found.all("sender"))
     recipients = _addresses(found.all("to")) + _addresses(found.all("cc"))
     in_reply_to = headers.message_ids(found.first("in-reply-to"))

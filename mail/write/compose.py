@@ -22,14 +22,12 @@ from typing import BinaryIO
 
 from mail.mime import content_decoding, parser, sanitize
 from mail.mime.attachments import safe_name, shown_name
-from mail.mime.headers import Address
+from mail.mime.headers import LINE_LIMIT, Address
 from mail.write.private_headers import without_private
 from storage.errors import DATA, P2PMailError
 
 CHUNK = 57 * 2048
 """Bytes of an attachment encoded at once: whole base64 lines (57 bytes make 76 characters)."""
-LINE_LIMIT = 998
-"""Bytes of a line (RFC 5322, section 2.1.1)."""
 EOL = b"\r\n"
 
 

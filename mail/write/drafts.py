@@ -29,7 +29,7 @@ from mail.mime.parser import Part, Structure
 from mail.write.compose import ComposeError, Draft, Enclosure
 
 FIELD = "X-P2pmail-Draft"
-FIELD_LIMIT = 60 * 1024
+FIELD_LIMIT = parser.FIELD_LIMIT - 4 * 1024
 """Bytes of one header field; mail/mime/parser.py keeps no more. More recipients go into further fields of that name."""
 TEXT_LIMIT = 16 * 1024 * 1024
 """Bytes of text that can be edited; a longer draft stays in Drafts unchanged."""

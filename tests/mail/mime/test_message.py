@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mail.mime import message as http_server
+from mail.mime import message as mime_message
 from mail.mime import parser
 from mail.mime.attachments import AttachmentError, safe_name
 from mail.mime.message import Address, Message, read_headers, read_message, save_attachment, summarise
 from mail.mime.parser import Defect
+from storage.user import index_summary
 from tests.mail.sample_messages import FIXTURES, MALFORMED, NESTED, UNFIT, VALID, assert_fit_for_a_terminal, mutants
 
 
@@ -155,11 +156,11 @@ def test_references_that_cannot_be_used_are_left_out() -> None:
 
 
 def test_a_long_text_is_cut_and_says_so(place: Path) -> None:
-    place.write_bytes(b"Subject: long\n\n" + b"word " * (http_server.TEXT_LIMIT // 4))
+    place.write_bytes(b"Subject: long\n\n" + b"word " * (mime_message.TEXT_LIMIT // 4))
     message = read_message(place)
-    assert len(message.text) < http_server.TEXT_LIMIT + 200
-    assert message.text.endswith(http_server.CUT + "\n")
-    assert len(summarise(place).text) <= http_server.SUMMARY_LIMIT + 1
+    assert len(message.text) < mime_message.TEXT_LIMIT + 200
+    assert message.text.endswith(mime_message.CUT + "\n")
+    assert len(summarise(place).text) <= index_summary.MAX_TEXT + 1
 
 
 def test_a_fault_in_the_reading_costs_the_text_and_never_the_reader(
@@ -169,7 +170,7 @@ def test_a_fault_in_the_reading_costs_the_text_and_never_the_reader(
         raise RecursionError
 
     place.write_bytes(b"Subject: x\n\ny")
-    monkeypatch.setattr(http_server, "_laid_out", fault)
+    monkeypatch.setattr(mime_message, "_laid_out", fault)
     assert read_message(place).defects == (str(Defect.UNREADABLE),)
     assert "can't be read" in summarise(place).subject
     monkeypatch.setattr(parser, "walk", fault)
