@@ -1,7 +1,7 @@
-"""The overlay as user agents see it: the paper's five primitives at the k closest nodes, each one call.
+"""The overlay as a user agent sees it: the paper's five primitives, replicated at the k closest nodes.
 
-A lookup, then the operation at the nearest nodes, then wider where that wasn't enough (paper, sections 2.2, 3, 6).
-No mail is known here: keys, bytes and owners only.
+Each call is a lookup, then the operation at the nearest nodes, then at further ones if that wasn't enough (paper,
+sections 2.2, 3 and 6). This file knows keys, bytes and owners, and nothing of mail.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from storage.store_request import StoreRequest
 R = TypeVar("R")
 
 SPARE = 3
-"""Nodes beyond k that a lookup brings along: the next to try when one of the k says no."""
+"""Nodes beyond k that are looked up too, to be tried when one of the k refuses."""
 BEYOND = 3
-"""Nodes beyond k whose inboxes are read too, because newcomers may stand between them and the key."""
+"""Nodes beyond k that are read and deleted at too: newcomers may have pushed them out of the k closest."""
 WIDER = 4
-"""How many k closest a fetch goes through before it gives up: after a partition copies may lie far out."""
+"""A fetch tries this many times k nodes before it gives up: after a partition copies may lie far out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How many nodes were wanted and how many said yes, which is a promise that they have it on disk."""
+    """How many nodes were wanted, and how many confirmed that it is on disk."""
 
     want: int
     have: int
@@ -51,11 +51,11 @@ class Outcome:
 
 
 class Overlay:
-    """Replicated primitives for the UA on `node`. `k` is how many copies to make and may change with time.
+    """Replicated primitives for the user agent on `node`. `k`: copies to make, which may change over time.
 
-    What only this node says is no answer (overlay/reachability/presence.py): that it lacks something isn't taken for
-    "nobody has it", and a copy that it alone keeps isn't counted. Each call raises Offline when no other node
-    answers."""
+    What this node alone says doesn't count (overlay/reachability/presence.py): if only it lacks an object, that doesn't
+    mean "not found", and a copy that only it has isn't counted. Each call raises Offline if no other node answers.
+    """
 
     def __init__(self, node: Node, k: Callable[[], int] | None = None) -> None:
         self.node = node
@@ -73,19 +73,19 @@ class Overlay:
 
     @property
     def k(self) -> int:
-        """Copies made of each object."""
+        """Copies that are made of each object."""
         return self._k()
 
     @property
     def alone(self) -> bool:
-        """Whether the network is nobody but this node, as far as it can know: then its own word counts."""
+        """Whether this node is the whole network, as far as it can know; then its own word counts."""
         return self.node.lone
 
     async def closest(self, key: bytes, count: int, *, disjoint: bool = False) -> list[Located]:
-        """The `count` closest live nodes, this one among them if it is a node. Raises Offline.
+        """The `count` closest live nodes, including this one in server mode. Raises Offline.
 
-        Nodes that aren't trusted any more come last, and as many others besides. On `disjoint` paths where a liar
-        could keep something from its owner.
+        Nodes with a bad reputation come last, and as many others are added. `disjoint`: on disjoint paths, where a
+        hostile node could withhold something from its owner.
         """
         found = await self._closest(key, count, disjoint=disjoint)
         if not self._others({at.contact.id for at in found}):
@@ -93,7 +93,7 @@ class Overlay:
         return found
 
     async def _closest(self, key: bytes, count: int, *, disjoint: bool = False) -> list[Located]:
-        """The same, and this node by itself when no other answers, for calls that can use what it has."""
+        """The same, or this node alone if no other answers, for calls that can use what it has."""
         look = self.areas.closest if self.areas.sharing else partial(self.node.closest, disjoint=disjoint)
         found = await look(key, min(count, MAX_WIDTH))
         distrusted = sum(not self._trusts(at) for at in found)
@@ -105,11 +105,11 @@ class Overlay:
         return found
 
     def _others(self, said: Collection[bytes]) -> bool:
-        """Whether anybody's word counts among the nodes (ids) that said something."""
+        """Whether the word of any of these nodes (ids) counts."""
         return self.node.protocol.presence.others(said, lone=self.alone)
 
     def _count(self, yes: Collection[bytes]) -> int:
-        """How many copies there are when these nodes (ids) say that they have one."""
+        """How many copies count when these nodes (ids) say that they have one."""
         return self.node.protocol.presence.count(yes, lone=self.alone)
 
     def _offline(self) -> Offline:
@@ -138,9 +138,9 @@ class Overlay:
         max_connections: int | None = None,
         again: bool = False,
     ) -> Outcome:
-        """Put an object at the k closest nodes (paper: store). Raises Unreachable.
+        """Store an object at the k closest nodes (paper: store). Raises Unreachable.
 
-        `again`: each is asked first whether it has the object, which then stays there as it is.
+        `again`: each node is asked first whether it has the object, and is left alone if so.
         """
         request = StoreRequest.of(kind, key, data, ttl, deleters)
 
@@ -159,7 +159,7 @@ class Overlay:
         max_ops: int | None = None,
         max_connections: int | None = None,
     ) -> Outcome:
-        """Put a notification into the k replicas of an inbox (paper: append-inbox). Raises Unreachable."""
+        """Append a notification to the k replicas of an inbox (paper: append-inbox). Raises Unreachable."""
         return await self._at_closest(
             key, lambda at: self._node_client.append_inbox(at, key, notification, ttl), max_ops, max_connections
         )
@@ -174,7 +174,7 @@ class Overlay:
         max_ops: int | None = None,
         max_connections: int | None = None,
     ) -> Outcome:
-        """Take the owner's hash from the object at all k nodes and a few beyond (paper: delete). Raises Unreachable."""
+        """Take the owner's hash off the object at all k nodes and a few more (paper: delete). Raises Unreachable."""
         wanted = max_ops or self.k
         return await self._at_closest(
             key,
@@ -194,11 +194,11 @@ class Overlay:
         max_connections: int | None = None,
         repair: bool = True,
     ) -> bytes:
-        """The object, from the nearest node that has it and whose bytes have that digest (paper, section 3.3).
+        """The object, from the nearest node that has it with the right digest (paper, section 3.3).
 
-        When a nearer one had nothing, or something else, the node that has it is told, so that it sees to the others
-        (not without `repair`). Raises NotFound when nodes answered but none had it, Unreachable when none answered
-        (its bytes are proven by their digest: this node may have them itself).
+        If a nearer node didn't have it, the node that does is told so and repairs the copies (unless `repair` is
+        False). Raises NotFound if nodes answered but none has it, Unreachable if none answered. This node's own copy
+        counts, because the digest proves it.
         """
         last: Located | None = None
 
@@ -232,7 +232,7 @@ class Overlay:
     async def fetch_variants(
         self, kind: int, key: bytes, *, max_ops: int = 3, max_connections: int | None = None
     ) -> list[bytes]:
-        """The distinct objects that `max_ops` of the closest nodes have; the caller picks. Raises as `fetch`."""
+        """The distinct objects that `max_ops` of the closest nodes have; the caller chooses. Raises as `fetch`."""
         most = min(max_connections or self.k + SPARE, MAX_WIDTH)
         nodes = await self.closest(key, most, disjoint=True)
         results = await replicate(nodes, lambda at: self._node_client.fetch(at, FetchRequest(kind, key)), max_ops, most)
@@ -244,7 +244,7 @@ class Overlay:
         return list(dict.fromkeys(data for _, data in results.done))
 
     async def held(self, kind: int, key: bytes, digest: bytes) -> Outcome:
-        """How many of the k closest nodes keep this very object. Raises Unreachable."""
+        """How many of the k closest nodes have this object. Raises Unreachable."""
         nodes = await self.closest(key, self.k)
         results = await self._ask_all(nodes, lambda at: self._node_client.digests(at, kind, key))
         return Outcome(len(nodes), self._count({at.contact.id for at, digests in results.done if digest in digests}))
@@ -253,24 +253,24 @@ class Overlay:
         self,
         kind: int,
         key: bytes,
-        pieces: Sequence[bytes],
+        shares: Sequence[bytes],
         *,
         deleters: Sequence[bytes] = (),
         ttl: float,
         again: bool = False,
     ) -> Outcome:
-        """Put each piece at another one of the closest nodes; `again`: only those that no node has.
+        """Store each share at a different one of the closest nodes; `again`: only those that no node has.
 
         Raises Unreachable.
         """
-        nodes = await self.closest(key, min(len(pieces) + SPARE, MAX_WIDTH))
-        shares = [StoreRequest.of(kind, key, piece, ttl, deleters) for piece in pieces]
-        return Outcome(*await spread(self._node_client, nodes, shares, again=again))
+        nodes = await self.closest(key, min(len(shares) + SPARE, MAX_WIDTH))
+        requests = [StoreRequest.of(kind, key, share, ttl, deleters) for share in shares]
+        return Outcome(*await spread(self._node_client, nodes, requests, again=again))
 
     async def gather(self, kind: int, key: bytes, wanted: ShareSink, count: int) -> None:
-        """Hand `wanted` what the closest nodes have, nearest first, until it is complete. `count`: as was spread.
+        """Fetch shares from the closest nodes, nearest first, until `wanted` is complete; `count`: shares stored.
 
-        Raises NotFound when nodes answered but not enough was to be had, Unreachable when none answered.
+        Raises NotFound if nodes answered but too few shares were found, Unreachable if none answered.
         """
         tried: set[bytes] = set()
         answered: set[bytes] = set()
@@ -285,14 +285,14 @@ class Overlay:
         raise NotFound("Too few of the closest nodes have a part of it.")
 
     async def spread_held(self, kind: int, key: bytes, count: int) -> Outcome:
-        """How many of `count` pieces are at the closest nodes, as far as they say, one a node. Raises Unreachable."""
+        """How many of `count` shares the closest nodes say they have, one each. Raises Unreachable."""
         nodes = await self.closest(key, min(count + SPARE, MAX_WIDTH))
         results = await self._ask_all(nodes, lambda at: self._node_client.digests(at, kind, key))
         found = {digests[0] for _, digests in results.done if digests}
         return Outcome(min(count, len(nodes)), min(len(found), count))
 
     async def held_notification(self, key: bytes, notification: bytes) -> Outcome:
-        """How many of the k replicas of an inbox have the notification, or know that it was acknowledged.
+        """How many of the k replicas of an inbox have the notification, or know it as acknowledged.
 
         Raises Unreachable.
         """
@@ -307,9 +307,9 @@ class Overlay:
         return Outcome(len(nodes), self._count({at.contact.id for at, known in results.done if known}))
 
     async def holders(self, kind: int, key: bytes, digest: bytes) -> set[bytes]:
-        """Ids of the nodes that hand out this very object, among those a fetch would ask, without this node itself.
+        """Ids of the nodes that return this object, among those that a fetch would ask, without this node itself.
 
-        Nobody is told of those that have nothing. Raises Unreachable.
+        Starts no repair. Raises Unreachable.
         """
         nodes = [at for at in await self.closest(key, WIDER * self.k) if at.contact.id != self.node.id]
         if not nodes:
@@ -320,9 +320,9 @@ class Overlay:
     async def read_inbox(
         self, key: bytes, owner: Owner, *, max_ops: int | None = None, max_connections: int | None = None
     ) -> list[InboxRead]:
-        """What the k replicas and a few beyond hold; the UA forms the superset (paper, 3.2).
+        """The contents of the k replicas and a few more; the user agent unites them (paper, section 3.2).
 
-        Raises Unreachable when no other node answers and this one has nothing either.
+        Raises Unreachable if no other node answers and this one has nothing.
         """
         most = min(max_connections or self.k + BEYOND, MAX_WIDTH)
         time, table = asyncio.get_running_loop().time, self.node.protocol.router.closest(key, most, healthy=True)
@@ -351,7 +351,7 @@ class Overlay:
     async def acknowledge_inbox(
         self, key: bytes, reading: InboxRead, owner: Owner, hashes: Sequence[bytes] | None = None
     ) -> bool:
-        """Tell the node that what it handed out is on disk; False when it didn't hear (it will offer it again)."""
+        """Tell the node that its notifications are on disk; False if it didn't answer (it will send them again)."""
         if hashes is None:
             hashes = [sha256(notification).digest() for notification in reading.notifications]
         try:
@@ -368,14 +368,14 @@ class Overlay:
         *,
         max_connections: int | None = None,
     ) -> dict[bytes, bytes]:
-        """Of each deleter that is `wanted` a signed delete which convinces its check, as far as the nodes have one.
+        """For each deleter in `wanted` a signed delete that passes its check, as far as the nodes have one.
 
-        The nearest node is asked first, the others for what it lacks. Raises Unreachable: also when no other node than
-        this one says of those that are missing.
+        The nearest node is asked first, then the others for what it lacks. Raises Unreachable if no node answers; also
+        if only this node does and some are missing.
         """
 
         def convincing(deleters: Sequence[bytes], told: Sequence[Sequence[bytes]]) -> dict[bytes, bytes]:
-            """By deleter the first proof that any node told which is one."""
+            """By deleter, the first proof from any node that passes the check."""
             offered = ((deleter, proof) for proofs in told for deleter, proof in zip(deleters, proofs, strict=False))
             found: dict[bytes, bytes] = {}
             for deleter, proof in offered:
@@ -398,10 +398,7 @@ class Overlay:
         return proofs
 
     async def refresh_revocations(self) -> bool:
-        """Fetch the authority's revocation list and take it over, if there is a newer one; whether anybody answered.
-
-        Raises nothing.
-        """
+        """Fetch the authority's revocation list and apply it if newer; whether any node answered. Never raises."""
         trust = self.node.trust
         if trust is None:
             return True
@@ -419,7 +416,7 @@ class Overlay:
         return True
 
     async def _ask_all(self, nodes: Sequence[Located], operation: Callable[[Located], Awaitable[R]]) -> Results[R]:
-        """What all these nodes say. Raises Unreachable when none does whose word counts."""
+        """The answers of all these nodes. Raises Unreachable if none answers whose word counts."""
         results = await replicate(nodes, operation, len(nodes), len(nodes))
         if not self._others(results.answered):
             raise Unreachable("None of the nodes that should have it answers.")
@@ -435,7 +432,7 @@ class Overlay:
         *,
         disjoint: bool = False,
     ) -> Outcome:
-        """Run `operation` at the closest nodes, and at wider ones while fewer than `max_ops` have said yes."""
+        """Run `operation` at the closest nodes, then at further ones, until `max_ops` have confirmed."""
         ops = max_ops or self.k
         most = min(max_connections or 2 * ops, MAX_WIDTH)
         nodes = await self.closest(key, min(ops + SPARE, most), disjoint=disjoint)

@@ -117,7 +117,7 @@ LIMITS: dict[str, Value] = {
     "overlay.http.relay.SESSIONS_EACH": 8,
     "overlay.http.relay.DATAGRAMS.each_second": 200,
     "overlay.http.relay.DATAGRAMS.at_once": 600,
-    "overlay.http.relay.GREETINGS": 8,
+    "overlay.http.relay.VERIFYING": 8,
     "overlay.http.relay.PROVEN_FOR": 600,
     "overlay.http.relay.IDLE": 120,
     "overlay.http.request_forwarding.REQUESTS": 32,

@@ -1,6 +1,6 @@
-"""The ends of a transfer over HTTP that are files: read on the way out, written and hashed on the way in.
+"""Files as the source or target of an HTTP transfer: read when sending, written and hashed when receiving.
 
-All of it is for threads or awaits one; nothing here is synced to disk, that is the affair of whoever keeps a file.
+Blocking calls run in threads. Nothing is synced to disk here; that is up to the code that keeps the file.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import BinaryIO
 from overlay.errors import NoAnswer
 
 BLOCK = 256 * 1024
-"""Bytes written, hashed or read by one call of a thread."""
+"""Bytes written, hashed or read by one call in a thread."""
 SLICE = 64 * 1024
-"""Bytes sent at a time: each is a sign of life."""
+"""Bytes sent at a time; each of them counts as progress."""
 
 
 def private(path: str, flags: int) -> int:
-    """An opener for files that nobody else may read."""
+    """An opener for files that only this user may read."""
     return os.open(path, flags, 0o600)
 
 
@@ -33,7 +33,7 @@ def measure(path: Path) -> tuple[int, bytes]:
 
 
 def write(file: BinaryIO, hasher: hashlib._Hash, pieces: Sequence[bytes]) -> None:
-    """Hash and write what came. Flushed, so that a full disk shows here. Raises OSError."""
+    """Hash and write the pieces, and flush, so that a full disk is noticed here. Raises OSError."""
     for piece in pieces:
         hasher.update(piece)
         file.write(piece)
@@ -41,7 +41,7 @@ def write(file: BinaryIO, hasher: hashlib._Hash, pieces: Sequence[bytes]) -> Non
 
 
 class Source:
-    """A body on its way out, in slices; `moved` is called for each, so that a slow way isn't taken for a dead one."""
+    """A body to be sent in slices; `moved` is called for each, so that a slow connection doesn't count as dead."""
 
     def __init__(self, content: bytes | Path, moved: Callable[[], None]) -> None:
         self._content = content
@@ -70,7 +70,7 @@ class Source:
 
 
 class GrowingFile:
-    """A file that grows while it is fetched, to `limit` bytes; `resume`: it goes on from what is there."""
+    """A file that is being downloaded, at most `limit` bytes; `resume`: keep what is there and continue."""
 
     def __init__(self, path: Path, limit: int, *, resume: bool) -> None:
         self._path = path
@@ -86,16 +86,16 @@ class GrowingFile:
             self.start_over()
 
     def begin(self, status: int, headers: Mapping[str, str]) -> int:
-        """The answer's head: go on where the file ends, or start over; bytes that may come. Raises NoAnswer."""
+        """Continue at the end of the file or start over, by the status; bytes that may follow. Raises NoAnswer."""
         if status == 206:
             if not headers.get("Content-Range", "").startswith(f"bytes {self.size}-"):
                 raise NoAnswer("a node sends another part than was asked for")
-        elif self.size:  # all of it comes (200), or what is here is longer than all of it (416)
+        elif self.size:  # the whole object follows (200), or the file is longer than it (416)
             self.start_over()
         return self._limit - self.size
 
     async def add(self, piece: bytes) -> None:
-        """Append what came. Raises OSError."""
+        """Append a piece. Raises OSError."""
         await asyncio.to_thread(write, self._file, self.hasher, [piece])
         self.size += len(piece)
 
@@ -106,7 +106,7 @@ class GrowingFile:
             self._path.unlink(missing_ok=True)
 
     def start_over(self) -> None:
-        """Forget what is there."""
+        """Empty the file."""
         self._file.truncate(0)
         self.hasher = hashlib.sha256()
         self.size = 0

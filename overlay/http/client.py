@@ -1,7 +1,7 @@
-"""Asks other nodes' HTTP doors (paper, Table 3): for objects too large for datagrams, and where there is no UDP.
+"""Sends requests to other nodes' HTTP servers (paper, Table 3), for objects too large for datagrams.
 
-The other side is known by its TLS fingerprint and trusted with nothing else: its answers are bounded in size and
-time, its words are never shown. Which nodes to ask, and how many, is overlay.py's affair.
+The other side is identified by its TLS fingerprint and trusted with nothing else: its answers are bounded in size and
+time, and its words are never shown. Which nodes to call is decided in overlay/client.py.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from overlay.wire.messages import WORDS, Code
 from storage.store_request import StoreRequest
 
 _LINE_LIMIT = 4096
-"""Bytes read of an answer that is one line of text."""
+"""Bytes read of a one-line answer."""
 _KEPT_ALIVE = 8.0
-"""Seconds; less than what our doors wait, so that a request seldom meets one that is just closing."""
+"""Seconds; less than the server's idle time, so that a request seldom meets a connection that is closing."""
 _REQUESTS = 64
 _REQUESTS_EACH = 8
-"""Under way at once to all nodes, and to one; our doors take 16 connections from one address."""
+"""Requests under way, in all and to one node. A server takes 16 connections from one address."""
 
 _CODES = {
     404: Code.NOT_FOUND,
@@ -50,14 +50,14 @@ _CODES = {
     503: Code.BUSY,
     507: Code.NO_SPACE,
 }
-"""What a status means from an implementation that doesn't send P2pmail-Refusal (messages.Code)."""
+"""The code for an HTTP status, for implementations that don't send P2pmail-Refusal (messages.Code)."""
 
 Headers = CIMultiDictProxy[str]
 
 
 @dataclass(frozen=True, slots=True)
 class ClientTimeouts:
-    """How long to wait for one node. Seconds; `floor` in bytes a second is added to `overall` by size."""
+    """How long to wait for one node, in seconds; `overall` grows by the size divided by `floor` bytes a second."""
 
     connect: float = 10.0
     idle: float = 30.0
@@ -67,13 +67,13 @@ class ClientTimeouts:
     rate: int = MIN_RATE
 
     def for_size(self, size: int) -> float:
-        """Seconds for a whole exchange of so many bytes."""
+        """Seconds for a whole request with a body of `size` bytes."""
         return self.overall + size / self.floor
 
 
 @dataclass(frozen=True, slots=True)
 class ViaRelay:
-    """The HTTP door of a relay, and the proxy on the way there, if one is."""
+    """A relay's HTTP server, and the proxy through which to reach it, if any."""
 
     host: str
     port: int
@@ -82,8 +82,8 @@ class ViaRelay:
 
 
 @dataclass(slots=True)
-class _Ask:
-    """One request, and what is taken as its answer: `most` bytes, each piece handed to `sink`."""
+class _Request:
+    """One request and the limits of its answer: at most `most` bytes, each piece given to `sink`."""
 
     method: str
     url: URL
@@ -98,13 +98,13 @@ class _Ask:
     pieces: list[bytes] = field(default_factory=list)
 
     @property
-    def whom(self) -> str:
+    def peer(self) -> str:
         return host_port(self.url.host or "?", self.url.port or 0)
 
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
-    """What an owner signs for one request, but for the node and its token (overlay/identity/ownership.py)."""
+    """What an owner signs for a request, apart from node and token (overlay/identity/ownership.py)."""
 
     operation: bytes
     key: bytes
@@ -112,14 +112,14 @@ class _Statement:
 
 
 class HTTPClient:
-    """Calls nodes over HTTPS on behalf of whoever has `asker_key` (X25519, or tokens.NOBODY). Close it at the end.
+    """Calls nodes over HTTPS for the node with this key (X25519, or write_tokens.NOBODY). Close it at the end.
 
-    `checked` turns contacts from /closest into such as may be asked, or raises Malformed: the network's rules. All
-    calls raise Refused (the node said no) or NoAnswer (nothing, too late, too much, or not what was asked for).
+    `checked` checks contacts from /closest against the network's rules, or raises Malformed. All calls raise Refused
+    (the node refused) or NoAnswer (no answer, too late, too large, or not what was asked for).
     """
 
     via: ViaRelay | None = None
-    """What carries every request, while there is such a relay (overlay/http/tunnel.py)."""
+    """The relay that forwards every request while the tunnel is open (overlay/http/tunnel.py)."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class HTTPClient:
         self._each: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def close(self) -> None:
-        """Close what is kept alive."""
+        """Close idle connections."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -147,17 +147,17 @@ class HTTPClient:
         """Have an object stored; a file is streamed."""
         content = request.content
         size = len(content) if isinstance(content, bytes) else (await asyncio.to_thread(content.stat)).st_size
-        ask = self._ask("PUT", located, request.key, form.store_headers(request))
-        ask.content, ask.size = content, size
-        await self._exchange(ask)
+        call = self._request("PUT", located, request.key, form.store_headers(request))
+        call.content, call.size = content, size
+        await self._exchange(call)
 
     async def fetch(self, located: Located, request: FetchRequest, limit: int) -> bytes:
-        """The object, at most `limit` bytes, with the digest that is asked for, if one is."""
-        ask = self._fetching(located, request, limit)
-        await self._exchange(ask)
-        data = b"".join(ask.pieces)
+        """The object, at most `limit` bytes, with the requested digest, if there is one."""
+        call = self._fetching(located, request, limit)
+        await self._exchange(call)
+        data = b"".join(call.pieces)
         if request.digest is not None and await _digest(data) != request.digest:
-            raise NoAnswer(f"{ask.whom} sent something else than what was asked for")
+            raise NoAnswer(f"{call.peer} sent something else than what was asked for")
         return data
 
     async def fetch_to(self, located: Located, request: FetchRequest, limit: int, path: Path) -> int:
@@ -166,33 +166,33 @@ class HTTPClient:
         With a digest, the download resumes from what an earlier attempt (at any node) left in the file, and a failure
         leaves what has arrived. A file with the wrong digest is removed.
         """
-        ask, digest = self._fetching(located, request, limit), request.digest
+        call, digest = self._fetching(located, request, limit), request.digest
         part = await asyncio.to_thread(GrowingFile, path, limit, resume=digest is not None)
         if part.size and digest is not None:
-            ask.headers += [("Range", f"bytes={part.size}-"), ("If-Range", f'"{digest.hex()}"')]
-        ask.sink, ask.on_head = part.add, part.begin
+            call.headers += [("Range", f"bytes={part.size}-"), ("If-Range", f'"{digest.hex()}"')]
+        call.sink, call.on_head = part.add, part.begin
         try:
-            if digest is None or part.hasher.digest() != digest:  # else an earlier try was complete
-                await self._exchange(ask)
+            if digest is None or part.hasher.digest() != digest:  # otherwise an earlier attempt was complete
+                await self._exchange(call)
         except BaseException:
             await asyncio.to_thread(part.close, keep=digest is not None)
             raise
         right = digest is None or part.hasher.digest() == digest
         await asyncio.to_thread(part.close, keep=right)
         if not right:
-            raise NoAnswer(f"{ask.whom} sent something else than what was asked for")
+            raise NoAnswer(f"{call.peer} sent something else than what was asked for")
         return part.size
 
     async def delete(self, located: Located, request: DeleteRequest, owner: Owner) -> int:
         """Delete as the recipient with that salt; how many objects the node dropped."""
         headers = [form.kind_header(request.kind), (form.SALT, form.base64url(request.salt))]
-        ask = self._signed("DELETE", located, owner, _Statement(DELETE, request.key, [request.salt]), headers)
-        return self._count(located, await self._exchange(ask))
+        call = self._signed("DELETE", located, owner, _Statement(DELETE, request.key, [request.salt]), headers)
+        return self._count(located, await self._exchange(call))
 
     async def append_inbox(
         self, located: Located, key: bytes, notification: bytes, *, ttl: float, stamp: bytes = b""
     ) -> bool:
-        """Put a notification into an inbox for `ttl` seconds; False when it was there already."""
+        """Append a notification to an inbox for `ttl` seconds; False if it was there already."""
         headers = [
             (form.PRAGMA, form.APPEND_INBOX),
             form.ttl_header(ttl),
@@ -200,64 +200,64 @@ class HTTPClient:
         ]
         if stamp:
             headers.append((form.STAMP, stamp.hex()))
-        ask = self._ask("PUT", located, key, headers)
-        ask.content, ask.size = notification, len(notification)
-        return self._count(located, await self._exchange(ask)) > 0
+        call = self._request("PUT", located, key, headers)
+        call.content, call.size = notification, len(notification)
+        return self._count(located, await self._exchange(call)) > 0
 
     async def read_inbox(self, located: Located, key: bytes, owner: Owner) -> tuple[list[bytes], bool]:
-        """What waits in the owner's inbox (leased to her till she acknowledges), and whether there is more."""
+        """Notifications in the owner's inbox, leased until they are acknowledged; and whether more wait."""
         headers = [(form.PRAGMA, form.READ_INBOX)]
-        ask = self._signed("GET", located, owner, _Statement(READ_INBOX, key), headers)
-        ask.most = form.INBOX_ANSWER_LIMIT
-        answer = await self._exchange(ask)
+        call = self._signed("GET", located, owner, _Statement(READ_INBOX, key), headers)
+        call.most = form.INBOX_ANSWER_LIMIT
+        answer = await self._exchange(call)
         try:
-            return form.decode_notifications(b"".join(ask.pieces)), form.more_of(answer)
+            return form.decode_notifications(b"".join(call.pieces)), form.more_of(answer)
         except Malformed as error:
-            raise NoAnswer(f"{ask.whom}: {error}") from error
+            raise NoAnswer(f"{call.peer}: {error}") from error
 
     async def acknowledge_inbox(self, located: Located, key: bytes, owner: Owner, hashes: Sequence[bytes]) -> int:
-        """Have notifications deleted that are on disk here, by their SHA-256; how many there were."""
+        """Delete notifications that are on disk here, by their SHA-256; how many were deleted."""
         gone = 0
         for at in range(0, len(hashes), MAX_HTTP_HASHES):
             some = hashes[at : at + MAX_HTTP_HASHES]
             headers = [(form.PRAGMA, form.READ_INBOX)]
-            ask = self._signed("DELETE", located, owner, _Statement(ACKNOWLEDGE_INBOX, key, some), headers)
-            ask.content = b"".join(some)
-            ask.size = len(ask.content)
-            gone += self._count(located, await self._exchange(ask))
+            call = self._signed("DELETE", located, owner, _Statement(ACKNOWLEDGE_INBOX, key, some), headers)
+            call.content = b"".join(some)
+            call.size = len(call.content)
+            gone += self._count(located, await self._exchange(call))
         return gone
 
     async def tombstone(self, located: Located, kind: int, key: bytes, deleter: bytes) -> bytes | None:
-        """The signed delete of the recipient behind `deleter`, as the node gives it; None when there is none."""
+        """The signed delete for this deleter hash, unchecked; None if the node has none."""
         headers = [(form.PRAGMA, form.TOMBSTONE), form.kind_header(kind)]
-        ask = self._ask("GET", located, key, headers, deleter=deleter)
-        ask.most = MAX_PROOF
+        call = self._request("GET", located, key, headers, deleter=deleter)
+        call.most = MAX_PROOF
         try:
-            await self._exchange(ask)
+            await self._exchange(call)
         except Refused as error:
             if error.code == Code.NOT_FOUND:
                 return None
             raise
-        return b"".join(ask.pieces)
+        return b"".join(call.pieces)
 
     async def closest(
         self, host: str, port: int, key: bytes, k: int, fingerprint: bytes | None
     ) -> tuple[bytes, bytes, list[Located]]:
-        """A lookup through that node: a token for it, its node id, and the k closest nodes (none for k=0).
+        """Look up through that node: a token for it, its node id, and the k closest nodes (none for k=0).
 
-        Where one of them is that node itself, it comes with the token; the others' tokens are asked of them (k=0).
-        Without a fingerprint the first answer is trusted. Contacts that the network's rules forbid are left out.
+        If that node is one of them, it comes with the token; the tokens of the others are asked for with k=0. Without a
+        fingerprint the first answer is trusted. Contacts that the network's rules forbid are left out.
         """
         try:
             url = URL.build(scheme="https", host=host, port=port, path=f"/closest/{key.hex()}", query={"k": str(k)})
         except ValueError as error:
             raise NoAnswer(f"{host!r} is not a host") from error
-        ask = _Ask("GET", url, fingerprint, [(form.ASKER, self._asker)], form.CLOSEST_LIMIT)
-        await self._exchange(ask)
+        call = _Request("GET", url, fingerprint, [(form.ASKER, self._asker)], form.CLOSEST_LIMIT)
+        await self._exchange(call)
         try:
-            node, token, listed = form.decode_closest(b"".join(ask.pieces))
+            node, token, listed = form.decode_closest(b"".join(call.pieces))
         except Malformed as error:
-            raise NoAnswer(f"{ask.whom}: {error}") from error
+            raise NoAnswer(f"{call.peer}: {error}") from error
         found = []
         for entry in listed[:k]:
             with suppress(Malformed):
@@ -269,12 +269,12 @@ class HTTPClient:
 
     # Asking
 
-    def _ask(
+    def _request(
         self, method: str, located: Located, key: bytes, headers: list[tuple[str, str]], **query: bytes | None
-    ) -> _Ask:
+    ) -> _Request:
         contact = located.contact
         if not located.bulk_port or len(located.fingerprint) != DIGEST_BYTES:
-            raise NoAnswer(f"{host_port(contact.ip, contact.port)} has no HTTP door")
+            raise NoAnswer(f"{host_port(contact.ip, contact.port)} has no HTTP server")
         texts = {name: value.hex() for name, value in query.items() if value is not None}
         all_headers = [(form.TOKEN, located.token.hex()), (form.ASKER, self._asker), *headers]
         host, port, fingerprint = contact.ip, located.bulk_port, located.fingerprint
@@ -283,7 +283,7 @@ class HTTPClient:
             all_headers.append((TO, to_value(host, port, fingerprint)))
             host, port, fingerprint, proxy = self.via.host, self.via.port, self.via.fingerprint, self.via.proxy
         url = URL.build(scheme="https", host=host, port=port, path=f"/{key.hex()}", query=texts)
-        return _Ask(method, url, fingerprint, all_headers, _LINE_LIMIT, proxy)
+        return _Request(method, url, fingerprint, all_headers, _LINE_LIMIT, proxy)
 
     def _signed(
         self,
@@ -292,15 +292,15 @@ class HTTPClient:
         owner: Owner,
         signed: _Statement,
         headers: list[tuple[str, str]],
-    ) -> _Ask:
+    ) -> _Request:
         key, node = signed.key, located.contact.id
         signature = owner.sign(statement(signed.operation, key, node, located.token, signed.extra))
-        return self._ask(method, located, key, [*headers, *form.proof_headers(owner.certificate, signature)])
+        return self._request(method, located, key, [*headers, *form.proof_headers(owner.certificate, signature)])
 
-    def _fetching(self, located: Located, request: FetchRequest, limit: int) -> _Ask:
-        ask = self._ask("GET", located, request.key, [form.kind_header(request.kind)], digest=request.digest)
-        ask.most = limit
-        return ask
+    def _fetching(self, located: Located, request: FetchRequest, limit: int) -> _Request:
+        call = self._request("GET", located, request.key, [form.kind_header(request.kind)], digest=request.digest)
+        call.most = limit
+        return call
 
     def _count(self, located: Located, answer: Headers) -> int:
         try:
@@ -308,75 +308,77 @@ class HTTPClient:
         except Malformed as error:
             raise NoAnswer(f"{host_port(located.contact.ip, located.bulk_port)}: {error}") from error
 
-    async def _exchange(self, ask: _Ask) -> Headers:
-        """One request and its whole answer. A connection that was kept alive may have died: then once more."""
-        each = self._each.setdefault(ask.whom, asyncio.Semaphore(_REQUESTS_EACH))
-        async with each, self._all:  # no time runs while a request waits for its turn
-            return await self._in_turn(ask)
+    async def _exchange(self, call: _Request) -> Headers:
+        """Send a request and read the whole answer; once more if a kept-alive connection turns out to be dead."""
+        each = self._each.setdefault(call.peer, asyncio.Semaphore(_REQUESTS_EACH))
+        async with each, self._all:  # no timeout runs while a request waits for its turn
+            return await self._in_turn(call)
 
-    async def _in_turn(self, ask: _Ask) -> Headers:
+    async def _in_turn(self, call: _Request) -> Headers:
         try:
-            return await self._once(ask)
+            return await self._once(call)
         except (aiohttp.ServerDisconnectedError, ConnectionResetError) as error:
-            if not ask.size:  # aiohttp has tried those again
-                raise _no_answer(ask, error) from error
+            if not call.size:  # aiohttp has repeated those itself
+                raise _no_answer(call, error) from error
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise _no_answer(ask, error) from error
+            raise _no_answer(call, error) from error
         try:
-            return await self._once(ask)
+            return await self._once(call)
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise _no_answer(ask, error) from error
+            raise _no_answer(call, error) from error
 
-    async def _once(self, ask: _Ask) -> Headers:
+    async def _once(self, call: _Request) -> Headers:
         if self._session is None:
             self._session = self._open()
         now = asyncio.get_running_loop().time
-        source = Source(ask.content, lambda: idle.reschedule(now() + self._patience.idle))
+        source = Source(call.content, lambda: idle.reschedule(now() + self._patience.idle))
         try:
             async with (
-                asyncio.timeout(self._patience.for_size(ask.size)) as overall,
+                asyncio.timeout(self._patience.for_size(call.size)) as overall,
                 asyncio.timeout(self._patience.idle) as idle,
                 self._session.request(
-                    ask.method,
-                    ask.url,
-                    headers=CIMultiDict([*ask.headers, ("Content-Length", str(ask.size))] if ask.size else ask.headers),
-                    data=source if ask.size else (b"" if ask.method == "PUT" else None),
-                    proxy=ask.proxy,
-                    ssl=_unpinned() if ask.fingerprint is None else pinned(ask.fingerprint),
+                    call.method,
+                    call.url,
+                    headers=CIMultiDict(
+                        [*call.headers, ("Content-Length", str(call.size))] if call.size else call.headers
+                    ),
+                    data=source if call.size else (b"" if call.method == "PUT" else None),
+                    proxy=call.proxy,
+                    ssl=_unpinned() if call.fingerprint is None else pinned(call.fingerprint),
                     allow_redirects=False,
                 ) as response,
             ):
-                most = ask.most if ask.on_head is None else ask.on_head(response.status, response.headers)
+                most = call.most if call.on_head is None else call.on_head(response.status, response.headers)
                 announced = response.content_length or 0
-                if response.status != 200 and (response.status != 206 or ask.on_head is None):
-                    response.close()  # without waiting for what it hasn't read of us
-                    raise _refused(ask, response)
+                if response.status != 200 and (response.status != 206 or call.on_head is None):
+                    response.close()  # without waiting until it has read the request
+                    raise _refused(call, response)
                 if announced > most:
                     response.close()
-                    raise NoAnswer(f"{ask.whom} would send {announced} bytes, more than the {most} expected")
+                    raise NoAnswer(f"{call.peer} would send {announced} bytes, more than the {most} expected")
                 overall.reschedule(now() + self._patience.for_size(announced))
                 idle.reschedule(None)
-                await self._take(ask, response, most)
+                await self._take(call, response, most)
                 return response.headers
         except TimeoutError as error:
-            raise NoAnswer(f"{ask.whom} is too slow") from error
+            raise NoAnswer(f"{call.peer} is too slow") from error
         except TooSlow as error:
-            raise NoAnswer(f"{ask.whom} is too slow: {error}") from error
+            raise NoAnswer(f"{call.peer} is too slow: {error}") from error
         finally:
             source.close()
 
-    async def _take(self, ask: _Ask, response: aiohttp.ClientResponse, most: int) -> None:
+    async def _take(self, call: _Request, response: aiohttp.ClientResponse, most: int) -> None:
         pace = Pace(self._patience.window, self._patience.rate)
         got = 0
         while piece := await pace.read(response.content.readany):
             got += len(piece)
             if got > most:
                 response.close()
-                raise NoAnswer(f"{ask.whom} sends more than the {most} bytes expected")
-            if ask.sink is not None:
-                await ask.sink(piece)
+                raise NoAnswer(f"{call.peer} sends more than the {most} bytes expected")
+            if call.sink is not None:
+                await call.sink(piece)
             else:
-                ask.pieces.append(piece)
+                call.pieces.append(piece)
 
     def _open(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=_KEPT_ALIVE)
@@ -394,7 +396,7 @@ class HTTPClient:
 
 @lru_cache(maxsize=4096)
 def pinned(fingerprint: bytes) -> aiohttp.Fingerprint:
-    """One object a fingerprint: aiohttp keeps connections apart by it."""
+    """The same object for the same fingerprint: aiohttp separates connections by it."""
     return aiohttp.Fingerprint(fingerprint)
 
 
@@ -405,21 +407,21 @@ def _public_only(wire: WireContact) -> Contact:
     return Contact.received(wire, private_addresses=False, puzzle=0)
 
 
-def _no_answer(ask: _Ask, error: Exception) -> NoAnswer:
+def _no_answer(call: _Request, error: Exception) -> NoAnswer:
     if isinstance(error, aiohttp.ServerFingerprintMismatch):
-        return NoAnswer(f"{ask.whom} has another TLS certificate than the node that was meant")
-    return NoAnswer(f"{ask.whom} doesn't answer over HTTPS ({type(error).__name__})")
+        return NoAnswer(f"{call.peer} has another TLS certificate than the node that was meant")
+    return NoAnswer(f"{call.peer} doesn't answer over HTTPS ({type(error).__name__})")
 
 
-def _refused(ask: _Ask, response: aiohttp.ClientResponse) -> Refused | NoAnswer:
-    """What a status says; never in the node's own words."""
+def _refused(call: _Request, response: aiohttp.ClientResponse) -> Refused | NoAnswer:
+    """The error for an HTTP status; never in the node's own words."""
     try:
         code = form.count_of(response.headers, form.REFUSAL)
     except Malformed:
         code = _CODES.get(response.status, 0)
     if code in WORDS:
         return Refused(code, WORDS[code], _bits(response))
-    return NoAnswer(f"{ask.whom} answers with HTTP status {response.status}")
+    return NoAnswer(f"{call.peer} answers with HTTP status {response.status}")
 
 
 def _bits(response: aiohttp.ClientResponse) -> int:

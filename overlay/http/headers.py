@@ -1,7 +1,7 @@
-"""What a node's HTTP door and its callers say to each other: header names, their values, paths, small bodies.
+"""The HTTP format between a node's server and its clients: header names and values, paths, small bodies.
 
-Table 3 of the paper gives the methods; docs/protocol.md describes each header. Both sides share this module, and
-everything that is read here comes from strangers: exactly one form of each value is taken. Formats only.
+Table 3 of the paper gives the methods; docs/protocol.md describes each header. Both sides use this module. Everything
+that is parsed here comes from the network, so exactly one spelling of each value is accepted. Formats only.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ TOMBSTONE = "tombstone"
 _PRAGMAS = frozenset({APPEND_INBOX, READ_INBOX, TOMBSTONE})
 
 INBOX_ANSWER_LIMIT = MAX_HTTP_READ + 256 * 1024
-"""Bytes of that answer's body: one notification more than the limit at the most, and framing."""
+"""Bytes of the body of an answer to read-inbox: the limit, one more notification, and framing."""
 MAX_HTTP_NOTIFICATIONS = 10_000
 CLOSEST_LIMIT = 32 * 1024
 """Bytes of an answer to /closest: MAX_K contacts of some 400 bytes."""
 
 _DELETERS_A_LINE = 150
-"""6.6 KB: servers take 8 KB in one header, so that long sets come in several of the same name (RFC 9110, 5.3)."""
+"""Deleters in one header: 6.6 KB, since servers accept 8 KB. More go into further headers (RFC 9110, 5.3)."""
 
 _HEX = re.compile(r"[0-9a-fA-F]*", re.ASCII)
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
@@ -91,7 +91,7 @@ STATUS: dict[int, int] = {
     Code.UNKNOWN_KIND: 400,
     Code.BAD_TTL: 400,
 }
-"""The HTTP status of a refusal; the header P2pmail-Refusal has the code itself."""
+"""The HTTP status of a refusal; the header P2pmail-Refusal carries the code."""
 
 
 class Fields(Protocol):
@@ -116,7 +116,7 @@ def base64url(data: bytes) -> str:
 
 
 def parse_base64url(text: str, most: int, least: int = 0) -> bytes:
-    """`least` to `most` bytes in base64url, right padding allowed; one spelling for one value. Raises Malformed."""
+    """`least` to `most` bytes in base64url; correct padding is allowed. Raises Malformed."""
     bare = text.rstrip("=")
     if len(text) <= (most + 2) // 3 * 4 and _BASE64URL.fullmatch(bare):
         try:
@@ -136,7 +136,7 @@ def digest_field(digest: bytes) -> str:
 
 
 def parse_digest_field(text: str) -> bytes:
-    """The SHA-256 in a Content-Digest. Without one the wish for a check can't be met. Raises Malformed."""
+    """The SHA-256 in a Content-Digest. Raises Malformed, also if it has only other digests."""
     for member in text.split(","):
         found = _SHA256.fullmatch(member.strip(" \t"))
         if found:
@@ -148,7 +148,7 @@ def parse_digest_field(text: str) -> bytes:
 
 
 def one(fields: Fields, name: str) -> str | None:
-    """The only value of that name; None when there is none. Raises Malformed when there are several."""
+    """The only value of that name, or None. Raises Malformed if there are several."""
     values = fields.getall(name, [])
     if len(values) > 1:
         raise Malformed(f"{name} is given {len(values)} times")
@@ -172,9 +172,9 @@ def parse_path(path: str) -> tuple[bytes, bool]:
 
 
 def pragma_of(headers: Fields) -> str:
-    """Which primitive of those that share a method, or "". Raises Malformed for one that isn't known."""
+    """Which of the primitives that share a method, or "". Raises Malformed for an unknown one."""
     value = (one(headers, PRAGMA) or "").lower()
-    if value in ("", "no-cache"):  # what the pragma was made for; some clients send it
+    if value in ("", "no-cache"):  # the standard pragma; some clients send it
         return ""
     if value not in _PRAGMAS:
         raise Malformed(f"{PRAGMA} is none of {', '.join(sorted(_PRAGMAS))}")
@@ -187,13 +187,13 @@ def token_of(headers: Fields) -> bytes:
 
 
 def asker_of(headers: Fields) -> bytes:
-    """The public key that the token is bound to, NOBODY where none is given. Raises Malformed."""
+    """The public key that the token is bound to; NOBODY if none is given. Raises Malformed."""
     value = one(headers, ASKER)
     return NOBODY if value is None else parse_base64url(value, PUBLIC_KEY_BYTES, PUBLIC_KEY_BYTES)
 
 
 def kind_of(headers: Fields) -> int:
-    """The object's kind by its name, a body where none is given. Raises Malformed."""
+    """The object's kind; a body if none is given. Raises Malformed."""
     value = one(headers, KIND)
     try:
         return Kind.BODY if value is None else Kind[value.upper()]
@@ -202,13 +202,13 @@ def kind_of(headers: Fields) -> int:
 
 
 def stamp_of(headers: Fields) -> bytes:
-    """The stamp for an inbox, empty where none is given. Raises Malformed."""
+    """The stamp for an inbox; empty if none is given. Raises Malformed."""
     value = one(headers, STAMP)
     return b"" if value is None else parse_hex(value, STAMP_BYTES)
 
 
 def ttl_of(headers: Fields) -> float:
-    """Seconds that it is to be kept, RETENTION at the most and where none are given. Raises Malformed."""
+    """Seconds to keep it: at most RETENTION, which is also the default. Raises Malformed."""
     value = one(headers, TTL)
     if value is None:
         return RETENTION
@@ -218,7 +218,7 @@ def ttl_of(headers: Fields) -> float:
 
 
 def deleters_of(headers: Fields) -> list[bytes]:
-    """Who may delete it (hashes), from one header or several. Raises Malformed."""
+    """The deleter hashes, from one header or several. Raises Malformed."""
     texts = [text.strip(" \t") for line in headers.getall(DELETERS, []) for text in line.split(",", MAX_DELETERS)]
     if len(texts) > MAX_DELETERS:
         raise Malformed(f"more than {MAX_DELETERS} in {DELETERS}")
@@ -226,7 +226,7 @@ def deleters_of(headers: Fields) -> list[bytes]:
 
 
 def salt_of(headers: Fields, kind: int) -> bytes:
-    """The salt in the deleter's hash; a card's own is known. Raises Malformed."""
+    """The salt of the deleter hash; for a card the well-known one. Raises Malformed."""
     value = one(headers, SALT)
     if value is None and kind == Kind.CERTIFICATE:
         return CARD_SALT
@@ -240,7 +240,7 @@ def proof_of(headers: Fields) -> tuple[bytes, bytes]:
 
 
 def content_digest_of(headers: Fields) -> bytes | None:
-    """The SHA-256 that the content must have, where one is given. Raises Malformed."""
+    """The SHA-256 that the content must have, if one is given. Raises Malformed."""
     lines = headers.getall(CONTENT_DIGEST, [])
     return parse_digest_field(",".join(lines)) if lines else None
 
@@ -272,13 +272,13 @@ def k_of(query: Fields) -> int:
 
 
 def digest_of(query: Fields) -> bytes | None:
-    """The digest of the variant that is wanted. Raises Malformed."""
+    """The digest of the requested variant. Raises Malformed."""
     value = one(query, "digest")
     return None if value is None else parse_hex(value, DIGEST_BYTES)
 
 
 def deleter_of(query: Fields) -> bytes:
-    """Whose delete is asked for. Raises Malformed."""
+    """The deleter hash whose delete is requested. Raises Malformed."""
     return parse_hex(needed(query, "deleter"), DIGEST_BYTES)
 
 
@@ -305,7 +305,7 @@ def ttl_header(ttl: float) -> tuple[str, str]:
 
 
 def proof_headers(certificate: bytes, signature: bytes) -> list[tuple[str, str]]:
-    """What shows that the asker is the owner."""
+    """The headers that prove the owner."""
     return [(CERTIFICATE, base64url(certificate)), (SIGNATURE, base64url(signature))]
 
 
@@ -382,7 +382,7 @@ def encode_closest(node_id: bytes, token: bytes, contacts: Sequence[Located]) ->
 
 
 def decode_closest(data: bytes) -> tuple[bytes, bytes, list[ListedContact]]:
-    """Node id, token and contacts in that answer; fields that aren't known are passed over. Raises Malformed."""
+    """Node id, token and contacts in that answer; unknown fields are ignored. Raises Malformed."""
     try:
         answer = _closest_decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:

@@ -1,7 +1,7 @@
-"""The sockets behind a node's HTTP door: accepted, counted by address, given TLS, and closed.
+"""The sockets of a node's HTTP server: accepts connections, counts them by address, starts TLS, and closes them.
 
-asyncio's own server would hand a connection over after its handshake only, when one that never shakes hands has long
-cost a socket: here it counts from accept on. What is said on a connection is bulk.py's.
+asyncio's own server hands a connection over after the TLS handshake only, so one that never completes it would cost a
+socket and not be counted. Here a connection counts from accept on. Requests are answered by overlay/http/server.py.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from overlay.limits.address_quota import AddressQuota
 
 _BACKLOG = 128
 _OUT_OF_SOCKETS = 1.0
-"""Seconds to wait when this process may open no more files."""
+"""Seconds to wait when this process can't open more files."""
 _NONE = 0.01
-"""Seconds of grace when there is to be none: aiohttp takes 0 for no limit at all."""
+"""Seconds of grace when there is to be none, because aiohttp takes 0 for no limit."""
 _CLOSING = 2.0
-"""Seconds for the other side to say good-bye in TLS."""
+"""Seconds for the closing handshake of TLS."""
 _MAX_HEADERS = 32
 _MAX_FIELD = 8190
-"""With 32 headers 256 KiB a connection, and 64 MiB for all of them, at the very worst."""
+"""Bytes of one header: at most 256 KiB a connection and 64 MiB for all connections."""
 _BUFFER = 128 * 1024
 
 log = logging.getLogger(__name__)
 _quiet = logging.Logger("overlay.http.server.http", logging.CRITICAL + 1)
-"""aiohttp logs a traceback for every piece of nonsense that a stranger sends; the door itself tells what matters."""
+"""aiohttp logs a traceback for every malformed request; the server logs what matters itself."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,14 +45,14 @@ class _Connection:
 
 
 class _Server(web.Server):
-    """aiohttp's, and it tells when a connection comes and goes."""
+    """aiohttp's server, which also reports each new and each closed connection."""
 
     def __init__(
         self,
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         limits: ServerLimits,
-        came: Callable[[web.RequestHandler, asyncio.Transport], None],
-        went: Callable[[web.RequestHandler], None],
+        on_opened: Callable[[web.RequestHandler, asyncio.Transport], None],
+        on_closed: Callable[[web.RequestHandler], None],
     ) -> None:
         super().__init__(
             handler,
@@ -65,20 +65,20 @@ class _Server(web.Server):
             access_log=None,
             logger=_quiet,
         )
-        self._came = came
-        self._went = went
+        self._on_opened = on_opened
+        self._on_closed = on_closed
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        self._came(handler, transport)
+        self._on_opened(handler, transport)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)
-        self._went(handler)
+        self._on_closed(handler)
 
 
 class Listener:
-    """Listens for HTTPS and lets `handler` answer. Start and stop once each."""
+    """Listens for HTTPS; `handler` answers the requests. To be started and stopped once."""
 
     def __init__(
         self,
@@ -91,27 +91,27 @@ class Listener:
         self._limits = limits
         self._shares = AddressQuota(limits.connections, limits.connections_each, loopback_free=limits.loopback_free)
         self._connections: dict[web.RequestHandler, _Connection] = {}
-        self._welcoming: set[asyncio.Task[None]] = set()
+        self._handshakes: set[asyncio.Task[None]] = set()
         self._all_gone = asyncio.Event()
         self._server: _Server | None = None
         self._socket: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listen at an IP literal (:: is IPv4 too); the real port. Raises OSError."""
+        """Listen at an IP literal (:: includes IPv4); returns the port. Raises OSError."""
         both = host == "::" and socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
         self._socket.setblocking(False)
-        self._server = _Server(self._handler, self._limits, self._came, self._went)
+        self._server = _Server(self._handler, self._limits, self._on_opened, self._on_closed)
         self._accepting = asyncio.create_task(self._accept(self._socket))
         return int(self._socket.getsockname()[1])
 
     async def stop(self, grace: float) -> None:
-        """Take no more, give requests under way `grace` seconds, and close everything."""
+        """Accept no more, let requests finish for `grace` seconds, and close everything."""
         if self._socket is None or self._server is None or self._accepting is None:
             return
-        tasks = [self._accepting, *self._welcoming]
+        tasks = [self._accepting, *self._handshakes]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -141,11 +141,11 @@ class Listener:
             if not self._shares.take(ip):
                 accepted.close()
                 continue
-            task = asyncio.create_task(self._welcome(accepted, ip))
-            self._welcoming.add(task)
-            task.add_done_callback(self._welcoming.discard)
+            task = asyncio.create_task(self._handshake(accepted, ip))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
 
-    async def _welcome(self, accepted: socket.socket, ip: str) -> None:
+    async def _handshake(self, accepted: socket.socket, ip: str) -> None:
         assert self._server is not None
         protocol = self._server()
         self._connections[protocol] = _Connection(ip)
@@ -158,17 +158,17 @@ class Listener:
                 ssl_shutdown_timeout=_CLOSING,
             )
         except BaseException as error:
-            self._went(protocol)
+            self._on_closed(protocol)
             if not isinstance(error, OSError):  # which no handshake, or a broken or slow one, is
                 raise
 
-    def _came(self, protocol: web.RequestHandler, transport: asyncio.Transport) -> None:
+    def _on_opened(self, protocol: web.RequestHandler, transport: asyncio.Transport) -> None:
         transport.set_write_buffer_limits(high=_BUFFER)
         connection = self._connections.get(protocol)
         if connection is not None:
             connection.transport = transport
 
-    def _went(self, protocol: web.RequestHandler) -> None:
+    def _on_closed(self, protocol: web.RequestHandler) -> None:
         connection = self._connections.pop(protocol, None)
         if connection is not None:
             self._shares.give(connection.ip)

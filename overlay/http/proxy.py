@@ -1,7 +1,6 @@
-"""The HTTP proxy that a computer is set to use for HTTPS: HTTPS_PROXY and NO_PROXY, or the system's own settings.
+"""Finds the HTTP proxy that this computer uses for HTTPS: HTTPS_PROXY and NO_PROXY, or the system's settings.
 
-What finds it is Python's; used where everything goes by HTTPS alone (overlay/http/tunnel.py), for many such places let
-nothing out but through their proxy.
+Used for the tunnel (overlay/http/tunnel.py), because many networks that need it let HTTPS out through a proxy only.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ log = logging.getLogger(__name__)
 
 
 def proxy_for(host: str) -> URL | None:
-    """The proxy by which `host` (name or IP literal) is to be reached, or None: straight there."""
+    """The proxy through which to reach `host` (name or IP literal); None: connect directly."""
     text = getproxies().get("https", "")
     return None if not text or proxy_bypass(host) else _usable(text)
 
 
 @lru_cache(maxsize=1)
 def _usable(text: str) -> URL | None:
-    """What is set, read and, should it be of no use, complained of once: every node that is tried asks."""
+    """The setting, parsed; one that can't be used is logged once, though it is asked for each candidate."""
     try:
         proxy = URL(text if "://" in text else f"http://{text}")
         usable = proxy.scheme in ("http", "https") and bool(proxy.host)

@@ -1,8 +1,10 @@
-"""What a node does for those that only HTTPS lets out: it passes their sealed datagrams and their requests on.
- To nodes alone: whoever is named as a node is asked first, with a ping to the key that it is said to have, so that
-nobody is reached through a relay that isn't of this network. A relay can drop what it is given and nothing else: it
-reads none of the datagrams, and what a request over HTTP has done is asked about in a datagram
-(overlay/replication/node_client.py)."""
+"""Relay: forwards datagrams and HTTP requests for nodes behind firewalls that only let HTTPS through.
+
+It forwards to nodes only. Before the first datagram to an address, the relay pings the node that is said to be there,
+under the key that it is said to have, so a relay can't be used to send to computers outside this network. A relay can
+drop what it is given and do nothing else: datagrams are sealed, and the result of an HTTP request is checked with a
+datagram (overlay/replication/node_client.py). The other end is overlay/http/tunnel.py.
+"""
 
 from __future__ import annotations
 
@@ -29,26 +31,28 @@ from overlay.protocol_limits import MAX_DATAGRAM
 from overlay.wire import messages
 
 SESSIONS, SESSIONS_EACH = 64, 8
-"""WebSockets in all and of one address: many people may sit behind one firewall."""
+"""WebSockets, in all and of one address: many users may share the address of one firewall."""
 DATAGRAMS = Rate(200, 600)
-"""Of one session, either way; more are dropped."""
-GREETINGS = 8
-"""Nodes that one session has greeted at once."""
+"""Datagrams a second and at once of one session, in each direction; more are dropped."""
+VERIFYING = 8
+"""Addresses that one session may have pinged at the same time."""
 PROVEN_FOR = 600.0
-"""Seconds for which a node that answered counts as one."""
+"""Seconds for which an address that answered counts as a node's."""
 PROVEN = 4096
+"""Addresses remembered as nodes'."""
 CLOSING = 2.0
-"""Seconds for a session's other side to say good-bye."""
+"""Seconds for the WebSocket's closing handshake."""
 IDLE = 120.0
-"""Seconds without a datagram after which a session is over; an agent has something to say every few seconds."""
+"""Seconds without a datagram after which a session ends; a user agent sends one every few seconds."""
 
 log = logging.getLogger(__name__)
 
 
 class Relay:
-    """Passes on for strangers, at the door of the node behind `protocol`.
+    """The relay behind the HTTP server of the node with `protocol`.
 
-    `interface`: where it listens; `home`: where its own doors are reached from here; `known`: where from elsewhere.
+    `interface`: where the node listens; `home`: how its own HTTP server is reached from this computer; `known`: how it
+    is reached from elsewhere, if that is known.
     """
 
     def __init__(
@@ -66,7 +70,7 @@ class Relay:
         self._known = known
         self._sessions = AddressQuota(SESSIONS, SESSIONS_EACH, loopback_free=loopback_free)
         self._requests = AddressQuota(REQUESTS, REQUESTS_EACH, loopback_free=loopback_free)
-        self._forwarder = RequestForwarder(home, self.knew)
+        self._forwarder = RequestForwarder(home, self.known_for_requests)
         self._proven: OrderedDict[tuple[str, int], float] = OrderedDict()
         self._now = asyncio.get_running_loop().time
         self._open: set[web.WebSocketResponse] = set()
@@ -91,7 +95,7 @@ class Relay:
             shares.give(ip)
 
     async def close(self) -> None:
-        """End all sessions, and close what is kept alive."""
+        """End all sessions, and close idle connections."""
         await asyncio.gather(*(self._end(socket) for socket in self._open))
         await self._forwarder.close()
 
@@ -104,7 +108,7 @@ class Relay:
     # Datagrams
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        """One session: a WebSocket on this side, a UDP socket of its own on the other."""
+        """One session: a WebSocket to the user, and a UDP socket of its own to the nodes."""
         socket = web.WebSocketResponse(
             heartbeat=relay_frames.HEARTBEAT, receive_timeout=IDLE, max_msg_size=relay_frames.LONGEST, compress=False
         )
@@ -127,17 +131,17 @@ class Relay:
             with suppress(TimeoutError):
                 async for message in socket:
                     if message.type is aiohttp.WSMsgType.BINARY:
-                        session.take(message.data)
+                        session.forward(message.data)
         finally:
             self._open.discard(socket)
             transport.close()
-            for task in (sending, *session.greeting):
+            for task in (sending, *session.verifying):
                 task.cancel()
-            await asyncio.gather(sending, *session.greeting, return_exceptions=True)
+            await asyncio.gather(sending, *session.verifying, return_exceptions=True)
         return socket
 
-    async def proves(self, contact: Contact) -> bool:
-        """Whether it is a node of this network: it answers under its key, or has within the last minutes."""
+    async def verify(self, contact: Contact) -> bool:
+        """Whether it is a node of this network: it answers under its key, or did in the last PROVEN_FOR seconds."""
         if self.knows(*contact.address):
             return True
         try:
@@ -152,20 +156,20 @@ class Relay:
         return True
 
     def knows(self, ip: str, port: int) -> bool:
-        """Whether a node has answered from there within the last minutes."""
+        """Whether a node has answered from there in the last PROVEN_FOR seconds."""
         return self._proven.get((ip, port), -math.inf) > self._now()
 
-    def knew(self, ip: str, port: int) -> bool:
-        """The same, for as long again: whoever got a token of it by datagram may use it up over HTTP."""
+    def known_for_requests(self, ip: str, port: int) -> bool:
+        """The same, for twice as long: a token that came by datagram may be used over HTTP until it expires."""
         return self._proven.get((ip, port), -math.inf) + PROVEN_FOR > self._now()
 
     def is_home(self, contact: Contact) -> bool:
-        """Whether it is this node, whatever address it is known at."""
+        """Whether it is this node, at whatever address."""
         return contact.key == self._protocol.sealer.public
 
 
 class _Session(asyncio.DatagramProtocol):
-    """One user of the relay: datagrams both ways, bounded both ways."""
+    """One user of the relay: forwards datagrams in both directions, within rate and queue limits."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
@@ -174,12 +178,12 @@ class _Session(asyncio.DatagramProtocol):
         self._buckets = RateBuckets(DATAGRAMS)
         self._ipv6 = False
         self._home_as: tuple[str, int] | None = None
-        self._greeted: dict[tuple[str, int], list[bytes]] = {}
-        self.greeting: set[asyncio.Task[None]] = set()
+        self._queued: dict[tuple[str, int], list[bytes]] = {}
+        self.verifying: set[asyncio.Task[None]] = set()
         self._now: Callable[[], float] = asyncio.get_running_loop().time
 
-    def take(self, data: bytes) -> None:
-        """One message of the user's: on its way, if it is for a node and within her rate."""
+    def forward(self, data: bytes) -> None:
+        """Forward one message of the user, if it is for a node and within the rate."""
         if not self._buckets.take(b"out", self._now()):
             return
         try:
@@ -193,30 +197,30 @@ class _Session(asyncio.DatagramProtocol):
         elif self._relay.knows(*to.address):
             self._send(outward.datagram, *to.address)
         else:
-            self._greet(to, outward.datagram)
+            self._verify_first(to, outward.datagram)
 
-    def _greet(self, to: Contact, datagram: bytes) -> None:
-        """See first that it is a node; what is for it waits so long."""
-        waiting = self._greeted.get(to.address)
+    def _verify_first(self, to: Contact, datagram: bytes) -> None:
+        """Ping the target first; queue its datagrams until it answers."""
+        waiting = self._queued.get(to.address)
         if waiting is not None:
-            if len(waiting) < relay_frames.WAITING // GREETINGS:
+            if len(waiting) < relay_frames.WAITING // VERIFYING:
                 waiting.append(datagram)
             return
-        if len(self._greeted) >= GREETINGS:
-            return  # it is sent again
-        self._greeted[to.address] = [datagram]
+        if len(self._queued) >= VERIFYING:
+            return  # the user agent sends it again
+        self._queued[to.address] = [datagram]
 
-        async def greet() -> None:
+        async def verify() -> None:
             try:
-                if await self._relay.proves(to):
-                    for one in self._greeted[to.address]:
+                if await self._relay.verify(to):
+                    for one in self._queued[to.address]:
                         self._send(one, *to.address)
             finally:
-                del self._greeted[to.address]
+                del self._queued[to.address]
 
-        task = asyncio.create_task(greet())
-        self.greeting.add(task)
-        task.add_done_callback(self.greeting.discard)
+        task = asyncio.create_task(verify())
+        self.verifying.add(task)
+        task.add_done_callback(self.verifying.discard)
 
     def _send(self, datagram: bytes, ip: str, port: int) -> None:
         if self._transport is None or self._transport.is_closing():
@@ -229,7 +233,7 @@ class _Session(asyncio.DatagramProtocol):
             log.debug("a relay can't send to %s port %s: %s", ip, port, error)
 
     async def send_on(self, socket: web.WebSocketResponse) -> None:
-        """Carry what comes to the user, until cancelled."""
+        """Send the user what arrives, until cancelled."""
         while True:
             await socket.send_bytes(await self._inward.get())
 
@@ -239,7 +243,7 @@ class _Session(asyncio.DatagramProtocol):
         self._ipv6 = len(transport.get_extra_info("sockname") or ()) == 4
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        """A node has answered; strangers aren't heard."""
+        """Forward a datagram from a node; those from other addresses are dropped."""
         ip, port = unpack_ip(pack_ip(addr[0])), addr[1]
         if (ip, port) == (self._relay.home.ip, self._relay.home.port) and self._home_as is not None:
             ip, port = self._home_as
@@ -251,4 +255,4 @@ class _Session(asyncio.DatagramProtocol):
             self._inward.put_nowait(relay_frames.encode(relay_frames.Inward(pack_ip(ip), port, data)))
 
     def error_received(self, exc: Exception) -> None:
-        """An ICMP error came back: whoever waits will see."""
+        """An ICMP error came back: the request times out."""

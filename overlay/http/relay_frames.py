@@ -1,7 +1,7 @@
-"""What a relay and those that only HTTPS lets out say to each other on a WebSocket (RFC 6455), and in one header.
+"""The frames between a relay and the nodes that use it, on a WebSocket (RFC 6455), and the header that names a target.
 
-Each message of the WebSocket is a msgpack array with one sealed datagram in it. A relay reads none of them: they are
-sealed for the node that they go to. Formats only.
+Each message of the WebSocket is a msgpack array that holds one sealed datagram. The relay can't read it: it is sealed
+for the node that it goes to. Formats only.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ PATH = "/relay"
 TO = "P2pmail-To"
 """The node that a request over HTTP is for: HOST:PORT/FINGERPRINT, the last in hexadecimal."""
 LONGEST = MAX_DATAGRAM + 128
-"""Bytes of one message of the WebSocket."""
+"""Bytes of one message on the WebSocket."""
 HEARTBEAT = 20.0
-"""Seconds between pings of the WebSocket; without an answer it is closed."""
+"""Seconds between pings on the WebSocket; without an answer it is closed."""
 WAITING = 256
-"""Datagrams that wait for the connection; more are lost, as on a busy line."""
+"""Datagrams that may wait for the connection; further ones are dropped."""
 
 _TO = re.compile(rf"([0-9a-fA-F.:\[\]]{{1,64}})/([0-9a-fA-F]{{{2 * DIGEST_BYTES}}})", re.ASCII)
 
 
 class Welcome(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
-    """The first message of a relay: its public key, to be proven, and its address, empty where it doesn't know it."""
+    """A relay's first message: its public key (not proven yet), and its IP address, empty if it doesn't know it."""
 
     key: PublicKey
     ip: Annotated[bytes, msgspec.Meta(max_length=16)]
@@ -40,14 +40,14 @@ class Welcome(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unk
 
 
 class Outward(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A datagram for this node, from who uses the relay."""
+    """A datagram from the relay's user for the node `to`."""
 
     to: WireContact
     datagram: Annotated[bytes, msgspec.Meta(max_length=MAX_DATAGRAM)]
 
 
 class Inward(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A datagram that came from there, for who uses the relay."""
+    """A datagram that came from this address, for the relay's user."""
 
     ip: PackedIP
     port: Port
@@ -95,7 +95,7 @@ def to_value(ip: str, port: int, fingerprint: bytes) -> str:
 
 
 def parse_to(text: str) -> tuple[str, int, bytes]:
-    """IP, port and TLS fingerprint of the node that is meant. Raises Malformed."""
+    """IP address, port and TLS fingerprint of the target node. Raises Malformed."""
     found = _TO.fullmatch(text)
     if not found:
         raise Malformed(f"{TO} is not HOST:PORT/FINGERPRINT")

@@ -1,6 +1,6 @@
-"""Requests over HTTP that a relay passes on to another node's door, and their answers back. See overlay/http/relay.py.
+"""Forwards HTTP requests through a relay to another node's HTTP server, and the answers back.
 
-A body is passed on as it comes, so that it costs no memory; either side that is too slow is given up.
+A body is forwarded as it arrives, so that it takes no memory. A side that is too slow is disconnected.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from overlay.protocol_limits import MIN_RATE, RATE_WINDOW
 from overlay.wire.messages import Code
 
 REQUESTS, REQUESTS_EACH = 32, 8
-"""On their way through here, in all and of one address."""
+"""Requests under way at the same time, in all and of one address."""
 LONGEST = 4 * 3600.0
-"""Seconds for one of them."""
+"""Seconds for one request."""
 
 _ON = frozenset({"content-digest", "content-type", "pragma", "range", "if-range"})
 _BACK = frozenset({"content-type", "etag", "repr-digest", "content-range", "accept-ranges", "retry-after", "allow"})
@@ -33,7 +33,7 @@ _BACK = frozenset({"content-type", "etag", "repr-digest", "content-range", "acce
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A node's door: address, port, fingerprint of its TLS certificate."""
+    """A node's HTTP server: IP address, port, fingerprint of its TLS certificate."""
 
     ip: str
     port: int
@@ -41,7 +41,7 @@ class Target:
 
 
 class RequestForwarder:
-    """Passes requests on to `home`, and to any door of which `knows(ip, port)` says that it is a node's."""
+    """Forwards requests to `home`, and to any address that is a node's according to `knows(ip, port)`."""
 
     def __init__(self, home: Target, knows: Callable[[str, int], bool]) -> None:
         self._home = home
@@ -49,13 +49,13 @@ class RequestForwarder:
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
-        """Close what is kept alive."""
+        """Close idle connections."""
         if self._session is not None:
             await self._session.close()
             self._session = None
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """What the node says that the request is for."""
+        """Forward the request; the answer of the node that it is for."""
         try:
             to = Target(*relay_frames.parse_to(request.headers[relay_frames.TO]))
         except Malformed as error:
@@ -137,7 +137,7 @@ async def _pass_back(request: web.BaseRequest, answer: aiohttp.ClientResponse) -
 
 
 def line(status: int, words: str, code: int = 0) -> web.Response:
-    """An answer of one line. `code`: a refusal's (overlay/wire/messages.py)."""
+    """A one-line answer. `code`: of the refusal (overlay/wire/messages.py)."""
     response = web.Response(status=status, text=words + "\n", headers={"Cache-Control": "no-store"})
     if code:
         response.headers["P2pmail-Refusal"] = str(code)

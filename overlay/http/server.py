@@ -1,7 +1,8 @@
-"""A node's HTTP door (paper, Table 3): the service primitives over HTTP/1.1 and TLS, at any size, for curl too.
+"""A node's HTTP server (paper, Table 3): the primitives over HTTP/1.1 and TLS for objects of any size; curl can use it.
 
-Requests are read strictly (bulk_format.py), bodies are streamed to the store's spool, and who may do what is decided
-by service.py. Sockets are bulk_listener.py's, limits bulk_limits.py's.
+Requests are parsed strictly (overlay/http/headers.py), and large bodies are streamed to the store's spool. What a
+request may do is decided in overlay/primitives/service.py. Sockets are in overlay/http/listener.py, limits in
+overlay/http/server_limits.py.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ from storage.errors import P2PMailError
 from storage.store_request import StoreRequest
 
 SMALL = 64 * 1024
-"""Bytes of a body that stays in memory; a larger one is written to the store's spool as it comes."""
+"""Bytes of a body that is kept in memory; a larger one is written to the store's spool as it arrives."""
 _GRACE = 5.0
-"""Seconds that requests under way have when the door closes."""
+"""Seconds that requests under way have when the server stops."""
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ Closest = Callable[[bytes, int], Awaitable[list[Located]]]
 
 
 class _HTTPRefusal(P2PMailError):
-    """HTTP itself has a word for what is wrong."""
+    """A refusal with an HTTP status of its own, not one of the protocol's codes."""
 
     def __init__(self, status: int, words: str, *headers: tuple[str, str]) -> None:
         super().__init__(words)
@@ -58,7 +59,7 @@ class _HTTPRefusal(P2PMailError):
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """An answer before it is sent: `size` bytes of `content`, in memory or in an open file from where it stands."""
+    """An answer to be sent: `size` bytes of `content`, in memory or in an open file from its position on."""
 
     status: int
     content: bytes | BinaryIO
@@ -67,7 +68,7 @@ class _Reply:
 
 
 def _line(words: str, *headers: tuple[str, str], status: int = 200) -> _Reply:
-    """An answer of one line for people who use curl; programs read status and headers."""
+    """A one-line answer, for users of curl; programs read the status and the headers."""
     body = words.encode() + b"\n"
     return _Reply(status, body, len(body), (("Content-Type", "text/plain; charset=utf-8"), *headers))
 
@@ -77,8 +78,8 @@ def _binary(content: bytes, *headers: tuple[str, str]) -> _Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A request whose token is good (but for /closest), and what is held until its answer is out."""
+class _Call:
+    """A request with a valid token (/closest needs none); `held` is released after the answer was sent."""
 
     request: web.BaseRequest
     key: bytes
@@ -89,15 +90,15 @@ class _Asked:
 
     @property
     def contact(self) -> Contact:
-        """Who asks, as far as its token proves it. (The port is nobody's.)"""
+        """The contact that asks, as far as the token proves it. The port means nothing."""
         return Contact(self.asker, self.ip, 1)
 
 
 class HTTPServer:
-    """Serves one node's `service` over HTTPS.
+    """One node's HTTP server.
 
-    `closest` looks up the k closest other nodes; `own` is this node as others should see it, None while it doesn't
-    know its address.
+    `closest` looks up the k closest other nodes; `own` returns this node as others should see it, None while its
+    address isn't known.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class HTTPServer:
         self._inboxes = AddressQuota(limits.inboxes, limits.inboxes_each, loopback_free=free)
         self._lookups = AddressQuota(limits.lookups, limits.lookups_each, loopback_free=free)
         self._listener: Listener | None = None
-        self._primitives: dict[tuple[str, str], Callable[[_Asked], Awaitable[_Reply]]] = {
+        self._primitives: dict[tuple[str, str], Callable[[_Call], Awaitable[_Reply]]] = {
             ("PUT", ""): self._store,
             ("GET", ""): self._fetch,
             ("DELETE", ""): self._delete,
@@ -134,12 +135,12 @@ class HTTPServer:
         }
 
     async def start(self, host: str, port: int) -> int:
-        """Listen at an IP literal; the real port. Raises OSError, when the port is taken say."""
+        """Listen at an IP literal; returns the port. Raises OSError, for example if the port is taken."""
         self._listener = Listener(self._handle, server_context(self._identity), self._limits)
         return await self._listener.start(host, port)
 
     async def stop(self, grace: float = _GRACE) -> None:
-        """Close the door; what is under way has `grace` seconds. A second time does nothing."""
+        """Stop listening; requests under way have `grace` seconds. A second call does nothing."""
         if self._listener is not None:
             await self._listener.stop(grace)
             self._listener = None
@@ -186,7 +187,7 @@ class HTTPServer:
         if is_lookup:
             if request.method != "GET":
                 raise _HTTPRefusal(405, "a lookup is a GET", ("Allow", "GET"))
-            return await self._find(_Asked(request, key, ip, asker, b"", held))
+            return await self._find(_Call(request, key, ip, asker, b"", held))
         pragma = form.pragma_of(request.headers)
         primitive = self._primitives.get((request.method, pragma))
         if primitive is None:
@@ -195,53 +196,53 @@ class HTTPServer:
         token = form.token_of(request.headers)
         if not self._tokens.good(token, asker, ip):
             raise refusal(Code.BAD_TOKEN)
-        return await primitive(_Asked(request, key, ip, asker, token, held))
+        return await primitive(_Call(request, key, ip, asker, token, held))
 
     # The primitives
 
-    async def _find(self, asked: _Asked) -> _Reply:
-        k = form.k_of(asked.request.query)
-        token = self._tokens.issue(asked.asker, asked.ip)
-        found = await self._look_up(asked, k) if k else []
+    async def _find(self, call: _Call) -> _Reply:
+        k = form.k_of(call.request.query)
+        token = self._tokens.issue(call.asker, call.ip)
+        found = await self._look_up(call, k) if k else []
         content = form.encode_closest(self._service.node_id, token, found)
         return _Reply(200, content, len(content), (("Content-Type", "application/json"),))
 
-    async def _look_up(self, asked: _Asked, k: int) -> Sequence[Located]:
-        if not self._lookups.take(asked.ip):
+    async def _look_up(self, call: _Call, k: int) -> Sequence[Located]:
+        if not self._lookups.take(call.ip):
             raise refusal(Code.BUSY)
         try:
-            found = await self._closest(asked.key, k)
+            found = await self._closest(call.key, k)
         finally:
-            self._lookups.give(asked.ip)
+            self._lookups.give(call.ip)
         own = self._own()
         nodes = {located.contact.id: located for located in (found if own is None else [*found, own])}
-        return sorted(nodes.values(), key=lambda located: distance(located.contact.id, asked.key))[:k]
+        return sorted(nodes.values(), key=lambda located: distance(located.contact.id, call.key))[:k]
 
-    async def _store(self, asked: _Asked) -> _Reply:
-        headers = asked.request.headers
+    async def _store(self, call: _Call) -> _Reply:
+        headers = call.request.headers
         kind, ttl = form.kind_of(headers), form.ttl_of(headers)
         deleters, wanted = form.deleters_of(headers), form.content_digest_of(headers)
-        length = _length(asked.request)
+        length = _length(call.request)
         self._service.admit(kind, length)
-        async with self._received(asked, length) as (content, digest):
+        async with self._received(call, length) as (content, digest):
             if wanted is not None and wanted != digest:
                 raise Malformed(f"the content doesn't have the digest that {form.CONTENT_DIGEST} says; it wasn't kept")
-            await self._service.store(StoreRequest(kind, asked.key, content, digest, ttl, deleters), asked.contact)
+            await self._service.store(StoreRequest(kind, call.key, content, digest, ttl, deleters), call.contact)
         return _line("stored", (form.REPR_DIGEST, form.digest_field(digest)))
 
-    async def _fetch(self, asked: _Asked) -> _Reply:
-        request = asked.request
+    async def _fetch(self, call: _Call) -> _Reply:
+        request = call.request
         kind, digest = form.kind_of(request.headers), form.digest_of(request.query)
-        kept = await self._service.fetch(FetchRequest(kind, asked.key, digest))
+        kept = await self._service.fetch(FetchRequest(kind, call.key, digest))
         content: bytes | BinaryIO
         if isinstance(kept.content, bytes):
             content = kept.content
         else:
             try:
                 content = await asyncio.to_thread(kept.content.open, "rb")
-            except FileNotFoundError:  # deleted a moment ago
+            except FileNotFoundError:  # deleted just now
                 raise refusal(Code.NOT_FOUND) from None
-            asked.held.callback(content.close)
+            call.held.callback(content.close)
         tag = f'"{kept.digest.hex()}"'
         whole = _Reply(
             200,
@@ -256,64 +257,64 @@ class HTTPServer:
         )
         return _ranged(request, whole, tag)
 
-    async def _delete(self, asked: _Asked) -> _Reply:
-        headers = asked.request.headers
+    async def _delete(self, call: _Call) -> _Reply:
+        headers = call.request.headers
         kind = form.kind_of(headers)
         salt = form.salt_of(headers, kind)
-        proof = OwnerProof(asked.token, *form.proof_of(headers))
-        dropped = await self._service.delete(DeleteRequest(kind, asked.key, salt), proof)
+        proof = OwnerProof(call.token, *form.proof_of(headers))
+        dropped = await self._service.delete(DeleteRequest(kind, call.key, salt), proof)
         return _line(f"deleted, objects dropped: {dropped}", (form.COUNT, str(dropped)))
 
-    async def _append_inbox(self, asked: _Asked) -> _Reply:
-        ttl, wanted = form.ttl_of(asked.request.headers), form.content_digest_of(asked.request.headers)
-        notification = await self._small_body(asked, MAX_NOTIFICATION)
+    async def _append_inbox(self, call: _Call) -> _Reply:
+        ttl, wanted = form.ttl_of(call.request.headers), form.content_digest_of(call.request.headers)
+        notification = await self._small_body(call, MAX_NOTIFICATION)
         if wanted is not None and wanted != hashlib.sha256(notification).digest():
             raise Malformed(f"the notification doesn't have the digest that {form.CONTENT_DIGEST} says")
-        stamp = form.stamp_of(asked.request.headers)
-        new = await self._service.append_inbox(asked.key, notification, ttl, asked.contact, stamp)
+        stamp = form.stamp_of(call.request.headers)
+        new = await self._service.append_inbox(call.key, notification, ttl, call.contact, stamp)
         return _line("appended" if new else "was there already", (form.COUNT, str(int(new))))
 
-    async def _read_inbox(self, asked: _Asked) -> _Reply:
-        proof = OwnerProof(asked.token, *form.proof_of(asked.request.headers))
-        if not self._inboxes.take(asked.ip, form.INBOX_ANSWER_LIMIT):
+    async def _read_inbox(self, call: _Call) -> _Reply:
+        proof = OwnerProof(call.token, *form.proof_of(call.request.headers))
+        if not self._inboxes.take(call.ip, form.INBOX_ANSWER_LIMIT):
             raise refusal(Code.BUSY)
-        asked.held.callback(self._inboxes.give, asked.ip, form.INBOX_ANSWER_LIMIT)
-        waiting, more = await self._service.read_inbox(asked.key, asked.asker, proof, MAX_HTTP_READ)
+        call.held.callback(self._inboxes.give, call.ip, form.INBOX_ANSWER_LIMIT)
+        waiting, more = await self._service.read_inbox(call.key, call.asker, proof, MAX_HTTP_READ)
         headers = (form.MORE, "true" if more else "false"), (form.COUNT, str(len(waiting)))
         return _binary(form.encode_notifications(waiting), *headers)
 
-    async def _acknowledge_inbox(self, asked: _Asked) -> _Reply:
-        proof = OwnerProof(asked.token, *form.proof_of(asked.request.headers))
-        hashes = form.decode_hashes(await self._small_body(asked, MAX_HTTP_HASHES * 32))
-        gone = await self._service.acknowledge_inbox(asked.key, hashes, proof)
+    async def _acknowledge_inbox(self, call: _Call) -> _Reply:
+        proof = OwnerProof(call.token, *form.proof_of(call.request.headers))
+        hashes = form.decode_hashes(await self._small_body(call, MAX_HTTP_HASHES * 32))
+        gone = await self._service.acknowledge_inbox(call.key, hashes, proof)
         return _line(f"acknowledged: {gone}", (form.COUNT, str(gone)))
 
-    async def _tombstone(self, asked: _Asked) -> _Reply:
-        kind, deleter = form.kind_of(asked.request.headers), form.deleter_of(asked.request.query)
-        (proof,) = await self._service.proofs(kind, asked.key, [deleter])
+    async def _tombstone(self, call: _Call) -> _Reply:
+        kind, deleter = form.kind_of(call.request.headers), form.deleter_of(call.request.query)
+        (proof,) = await self._service.proofs(kind, call.key, [deleter])
         if not proof:
             raise refusal(Code.NOT_FOUND)
         return _binary(proof)
 
     # Bodies that come
 
-    async def _small_body(self, asked: _Asked, most: int) -> bytes:
-        length = _length(asked.request)
+    async def _small_body(self, call: _Call, most: int) -> bytes:
+        length = _length(call.request)
         if length > most:
             raise refusal(Code.TOO_LARGE)
-        async with self._received(asked, length) as (content, _):
+        async with self._received(call, length) as (content, _):
             assert isinstance(content, bytes), "most <= SMALL"
             return content
 
     @asynccontextmanager
-    async def _received(self, asked: _Asked, length: int) -> AsyncIterator[tuple[bytes | Path, bytes]]:
-        """The body and its SHA-256. A file is closed, not synced, and gone after the block unless it was moved."""
-        await _say_continue(asked.request)
+    async def _received(self, call: _Call, length: int) -> AsyncIterator[tuple[bytes | Path, bytes]]:
+        """The body and its SHA-256. A file is not synced, and is removed after the block unless moved."""
+        await _say_continue(call.request)
         pace = Pace(self._limits.window, self._limits.rate)
         if length <= SMALL:
             data = bytearray()
             while len(data) < length:
-                data += await self._next_piece(asked, pace)
+                data += await self._next_piece(call, pace)
             yield bytes(data), hashlib.sha256(data).digest()
             return
         taken = 0
@@ -325,8 +326,8 @@ class HTTPServer:
                     pieces: list[bytes] = []
                     size = 0
                     while size < BLOCK and taken < length:
-                        piece = await self._next_piece(asked, pace)
-                        if not self._spool.take(asked.ip, len(piece)):
+                        piece = await self._next_piece(call, pace)
+                        if not self._spool.take(call.ip, len(piece)):
                             raise refusal(Code.BUSY)
                         taken += len(piece)
                         size += len(piece)
@@ -334,11 +335,11 @@ class HTTPServer:
                     await asyncio.to_thread(write, file, hasher, pieces)
             yield path, hasher.digest()
         finally:
-            self._spool.give(asked.ip, taken)
+            self._spool.give(call.ip, taken)
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
-    async def _next_piece(self, asked: _Asked, pace: Pace) -> bytes:
-        piece = await pace.read(asked.request.content.readany)
+    async def _next_piece(self, call: _Call, pace: Pace) -> bytes:
+        piece = await pace.read(call.request.content.readany)
         if not piece:
             raise Malformed("the content is shorter than Content-Length says; it wasn't kept")
         return piece
@@ -346,7 +347,7 @@ class HTTPServer:
     # Bodies that go
 
     async def _send(self, request: web.BaseRequest, reply: _Reply) -> web.StreamResponse:
-        """Send all of it here, under a time limit for each piece: aiohttp would wait for a reader for ever."""
+        """Send the whole answer, with a time limit for each piece: aiohttp would wait for ever."""
         response = web.StreamResponse(status=reply.status)
         response.headers["Server"] = "p2pmail"
         response.headers["Cache-Control"] = "no-store"
@@ -383,7 +384,7 @@ class HTTPServer:
 
 
 def _length(request: web.BaseRequest) -> int:
-    """How long the body will be, which must be said beforehand."""
+    """The length of the body, which the client must declare."""
     if "Content-Encoding" in request.headers:
         raise _HTTPRefusal(415, "content is taken as it is, without Content-Encoding")
     if request.content_length is None or "Transfer-Encoding" in request.headers:
@@ -392,25 +393,25 @@ def _length(request: web.BaseRequest) -> int:
 
 
 async def _say_continue(request: web.BaseRequest) -> None:
-    """Let a client that asked first (RFC 9110, 10.1.1) send its body, now that nothing speaks against it."""
+    """Let a client that waits for "100 Continue" (RFC 9110, 10.1.1) send its body; all headers were checked."""
     expected = request.headers.get("Expect", "").lower()
     if expected and request.version >= HttpVersion11:
         if expected != "100-continue":
             raise _HTTPRefusal(417, "Expect is not 100-continue")
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the answer proper hasn't begun
+        request.writer.output_size = 0  # this doesn't count as part of the answer
 
 
 def _ranged(request: web.BaseRequest, whole: _Reply, tag: str) -> _Reply:
-    """The part of it that was asked for (one range, to resume), or all of it where that can't be told."""
+    """The requested range (one, to resume a download), or everything if the header can't be used."""
     unless = request.headers.get("If-Range")
     if "Range" not in request.headers or unless not in (None, tag):
         return whole
     try:
-        asked = request.http_range
+        wanted = request.http_range
     except ValueError:
         return whole
-    start, stop, _ = asked.indices(whole.size)
+    start, stop, _ = wanted.indices(whole.size)
     if start >= stop:
         raise _HTTPRefusal(416, "no such range", ("Content-Range", f"bytes */{whole.size}"))
     if isinstance(whole.content, bytes):

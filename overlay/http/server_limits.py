@@ -1,6 +1,6 @@
-"""What a node's HTTP door gives to everybody, and to one address, at the most: connections, room, patience.
+"""Limits of a node's HTTP server, in all and for one client address: connections, memory, disk, time.
 
-A connection over TLS proves where it comes from, so limits by address hold. Decisions only; bulk.py keeps to them.
+A TLS connection proves its source address, so limits by address hold. No I/O; overlay/http/server.py applies them.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ MIB = 1024 * 1024
 
 
 class TooSlow(OverlayError):
-    """The other side sends or takes less than the minimum rate."""
+    """The other side sends or receives at less than the minimum rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """Of one door. Sizes in bytes, times in seconds; `..._each` is what one address may have of it.
+    """Limits of one HTTP server. Sizes in bytes, times in seconds; `..._each`: for one address.
 
-    connections     open at once; over that they are closed as soon as they are accepted
-    spool           received of uploads that aren't stored yet
-    inboxes         notifications in memory on their way out
+    connections     open at the same time; further ones are closed when accepted
+    spool           received of uploads that aren't stored yet, on disk
+    inboxes         notifications in memory that are being sent
     lookups         under way for /closest
-    idle            until a request's headers are complete, and that a connection is kept alive for
-    window, rate    every window must bring rate * window bytes of a body
-    loopback_free   addresses of this machine share in the totals only: tests, demo, several accounts on one host
+    idle            until a request's headers are complete; and how long a connection is kept alive
+    window, rate    in every window at least rate * window bytes of a body must arrive
+    loopback_free   loopback addresses count in the totals only: tests, demo, several accounts on one host
     """
 
     connections: int = 256
@@ -49,7 +49,7 @@ class ServerLimits:
 
 
 class Pace:
-    """A minimum rate for a body: any amount may come at once, but each window must bring its share."""
+    """A minimum rate for a body: it may come unevenly, but each window must bring rate * window bytes."""
 
     def __init__(self, window: float, rate: int) -> None:
         self._now = asyncio.get_running_loop().time
@@ -59,7 +59,7 @@ class Pace:
         self._moved = 0
 
     async def read(self, reader: Callable[[], Awaitable[bytes]]) -> bytes:
-        """What `reader` brings next; b"" at the end. Raises TooSlow."""
+        """What `reader` returns next; b"" at the end. Raises TooSlow."""
         while True:
             try:
                 async with asyncio.timeout_at(self._end):

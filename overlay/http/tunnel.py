@@ -1,7 +1,27 @@
-"""The way out for whom a firewall lets only HTTPS through: everything goes by way of one node (overlay/http/relay.py).
+"""HTTPS tunnel for nodes behind strict firewalls: all traffic goes through one other node, the relay.
 
-Which of the nodes it is doesn't matter: it sees sealed datagrams and can do nothing but drop them. Taken only when
-nobody answers by UDP.
+Theory of operation
+-------------------
+The tunnel is used only while no node answers by UDP; overlay/node/connection.py decides when. Any node can be the relay
+(overlay/http/relay.py): it sees sealed datagrams and can do nothing with them but drop them.
+
+closed      Datagrams go by UDP (`protocol.tunnel_send` is None) and HTTP requests go straight to their node
+            (`HTTPClient.via` is None).
+opening     `find`: a WebSocket is opened to up to TRIED candidates at the same time. The first of them that passes all
+            checks of `_use` is the relay; the others are closed. The checks, in this order: it isn't this node itself;
+            it answers a lookup request sent through itself, sealed for the key that it named, so it has that key and
+            is a node of this network; it has an HTTP server, so that it can carry large objects; and it does not answer
+            by UDP, because then UDP works and no tunnel is needed.
+open        `taken`. Datagrams go through the WebSocket (TunnelSession), and HTTP requests to the relay's HTTP server,
+            with a header that names the node they are for.
+lost        `lost`: the WebSocket has ended. The tunnel stays in this state until `find`, `replace` or `close`.
+
+Two operations change the relay: `replace` tries other candidates, and the old one again if none works; `blind` tells
+once in REPLACED_AFTER seconds that no contact but the relay answers any more. This is how a relay that forwards nothing
+is noticed.
+
+Invariants: `tunnel_send` and `via` are set and reset together with `_current`. A session that isn't used is closed.
+Queues are bounded; a datagram that finds one full is dropped, as on a busy line.
 """
 
 from __future__ import annotations
@@ -25,12 +45,13 @@ from overlay.protocol import OverlayProtocol
 from overlay.wire import messages
 
 TRIED = 12
-"""Nodes that are tried, all at once; the first that answers is it."""
+"""Candidates that are tried at the same time; the first that answers becomes the relay."""
 PATIENCE = 10.0
-"""Seconds for one of them to open a session."""
+"""Seconds for one candidate to open a session."""
 CLOSING = 1.0
+"""Seconds for the WebSocket's closing handshake."""
 REPLACED_AFTER = 600.0
-"""Seconds that a relay has at least, before another one is tried because nobody is reached through it."""
+"""Seconds at least between two relays, when no contact is reached through the first."""
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +60,7 @@ Received = Callable[[bytes, tuple[str, int]], None]
 
 @dataclass(frozen=True, slots=True)
 class RelayAddress:
-    """Where a node's HTTP door may be: HOST:PORT, and its key where it is known."""
+    """Where a relay may be: HOST:PORT, and its key where that is known."""
 
     host: str
     port: int
@@ -47,7 +68,7 @@ class RelayAddress:
 
 
 class TunnelSession:
-    """An open session with one relay. `ended` is set when it is over."""
+    """An open WebSocket to one relay. `ended` is set when it is over."""
 
     def __init__(
         self,
@@ -64,14 +85,14 @@ class TunnelSession:
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def open(cls, http_server: RelayAddress) -> TunnelSession:
-        """Raises NoAnswer. Whether it has the key that it names is for a sealed datagram to show."""
+    async def open(cls, candidate: RelayAddress) -> TunnelSession:
+        """Connect; raises NoAnswer. The key that the relay names isn't proven yet: a sealed datagram does that."""
         session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": "p2pmail"})
         socket: aiohttp.ClientWebSocketResponse | None = None
         try:
             async with asyncio.timeout(PATIENCE):
-                url = URL.build(scheme="https", host=http_server.host, port=http_server.port, path=relay_frames.PATH)
-                proxy = proxy_for(http_server.host)
+                url = URL.build(scheme="https", host=candidate.host, port=candidate.port, path=relay_frames.PATH)
+                proxy = proxy_for(candidate.host)
                 socket = await session.ws_connect(
                     url,
                     proxy=proxy,
@@ -80,19 +101,19 @@ class TunnelSession:
                     max_msg_size=relay_frames.LONGEST,
                 )
                 welcome = relay_frames.decode_welcome(await socket.receive_bytes())
-            if http_server.key not in (None, welcome.key):
+            if candidate.key not in (None, welcome.key):
                 raise NoAnswer(
-                    f"another node is at {host_port(http_server.host, http_server.port)} than the one that was meant"
+                    f"another node is at {host_port(candidate.host, candidate.port)} than the one that was meant"
                 )
-            if proxy is None:  # each request to the same one, should the name have several addresses
+            if proxy is None:  # so that all requests go to the same computer even if the name has several addresses
                 ip = host = unpack_ip(pack_ip(socket.get_extra_info("peername")[0]))
             else:
-                ip, host = _beyond_the_proxy(http_server, welcome), http_server.host
-            return cls(session, socket, Contact(welcome.key, ip, http_server.port), host, proxy)
+                ip, host = _beyond_the_proxy(candidate, welcome), candidate.host
+            return cls(session, socket, Contact(welcome.key, ip, candidate.port), host, proxy)
         except BaseException as error:
             await _close(session, socket)
             if isinstance(error, aiohttp.ClientError | OSError | ValueError | TypeError | Malformed):
-                where = host_port(http_server.host, http_server.port)
+                where = host_port(candidate.host, candidate.port)
                 raise NoAnswer(f"no relay at {where} ({type(error).__name__})") from error
             raise
 
@@ -101,13 +122,13 @@ class TunnelSession:
         self._tasks = [asyncio.create_task(self._receive(received)), asyncio.create_task(self._send_on())]
 
     def send(self, key: bytes, ip: str, port: int, datagram: bytes) -> None:
-        """A datagram for the node with this key at this address."""
+        """Send a datagram to the node with this key at this address."""
         if not self._outward.full():
             to = WireContact(key, pack_ip(ip), port)
             self._outward.put_nowait(relay_frames.encode(relay_frames.Outward(to, datagram)))
 
     async def close(self) -> None:
-        """End it. A second time does nothing."""
+        """End the session. A second call does nothing."""
         self.ended.set()
         for task in self._tasks:
             task.cancel()
@@ -132,10 +153,10 @@ class TunnelSession:
             self.ended.set()
 
 
-def _beyond_the_proxy(http_server: RelayAddress, welcome: relay_frames.Welcome) -> str:
-    """The relay's address: who goes through a proxy may know no names' addresses. Raises Malformed."""
+def _beyond_the_proxy(candidate: RelayAddress, welcome: relay_frames.Welcome) -> str:
+    """The relay's IP address; behind a proxy the name may not resolve, so the relay says it. Raises Malformed."""
     try:
-        return unpack_ip(pack_ip(http_server.host))
+        return unpack_ip(pack_ip(candidate.host))
     except Malformed:
         return unpack_ip(welcome.ip)
 
@@ -149,71 +170,70 @@ async def _close(session: aiohttp.ClientSession, socket: aiohttp.ClientWebSocket
 
 
 class Tunnel:
-    """The way by HTTPS of the node behind `protocol`, and of its requests over HTTP, while there is no other."""
+    """The tunnel of the node behind `protocol`; `http`: its client, whose requests go through the tunnel too."""
 
     def __init__(self, protocol: OverlayProtocol, http: HTTPClient) -> None:
         self._protocol = protocol
         self._http = http
-        self._link: TunnelSession | None = None
+        self._current: TunnelSession | None = None
         self._now = asyncio.get_running_loop().time
         self._patient_until = 0.0
 
     @property
     def taken(self) -> bool:
-        """Whether everything goes by HTTPS now."""
-        return self._link is not None and not self._link.ended.is_set()
+        """Whether the tunnel is open."""
+        return self._current is not None and not self._current.ended.is_set()
 
     @property
     def lost(self) -> bool:
-        """Whether it went by HTTPS, and the connection has ended."""
-        return self._link is not None and self._link.ended.is_set()
+        """Whether the tunnel was open, and its connection has ended."""
+        return self._current is not None and self._current.ended.is_set()
 
     @property
     def relay(self) -> Contact | None:
-        """The node that everything goes by way of now."""
-        return self._link.contact if self._link is not None and self.taken else None
+        """The relay in use."""
+        return self._current.contact if self._current is not None and self.taken else None
 
     def blind(self) -> bool:
-        """Whether nobody but the relay answers any more, by way of it; true once in a while at the most."""
-        if not self.taken or self._link is None:
+        """Whether no contact but the relay answers through it; true once in REPLACED_AFTER seconds at the most."""
+        if not self.taken or self._current is None:
             return False
         answering = self._protocol.router.closest(self._protocol.own_id, 2, healthy=True)
-        if any(contact.key != self._link.contact.key for contact in answering) or self._now() < self._patient_until:
+        if any(contact.key != self._current.contact.key for contact in answering) or self._now() < self._patient_until:
             return False
         self._patient_until = self._now() + REPLACED_AFTER
         return True
 
-    async def replace(self, http_servers: Iterable[RelayAddress]) -> None:
-        """Try others than the relay that passes nothing on; that one again when there is no other."""
-        if self._link is None:
+    async def replace(self, candidates: Iterable[RelayAddress]) -> None:
+        """Use another relay out of these; the present one again if none of them works."""
+        if self._current is None:
             return
-        relay = self._link.contact
+        relay = self._current.contact
         others = [
-            http_server
-            for http_server in http_servers
-            if http_server.key != relay.key and (http_server.host, http_server.port) != relay.address
+            candidate
+            for candidate in candidates
+            if candidate.key != relay.key and (candidate.host, candidate.port) != relay.address
         ]
         if others and not await self.find(others):
             await self.find([RelayAddress(relay.ip, relay.port, relay.key)])
 
-    async def find(self, http_servers: Iterable[RelayAddress]) -> bool:
-        """Whether one of these nodes passes our datagrams on; if so everything goes there from now on."""
+    async def find(self, candidates: Iterable[RelayAddress]) -> bool:
+        """Open a tunnel through one of these nodes. False if none of them works; the tunnel is closed then."""
         await self.close()
         opening = {
-            asyncio.create_task(TunnelSession.open(http_server))
-            for http_server in list(dict.fromkeys(http_servers))[:TRIED]
+            asyncio.create_task(TunnelSession.open(candidate)) for candidate in list(dict.fromkeys(candidates))[:TRIED]
         }
         try:
             while opening:
                 done, opening = await asyncio.wait(opening, return_when=asyncio.FIRST_COMPLETED)
-                links = [task.result() for task in done if task.exception() is None]
+                sessions = [task.result() for task in done if task.exception() is None]
                 for task in done:
                     error = task.exception()
                     if error is not None and not isinstance(error, OverlayError | TimeoutError):
                         raise error
-                for at, link in enumerate(links):
-                    if await self._use(link):
-                        await asyncio.gather(*(other.close() for other in links[at + 1 :]))
+                for at, session in enumerate(sessions):
+                    if await self._use(session):
+                        await asyncio.gather(*(other.close() for other in sessions[at + 1 :]))
                         return True
             return False
         finally:
@@ -224,21 +244,21 @@ class Tunnel:
                     await ended.close()
 
     async def close(self) -> None:
-        """Go by UDP again."""
-        link, self._link = self._link, None
+        """Close the tunnel, so that datagrams go by UDP again."""
+        session, self._current = self._current, None
         self._protocol.tunnel_send = self._http.via = None
-        if link is not None:
-            await link.close()
+        if session is not None:
+            await session.close()
 
-    async def _use(self, link: TunnelSession) -> bool:
-        """See whether it is another node of this network that has the key it named, and can carry large bodies too."""
-        if link.contact.id == self._protocol.own_id:  # the place where others join is often this node's own
-            await link.close()
+    async def _use(self, session: TunnelSession) -> bool:
+        """Use the session if it passes the checks (see the head of this file), else close it."""
+        if session.contact.id == self._protocol.own_id:  # the network's join address is often this node's own
+            await session.close()
             return False
-        self._protocol.tunnel_send = link.send
-        link.start(self._protocol.datagram_received)
+        self._protocol.tunnel_send = session.send
+        session.start(self._protocol.datagram_received)
         try:
-            contact = self._protocol.checked(link.contact.wire)
+            contact = self._protocol.checked(session.contact.wire)
             found = await self._protocol.call(contact, messages.Find(bytes(20), 0))
         except (NoAnswer, Refused, Malformed) as error:
             log.info("%s", error)
@@ -246,13 +266,13 @@ class Tunnel:
         if (
             not isinstance(found, messages.Found)
             or not found.bulk_port
-            # Who answers by UDP is no way out: it may go by HTTPS itself, by way of this node.
+            # If it answers by UDP, UDP works. (It may use a tunnel itself, through this node.)
             or await self._protocol.answers_by_udp(contact)
         ):
             self._protocol.tunnel_send = None
-            await link.close()
+            await session.close()
             return False
-        self._link = link
-        self._http.via = ViaRelay(link.host, link.contact.port, found.fingerprint, link.proxy)
+        self._current = session
+        self._http.via = ViaRelay(session.host, session.contact.port, found.fingerprint, session.proxy)
         log.info("nobody answers by UDP; going by HTTPS through %s", contact)
         return True

@@ -1,8 +1,8 @@
-"""The service primitives of a system node (paper, section 2.2), whichever door a request came through.
+"""The primitives of a system node (paper, section 2.2), for requests by datagram, over HTTP, and of the node itself.
 
-Who may do what is decided here: tokens, certificates, signatures, kinds. How things are kept is the store's affair,
-handed in as `Store`; how requests travel is rpc.py's and bulk.py's. Every operation answers after its effect is on
-disk, or raises Refused.
+This is where it is decided who may do what: write tokens, certificates, signatures, kinds. How things are kept is up to
+the store (StoreBackend); how requests travel is in overlay/wire/rpc.py and overlay/http/server.py. Each operation
+returns after its effect is on disk, or raises Refused.
 """
 
 from __future__ import annotations
@@ -66,20 +66,20 @@ Handler = Callable[[Contact, Any], Awaitable[messages.Answer]]
 """Answers one message type (the second argument is of that type) for the contact that sent it."""
 
 SIGNED = frozenset({Kind.CERTIFICATE, Kind.REVOCATIONS, Kind.ENROLMENT})
-"""The kinds that prove themselves, and of which a newer one replaces the older."""
+"""The kinds whose content is signed and checked here; a newer object replaces an older one."""
 TOMBSTONES_READ = 50
-"""Signed deletes read for one answer; about eight of them fit."""
+"""Tombstones read for one answer; about eight fit."""
 
 
 def refusal(code: int) -> Refused:
-    """The error for a refusal's code."""
+    """The error for a code of messages.Code."""
     return Refused(code, WORDS[code])
 
 
 def _lasting(ttl: float) -> float:
-    """The seconds that something is kept for when `ttl` is asked: RETENTION at the most.
+    """The requested time to live in seconds, at most RETENTION. Raises Refused.
 
-    The asker's clock may be wrong, so that asking for more is no reason to keep nothing. Raises Refused.
+    More than that is reduced and not refused, because the sender's clock may be wrong.
     """
     if not 0 < ttl < math.inf:  # also not-a-number
         raise refusal(Code.BAD_TTL)
@@ -87,11 +87,11 @@ def _lasting(ttl: float) -> float:
 
 
 def _fitting(notifications: Sequence[bytes]) -> int:
-    """How many of them fit into one message: hundreds of tiny ones take more room than their bytes."""
-    room = MAX_MESSAGE - 16
+    """How many of them fit into one message; each costs 13 bytes of framing at most."""
+    free = MAX_MESSAGE - 16
     for number, notification in enumerate(notifications):
-        room -= len(notification) + 13
-        if room < 0:
+        free -= len(notification) + 13
+        if free < 0:
             return number
     return len(notifications)
 
@@ -102,7 +102,7 @@ def _proof_in(request: messages.Delete | messages.ReadInbox | messages.Acknowled
 
 @dataclass(frozen=True, slots=True)
 class StoredContent:
-    """An object as the store hands it out: in memory, or as a file to be streamed."""
+    """A stored object: its bytes, or the file that has them."""
 
     digest: bytes
     size: int
@@ -111,7 +111,7 @@ class StoredContent:
 
 @dataclass(frozen=True, slots=True)
 class TombstoneCopy:
-    """A signed delete as it is kept: whose (her deleter hash), its proof, and for how many seconds."""
+    """A signed delete in the store: deleter hash, proof, and the seconds for which it is kept."""
 
     deleter: bytes
     proof: bytes
@@ -119,7 +119,7 @@ class TombstoneCopy:
 
 
 class StoreBackend(Protocol):
-    """What a node keeps (storage/node/store.py, behind backend.py). Raises Refused; durable on return."""
+    """A node's store (overlay/node/store_adapter.py). Calls return when all is on disk, or raise Refused."""
 
     async def store(self, request: StoreRequest, asker: Contact | None) -> None: ...
 
@@ -140,7 +140,7 @@ class StoreBackend(Protocol):
     async def append(
         self, key: bytes, notification: bytes, ttl: float, asker: Contact | None, admit: Callable[[float], None]
     ) -> bool:
-        """`admit` hears how full the inbox is (0 to 1) before something new is put there, and may raise Refused."""
+        """`admit` gets the inbox's fullness (0 to 1) before a new notification is appended, and may raise Refused."""
 
     async def read(self, key: bytes, reader: bytes, limit: int, lease: float) -> tuple[list[bytes], bool]: ...
 
@@ -150,7 +150,7 @@ class StoreBackend(Protocol):
 
 
 class Watch(Protocol):
-    """Who looks after this node's copies (overlay/replication/repair.py), and hears what others say of theirs."""
+    """Told what other nodes say about copies (overlay/replication/repair.py)."""
 
     def looked(self, kind: int, key: bytes) -> None: ...
 
@@ -158,7 +158,7 @@ class Watch(Protocol):
 
 
 class _Nobody:
-    """Nobody looks after them."""
+    """Ignores it."""
 
     def looked(self, kind: int, key: bytes) -> None: ...
 
@@ -166,9 +166,9 @@ class _Nobody:
 
 
 class Service:
-    """One node's answers. `now` is wall-clock seconds, for certificates only.
+    """The primitives of one node. `now`: wall clock in seconds, for certificates.
 
-    Without a `trust` (a network without an authority) nobody is known, and whatever needs an owner is refused.
+    Without `trust` (a network without an authority) every request that needs an owner is refused.
     """
 
     def __init__(
@@ -270,9 +270,9 @@ class Service:
     # The primitives. All raise Refused.
 
     async def store(self, request: StoreRequest, asker: Contact | None = None) -> None:
-        """Keep an object. A file (`content` a Path from the spool) belongs to the store from here on.
+        """Store an object. A file (a Path in the spool) belongs to the store from here on.
 
-        `asker` is whose share of this node it takes; None: this node's own.
+        `asker`: whose quota share it counts against; None for this node's own requests.
         """
         content, deleters, sequence = request.content, request.deleters, None
         if request.kind in SIGNED:
@@ -286,14 +286,14 @@ class Service:
         await self.backend.store(checked, asker)
 
     def admit(self, kind: int, size: int) -> None:
-        """Refuse what is too large before a byte of it is taken."""
+        """Refuse an object that is too large, before any of it is received."""
         if size > (
             MAX_ENROLMENT_ANSWER if kind == Kind.ENROLMENT else MAX_SIGNED_OBJECT if kind in SIGNED else MAX_OBJECT
         ):
             raise refusal(Code.TOO_LARGE)
 
     async def fetch(self, request: FetchRequest) -> StoredContent:
-        """The object under the key, that with the digest if one is given."""
+        """The requested object."""
         if request.kind == Kind.BODY and request.key in self._roots:
             der = self._roots[request.key]
             return StoredContent(sha256(der).digest(), len(der), der)
@@ -311,11 +311,11 @@ class Service:
         return await self.backend.delete(request.kind, key, deleter, encode_delete_proof(signed), RETENTION)
 
     async def proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
-        """The signed delete of each of these recipients, or b"", for whoever knows the key and their hashes."""
+        """For each deleter hash its signed delete, or b"". Anyone who knows the key and the hashes may ask."""
         return await self.backend.proofs(kind, key, deleters)
 
     async def have(self, kind: int, key: bytes, after: bytes, known: bytes = b"") -> messages.Held:
-        """The digests of what is here, and as many deletes past the deleter `after` as fit, unless all are `known`."""
+        """Digests of the objects here, and as many deletes past the deleter `after` as fit, unless all are `known`."""
         digests = await self.backend.digests(kind, key)
         if known and known == deleters_digest(await self.backend.deleters(kind, key)):
             return messages.Held(digests, [], more=False, same=True)
@@ -325,13 +325,13 @@ class Service:
         return messages.Held(digests, sent, len(kept) == TOMBSTONES_READ or fitting < len(kept))
 
     async def tombstones(self, kind: int, key: bytes, after: bytes) -> list[TombstoneCopy]:
-        """Some of the signed deletes of a key, by deleter, past `after`."""
+        """Some tombstones of a key, in the order of their deleters, past `after`."""
         return await self.backend.tombstones(kind, key, after, TOMBSTONES_READ)
 
     async def hand_tombstone(self, kind: int, key: bytes, proof: bytes, ttl: float) -> int:
-        """Take over a delete that was signed for another node: it proves itself. Objects dropped.
+        """Take over a delete that was signed for another node, which proves itself. How many objects were dropped.
 
-        Whoever hands it on gains nothing: it takes away the signer's hash alone.
+        It can't be abused by the node that hands it on, because it takes off the signer's hash only.
         """
         try:
             signed, deleter = decode_delete_proof(proof), deleter_named(proof, key)
@@ -343,19 +343,19 @@ class Service:
         return await self.backend.delete(kind, key, deleter, proof, _lasting(ttl))
 
     async def contents(self, request: FetchRequest) -> bytes:
-        """The bytes of an object that is kept here."""
+        """The bytes of an object in this node's store."""
         kept = await self.fetch(request)
         if not isinstance(kept.content, Path):
             return kept.content
         try:
             return await asyncio.to_thread(kept.content.read_bytes)
-        except OSError as error:  # deleted a moment ago, or the disk fails: the next node has it
+        except OSError as error:  # deleted just now, or the disk fails: another node has it
             raise refusal(Code.NOT_FOUND) from error
 
     async def append_inbox(
         self, key: bytes, notification: bytes, ttl: float, asker: Contact | None = None, stamp: bytes = b""
     ) -> bool:
-        """Put a notification into an inbox; False when it is there already. One that fills up asks for a stamp."""
+        """Append to an inbox; False if it is there already. A full inbox asks for a stamp."""
         if not notification or len(notification) > MAX_NOTIFICATION:
             raise refusal(Code.TOO_LARGE)
         lasting, now = _lasting(ttl), self._now()
@@ -368,12 +368,12 @@ class Service:
         return await self.backend.append(key, notification, lasting, asker, admit)
 
     async def read_inbox(self, key: bytes, reader: bytes, proof: OwnerProof, limit: int) -> tuple[list[bytes], bool]:
-        """What waits in the inbox, up to `limit` bytes, leased to `reader`; and whether there is more."""
+        """Waiting notifications, up to `limit` bytes, leased to `reader`; and whether more wait."""
         self._own_inbox(key, proof, statement(READ_INBOX, key, self.node_id, proof.token))
         return await self.backend.read(key, reader, limit, LEASE)
 
     async def acknowledge_inbox(self, key: bytes, hashes: Sequence[bytes], proof: OwnerProof) -> int:
-        """Delete notifications that the owner has on disk; how many there were."""
+        """Delete notifications that the owner has on disk; how many were deleted."""
         self._own_inbox(key, proof, statement(ACKNOWLEDGE_INBOX, key, self.node_id, proof.token, hashes))
         return await self.backend.acknowledge(key, hashes)
 
@@ -399,7 +399,7 @@ class Service:
             raise refusal(Code.NOT_PERMITTED)
 
     def _check_signed(self, kind: int, key: bytes, data: bytes) -> tuple[int, list[bytes]]:
-        """Check an object that proves itself; its sequence number and who may delete it."""
+        """Check a signed object; its sequence number and its deleters."""
         trust = self._known_trust()
         try:
             if kind == Kind.REVOCATIONS:

@@ -1,6 +1,6 @@
-"""One node's primitives as its callers use them: by datagram, over HTTP, or straight when the node is this one.
+"""Calls the primitives of single nodes: by datagram, over HTTP, or directly if it is this node itself.
 
-Which way is taken is decided here, by size; a token that has run out is renewed once. No replication here.
+The transport is chosen here, by size. An expired write token is renewed once. Replication is in overlay/client.py.
 """
 
 from __future__ import annotations
@@ -29,16 +29,19 @@ from storage.store_request import StoreRequest
 T = TypeVar("T")
 
 PATIENCE = 5.0
-"""Seconds for an operation that a node must put on disk before it answers."""
+"""Seconds to wait for an operation that the node writes to disk before it answers."""
 FETCH_PATIENCE = 2.0
+"""Seconds to wait for an answer that needs no write."""
 HASHES_AT_ONCE = 150
+"""Acknowledged notifications in one request."""
 PAST_ALL = b"\xff" * 32
-"""No delete has a deleter's hash past this: they aren't wanted."""
-_ROOM_FOR_THE_REST = 256
+"""The highest deleter hash: asking for deletes past it asks for none."""
+_FIELDS = 256
+"""Bytes of a message besides content and deleters, at most."""
 
 
 class NodeClient:
-    """Calls single nodes for the node behind `protocol`; `service` is set when that node keeps things itself."""
+    """Calls single nodes for the node behind `protocol`. `service`: that node's own primitives, None for a client."""
 
     def __init__(
         self,
@@ -68,11 +71,11 @@ class NodeClient:
             if self._http.via and request.digest not in await self.digests(at, kind, key):
                 raise NoAnswer("the relay says that it was stored, the node doesn't")
 
-        fits = len(data) <= MAX_DATAGRAM_OBJECT and len(data) + 34 * len(deleters) + _ROOM_FOR_THE_REST <= MAX_MESSAGE
+        fits = len(data) <= MAX_DATAGRAM_OBJECT and len(data) + 34 * len(deleters) + _FIELDS <= MAX_MESSAGE
         return await self._renewing(at, over_udp if fits else over_http)
 
     async def fetch(self, at: Located, request: FetchRequest) -> bytes:
-        """The object's bytes, of whatever digest. Raises NoAnswer, Refused."""
+        """The object's bytes; the digest isn't checked. Raises NoAnswer, Refused."""
         if service := self._own(at):
             return await service.contents(request)
 
@@ -86,7 +89,7 @@ class NodeClient:
         return await self._renewing(at, fetch)
 
     async def delete(self, at: Located, request: DeleteRequest, owner: Owner) -> int:
-        """How many objects the node dropped. Raises NoAnswer, Refused."""
+        """Delete as `owner`; how many objects the node dropped. Raises NoAnswer, Refused."""
 
         async def delete(at: Located) -> int:
             kind, key, salt = request.kind, request.key, request.salt
@@ -99,7 +102,7 @@ class NodeClient:
         return await self._renewing(at, delete)
 
     async def append_inbox(self, at: Located, key: bytes, notification: bytes, ttl: float) -> None:
-        """Raises NoAnswer, Refused."""
+        """Append to an inbox, with a stamp if the node asks for one. Raises NoAnswer, Refused."""
         if service := self._own(at):
             await service.append_inbox(key, notification, ttl)
             return None
@@ -108,7 +111,7 @@ class NodeClient:
 
         async def append(at: Located) -> None:
             stamp = self._stamp_payer.stamp(key, digest)
-            if len(notification) + _ROOM_FOR_THE_REST > MAX_MESSAGE:
+            if len(notification) + _FIELDS > MAX_MESSAGE:
                 await self._http.append_inbox(at, key, notification, ttl=ttl, stamp=stamp)
                 if self._http.via and await self.have_notifications(at, key, [digest]) != [True]:
                     raise NoAnswer("the relay says that it was appended, the node doesn't")
@@ -133,7 +136,7 @@ class NodeClient:
                 return await service.read_inbox(key, me, proof, MAX_HTTP_READ)
             request = messages.ReadInbox(at.token, key, owner.certificate, signature)
             answer = _expect(messages.Notifications, await self._call(at, request))
-            # The same reader gets the same again, and the rest; but no relay is to leave any of it out.
+            # The same reader gets the same again, and the rest. Not through a relay: it could leave some of it out.
             if answer.more and at.bulk_port and not self._http.via:
                 return await self._http.read_inbox(at, key, owner)
             return answer.notifications, answer.more
@@ -141,8 +144,8 @@ class NodeClient:
         return await self._renewing(at, read)
 
     async def acknowledge_inbox(self, at: Located, key: bytes, owner: Owner, hashes: Sequence[bytes]) -> int:
-        """How many notifications the node deleted. Raises NoAnswer, Refused."""
-        gone = 0
+        """Acknowledge notifications; how many the node deleted. Raises NoAnswer, Refused."""
+        deleted = 0
         for start in range(0, len(hashes), HASHES_AT_ONCE):
             some = list(hashes[start : start + HASHES_AT_ONCE])
 
@@ -154,11 +157,11 @@ class NodeClient:
                 request = messages.AcknowledgeInbox(at.token, key, some, owner.certificate, signature)
                 return _expect(messages.Done, await self._call(at, request)).count
 
-            gone += await self._renewing(at, acknowledge)
-        return gone
+            deleted += await self._renewing(at, acknowledge)
+        return deleted
 
     async def proofs(self, at: Located, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
-        """Each deleter's signed delete, or b"", in their order, as far as the node tells. Raises NoAnswer, Refused."""
+        """Each deleter's signed delete, or b"", in their order; may be fewer. Raises NoAnswer, Refused."""
         if service := self._own(at):
             return await service.proofs(kind, key, deleters)
         found: list[bytes] = []
@@ -171,13 +174,13 @@ class NodeClient:
 
         while len(found) < len(deleters) and (more := await self._renewing(at, ask)):
             found += more
-            width = min(2 * len(more), MAX_HASHES)  # where there are proofs, few fit into an answer
+            width = min(2 * len(more), MAX_HASHES)  # an answer holds many hashes but few proofs
         return found
 
     async def have(
         self, at: Located, kind: int, key: bytes, *, after: bytes = b"", known: bytes = b""
     ) -> messages.Held:
-        """What the node keeps under the key, and its deletes past the deleter `after`, unless those are `known`.
+        """What the node has under the key, and its deletes past the deleter `after`, unless those are `known`.
 
         Raises NoAnswer, Refused.
         """
@@ -191,11 +194,11 @@ class NodeClient:
         return await self._renewing(at, ask)
 
     async def digests(self, at: Located, kind: int, key: bytes) -> Sequence[bytes]:
-        """The digests of what the node keeps under the key. Raises NoAnswer, Refused."""
+        """The digests of the objects that the node has under the key. Raises NoAnswer, Refused."""
         return (await self.have(at, kind, key, after=PAST_ALL)).digests
 
     async def hand_tombstone(self, at: Located, kind: int, key: bytes, proof: bytes, ttl: float) -> None:
-        """Hand on a signed delete. Raises NoAnswer, Refused."""
+        """Give the node a delete that was signed for another one. Raises NoAnswer, Refused."""
 
         async def hand(at: Located) -> None:
             await self._call(at, messages.HandTombstone(at.token, kind, key, proof, bounded(ttl)))
@@ -217,13 +220,13 @@ class NodeClient:
         return await self._renewing(at, ask)
 
     def hint(self, at: Located, kind: int, key: bytes) -> None:
-        """Tell a node that others lack what it keeps; nobody waits for what it makes of that."""
+        """Tell a node that other holders lack the object, without waiting for an answer."""
         if not self._own(at):
             request = messages.Recheck(at.token, kind, key)
             self._protocol.start_call(at.contact, request, lambda _: None, tries=1)
 
     async def dial_back(self, contact: Contact, fingerprint: bytes) -> bool:
-        """Whether that node reaches this one by UDP and TCP as a stranger would. Raises NoAnswer, Refused."""
+        """Whether that node can reach this one by UDP and TCP from a new socket. Raises NoAnswer, Refused."""
 
         async def ask(at: Located) -> bool:
             request = messages.DialBack(at.token, fingerprint)
@@ -233,7 +236,7 @@ class NodeClient:
         return await self._renewing(await self.locate(contact), ask)
 
     async def locate(self, contact: Contact) -> Located:
-        """What is needed to call a node of the table. Raises NoAnswer, Refused."""
+        """Ask a contact for a write token and its HTTP port. Raises NoAnswer, Refused."""
         found = _expect(messages.Found, await self._protocol.call(contact, messages.Find(bytes(20), 0)))
         return Located(contact, found.token, found.bulk_port, found.fingerprint)
 
@@ -247,7 +250,7 @@ class NodeClient:
             raise Refused(Code.TOO_LARGE, str(error)) from error
 
     async def _renewing(self, at: Located, operation: Callable[[Located], Awaitable[T]]) -> T:
-        """Run the operation; when its token has run out meanwhile, get another one and run it again."""
+        """Run the operation; if the token has expired, get a new one and run it once more."""
         try:
             return await operation(at)
         except Refused as refused:

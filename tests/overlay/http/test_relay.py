@@ -117,14 +117,14 @@ def test_when_the_relay_ends_another_is_found(tmp_path: Path) -> None:
         async with local_network(tmp_path, 5) as place, confined(place, place.nodes[1].place) as client:
             overlay = Overlay(client)
             assert (await overlay.store(Kind.BODY, KEY, LARGE, ttl=60.0)).have == 4
-            way = connection(client)._tunnel
-            assert way._link is not None
-            assert way._link.contact.key == place.nodes[1].sealer.public
+            tunnel = connection(client)._tunnel
+            assert tunnel._current is not None
+            assert tunnel._current.contact.key == place.nodes[1].sealer.public
             await place.nodes[1].vanish()
-            await way._link.ended.wait()
+            await tunnel._current.ended.wait()
             await connection(client).restore()
-            assert way.taken
-            assert way._link.contact.key != place.nodes[1].sealer.public
+            assert tunnel.taken
+            assert tunnel._current.contact.key != place.nodes[1].sealer.public
             assert await overlay.fetch(Kind.BODY, KEY, digest=sha256(LARGE).digest()) == LARGE
 
     run(story)
@@ -137,16 +137,16 @@ def test_attack_a_relay_that_passes_nothing_on_is_replaced(tmp_path: Path, monke
             with monkeypatch.context() as patch:
                 patch.setattr(relay._Session, "_send", _only_home(relay._Session._send))
                 async with confined(place, first.place, place.nodes[2].place) as client:
-                    way = connection(client)._tunnel
-                    assert way._link is not None
-                    liar = way._link.contact.key
-                    assert way.blind()
-                    assert not way.blind()
+                    tunnel = connection(client)._tunnel
+                    assert tunnel._current is not None
+                    liar = tunnel._current.contact.key
+                    assert tunnel.blind()
+                    assert not tunnel.blind()
                     patch.undo()
-                    way._patient_until = 0.0
+                    tunnel._patient_until = 0.0
                     await connection(client).rejoin()
-                    assert way._link is not None
-                    assert way._link.contact.key != liar
+                    assert tunnel._current is not None
+                    assert tunnel._current.contact.key != liar
                     assert (await Overlay(client).store(Kind.BODY, KEY, LARGE, ttl=60.0)).have == 4
 
     run(story)
@@ -218,12 +218,12 @@ def test_a_relay_beyond_a_proxy_that_knows_no_address_of_its_own_is_reached_by_o
 def test_another_relay_is_taken_once_in_a_while(tmp_path: Path) -> None:
     async def story() -> None:
         async with local_network(tmp_path, 4) as place, confined(place) as client:
-            way = connection(client)._tunnel
-            assert way._link is not None
-            before = way._link.contact.key
+            tunnel = connection(client)._tunnel
+            assert tunnel._current is not None
+            before = tunnel._current.contact.key
             await connection(client).change_relay()
-            assert way.taken
-            assert way._link.contact.key != before
+            assert tunnel.taken
+            assert tunnel._current.contact.key != before
             assert (await Overlay(client).store(Kind.BODY, KEY, LARGE, ttl=60.0)).have == 4
 
     run(story)
@@ -232,12 +232,12 @@ def test_another_relay_is_taken_once_in_a_while(tmp_path: Path) -> None:
 def test_when_udp_works_again_it_is_used(tmp_path: Path) -> None:
     async def story() -> None:
         async with local_network(tmp_path, 3) as place, confined(place) as client:
-            way = connection(client)._tunnel
-            assert way._link is not None
+            tunnel = connection(client)._tunnel
+            assert tunnel._current is not None
             del client.protocol._send, client.protocol.ask_key
-            await way._link.close()
+            await tunnel._current.close()
             await connection(client).restore()
-            assert not way.taken
+            assert not tunnel.taken
             assert client.protocol.tunnel_send is None
             assert client.http_client.via is None
             assert len(await client.closest(KEY, 3)) == 3
@@ -427,7 +427,7 @@ def test_attack_nobody_but_nodes_is_reached_through_a_relay(tmp_path: Path) -> N
                 await asyncio.sleep(0.01)
             transport.close()
             assert all(len(data) < 120 and b"victim" not in data for data in victim.heard)
-            assert len(victim.heard) <= 3 * relay.GREETINGS
+            assert len(victim.heard) <= 3 * relay.VERIFYING
 
     run(story)
 
@@ -465,7 +465,7 @@ def test_a_door_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
     async def story() -> None:
         async with local_network(tmp_path, 2) as place, aiohttp.ClientSession() as client:
             through, gone = place.nodes
-            assert await relay_of(through).proves(Contact(gone.sealer.public, LOOPBACK, gone.port))
+            assert await relay_of(through).verify(Contact(gone.sealer.public, LOOPBACK, gone.port))
             assert gone.server is not None and gone.server.http is not None
             await gone.server.http.server.stop()
             url = f"https://{LOOPBACK}:{through.port}/{KEY.hex()}"

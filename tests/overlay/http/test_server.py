@@ -514,7 +514,7 @@ async def test_another_certificate_than_the_one_that_was_announced_is_no_answer(
 async def test_a_node_without_a_door_is_not_asked(tmp_path: Path) -> None:
     async with http_server(tmp_path) as world:
         for nowhere in (replace(world.located, bulk_port=0), replace(world.located, fingerprint=b"")):
-            with pytest.raises(NoAnswer, match="no HTTP door"):
+            with pytest.raises(NoAnswer, match="no HTTP server"):
                 await world.client.fetch(nowhere, FetchRequest(Kind.BODY, KEY), 1000)
         await world.http_server.stop()
         with pytest.raises(NoAnswer):
