@@ -1,7 +1,7 @@
 """The limits that others rely on: literals here, a table in docs/protocol.md, constants in the code.
 
-A constant that is changed by mistake makes the first test fail, one that is changed on purpose is changed in three
-places. `make mutants` changes each constant of the table in turn and sees that a test here notices.
+A constant that is changed by mistake makes a test fail; a deliberate change needs all three places. `make mutants`
+changes each constant of the tables in turn, and expects a failure each time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DOCUMENT = ROOT / "docs" / "protocol.md"
 SHARED = ("storage.limits", "overlay.protocol_limits")
 """The modules that hold nothing but shared limits."""
 NO_LIMITS = frozenset({"HOUR", "DAY", "INBOX"})
-"""Units, and a name for a kind."""
+"""Units of time, and the kind of an inbox."""
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "min": 60, "h": 3600, "d": 86_400}
 
 Value = float | tuple[float, ...]
@@ -200,7 +200,7 @@ def module_of(constant: str) -> str:
 
 
 def value_of(constant: str) -> object:
-    """What the code has."""
+    """The constant's value in the code."""
     name = module_of(constant)
     found: object = importlib.import_module(name)
     for part in constant.removeprefix(f"{name}.").split("."):

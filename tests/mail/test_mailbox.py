@@ -216,7 +216,7 @@ def test_a_draft_kept_again_replaces_what_was_kept_before(mailbox: Mailbox) -> N
     assert on_disk(mailbox, DRAFTS) == []
 
 
-def test_a_message_that_is_passed_on_stays_readable_though_it_is_deleted_meanwhile(mailbox: Mailbox) -> None:
+def test_a_forwarded_message_stays_readable_although_it_is_deleted_meanwhile(mailbox: Mailbox) -> None:
     chosen = rows(mailbox, INBOX)[0]
     held = mailbox.hold(chosen)
     mailbox.purge([chosen.id])

@@ -2,8 +2,8 @@
 
     python -m tests.mutants.limits [CONSTANT ...]
 
-Each number in a constant's definition is changed on its own, and each constant that has no number gets one more than
-it has. Ends with 1 when a change survives.
+Changes each number and operator of a constant's definition, one at a time; adds 1 where the definition has neither.
+Ends with 1 when a change survives.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ TEST = "tests/test_limits.py::test_each_limit_has_its_value"
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """Where a limit stands: the expression that is its value, or one of several on a line."""
+    """The expression that defines a limit, and the source of its module."""
 
     node: ast.expr
     source: str
 
     def mutants(self) -> list[Mutant]:
-        """One change each: of a number or an operator in the expression, or of the whole where it has neither."""
+        """One mutant for each number and operator in the expression, or its value + 1 where it has neither."""
         if found := mutants_of(self.source, self.node):
             return found
         more = ast.BinOp(self.node, ast.Add(), ast.Constant(1))
@@ -71,7 +71,7 @@ def _assigned(body: list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _argument(value: ast.expr, field: str) -> ast.expr:
-    """The argument of a Rate: its fields in order."""
+    """The argument of a Rate for this field."""
     assert isinstance(value, ast.Call)
     return value.args[("each_second", "at_once").index(field)]
 
@@ -81,7 +81,7 @@ def _fate(constant: str, mutant: Mutant) -> Fate:
 
 
 def _imported() -> list[str]:
-    """The names of all modules that are imported where the limits are."""
+    """The names of all modules that are imported with the limits."""
     code = "import sys, tests.test_limits as t\nfor name in t.LIMITS: t.value_of(name)\nprint(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return run.stdout.split()

@@ -1,4 +1,4 @@
-"""Each limit of docs/protocol.md is found in the code, and is changed there alone."""
+"""Finding the definition of each limit of docs/protocol.md, and changing it alone."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def test_honest_files_pass(check: YaraCheck, place: Path, name: str, content: by
     assert _verdict(check, place, with_attachment(content, name)) == Clean()
 
 
-def test_a_letter_that_talks_about_droppers_is_clean(check: YaraCheck, place: Path) -> None:
+def test_a_message_that_mentions_droppers_is_clean(check: YaraCheck, place: Path) -> None:
     text = b"WScript.Shell MSXML2.XMLHTTP ADODB.Stream powershell -w hidden -c DownloadString invoice.pdf.exe"
     assert _verdict(check, place, b"Subject: invoice.pdf.exe\n\n" + text) == Clean()
 

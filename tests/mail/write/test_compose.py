@@ -51,7 +51,7 @@ _NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=30)
     subject=st.text(max_size=200),
     text=st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=300),
 )
-def test_a_letter_reads_back_as_it_was_written(name: str, subject: str, text: str) -> None:
+def test_a_message_reads_back_as_it_was_composed(name: str, subject: str, text: str) -> None:
     data = _written(Draft(ALICE, (Address(name, "bob@example.net"),), subject=subject, text=text))
     message = _parsed(data)
     assert message["To"].addresses[0].addr_spec == "bob@example.net"
@@ -60,7 +60,7 @@ def test_a_letter_reads_back_as_it_was_written(name: str, subject: str, text: st
     assert b"\n" not in data.replace(b"\r\n", b"")
 
 
-def test_a_letter_has_the_headers_that_it_needs_and_never_bcc() -> None:
+def test_a_message_has_the_headers_that_it_needs_and_never_bcc() -> None:
     draft = Draft(
         ALICE, (BOB,), (CAROL,), (Address("", "secret@example.org"),), "Grüße", "Hallo", (), "p@x", ("r@x", "p@x")
     )
@@ -205,7 +205,7 @@ def test_mail_followup_to_is_honoured_by_a_reply_to_all(tmp_path: Path) -> None:
     assert _to(reply(message, BOB)) == (["alice@example.org"], [])
 
 
-def test_a_reply_to_my_own_letter_goes_where_that_one_went(tmp_path: Path) -> None:
+def test_a_reply_to_ones_own_message_goes_to_its_recipients(tmp_path: Path) -> None:
     message = read_message(_original(tmp_path, *LIST))
     assert _to(reply(message, ALICE)) == (["bob@example.net", "CAROL@Example.org"], [])
     assert _to(reply(message, ALICE, all=True))[1] == ["dave@example.org"]
@@ -229,7 +229,7 @@ def test_a_reply_to_nothing_that_can_be_read_does_not_raise(tmp_path: Path) -> N
     assert quoted("") == ">"
 
 
-def test_a_message_passed_on_brings_its_text_and_its_attachments(tmp_path: Path) -> None:
+def test_a_forward_brings_the_text_and_the_attachments(tmp_path: Path) -> None:
     source = FIXTURES / "valid" / "attachments.eml"
     draft = forward(source, BOB, (CAROL,))
     assert draft.subject == "Fwd: Files"
