@@ -183,6 +183,8 @@ LIMITS: dict[str, Value] = {
     "overlay.client.BEYOND": 3,
     "overlay.client.WIDER": 4,
     "overlay.replication.repair.ROUND_EVERY": 3_600,
+    "mail.availability.estimate.FEWEST": 3,
+    "mail.availability.estimate.MOST": 20,
     "mail.availability.probes.PROBE_BYTES": 64,
     "mail.availability.probes.EVERY": 1_800,
     "mail.availability.probes.WAITS": (1_800, 7_200, 28_800, 86_400),

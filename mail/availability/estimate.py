@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-FEWEST, MOST = 3, 20
+from overlay.protocol_limits import MAX_COPIES
+
+FEWEST, MOST = 3, MAX_COPIES
 """Bounds for the copies once p is known, whatever equation (6) gives (paper, section 7: "on the order of 10 to 20")."""
 
 OPERATIONS = 2
