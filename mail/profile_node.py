@@ -86,7 +86,7 @@ async def open_system_node(
     if network.admission == "certified":
         proof = await asyncio.to_thread(_read_admission, folder / "admission")
     store = open_node_store(folder, quota=profile.config.quota, now=now)
-    reach = Reachability(serves=not if_reached or network.private_addresses, fixed=not if_reached)
+    reach = Reachability(server_mode=not if_reached or network.private_addresses, fixed=not if_reached)
     node = Node(NodeConfig(network, key, store=store, tls=tls, now=now, proof=proof, reachability=reach))
     try:
         await (_listen_everywhere(node, port) if host == "*" else node.listen(port, host))

@@ -1,1 +1,1 @@
-"""Requests too large for datagrams, over HTTPS; the relay for clients whom only HTTPS lets out."""
+"""HTTPS: objects too large for datagrams, and relay and tunnel for nodes behind strict firewalls."""

@@ -66,7 +66,7 @@ class RequestForwarder:
             return line(403, "no node has answered there", Code.NOT_PERMITTED)
         if request.can_read_body and request.content_length is None:
             return line(411, "Content-Length is missing")
-        whom = host_port(to.ip, to.port)
+        target = host_port(to.ip, to.port)
         try:
             async with self._ask(to, request) as answer:
                 return await _pass_back(request, answer)
@@ -75,7 +75,7 @@ class RequestForwarder:
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
             if request.transport is None or request.transport.is_closing():
                 raise ConnectionResetError("the asker is gone") from None
-            return line(504, f"{whom} doesn't answer over HTTPS ({type(error).__name__})")
+            return line(504, f"{target} doesn't answer over HTTPS ({type(error).__name__})")
 
     def _ask(self, to: Target, request: web.BaseRequest) -> aiohttp.client._RequestContextManager:
         if self._session is None:

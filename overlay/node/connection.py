@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 class Connection:
-    """How one node reaches the others. `saved`: contacts of an earlier run; `serves`: whether it is to be a node.
+    """How one node reaches the others. `saved`: contacts of an earlier run; `server_mode`: whether it is wanted.
 
     `lone`: whether there is nobody to be reached, as far as is known.
     """

@@ -112,7 +112,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
         self.now, self.random = config.now, config.random
         authorities = config.network.authorities
         self.trust = config.trust or (TrustStore(authorities) if authorities else None)
-        self._reachability = config.reachability or Reachability(serves=config.store is not None, fixed=True)
+        self._reachability = config.reachability or Reachability(server_mode=config.store is not None, fixed=True)
         self.sealer = Sealer(config.key, config.network.name, config.random)
         self.id = node_id(self.sealer.public)
         self.http_client = HTTPClient(self.sealer.public, checked=self._checked)
@@ -414,7 +414,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
 
     def _wants_server_mode(self) -> bool:
         """Whether it is to be in server mode while others can reach it."""
-        return self.store is not None and self._reachability.serves
+        return self.store is not None and self._reachability.server_mode
 
     def _is_lone(self) -> bool:
         others = self._maintenance is not None and self._maintenance.membership.others

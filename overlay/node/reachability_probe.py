@@ -63,8 +63,8 @@ class ReachabilityProbe:
         if self._reachability.reachable is False and before is not False:
             log.warning("others can't reach this computer: its UDP and TCP port must be open to them")
         if changes:
-            self._protocol.server_mode = self._reachability.serves
-            log.info("this is a %s from now on", "node" if self._reachability.serves else "client")
+            self._protocol.server_mode = self._reachability.server_mode
+            log.info("this is a %s from now on", "node" if self._reachability.server_mode else "client")
             await self._changed()
 
     async def _vote(self, contact: Contact) -> bool | None:

@@ -1,1 +1,1 @@
-"""Store, fetch, delete, append-inbox and read-inbox as one node serves them (paper, 2.2), over whichever transport."""
+"""The primitives of one node, over any transport: store, fetch, delete, append-inbox, read-inbox (paper, 2.2)."""

@@ -58,10 +58,10 @@ def choose(contacts: Sequence[Contact]) -> list[Contact]:
 
 
 class Reachability:
-    """What is known of one node. `serves`: whether it starts in server mode; `fixed`: the user has decided that."""
+    """What is known of one node. `server_mode`: whether it starts in it; `fixed`: the user has decided that."""
 
-    def __init__(self, *, serves: bool, fixed: bool) -> None:
-        self.serves = serves
+    def __init__(self, *, server_mode: bool, fixed: bool) -> None:
+        self.server_mode = server_mode
         self.reachable: bool | None = None
         self._fixed = fixed
         self._in_a_row = 0
@@ -73,13 +73,13 @@ class Reachability:
             return False
         self._in_a_row = self._in_a_row + 1 if said == self.reachable else 1
         self.reachable = said
-        if self._fixed or said == self.serves or self._in_a_row < (RISE if said else FALL):
+        if self._fixed or said == self.server_mode or self._in_a_row < (RISE if said else FALL):
             return False
-        self.serves = said
+        self.server_mode = said
         return True
 
     @property
     def pause(self) -> float:
         """Seconds to the next round."""
-        settled = self.reachable is not None and (self._fixed or self.reachable == self.serves)
+        settled = self.reachable is not None and (self._fixed or self.reachable == self.server_mode)
         return LATER if settled else SOON

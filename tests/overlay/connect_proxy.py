@@ -1,4 +1,4 @@
-"""An HTTP proxy as offices have it: nothing but CONNECT (RFC 9110, section 9.3.6), and names of its own."""
+"""An HTTP proxy that supports only CONNECT (RFC 9110, section 9.3.6), and resolves names itself."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def connect_proxy(names: Mapping[str, str]) -> AsyncIterator[ConnectProxy]:
-    """One that listens on loopback while the block runs; `names`: addresses that it alone knows."""
+    """A proxy on loopback while the block runs; `names`: addresses of names that only it can resolve."""
     proxy = ConnectProxy(names)
     serving: set[asyncio.Task[None]] = set()
 
@@ -64,4 +64,4 @@ async def connect_proxy(names: Mapping[str, str]) -> AsyncIterator[ConnectProxy]
         yield proxy
     finally:
         server.close()
-        await asyncio.gather(*serving)  # whoever used it has closed
+        await asyncio.gather(*serving)  # its clients have closed

@@ -1,4 +1,4 @@
-"""A node's store in memory, for tests of what lies above it. The real one is storage/node/store.py."""
+"""A node's store in memory, for tests of the layers above. The real one is storage/node/store.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Object:
 
 
 class MemoryStore:
-    """A StoreBackend (overlay/primitives/service.py) in memory; large bodies stay files, in `folder`."""
+    """A StoreBackend (overlay/primitives/service.py) in memory; large bodies stay files in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -111,7 +111,7 @@ class MemoryStore:
 
     @property
     def spooled(self) -> list[Path]:
-        """What uploads have left behind."""
+        """Files that uploads have left in the spool."""
         return list(self.folder.glob("spooled-*"))
 
 

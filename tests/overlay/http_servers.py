@@ -1,4 +1,4 @@
-"""A node's HTTP door on loopback, with a store in memory and people with certificates; and ways to be rude to it."""
+"""A node's HTTP server on loopback with a store in memory, users with certificates, and malformed requests."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def local(wire: WireContact) -> Contact:
 
 
 class WatchedServer(HTTPServer):
-    """Tells when a request has been dealt with."""
+    """Sets `answered` when a request has been answered."""
 
     answered: asyncio.Event
 
@@ -55,7 +55,7 @@ class WatchedServer(HTTPServer):
 
 
 class World:
-    """One door, and a client of it."""
+    """One HTTP server, and a client of it."""
 
     def __init__(self, folder: Path, limits: ServerLimits) -> None:
         self.store = MemoryStore(folder)
@@ -80,7 +80,7 @@ class World:
 
     @property
     def located(self) -> Located:
-        """The door as the client's lookup has found it."""
+        """The server as the client's lookup has found it."""
         return replace(self.own(), token=self.tokens.issue(ASKER, "127.0.0.1"))
 
     @property
@@ -93,7 +93,7 @@ class World:
     async def say(
         self, method: str, path: str = f"/{KEY.hex()}", *headers: str, body: bytes = b"", token: bool = True
     ) -> tuple[int, str, bytes]:
-        """A request word for word, on a connection of its own; status, head and body of the answer."""
+        """Send exactly this request on a new connection; status, head and body of the answer."""
         own = [f"P2pmail-Token: {self.tokens.issue(NOBODY, '127.0.0.1').hex()}"] if token else []
         head = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close", *own, *headers]
         return await self.shout("\r\n".join(head).encode() + b"\r\n\r\n" + body)
@@ -132,7 +132,7 @@ async def node_that(
     patience: ClientTimeouts = PATIENT,
     identity: TLSIdentity = IDENTITY,
 ) -> AsyncIterator[tuple[HTTPClient, Located]]:
-    """A node that speaks TLS and then does as it likes; and a client that has found it."""
+    """A node that answers over TLS as `answers` says, and a client that has found it."""
     server = await asyncio.start_server(answers, "127.0.0.1", 0, ssl=server_context(identity))  # type: ignore[arg-type]
     port = server.sockets[0].getsockname()[1]
     client = HTTPClient(ASKER, checked=local, patience=patience)

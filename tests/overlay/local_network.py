@@ -23,12 +23,12 @@ NETWORK = Network("test", k=4, private_addresses=True, authorities=(ISSUER.der,)
 
 
 def key_of(number: int) -> X25519PrivateKey:
-    """The same number gives the same node, so that distances are the same in every run."""
+    """A fixed key for each number, so that distances are the same in every run."""
     return X25519PrivateKey.from_private_bytes(number.to_bytes(32, "big"))
 
 
 def new_node(number: int, folder: Path | None, *, network: Network = NETWORK, quota: int = 1 << 26) -> Node:
-    """A node that doesn't listen yet; without a folder a client. It is always NOW, when certificates are good."""
+    """A node that doesn't listen yet; without a folder a client. Its clock stands at NOW."""
 
     def clock() -> float:
         return NOW
@@ -41,7 +41,7 @@ def new_node(number: int, folder: Path | None, *, network: Network = NETWORK, qu
 
 
 class LocalNetwork:
-    """Some nodes that know each other, and one client outside."""
+    """Some nodes that know each other, and one client."""
 
     def __init__(self, nodes: list[Node], client: Node) -> None:
         self.nodes, self.client = nodes, client
@@ -64,7 +64,7 @@ class LocalNetwork:
 async def local_network(
     folder: Path, count: int = 8, *, network: Network = NETWORK, quota: int = 1 << 26
 ) -> AsyncIterator[LocalNetwork]:
-    """Nodes 1 to `count` below `folder`, and a client; all are stopped in the end."""
+    """Nodes 1 to `count` below `folder`, and a client; all are stopped at the end."""
     nodes = [new_node(n, folder / str(n), network=network, quota=quota) for n in range(1, count + 1)]
     client = new_node(1000, None, network=network)
     try:
@@ -79,7 +79,7 @@ async def local_network(
 
 
 def run(story: Callable[[], Awaitable[None]], loop: Callable[..., None] = asyncio.run) -> None:
-    """Run a story; fails when anything was reported to the loop's exception handler or a task was left."""
+    """Run a test; fails if the loop's exception handler was called or a task is left."""
     errors: list[dict[str, Any]] = []
 
     async def watched() -> None:

@@ -1,4 +1,4 @@
-"""Peers for tests: overlay protocols in a simulated world, honest ones and liars, over a store in memory."""
+"""Overlay protocols in a simulated world, honest and hostile ones, with a store in memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PUBLIC = Network("test")
 
 @dataclass
 class MemoryStore:
-    """What a node keeps, as service.Store says, but in memory and without any limit."""
+    """A StoreBackend in memory, without limits."""
 
     objects: dict[tuple[int, bytes], dict[bytes, tuple[bytes, set[bytes], int | None]]] = field(default_factory=dict)
     tombstone_proofs: dict[tuple[int, bytes, bytes], bytes] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class MemoryStore:
     full: bool = False
     full_inboxes: float = 0.0
     ttls: list[float] = field(default_factory=list)
-    """Of every store."""
+    """The time to live of every store request."""
     calls: int = 0
 
     async def store(self, request: StoreRequest, asker: Contact | None) -> None:
@@ -128,7 +128,7 @@ class MemoryStore:
 
 @dataclass
 class Peer:
-    """One participant: its protocol, its socket, what it keeps."""
+    """One participant: its protocol, its socket, its store."""
 
     protocol: OverlayProtocol
     transport: Transport
@@ -146,7 +146,7 @@ def new_key(world: World) -> X25519PrivateKey:
 
 
 def host(number: int) -> str:
-    """A private address; ranges don't count there."""
+    """A private IP address, for which limits by address range don't count."""
     return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
 
 
@@ -160,7 +160,7 @@ async def start(
     port: int = 4000,
     key: X25519PrivateKey | None = None,
 ) -> Peer:
-    """A peer at this address. Its service judges by the world's wall clock."""
+    """A peer at this address. Its service uses the world's wall clock."""
     sealer = Sealer(key or new_key(world), network.name, world.chance.randbytes)
     tokens = WriteTokens(world.time, world.chance.randbytes)
     store = MemoryStore()
@@ -177,7 +177,7 @@ async def start(
 
 
 async def grow(world: World, count: int, *, network: Network = PRIVATE) -> list[Peer]:
-    """So many nodes at hosts 1, 2, ..., each of which has met the others in an order of its own."""
+    """`count` nodes at hosts 1, 2, ..., each of which has met the others in a random order."""
     peers = [await start(world, host(number), network=network) for number in range(1, count + 1)]
     for peer in peers:
         for other in world.chance.sample(peers, len(peers)):
@@ -186,12 +186,12 @@ async def grow(world: World, count: int, *, network: Network = PRIVATE) -> list[
 
 
 def closest(peers: Iterable[Peer], key: bytes, k: int) -> list[Contact]:
-    """The truth that lookups are held against."""
+    """The k closest peers, which a lookup should find."""
     return sorted((peer.contact for peer in peers), key=lambda contact: distance(contact.id, key))[:k]
 
 
 class Liar:
-    """A peer with a key of its own that answers whatever `answer` makes up; None: nothing at all."""
+    """A hostile peer that answers what `answer` returns; None: no answer."""
 
     def __init__(self, protocol: _Lying, transport: Transport, contact: Contact) -> None:
         self.protocol = protocol
@@ -214,7 +214,7 @@ async def start_liar(
     *,
     key: X25519PrivateKey | None = None,
 ) -> Liar:
-    """A liar at this address that says that it is a node."""
+    """A hostile peer at this address that claims to be in server mode."""
     sealer = Sealer(key or new_key(world), "test", world.chance.randbytes)
 
     def create() -> _Lying:

@@ -1,4 +1,4 @@
-"""The replicated primitives over real nodes: sockets, HTTP doors and stores on disk, in one process."""
+"""The replicated primitives over real nodes with sockets, HTTP servers and stores on disk, in one process."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_client_is_in_nobodys_table(tmp_path: Path) -> None:
 
 
 class Forged:
-    """A store that gives out its own idea of every object."""
+    """A store that answers every fetch with forged content."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
@@ -114,13 +114,13 @@ class Forged:
 def test_a_fetch_goes_on_to_the_next_node_when_the_digest_is_wrong(tmp_path: Path, forged: bytes) -> None:
     async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, b"true", ttl=HOUR)
-        rooms = []
+        stores = []
         for node in place.nearest(KEY, K - 1):
             assert node.service is not None
-            rooms.append(Forged(forged))
-            node.service.backend = rooms[-1]  # type: ignore[assignment]
+            stores.append(Forged(forged))
+            node.service.backend = stores[-1]  # type: ignore[assignment]
         assert await place.overlay.fetch(Kind.BODY, KEY, digest=sha256(b"true").digest()) == b"true"
-        assert all(room.asked for room in rooms)
+        assert all(store.asked for store in stores)
 
     play(tmp_path, story)
 
@@ -241,7 +241,7 @@ def test_an_inbox_is_read_as_a_superset_and_is_empty_once_acknowledged(tmp_path:
         await lonely.store.append(INBOX, b"at a node beyond k", HOUR)
         readings = await place.overlay.read_inbox(INBOX, ALICE)
         assert {n for reading in readings for n in reading.notifications} == {b"everywhere", b"at a node beyond k"}
-        again = await place.overlay.read_inbox(INBOX, ALICE)  # the same reader sees them until she acknowledges
+        again = await place.overlay.read_inbox(INBOX, ALICE)  # the same reader gets them until they are acknowledged
         assert {n for reading in again for n in reading.notifications} == {b"everywhere", b"at a node beyond k"}
         for reading in readings:
             assert await place.overlay.acknowledge_inbox(INBOX, reading, ALICE)

@@ -1,4 +1,4 @@
-"""Headers, paths and small bodies of the HTTP door: what was written is read again, anything else is Malformed."""
+"""Headers, paths and small bodies over HTTP: what was encoded is decoded, and anything else is Malformed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user agent that only HTTPS lets out, by way of any node; and what a relay doesn't do. Real sockets on loopback."""
+"""A user agent behind a firewall that only lets HTTPS through, and what a relay refuses. Real sockets on loopback."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LARGE = bytes(range(256)) * 400
 
 
 def without_udp(node: Node, *, silent: bool) -> None:
-    """A firewall that drops what this node sends by UDP, or says at once that it does."""
+    """A firewall that drops what this node sends by UDP: silently, or with an error."""
 
     async def nobody(ip: str, port: int, timeout: float = 0.0) -> bytes:
         raise NoAnswer("nobody answers")
@@ -47,7 +47,7 @@ def without_udp(node: Node, *, silent: bool) -> None:
 
 
 def connection(node: Node) -> Connection:
-    """How it reaches the others."""
+    """The node's Connection."""
     assert node._maintenance is not None
     return node._maintenance.connection
 
@@ -59,7 +59,7 @@ def relay_of(node: Node) -> Relay:
 
 @asynccontextmanager
 async def confined(place: Place, *places: str, number: int = 2000, silent: bool = False) -> AsyncIterator[Node]:
-    """A client whose datagrams get nowhere, joined at these places."""
+    """A client whose datagrams are dropped, joined at these addresses."""
     node = new_node(number, None)
     try:
         await node.listen(0, LOOPBACK)
@@ -164,7 +164,7 @@ def _only_home(send: Any) -> Any:
 def test_where_only_a_proxy_gets_out_a_client_works_through_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_name: bool
 ) -> None:
-    """By name: of a place whose name only the proxy knows, and of whose address the relay tells."""
+    """A join address whose name only the proxy can resolve; the relay says its own IP address."""
 
     async def story() -> None:
         async with local_network(tmp_path, 4) as place, connect_proxy({"node.example": LOOPBACK}) as proxy:
@@ -277,7 +277,7 @@ def test_a_node_that_only_https_lets_out_is_a_client_until_udp_works(tmp_path: P
 
 @asynccontextmanager
 async def two_by_way_of_each_other(folder: Path) -> AsyncIterator[list[Node]]:
-    """A network of two nodes after an outage in which each took the other for its way out; UDP works again."""
+    """Two nodes after an outage in which each used the other as its relay; UDP works again."""
 
     async def silence(contact: Contact) -> bool:
         return False
@@ -368,7 +368,7 @@ def test_who_is_reached_by_udp_goes_by_no_relay(tmp_path: Path) -> None:
 def test_attack_an_impostor_in_front_of_a_relay_is_found_out_by_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever answers for a node over HTTPS names its key and can't open what is sealed for it."""
+    """A relay that claims another node's key can't open what is sealed for that node."""
 
     async def story() -> None:
         async with local_network(tmp_path, 3) as place:
@@ -396,7 +396,7 @@ def _lying(key: bytes, serve: Any) -> Any:
 
 @asynccontextmanager
 async def session(node: Node) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-    """A session with a relay, as an attacker would use it."""
+    """A session with a relay, for an attacker to use."""
     url = f"https://{LOOPBACK}:{node.port}{relay_frames.PATH}"
     async with aiohttp.ClientSession() as client, client.ws_connect(url, ssl=client_context()) as socket:
         welcome = relay_frames.decode_welcome(await socket.receive_bytes())
@@ -433,7 +433,7 @@ def test_attack_nobody_but_nodes_is_reached_through_a_relay(tmp_path: Path) -> N
 
 
 class _JustBooted(asyncio.SelectorEventLoop):
-    """A loop whose clock begins at nought, as the monotonic clock does when a computer starts."""
+    """A loop whose clock starts at zero, as the monotonic clock does when a computer starts."""
 
     def __init__(self) -> None:
         self._booted = time.monotonic()
@@ -444,7 +444,7 @@ class _JustBooted(asyncio.SelectorEventLoop):
 
 
 def just_booted(story: Coroutine[Any, Any, None]) -> None:
-    """Run as in a computer's first seconds: nothing that never happened may seem to have been lately."""
+    """Run with a clock near zero: what never happened must not look recent."""
     with asyncio.Runner(loop_factory=_JustBooted) as runner:
         runner.run(story)
 
@@ -461,7 +461,7 @@ def test_attack_a_relay_is_no_proxy(tmp_path: Path, name: str, loop: Callable[..
     run(story, loop)
 
 
-def test_a_door_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+def test_a_relay_says_that_an_http_server_is_gone(tmp_path: Path) -> None:
     async def story() -> None:
         async with local_network(tmp_path, 2) as place, aiohttp.ClientSession() as client:
             through, gone = place.nodes

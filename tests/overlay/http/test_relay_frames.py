@@ -1,4 +1,4 @@
-"""What goes through a relay: each form has one spelling, and everything else is refused."""
+"""The relay's frames: each value has one encoding, and everything else is refused."""
 
 from __future__ import annotations
 

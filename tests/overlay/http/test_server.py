@@ -1,4 +1,4 @@
-"""The HTTP door and its client: the primitives at any size, and what becomes of everything that isn't right."""
+"""The HTTP server and its client: the primitives at any size, and malformed or hostile requests and answers."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ async def test_a_path_that_is_none_is_refused(tmp_path: Path, path: str) -> None
 @pytest.mark.parametrize(
     "garbage", [b"\x00" * 5000, b"GET / HTTP/9.9\r\n\r\n", b"x" * 100_000, b"GET /\r\n" + b"a:b\r\n" * 99]
 )
-async def test_garbage_is_answered_with_an_error_and_the_door_stays_open(
+async def test_garbage_is_answered_with_an_error_and_the_server_stays_open(
     tmp_path: Path, garbage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with http_server(tmp_path) as world:
@@ -409,7 +409,7 @@ async def test_contacts_that_the_network_forbids_or_that_lie_about_their_id_are_
 
 
 class Answer:
-    """Reads a request and says this, whatever was asked."""
+    """Reads a request and always sends this answer."""
 
     def __init__(self, status: int, body: bytes = b"", *headers: str, length: int | None = None) -> None:
         announced = f"Content-Length: {len(body) if length is None else length}"
@@ -511,7 +511,7 @@ async def test_another_certificate_than_the_one_that_was_announced_is_no_answer(
             await client.fetch(node, FetchRequest(Kind.BODY, KEY), 1000)
 
 
-async def test_a_node_without_a_door_is_not_asked(tmp_path: Path) -> None:
+async def test_a_node_without_an_http_server_is_not_asked(tmp_path: Path) -> None:
     async with http_server(tmp_path) as world:
         for nowhere in (replace(world.located, bulk_port=0), replace(world.located, fingerprint=b"")):
             with pytest.raises(NoAnswer, match="no HTTP server"):
@@ -571,7 +571,7 @@ async def test_one_address_has_so_many_connections_and_no_more(tmp_path: Path) -
             await world.connect()
         await hang_up(first[1])
         assert await first[0].read() == b""
-        while True:  # until the door has seen it too
+        while True:  # until the server has noticed too
             try:
                 third = await world.connect()
                 break
@@ -606,7 +606,7 @@ async def test_what_is_received_and_not_stored_yet_is_bounded(tmp_path: Path) ->
         assert world.store.spooled == []
 
 
-async def test_a_request_under_way_is_answered_before_the_door_closes(tmp_path: Path) -> None:
+async def test_a_request_under_way_is_answered_before_the_server_stops(tmp_path: Path) -> None:
     async with http_server(tmp_path) as world:
         asked, answer = asyncio.Event(), asyncio.Event()
 
@@ -625,7 +625,7 @@ async def test_a_request_under_way_is_answered_before_the_door_closes(tmp_path: 
         await stopping
 
 
-async def test_an_asker_over_ipv6_to_a_door_for_both_has_the_token_of_its_ipv4_address(tmp_path: Path) -> None:
+async def test_an_asker_over_ipv6_to_a_dual_stack_server_has_the_token_of_its_ipv4_address(tmp_path: Path) -> None:
     async with http_server(tmp_path) as world:
         await world.http_server.stop()
         try:

@@ -1,4 +1,4 @@
-"""A node that nobody answers doesn't take itself for its way out."""
+"""A node that gets no answer doesn't use itself as its relay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One node's life: listening, joining, stopping, starting again. Real sockets on loopback, asyncio and uvloop."""
+"""A node listens, joins, stops and starts again. Real sockets on loopback, asyncio and uvloop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOOPS = pytest.mark.parametrize("loop", [asyncio.run, event_loop.run], ids=["asy
 
 
 class Nodes:
-    """Nodes that are stopped when the story ends."""
+    """Nodes that are stopped at the end of the test."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""A computer that sleeps and wakes, perhaps elsewhere: it finds its way back, and learns where it is."""
+"""A computer that slept, perhaps with a new address, rejoins the overlay and learns its address."""
 
 from __future__ import annotations
 

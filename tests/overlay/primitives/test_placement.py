@@ -1,4 +1,4 @@
-"""Which copies move where, as decisions: the ring of the k closest, before and after somebody comes or goes."""
+"""Which node gives which copies to which: the k closest, before and after a node joins or leaves."""
 
 from __future__ import annotations
 

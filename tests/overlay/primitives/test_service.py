@@ -1,4 +1,4 @@
-"""A node's primitives as they come by datagram: who may do what. Two peers in a simulated world, a real authority."""
+"""Who may do what with a node's primitives, by datagram. Two peers in a simulated world, with a real authority."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ assert WORLD_BEGINS == NOW
 
 
 class Scene:
-    """`asker` calls `node`, and holds a token of it that is good."""
+    """`asker` calls `node`, and has a valid token of it."""
 
     def __init__(self, world: World, node: Peer, asker: Peer, other: Peer, trust: TrustStore) -> None:
         self.world, self.node, self.asker, self.other, self.trust = world, node, asker, other, trust
@@ -84,7 +84,7 @@ class Scene:
         return await (by or self.asker).protocol.call((at or self.node).contact, request, patience=5)
 
     async def refused(self, request: messages.Request, *, by: Peer | None = None, at: Peer | None = None) -> int:
-        """The code of the refusal; nothing may have reached the store."""
+        """The code of the refusal; no call may have reached the store."""
         before = self.store.calls, self.other.store.calls
         with pytest.raises(Refused) as caught:
             await self.call(request, by=by, at=at)
@@ -145,7 +145,7 @@ def test_what_is_stored_is_fetched_by_its_digest() -> None:
 
 
 def test_a_time_to_live_above_30_days_is_kept_for_30_days() -> None:
-    """The asker's clock may have been put back since she wrote: that is no reason to keep nothing, in silence."""
+    """The sender's clock may have been set back since it wrote; that is no reason to drop the object."""
 
     async def story(scene: Scene) -> None:
         for ttl in (RETENTION + 1, 400 * 86400.0):
@@ -378,7 +378,7 @@ def test_a_delete_replayed_at_another_node_is_refused() -> None:
         heard = scene.delete(ALICE)
         await scene.call(heard)
         assert await scene.refused(heard, at=scene.other) == Code.BAD_TOKEN
-        # Though the thief has a token of his own there.
+        # Although the attacker has a token of its own there.
         mine = scene.other.token_for(scene.asker)
         replayed = messages.Delete(mine, Kind.BODY, KEY, SALT, heard.certificate, heard.signature)
         assert await scene.refused(replayed, at=scene.other) == Code.NOT_PERMITTED

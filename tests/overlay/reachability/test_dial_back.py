@@ -1,4 +1,4 @@
-"""Dial-back decides whether a computer is a node or a client. Real sockets on loopback."""
+"""Dial-back decides between server and client mode. Real sockets on loopback."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def _briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def computer(folder: Path, place: LocalNetwork, *, serves: bool = False) -> AsyncIterator[Node]:
-    """Somebody's computer, which is to be a node if others reach it."""
+async def computer(folder: Path, place: LocalNetwork, *, server_mode: bool = False) -> AsyncIterator[Node]:
+    """A user's computer, which is in server mode if others can reach it."""
     store = open_node_store(folder / "computer", quota=1 << 26, now=lambda: NOW)
-    reach = Reachability(serves=serves, fixed=False)
+    reach = Reachability(server_mode=server_mode, fixed=False)
     node = Node(NodeConfig(NETWORK, key_of(500), store=store, now=lambda: NOW, reachability=reach))
     try:
         await node.listen(0, LOOPBACK)
@@ -46,7 +46,7 @@ async def computer(folder: Path, place: LocalNetwork, *, serves: bool = False) -
 
 
 def behind_a_router(node: Node) -> None:
-    """Only datagrams of those come in to whom it has written (RFC 4787, address and port dependent filtering)."""
+    """Datagrams come in only from addresses that it has sent to (RFC 4787, address and port dependent filtering)."""
     written: set[tuple[str, int]] = set()
     send, receive = node.protocol._send, node.protocol.datagram_received
 
@@ -98,7 +98,7 @@ def test_who_is_behind_a_router_stays_a_client_and_works(tmp_path: Path) -> None
     run(story)
 
 
-def test_a_door_that_is_closed_to_others_is_noticed_too(tmp_path: Path) -> None:
+def test_an_http_server_that_others_cant_reach_is_noticed_too(tmp_path: Path) -> None:
     async def story() -> None:
         async with local_network(tmp_path, 5) as place, computer(tmp_path, place) as node:
             assert node.server is not None and node.server.http is not None
@@ -111,7 +111,7 @@ def test_a_door_that_is_closed_to_others_is_noticed_too(tmp_path: Path) -> None:
 
 def test_a_node_that_isnt_reached_any_more_hands_on_what_it_keeps_and_leaves_the_tables(tmp_path: Path) -> None:
     async def story() -> None:
-        async with local_network(tmp_path, 5) as place, computer(tmp_path, place, serves=True) as node:
+        async with local_network(tmp_path, 5) as place, computer(tmp_path, place, server_mode=True) as node:
             await Overlay(node, lambda: 6).store(Kind.BODY, node.id, b"kept", ttl=60.0)
             stayed = place.nearest(node.id, 5)
             assert node.store is not None
@@ -143,8 +143,8 @@ def test_attack_nobody_is_dialled_who_hasnt_proven_his_address(tmp_path: Path) -
     run(story)
 
 
-def test_attack_another_computers_door_doesnt_count(tmp_path: Path) -> None:
-    """Who shares an address with a node can't pass its door off as his own."""
+def test_attack_another_computers_http_server_doesnt_count(tmp_path: Path) -> None:
+    """A computer that shares an IP address with a node can't claim the node's HTTP server as its own."""
 
     async def story() -> None:
         async with local_network(tmp_path, 2) as place, computer(tmp_path, place) as node:

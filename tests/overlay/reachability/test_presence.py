@@ -1,4 +1,4 @@
-"""Whether anybody answers, and whose word counts."""
+"""Whether other nodes answer, and whose word counts."""
 
 from __future__ import annotations
 

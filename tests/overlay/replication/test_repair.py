@@ -1,4 +1,4 @@
-"""Copies that move between real nodes: to newcomers, to successors, back to where they are lacking."""
+"""Repair between real nodes: copies for newcomers, for successors, and for nodes that lost theirs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def repair_of(node: Node) -> Repair:
 
 
 async def arrive(place: LocalNetwork, folder: Path, key: bytes, first: int = 20) -> Node:
-    """A node that becomes the nearest to `key`, known to all."""
+    """A new node that is the nearest to `key`, and known to all others."""
     distance = int.from_bytes(key, "big")
     nearest = int.from_bytes(place.nearest(key, 1)[0].id, "big") ^ distance
     number = next(n for n in range(first, 1000) if int.from_bytes(new_node(n, None).id, "big") ^ distance < nearest)

@@ -1,4 +1,4 @@
-"""One piece a node, over real nodes: put, found again though some are gone or lie, handed on, deleted."""
+"""Shares over real nodes, one a node: stored, fetched although some are gone or hostile, handed on, deleted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PIECES = [bytes([number]) * 20_000 for number in range(6)]
 
 
 class Three:
-    """Three different pieces are enough."""
+    """Three different shares are enough."""
 
     def __init__(self) -> None:
         self.found: set[bytes] = set()
@@ -52,7 +52,7 @@ async def spread(place: LocalNetwork, *, again: bool = False) -> tuple[int, int]
 
 
 async def pieces(place: LocalNetwork) -> list[bytes]:
-    """What lies where, nearest node first; a node has at most one."""
+    """Which share each node has, nearest node first; a node has at most one."""
     found = []
     for node in place.nearest(KEY, len(place.nodes)):
         assert node.store is not None
