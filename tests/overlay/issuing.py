@@ -1,4 +1,4 @@
-"""Certificates for tests, good ones and any kind of bad one. Real ones are made by mail/membership/authority.py."""
+"""Certificates for tests, valid ones and all kinds of invalid ones. mail/membership/authority.py makes real ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def seeded(number: int) -> Ed25519PrivateKey:
 
 @dataclass(frozen=True)
 class Person:
-    """Fits where an overlay.identity.ownership.Owner is wanted."""
+    """Can be used as an overlay.identity.ownership.Owner."""
 
     certificate: bytes
     private_key: Ed25519PrivateKey
@@ -39,7 +39,7 @@ class Person:
 
 
 class Issuer:
-    """A root of its own; the same number gives the same key."""
+    """An authority with its own root; the same number gives the same key."""
 
     def __init__(self, number: int = 1, name: str = "test", *, ca: bool = True) -> None:
         self.key = seeded(number)

@@ -212,22 +212,22 @@ def test_max_ops_and_max_connections_are_kept_to(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
-def test_the_owner_deletes_everywhere_and_leaves_her_proof(tmp_path: Path) -> None:
+def test_the_owner_deletes_everywhere_and_leaves_a_tombstone(tmp_path: Path) -> None:
     async def story(place: LocalNetwork) -> None:
         deleter = deleter_hash(KEY, SALT, ALICE.certificate)
         await place.overlay.store(Kind.BODY, KEY, b"x", deleters=[deleter], ttl=HOUR)
-        assert (await place.overlay.delete(Kind.BODY, KEY, SALT, EVE)).have == K  # leaves Eve's stone, and the object
+        assert (await place.overlay.delete(Kind.BODY, KEY, SALT, EVE)).have == K  # leaves a tombstone and the object
         assert len(await place.holders(Kind.BODY, KEY)) == K
         assert (await place.overlay.delete(Kind.BODY, KEY, SALT, ALICE)).have == K
         assert await place.holders(Kind.BODY, KEY) == []
         assert set(await place.overlay.tombstones(Kind.BODY, KEY, {deleter: bool})) == {deleter}
         stores = [node.store for node in place.nearest(KEY, K) if node.store is not None]
-        stones = [stone for store in stores for stone in await store.tombstones(Kind.BODY, KEY)]
-        proofs = [decode_delete_proof(stone.proof) for stone in stones if stone.deleter == deleter]
+        tombstones = [tombstone for store in stores for tombstone in await store.tombstones(Kind.BODY, KEY)]
+        proofs = [decode_delete_proof(tombstone.proof) for tombstone in tombstones if tombstone.deleter == deleter]
         assert len(proofs) == K
         assert all(proves_delete(proof, PERSON.private_key.public_key()) for proof in proofs)
         again = await place.overlay.store(Kind.BODY, KEY, b"x", deleters=[deleter], ttl=HOUR)
-        assert again.have < K  # the nodes that buried it don't take it again
+        assert again.have < K  # the nodes that deleted it refuse it
         assert all(node not in place.nearest(KEY, K) for node in await place.holders(Kind.BODY, KEY))
 
     play(tmp_path, story)
@@ -381,7 +381,7 @@ def test_a_cancelled_call_leaves_no_task_behind(tmp_path: Path) -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(place.overlay.fetch(Kind.BODY, KEY), 0.05)
         await asyncio.sleep(0)
-        for node in place.nodes:  # the futures that these nodes wait for never come
+        for node in place.nodes:  # these nodes wait for futures that never complete
             for task in node.protocol._tasks:
                 task.cancel()
         await asyncio.sleep(0.01)

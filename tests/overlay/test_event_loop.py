@@ -1,4 +1,4 @@
-"""Who closes a connection's descriptor: one owner, once."""
+"""A connection's descriptor has one owner, which closes it once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _connected(*, reset: bool) -> Iterator[socket.socket]:
 
 
 def test_a_connection_reset_while_it_is_made_closes_no_other_file(tmp_path: Path) -> None:
-    """The number of the closed connection goes to a file; the socket's end doesn't close that."""
+    """A file gets the number of the closed connection's descriptor; collecting the socket must not close the file."""
 
     async def story() -> None:
         with _connected(reset=True) as sock:

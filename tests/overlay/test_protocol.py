@@ -38,7 +38,7 @@ def known(peer: Peer) -> set[Contact]:
 
 
 def sealed(asker: Peer, target: Peer, request: messages.Request, number: int = 1) -> list[bytes]:
-    """The datagrams of a request, for whoever wants to send them from somewhere else."""
+    """The datagrams of a request, to be sent from another address."""
     flags = fragments.SERVER_MODE if asker.protocol.server_mode else 0
     payloads = fragments.cut(flags, number.to_bytes(8, "big"), messages.encode(request))
     return [asker.protocol.sealer.seal(target.contact.key, payload) for payload in payloads]
@@ -205,7 +205,7 @@ def test_passing_a_nodes_datagrams_on_doesnt_draw_its_entry_away() -> None:
         one, honest = await start(world, host(1)), await start(world, host(2))
         await honest.protocol.ping(one.contact)
         await asyncio.sleep(1)
-        for number in range(5):  # a relay that even passes on the pings it gets
+        for number in range(5):  # a relay that forwards even the pings it gets
             datagram = sealed(honest, one, messages.Ping(), number)[0]
             one.protocol.datagram_received(datagram, VICTIM)
             await asyncio.sleep(1)
@@ -287,7 +287,7 @@ WITHOUT_TOKEN: dict[str, messages.Request] = {
 
 @pytest.mark.parametrize("family", ["ipv4", "ipv6"])
 @pytest.mark.parametrize("name", [*WITHOUT_TOKEN, "ask for the key", "random bytes"])
-def test_whoever_has_no_token_is_sent_at_most_three_times_his_bytes(name: str, family: str) -> None:
+def test_a_sender_without_a_token_is_sent_at_most_three_times_its_bytes(name: str, family: str) -> None:
     async def story(world: World) -> None:
         form = "10.0.{}.{}" if family == "ipv4" else "fd00::{:x}:{:x}"
         ips = [form.format(0, number) for number in range(1, 61)]
@@ -296,7 +296,7 @@ def test_whoever_has_no_token_is_sent_at_most_three_times_his_bytes(name: str, f
             for other in peers:
                 peer.protocol.router.answered(other.contact)
         victim = (form.format(5, 1), 4000)
-        forging = await start(world, form.format(4, 1))  # a node that is new here, so that it is pinged too
+        forging = await start(world, form.format(4, 1))  # an unknown node, so that it is pinged too
         target = peers[0]
         target.protocol.bulk_port, target.protocol.fingerprint = 65535, bytes(32)
         assert target.store is not None

@@ -1,6 +1,6 @@
-"""A power cut at a desk, at any write or sync while mail is sent or collected: each promised letter arrives, and once.
+"""Power cuts at a user agent, at any write or sync while it sends or collects: each accepted message arrives once.
 
-Used by tests/mail/test_power_cut.py for some moments and by bench/bench_crash.py for every one that there is.
+Used by tests/mail/test_power_cut.py at some moments and by bench/bench_crash.py at every moment.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ SHAPES = (
     Shape(2, Kind.PROSE, 150_000, Ending.CRLF, Head.USUAL, 1),
     Shape(3, Kind.ATTACHMENT, 100_000, Ending.LF, Head.THREAD, 1),
 )
-LETTERS = {
+MESSAGES = {
     f"{shape.seed}@example.org": shape.message(
         "alice@example.org", ["bob@example.org"], message_id=f"{shape.seed}@example.org"
     )
     for shape in SHAPES
 }
 Who: TypeAlias = Literal["alice", "bob"]
-"""Whose power fails: Alice's while she sends, or Bob's while he collects."""
+"""Whose power fails: Alice's while sending, or Bob's while collecting."""
 
 
 @dataclass(frozen=True)
 class Fate:
-    """The writes and syncs that were seen, and what became wrong."""
+    """The number of writes and syncs, and what went wrong."""
 
     moments: int
     broken: list[str]
 
 
 def play(folder: Path, who: Who, moment: int = 0) -> Fate:
-    """Cut the power at the so many-th write or sync, 0 for never; go on with what the disk kept. Leaves nothing."""
+    """Cut the power at write or sync number `moment` (0: never), and continue with what the disk kept."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         return asyncio.run(_play(Path(place), who, moment))
 
 
 def moments(folder: Path, who: Who) -> range:
-    """Each moment at which the power can fail."""
+    """The numbers of all writes and syncs at which the power can fail."""
     return range(1, play(folder, who).moments + 1)
 
 
@@ -63,10 +63,10 @@ async def _play(folder: Path, who: Who, moment: int) -> Fate:
 
     def on_write() -> None:
         nonlocal seen, promised_then
-        with one_at_a_time:  # no other thread writes while the copy is made: it is of one moment
+        with one_at_a_time:  # no other thread writes meanwhile, so the copy is of one moment
             seen += 1
             if seen == moment:
-                for node in world.nodes:  # nothing gets out of this computer any more
+                for node in world.nodes:  # this computer sends nothing any more
                     node.down = True
                 promised_then = set(promised)
                 disk.cut(folder / "left", random.Random(moment))
@@ -74,7 +74,7 @@ async def _play(folder: Path, who: Who, moment: int) -> Fate:
     with watched(disk):
         alice, bob = await world.user_agent("alice"), await world.user_agent("bob")
         disk.on_write = disk.on_sync = on_write if who == "alice" else _nothing
-        for message_id, message in LETTERS.items():
+        for message_id, message in MESSAGES.items():
             alice.write(bob, message_id=message_id, message=message)
             promised.add(message_id)
         with suppress(OverlayError):
@@ -85,7 +85,7 @@ async def _play(folder: Path, who: Who, moment: int) -> Fate:
         disk.on_write = disk.on_sync = _nothing
         world.close()
         disk.close()
-    if promised_then is None:  # threads don't write equally often each time: perhaps there were fewer moments
+    if promised_then is None:  # the number of writes varies with the threads: this run may have had fewer
         promised_then = promised
     else:
         shutil.rmtree(folder / who)
@@ -98,11 +98,11 @@ async def _play(folder: Path, who: Who, moment: int) -> Fate:
         await bob.collect()
     found = bob.everywhere()
     world.close()
-    times = {message_id: found.count(message) for message_id, message in LETTERS.items()}
+    times = {message_id: found.count(message) for message_id, message in MESSAGES.items()}
     broken = [f"{message_id} is lost" for message_id in promised_then if not times[message_id]]
     broken += [f"{message_id} is there {count} times" for message_id, count in times.items() if count > 1]
     return Fate(seen, [f"{words} after a power cut at write {moment}" for words in broken])
 
 
 def _nothing() -> None:
-    """For writes that nobody watches."""
+    """Handles the writes that aren't counted."""

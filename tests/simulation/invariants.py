@@ -1,4 +1,4 @@
-"""What must be true all the while, and in the end, whatever happens in a simulated community."""
+"""What must hold at any moment, and at the end, whatever happens in a simulated community."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tests.simulation.nodes import SimNode
 from tests.simulation.users import Device, Person
 
 if TYPE_CHECKING:
-    from tests.simulation.story import Letter, Story
+    from tests.simulation.story import Story, StoryMessage
 
 Received: TypeAlias = Mapping[Person, Set[bytes]]
-"""SHA-256 of what was ever in somebody's folders, on whatever device."""
+"""SHA-256 of each message that was ever in a person's folders, on any device."""
 
 CHECK_EVERY = 2.0
-"""Virtual seconds between two looks at everything, when much happens."""
+"""Virtual seconds between two full checks while much happens."""
 MOST_SKEW = 3600.0
 MOST_SEGMENTS = 4
 
 
 class Invariants:
-    """Watches one story; `broken` says what was found."""
+    """Checks one story; `broken` lists the violations."""
 
     def __init__(self, story: Story) -> None:
         self._story = story
@@ -38,43 +38,43 @@ class Invariants:
         self._written: dict[Person, set[bytes]] = {}
         self._ever: dict[Person, set[bytes]] = {}
         self._forgotten: set[tuple[str, str]] = set()
-        """(Message-ID, recipient) that a restored backup has lost: such mail needn't arrive."""
+        """(Message-ID, recipient) that was lost with a disk and isn't in the restored backup: it needn't arrive."""
         self._unproven: set[tuple[str, str]] = set()
-        """The same, of which whoever restored a backup may owe or have lost the proof."""
+        """(Message-ID, recipient) whose signed delete may be missing, because one of the two restored a backup."""
         self.broken: list[str] = []
 
-    def accepted(self, letter: Letter) -> None:
-        """A letter was accepted: objects may lie under its keys, and it is to arrive."""
-        self._keys.add(segment_key(letter.message_id, 0, many=False))
-        self._keys |= {segment_key(letter.message_id, index, many=True) for index in range(MOST_SEGMENTS)}
-        waiting = self._waiting.setdefault(letter.sender, {})
-        for person in letter.recipients:
-            self._written.setdefault(person, set()).add(letter.digest)
-            waiting[letter.message_id, person.address] = letter.digest
+    def accepted(self, message: StoryMessage) -> None:
+        """A message was accepted: objects may be stored under its keys, and it must arrive."""
+        self._keys.add(segment_key(message.message_id, 0, many=False))
+        self._keys |= {segment_key(message.message_id, index, many=True) for index in range(MOST_SEGMENTS)}
+        waiting = self._waiting.setdefault(message.sender, {})
+        for person in message.recipients:
+            self._written.setdefault(person, set()).add(message.digest)
+            waiting[message.message_id, person.address] = message.digest
 
     def restored(self, device: Device, taken: Set[str]) -> None:
-        """The device has its backup again. `taken`: Message-IDs that it alone was responsible for before.
+        """The device's backup was restored. `taken`: Message-IDs that only this device was responsible for before.
 
-        What it had accepted or taken over since the backup is gone with the old disk, and no program can help it.
+        What it had accepted or collected since the backup was lost with the old disk, which no program can prevent.
         """
         mine = self._waiting.setdefault(device, {})
         mine.clear()
         address = device.person.address
-        for letter in self._story.letters:
-            there = [(letter.message_id, person.address) for person in letter.recipients]
-            if device.person in letter.recipients:
-                self._unproven.add((letter.message_id, address))
-                if letter.message_id in taken:
-                    self._forgotten.add((letter.message_id, address))
-            if letter.sender is device:
-                if device.outbox.entry(letter.message_id) is None:
+        for message in self._story.messages:
+            there = [(message.message_id, person.address) for person in message.recipients]
+            if device.person in message.recipients:
+                self._unproven.add((message.message_id, address))
+                if message.message_id in taken:
+                    self._forgotten.add((message.message_id, address))
+            if message.sender is device:
+                if device.outbox.entry(message.message_id) is None:
                     self._forgotten.update(there)
                     self._unproven.update(there)
                 else:
-                    mine.update(dict.fromkeys(there, letter.digest))
+                    mine.update(dict.fromkeys(there, message.digest))
 
     def watch(self, node: SimNode) -> None:
-        """Note what the node says yes to when it is told to delete."""
+        """Record the deletes that the node confirms."""
         assert node.service is not None
         room, done = node.service.backend, self._deletes.setdefault(node.id, set())
         real = room.delete
@@ -87,7 +87,7 @@ class Invariants:
         room.delete = delete  # type: ignore[method-assign]
 
     def check(self, *, always: bool = True) -> None:
-        """What must be true at any moment; not `always`: unless it was looked at a moment ago."""
+        """Check what must hold at any moment; unless `always`, at most every CHECK_EVERY seconds."""
         now = self._story.world.time()
         if not always and now < self._checked + CHECK_EVERY:
             return
@@ -95,10 +95,10 @@ class Invariants:
         self._look(everywhere=False)
         self._check_nodes()
         self._check_states()
-        self._check_eyes()
+        self._check_folders()
 
     def check_end(self) -> None:
-        """What must be true when all is mended and has come to rest."""
+        """Check what must hold once all faults are over and nothing is under way."""
         self._look(everywhere=True)
         self.check()
         self._check_delivered()
@@ -121,13 +121,13 @@ class Invariants:
             deleted = self._deletes[node.id]
             for kind, key, deleters, expires in _objects(node):
                 if key not in (cards if kind == Kind.CERTIFICATE else self._keys):
-                    self._say("an object lies under a key that nobody stored anything under")
+                    self._say("an object is stored under a key that no message or card has")
                 if any((kind, key, deleter) in deleted for deleter in deleters):
                     self._say("a body that was deleted at a node came back to it")
                 if expires > self._story.world.wall() + RETENTION + MOST_SKEW:
                     self._say("a copy outlives its expiry")
             if set(_inboxes(node)) - inboxes:
-                self._say("an inbox lies under a key that is nobody's")
+                self._say("an inbox exists under a key that is no member's")
             protocol = node.protocol
             if len(protocol._tasks) > TASKS or len(protocol._replies) > 2048 or len(protocol._reassembly) > 1024:
                 self._say("a node's memory isn't bounded")
@@ -138,7 +138,7 @@ class Invariants:
             self._ever.setdefault(device.person, set()).update(device.seen.values())
 
     def _check_states(self) -> None:
-        """The outbox's state is never better than the truth. What has come to its end stays so, and is asked once."""
+        """The state in the outbox is never better than the truth. A final state stays, so it is checked once."""
         people = {person.address: person for person in self._story.people}
         for device, waiting in self._waiting.items():
             if device.node is None:
@@ -147,48 +147,48 @@ class Invariants:
                 state = _state(device, message_id, address)
                 if state is State.COLLECTED:
                     if waiting.pop((message_id, address)) not in self._ever[people[address]]:
-                        self._say("untrue: a letter is called collected that its recipient hasn't")
+                        self._say("untrue: a message is shown as collected, but its recipient doesn't have it")
                 elif state in (State.FAILED, State.EXPIRED):
-                    self._say(f"untrue: a letter is given up, {state}")
+                    self._say(f"untrue: a message was given up, {state}")
 
-    def _check_eyes(self) -> None:
+    def _check_folders(self) -> None:
         for device in self._story.devices:
-            letters = Counter(device.seen.values())
-            if max(letters.values(), default=0) > 1:
-                self._say("a letter is shown twice")
-            if not self._written.get(device.person, set()).issuperset(letters):
-                self._say("somebody was given a letter that isn't hers, or another than was written")
+            messages = Counter(device.seen.values())
+            if max(messages.values(), default=0) > 1:
+                self._say("a message is shown twice")
+            if not self._written.get(device.person, set()).issuperset(messages):
+                self._say("a person got a message that was for another person, or was changed")
             for words in device.troubles:
                 if " is lost" in words or "given up" in words:
-                    self._say(f"somebody is told: {words}")
+                    self._say(f"a user was told: {words}")
 
     def _check_delivered(self) -> None:
-        for letter in self._story.letters:
-            for person in letter.recipients:
-                arrived = letter.digest in self._ever[person]
-                if not arrived and (letter.message_id, person.address) not in self._forgotten:
-                    self._say(f"{letter.message_id} to {person.address} is lost")
+        for message in self._story.messages:
+            for person in message.recipients:
+                arrived = message.digest in self._ever[person]
+                if not arrived and (message.message_id, person.address) not in self._forgotten:
+                    self._say(f"{message.message_id} to {person.address} is lost")
 
     def _check_sent(self) -> None:
-        """Who has written a letter has a copy of it."""
+        """Each sender has a copy of its message in Sent."""
         kept = {device: device.sent() for device in self._story.devices}
-        for letter in self._story.letters:
-            gone = any((letter.message_id, person.address) in self._forgotten for person in letter.recipients)
-            if letter.digest not in kept[letter.sender] and not gone:
-                self._say(f"{letter.message_id} isn't in its sender's Sent")
+        for message in self._story.messages:
+            gone = any((message.message_id, person.address) in self._forgotten for person in message.recipients)
+            if message.digest not in kept[message.sender] and not gone:
+                self._say(f"{message.message_id} isn't in its sender's Sent")
 
     def _check_known(self) -> None:
-        """Who has written a letter that arrived is shown that it was collected."""
-        for letter in self._story.letters:
-            for person in letter.recipients:
-                proven = (letter.message_id, person.address) not in self._unproven
-                if proven and letter.sender.node is not None and letter.digest in self._ever[person]:
-                    state = _state(letter.sender, letter.message_id, person.address)
+        """Each message that arrived is shown to its sender as collected."""
+        for message in self._story.messages:
+            for person in message.recipients:
+                proven = (message.message_id, person.address) not in self._unproven
+                if proven and message.sender.node is not None and message.digest in self._ever[person]:
+                    state = _state(message.sender, message.message_id, person.address)
                     if state is not State.COLLECTED:
-                        self._say(f"untrue: {letter.message_id} to {person.address} arrived and is called {state}")
+                        self._say(f"untrue: {message.message_id} to {person.address} arrived and is shown as {state}")
 
     def _check_deleted(self) -> None:
-        """No node still has a body that everybody has deleted, and the senders know."""
+        """No node still has a body that all recipients have deleted."""
         everywhere: dict[tuple[int, bytes], set[bytes]] = {}
         for done in self._deletes.values():
             for kind, key, deleter in done:
@@ -196,7 +196,7 @@ class Invariants:
         for node in self._living():
             for kind, key, deleters, _ in _objects(node):
                 if kind == Kind.BODY and deleters and deleters <= everywhere.get((kind, key), set()):
-                    self._say("a body that all have deleted is still there")
+                    self._say("a body that all recipients have deleted is still stored")
 
 
 def _state(device: Device, message_id: str, address: str) -> State | None:
@@ -213,7 +213,7 @@ def _objects(node: SimNode) -> list[tuple[int, bytes, set[bytes], float]]:
 
 
 def _open(device: Device) -> set[tuple[str, str]]:
-    """What hasn't come to an end in this outbox. (Its own question, for speed; `state_of` decides about the rest.)"""
+    """What has no final state in this outbox. A query of its own, for speed; `state_of` decides about the rest."""
     sql = "SELECT message_id, address FROM recipient WHERE proof IS NULL AND NOT failed AND NOT expired"
     return set(device.outbox._ledger.read(lambda connection: connection.execute(sql).fetchall()))
 

@@ -1,9 +1,9 @@
-"""`make soak`: the simulated community at length, over many seeds; a seed that fails says how to see it again.
+"""`make soak`: plays the simulated community over many seeds, and prints how to play a failed seed again.
 
     python -m tests.simulation.soak [--seconds N] [--workers N] [--first SEED] [--seed SEED] [--scale busy|large|small]
 
 With --seed that one alone. What came of each busy story is a line of bench/soak_workload.jsonl, and another run plays
-the seeds that have none yet. bench/bench_soak.py adds them up. A message is one letter to one recipient.
+the seeds that have none yet. bench/bench_soak.py adds them up. A delivery is one message to one recipient.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SMALL = Scale(
     nodes=6,
     users=3,
     seconds=150.0,
-    letters=4,
+    messages=4,
     churn=24.0,
     k=3,
     partitions=1,
@@ -42,12 +42,12 @@ SMALL = Scale(
     settling=240.0,
     rounds=4,
 )
-"""What the suite plays 140 times: some minutes of a handful of nodes, most of which crash or stop in that time."""
+"""The suite plays this 140 times: some minutes of a few nodes, most of which crash or stop in that time."""
 LARGE = Scale(
     nodes=200,
     users=24,
     seconds=1200.0,
-    letters=1500,
+    messages=1500,
     churn=0.3,
     k=4,
     partitions=2,
@@ -55,12 +55,12 @@ LARGE = Scale(
     settling=200.0,
     rounds=3,
 )
-"""200 nodes for twenty minutes, of which 30% go in an hour; 10% of datagrams are lost. Some 40 minutes of a core."""
+"""200 nodes for twenty minutes; 30% leave in an hour, 10% of datagrams are lost. Takes 40 minutes of a core."""
 BUSY = Scale(
     nodes=12,
     users=24,
     seconds=300.0,
-    letters=300,
+    messages=300,
     churn=1.5,
     loss=0.05,
     k=3,
@@ -70,31 +70,31 @@ BUSY = Scale(
     settling=200.0,
     rounds=3,
 )
-"""Many messages on few nodes: lookups ask a handful instead of dozens, so that the time goes into mail. Nodes that are
-full, slow, off by half an hour, cut off, crash and come are among the twelve."""
+"""Many messages on few nodes: lookups ask a few nodes instead of dozens, so most of the time is spent on mail. Some of
+the twelve nodes are full, slow, or have wrong clocks; nodes are cut off, crash and join."""
 SCALES = {"small": SMALL, "busy": BUSY, "large": LARGE}
 FIRST = 2000
-"""Lower seeds were played before there was a workload (bench/soak.jsonl)."""
+"""Lower seeds were played before the workload existed (bench/soak.jsonl)."""
 MEMORY = Path("/dev/shm")
 
 
 @contextmanager
 def small_folder(otherwise: Path | None = None) -> Iterator[Path]:
-    """A folder for one story, in memory where there is such a place."""
+    """A folder for one story, in memory where the system has such a place."""
     place = MEMORY if os.access(MEMORY, os.W_OK) else otherwise
     with tempfile.TemporaryDirectory(prefix="p2pmail-sim-", dir=place) as folder:
         yield Path(folder) / "world"
 
 
 def play(seed: int, scale: Scale) -> Outcome:
-    """One story."""
-    gc.set_threshold(100_000, 50, 100)  # a world is large and lives long: looking through it takes a tenth of the time
+    """Play one story."""
+    gc.set_threshold(100_000, 50, 100)  # a world is large and long-lived: scanning it takes a tenth of the time
     with small_folder() as folder:
         return Story(seed, folder, scale).play()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Play until the time is over; 1 when a promise was broken."""
+    """Play until the time is over; 1 when an invariant was broken."""
     parser = argparse.ArgumentParser(prog="make soak", description="The simulated community, at length.")
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -105,7 +105,8 @@ def main(arguments: list[str] | None = None) -> int:
     scale = SCALES[options.scale]
     if options.seed is not None:
         outcome = play(options.seed, scale)
-        print(f"seed {options.seed}: {outcome.letters} letters, {outcome.copies} messages, trace {outcome.trace[:16]}")
+        counts = f"{outcome.messages} messages, {outcome.deliveries} deliveries"
+        print(f"seed {options.seed}: {counts}, trace {outcome.trace[:16]}")
         print("\n".join(outcome.broken) or "nothing broken")
         return bool(outcome.broken)
     kept = scale is BUSY
@@ -115,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _play(seed: int, scale: Scale) -> tuple[Outcome, str]:
-    """One story, and the version that plays it: each has a process of its own, so that it is what is there now."""
+    """Play one story, in a process of its own; the outcome, and the version of the code that played it."""
     git = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
     version = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     return play(seed, scale), version
@@ -134,7 +135,7 @@ def _at_length(seconds: float, workers: int, seeds: Iterator[int], name: str, *,
                 seed, (outcome, version) = running.pop(done), done.result()
                 broken += outcome.broken
                 words = ", ".join(outcome.broken) or "all well"
-                print(f"seed {seed}: {outcome.copies} messages, {words}", flush=True)
+                print(f"seed {seed}: {outcome.deliveries} deliveries, {words}", flush=True)
                 if outcome.broken:
                     print(
                         f"  to see it again: python -m tests.simulation.soak --scale {name} --seed {seed}", flush=True
@@ -148,7 +149,7 @@ def _at_length(seconds: float, workers: int, seeds: Iterator[int], name: str, *,
 
 def _keep(seed: int, outcome: Outcome, version: str) -> None:
     line = bench_soak.Line(
-        seed, outcome.letters, outcome.copies, outcome.datagrams, outcome.broken, outcome.written, version
+        seed, outcome.messages, outcome.deliveries, outcome.datagrams, outcome.broken, outcome.written, version
     )
     with bench_soak.LINES.open("ab") as file:
         file.write(msgspec.json.encode(line) + b"\n")

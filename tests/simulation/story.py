@@ -1,8 +1,8 @@
-"""A community for some virtual minutes, as nasty as users and networks are.
+"""A simulated community for some virtual minutes, with the faults of real users and networks.
 
-Everything is drawn from one seed: who writes what to whom and what happens to profiles (tests/workload), which nodes
-crash, stop, come and are full, when the network is cut. tests/simulation/invariants.py is asked all the while. In the
-end all is mended and left to settle, and then every letter must be where it belongs.
+Everything is drawn from one seed: who writes what to which recipients, what happens to profiles (tests/workload), which
+nodes crash, stop, join or are full, and when the network is partitioned. tests/simulation/invariants.py checks the
+story as it runs. At the end all faults stop, the network settles, and then every message must have arrived.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from tests.simulation.nodes import Hub, SimNode
 from tests.simulation.users import Device, Person
 from tests.simulation.world import Weather, World
 from tests.workload import Event, Happening, draw_story
-from tests.workload import Letter as Written
+from tests.workload import Letter as WrittenMessage
 
 ISSUER = Issuer(1)
 SMALL_DISK = 150_000
-"""Bytes: full after a letter or two with a large body."""
+"""Bytes of quota: full after one or two messages with a large body."""
 IMPATIENT = 0.2
-"""How often somebody doesn't wait for the next attempt."""
+"""How often a user doesn't wait for the next attempt."""
 EVENTS = tuple(event for event in Event if event is not Event.FULL_DISK)
 """What happens to profiles here. (Users' disks fill up in tests/real; nodes' disks do here.)"""
 KEY_PAIRS = [generate_pair(0.0) for _ in range(32)]
@@ -44,15 +44,15 @@ KEY_PAIRS = [generate_pair(0.0) for _ in range(32)]
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a story is. Times in virtual seconds; `churn` is the share of nodes that go in an hour.
+    """The size of a story. Times in virtual seconds; `churn`: the share of nodes that leave in an hour.
 
-    `letters` to one or more each, of at most `largest` bytes; `happenings` to profiles, for each of them on average.
+    `messages` of at most `largest` bytes, each to one or more recipients; `happenings`: mean events a profile.
     """
 
     nodes: int = 10
     users: int = 3
     seconds: float = 600.0
-    letters: int = 12
+    messages: int = 12
     churn: float = 3.0
     loss: float = 0.1
     k: int = 4
@@ -65,8 +65,8 @@ class Scale:
 
 
 @dataclass
-class Letter:
-    """What was written, and to whom."""
+class StoryMessage:
+    """A message of the story, its sender and its recipients."""
 
     message_id: str
     size: int
@@ -79,13 +79,13 @@ class Letter:
 
 @dataclass
 class Outcome:
-    """What came of a story."""
+    """The results of a story."""
 
-    letters: int = 0
-    copies: int = 0
-    """One letter to one recipient each."""
+    messages: int = 0
+    deliveries: int = 0
+    """One for each recipient of each message."""
     written: int = 0
-    """Bytes of all letters' bodies."""
+    """Bytes of all messages' bodies."""
     broken: list[str] = field(default_factory=list)
     trace: str = ""
     datagrams: int = 0
@@ -106,22 +106,22 @@ class Story:
         self.nodes: dict[int, SimNode | None] = {}
         self.people: list[Person] = []
         self.devices: list[Device] = []
-        self.letters: list[Letter] = []
+        self.messages: list[StoryMessage] = []
         self.places: list[str] = []
         self.outcome = Outcome()
         self.invariants = Invariants(self)
         self._clients = 0
         self._beside: set[int] = set()
-        """People whose next letter is accepted by another program than the one that sends it."""
+        """People whose next message is accepted by another program than the one that sends it."""
 
     def play(self) -> Outcome:
-        """Play it to its end."""
+        """Play the story to its end."""
         with databases():
             self.world.play(self._play())
         self.outcome.trace = self.world.trace
-        self.outcome.letters = len(self.letters)
-        self.outcome.copies = sum(len(one.recipients) for one in self.letters)
-        self.outcome.written = sum(one.size for one in self.letters)
+        self.outcome.messages = len(self.messages)
+        self.outcome.deliveries = sum(len(one.recipients) for one in self.messages)
+        self.outcome.written = sum(one.size for one in self.messages)
         self.outcome.datagrams = self.world.sent
         self.outcome.broken = self.invariants.broken
         return self.outcome
@@ -147,7 +147,7 @@ class Story:
         for task in working:
             task.cancel()
         await asyncio.gather(*working, return_exceptions=True)
-        for _ in range(2):  # what was deleted last is known to all then: no look is spared twice
+        for _ in range(2):  # after two, all nodes know the last deletes: no check is skipped twice
             await self._run_repair_round(self.scale.settling / self.scale.rounds)
         self.invariants.check_end()
         for device in self.devices:
@@ -165,7 +165,7 @@ class Story:
             signer = ISSUER.person(f"user{number}@sim.example", 100 + number, serial=number + 1)
             person = Person(f"user{number}@sim.example", Owner(signer.certificate, signer.sign), KEY_PAIRS[number])
             self.people.append(person)
-            for which in range(2 if number % 8 == 0 else 1):  # some read on two
+            for which in range(2 if number % 8 == 0 else 1):  # some people have two devices
                 self.devices.append(Device(person, self.folder / f"user{number}-{which}", trust))
         for device in self.devices:
             await device.start(self._client(), self.places)
@@ -208,7 +208,7 @@ class Story:
     # What happens
 
     async def _work(self, device: Device) -> None:
-        """What an agent does by itself."""
+        """Send and collect from time to time, as an agent does."""
         while True:
             await asyncio.sleep(self.chance.uniform(20, 60))
             if device.node is not None:
@@ -217,11 +217,11 @@ class Story:
                 await device.sync()
 
     def _drawn(self) -> list[tuple[float, Callable[[], Awaitable[None]]]]:
-        """The workload's steps, each with its moment: those of one burst have the same."""
+        """The workload's steps with their times; those of one burst have the same."""
         scale, moment = self.scale, 0.0
         steps = draw_story(
             self._steps,
-            letters=scale.letters,
+            letters=scale.messages,
             users=scale.users,
             largest=scale.largest,
             events=EVENTS,
@@ -230,7 +230,7 @@ class Story:
         moments = iter(sorted(self._steps.uniform(0, scale.seconds) for _ in steps))
         drawn: list[tuple[float, Callable[[], Awaitable[None]]]] = []
         for step in steps:
-            if isinstance(step, Written):
+            if isinstance(step, WrittenMessage):
                 moment = moment if step.burst else next(moments)
                 drawn.append((moment, partial(self._write, step)))
             else:
@@ -238,8 +238,8 @@ class Story:
                 drawn.append((moment, partial(self._happen, step)))
         return drawn
 
-    async def _write(self, step: Written) -> None:
-        while (sender := self._device(step.sender)) is None:  # it is off, and is used when it is on again
+    async def _write(self, step: WrittenMessage) -> None:
+        while (sender := self._device(step.sender)) is None:  # the device is off: write when it is on again
             await asyncio.sleep(20)
         recipients = [self.people[number] for number in step.recipients]
         beside = step.sender in self._beside
@@ -248,12 +248,12 @@ class Story:
         if digest is None:
             return
         message_id = step.shape.message_id("sim.example")
-        self.letters.append(Letter(message_id, step.shape.size, digest, sender, recipients))
-        self.invariants.accepted(self.letters[-1])
+        self.messages.append(StoryMessage(message_id, step.shape.size, digest, sender, recipients))
+        self.invariants.accepted(self.messages[-1])
         await sender.send()
 
     async def _happen(self, step: Happening) -> None:  # noqa: C901 - a case for each event
-        """Something happens to somebody's profile."""
+        """Let an event happen to a user's profile."""
         device = self._device(step.user)
         if device is None:
             return
@@ -288,7 +288,7 @@ class Story:
                 device.delete(self.chance)
 
     def _device(self, user: int) -> Device | None:
-        """One of somebody's devices, if it is on."""
+        """One of a user's devices, if it is on."""
         device = self.chance.choice([device for device in self.devices if device.person is self.people[user]])
         return None if device.node is None else device
 
@@ -297,7 +297,7 @@ class Story:
         await device.start(self._client(), self.places)
 
     async def _restore(self, device: Device, seconds: float) -> None:
-        """A disk is lost, and its owner has a backup: an old one, or one of `seconds` ago."""
+        """Replace a device's disk by its backup: an old one, or one taken `seconds` ago."""
         if not device.has_backup:
             device.backup()
             await asyncio.sleep(seconds)
@@ -311,7 +311,7 @@ class Story:
         self.invariants.restored(device, taken - device.taken())
 
     async def _crash(self) -> None:
-        number = self._somebody()
+        number = self._some_node()
         node = self.nodes[number]
         if node is None:
             return
@@ -321,7 +321,7 @@ class Story:
         await self._start_node(number)
 
     async def _stop(self) -> None:
-        number = self._somebody()
+        number = self._some_node()
         node = self.nodes[number]
         if node is None:
             return
@@ -348,7 +348,7 @@ class Story:
         self.world.deaf.discard(way)
 
     async def _settle(self) -> None:
-        """Nothing happens any more: mail must arrive, and copies come to rest."""
+        """End all faults, and give the network time to deliver mail and repair copies."""
         self.world.part()
         self.world.deaf.clear()
         self.world.offline.clear()
@@ -360,7 +360,7 @@ class Story:
             self.invariants.check()
 
     async def _run_repair_round(self, seconds: float) -> None:
-        """The hour's round of every node, at a moment of its own within so many seconds."""
+        """The hourly repair round of every node, each at its own moment within `seconds`."""
 
         async def look(moving: Repair) -> None:
             await asyncio.sleep(self.chance.uniform(0, seconds))
@@ -369,5 +369,5 @@ class Story:
         up = [node.server.repair for node in self.nodes.values() if node is not None and node.server is not None]
         await asyncio.gather(asyncio.sleep(seconds), *map(look, up))
 
-    def _somebody(self) -> int:
+    def _some_node(self) -> int:
         return self.chance.choice(sorted(self.nodes))

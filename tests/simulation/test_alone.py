@@ -1,4 +1,4 @@
-"""A node that no other one answers: what it says by itself is no answer, and nothing fails while it is offline."""
+"""A node that no other node answers: its own store is no answer, and nothing fails while it is offline."""
 
 from __future__ import annotations
 
@@ -219,8 +219,8 @@ def test_a_member_that_never_reached_the_founder_is_offline_and_not_a_network_of
     home.play(story)
 
 
-def test_letters_written_offline_for_an_hour_go_within_seconds_of_the_network_s_return(tmp_path: Path) -> None:
-    """She is a node, and has her own card and Bob's on her own disk: neither is taken for the network's word."""
+def test_messages_written_offline_for_an_hour_go_within_seconds_of_the_network_s_return(tmp_path: Path) -> None:
+    """Alice's node has her card and Bob's on its own disk; neither counts as an answer of the network."""
     home = Home(tmp_path)
 
     async def story() -> None:

@@ -1,4 +1,4 @@
-"""Attacks by nodes, each with its name: what they get, held against what honest nodes and clients still do."""
+"""Attacks by hostile nodes, each with its name, and what honest nodes and clients still achieve."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.simulation.world import World
 KEY = body_key("<1@hostile.example>")
 
 
-def test_attack_a_fifth_of_all_nodes_hostile_keeps_nothing_from_anybody(tmp_path: Path) -> None:
+def test_attack_a_fifth_of_all_nodes_hostile_hides_nothing_from_a_client(tmp_path: Path) -> None:
     fared = attack_network(1, tmp_path, nodes=30, share=0.2, trials=12, k=6)
     assert (fared.honest, fared.complete, fared.right) == (12, 12, 12)
     assert fared.lies > 100
@@ -165,7 +165,7 @@ def test_a_node_that_lies_again_and_again_is_asked_last_and_leaves_the_table(tmp
     hostile_network.play(story)
 
 
-def test_one_slip_cuts_nobody_off_and_time_forgives() -> None:
+def test_one_offence_is_not_enough_and_offences_are_forgotten() -> None:
     now = 0.0
     reputation = Reputation(lambda: now)
     reputation.penalise(b"a", WRONG_BYTES)

@@ -1,4 +1,4 @@
-"""Users in a simulated world: their agents' real parts, on real folders, over a client of the simulated network."""
+"""Users in a simulated world: the real parts of user agents, on real folders, over the simulated network."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from tests.workload import Shape
 
 
 class Person:
-    """Somebody with an address, whatever devices she reads on."""
+    """A member with an address, and one or more devices."""
 
     def __init__(self, address: str, owner: Owner, pair: KeyPair) -> None:
         self.address, self.owner, self.pair = address, owner, pair
 
 
 class Device:
-    """One device of a person's: her folders, outbox and state there, and what other programs do to them.
+    """One device of a person: its folders, outbox and state, and what other programs do to them.
 
     `crash` and `start` are what devices do; `backup` and `restore` what their owners do.
     """
@@ -99,7 +99,7 @@ class Device:
         self.node = node
 
     def open_outbox(self, node: SimNode) -> Outbox:
-        """Another connection to her outbox, with this node's clock and chance."""
+        """Another connection to the outbox, with this node's clock and randomness."""
         return Outbox(self.profile.outbox_file, now=node.now, random=node.random)
 
     def accept(self, shape: Shape, people: Sequence[Person], *, beside: bool) -> bytes | None:
@@ -130,14 +130,14 @@ class Device:
         return digest
 
     async def crash(self) -> None:
-        """Everything in memory is gone."""
+        """Crash: everything in memory is lost."""
         node, self.node = self.node, None
         assert node is not None
         await node.crash()
         self._close()
 
     async def stop(self) -> None:
-        """The program ends in good order."""
+        """Stop the program in good order."""
         node, self.node = self.node, None
         assert node is not None
         await node.stop()
@@ -155,17 +155,17 @@ class Device:
             self.node.skew = skew
 
     def backup(self) -> None:
-        """Put a copy of the profile away, in place of the last one."""
+        """Back up the profile, in place of the last backup."""
         shutil.rmtree(self._backup, ignore_errors=True)
         shutil.copytree(self.profile.root, self._backup, ignore=shutil.ignore_patterns("*-shm"))
 
     @property
     def has_backup(self) -> bool:
-        """Whether there is one."""
+        """Whether there is a backup."""
         return self._backup.is_dir()
 
     def restore(self) -> None:
-        """Put the profile back as it was at the last backup. Only while it is down."""
+        """Restore the last backup of the profile. Only while the device is off."""
         assert self.node is None
         shutil.rmtree(self.profile.root)
         shutil.copytree(self._backup, self.profile.root)
@@ -185,14 +185,14 @@ class Device:
         return {notification.message_id for notification in opened}
 
     async def send(self, *, everything: bool = False) -> None:
-        """Send what is due, or `everything` that waits, as somebody who can't wait does."""
+        """Send what is due, or `everything` that waits, as an impatient user does."""
         try:
             await self.sending.run(everything=everything)
-        except (OverlayError, DatabaseError):  # nobody answers, or it crashed meanwhile
+        except (OverlayError, DatabaseError):  # no node answers, or the device crashed meanwhile
             return
 
     async def sync(self) -> None:
-        """Collect what has come."""
+        """Collect new mail."""
         try:
             await self.receiving.run(everything=True)
         except (OverlayError, DatabaseError):
@@ -221,20 +221,20 @@ class Device:
     # What other programs do to the folders
 
     def change_flags(self, chance: random.Random) -> None:
-        """Messages are read, flagged and answered, or not any more."""
+        """Set or remove the flags of some messages."""
         for file in self._some(chance):
             flags = "".join(flag for flag in "FRS" if chance.random() < 0.5)
             file.rename(file.parent.parent / "cur" / f"{file.name.partition(':')[0]}:2,{flags}")
 
     def move(self, chance: random.Random) -> None:
-        """Messages go to a folder of the other program's."""
+        """Move some messages to a folder of another program."""
         folders = self.profile.folders()
         folders.create("Archive")
         for file in self._some(chance):
             file.rename(folders.folder("Archive") / "cur" / f"{file.name.partition(':')[0]}:2,S")
 
     def delete(self, chance: random.Random) -> None:
-        """Messages that somebody has seen are deleted."""
+        """Delete some messages that were seen."""
         for file in self._some(chance):
             file.unlink()
 
@@ -245,7 +245,7 @@ class Device:
         return [file for file in there if chance.random() < 0.5]
 
     def _code(self, nodes: int) -> ErasureCode:
-        if self.node is None:  # it has crashed in the middle of this
+        if self.node is None:  # it has crashed meanwhile
             raise Unreachable("This computer is off.")
         return choose(Availability(), self.node.network.k, 0.999, nodes)
 

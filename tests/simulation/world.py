@@ -27,7 +27,7 @@ EPOCH = 1_800_000_000.0
 
 @dataclass
 class Weather:
-    """What happens to datagrams: seconds of delay (evenly between the two), chances of loss and of a second copy."""
+    """The network's quality: delay in seconds (uniform between the two), chances of loss and of duplication."""
 
     delay: tuple[float, float] = (0.005, 0.025)
     loss: float = 0.0
@@ -35,7 +35,7 @@ class Weather:
 
 
 class Deadlock(AssertionError):
-    """Somebody waits for what can never happen."""
+    """A task waits for something that can never happen."""
 
 
 class _Arrival:
@@ -84,7 +84,7 @@ class Transport(asyncio.DatagramTransport):
 
 
 class World(asyncio.BaseEventLoop):
-    """An event loop in which a day passes in no time. Everything that is random comes from `chance`."""
+    """An event loop with a virtual clock. All randomness comes from `chance`."""
 
     def __init__(self, seed: int = 0, weather: Weather | None = None) -> None:
         self._now = 0.0
@@ -94,27 +94,27 @@ class World(asyncio.BaseEventLoop):
         self.chance = random.Random(seed)
         self.weather = weather or Weather()
         self.errors: list[dict[str, Any]] = []
-        """What was reported to the loop's exception handler: always to be empty."""
+        """What was reported to the loop's exception handler; must stay empty."""
         self.watch: Callable[[Address, Address, bytes], bool] = lambda source, target, data: True
-        """Sees each datagram; it is lost when this says False."""
+        """Called with each datagram, which is lost when it returns False."""
         self._sockets: dict[Address, Transport] = {}
         self._apart: dict[str, int] = {}
         self.deaf: set[tuple[str, str]] = set()
-        """(source, target) hosts: what goes this way is lost, the other way it arrives."""
+        """Pairs of hosts (source, target): datagrams in this direction are lost, those in the other arrive."""
         self.offline: set[str] = set()
-        """Hosts that nothing gets to or from."""
+        """Hosts that no datagram reaches or leaves."""
         self.slow: dict[str, float] = {}
-        """Hosts that everything takes so many seconds longer to and from."""
+        """Additional delay in seconds to and from a host."""
         self.trace_bytes = True
         """Whether the trace is of what datagrams hold, or (where real keys are drawn) of their lengths."""
         self.sent = 0
-        """Datagrams so far."""
+        """Datagrams sent so far."""
         self._trace = hashlib.sha256()
         self._places: dict[Address, bytes] = {}
         self.set_exception_handler(lambda loop, context: self.errors.append(context))
 
     def play(self, story: Coroutine[Any, Any, T]) -> T:
-        """Run `story` to its end and close the world; fails when something raised out of sight."""
+        """Run `story` to its end and close the world; fails when a callback or task raised."""
         try:
             return self.run_until_complete(story)
         finally:
@@ -251,4 +251,4 @@ class World(asyncio.BaseEventLoop):
         return done
 
     def _write_to_self(self) -> None:
-        """Nobody sleeps, so nobody needs to be woken."""
+        """Nothing to do: the loop never waits, so it needs no waking."""

@@ -1,4 +1,4 @@
-"""Addresses: one form for each, and nothing but AddressError for what is none."""
+"""Addresses: one normalised form for each, and AddressError for anything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Certified admission: only nodes that show whose they are get into tables and count in lookups."""
+"""Certified admission: only nodes with a member's proof come into routing tables and count in lookups."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_one_certificate_buys_so_many_nodes_and_no_more() -> None:
     known = admission()
     keys = [bytes([number]) * 32 for number in range(NODES_OF_CERTIFICATE + 3)]
     assert [known.show(key, sign(ALICE, "test", key)) for key in keys] == [True] * NODES_OF_CERTIFICATE + [False] * 3
-    assert known.show(keys[0], sign(ALICE, "test", keys[0]))  # once more the same
+    assert known.show(keys[0], sign(ALICE, "test", keys[0]))  # the same again
 
 
 def test_an_expired_certificate_admits_no_node() -> None:
@@ -111,7 +111,7 @@ def test_the_network_file_says_who_is_admitted() -> None:
         read_network(write_network(NETWORK).replace(b'"open"', b'"anybody"'))
 
 
-async def test_a_node_without_a_member_is_told_what_to_do_and_one_with_runs_without_her_keys(tmp_path: Path) -> None:
+async def test_a_node_without_a_member_is_told_what_to_do_and_one_with_runs_without_its_keys(tmp_path: Path) -> None:
     profile = Profile(tmp_path, environ={})
     profile.create()
     with pytest.raises(NotAdmitted, match="members"):

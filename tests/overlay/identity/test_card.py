@@ -1,4 +1,4 @@
-"""Cards: what make_card makes opens; what anybody else makes, or changes, doesn't."""
+"""Cards: those of make_card open; any others, or changed ones, don't."""
 
 from __future__ import annotations
 

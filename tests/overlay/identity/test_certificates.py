@@ -1,4 +1,4 @@
-"""Certificates: ours are accepted, everything else is refused with CertificateError and nothing else."""
+"""Certificates: those of the network are accepted; all others raise CertificateError and nothing else."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_certificate_has_one_encoding_so_its_owner_has_one_deleter_hash(trust: TrustStore) -> None:
-    """Unused bits of the signature's BIT STRING passed the parser: a second DER with the same good signature."""
+    """The parser accepted unused bits in the signature's BIT STRING: a second DER with the same valid signature."""
     for serial in range(1, 30):
         der = ISSUER.issue(ALICE_NAME, ALICE_KEY, serial=serial)
         revocations = ISSUER.revoke([serial], number=serial)

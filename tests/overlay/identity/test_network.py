@@ -26,7 +26,7 @@ def test_a_network_survives_its_file(network: Network) -> None:
 
 
 def test_a_file_with_a_name_alone_has_defaults() -> None:
-    assert read_network(b'name = "village"') == Network("village")
+    assert read_network(b'name = "example"') == Network("example")
 
 
 @given(st.binary(max_size=200))
@@ -64,11 +64,11 @@ def test_random_bytes_are_refused_with_words(data: bytes) -> None:
     ids=lambda line: line[:30],
 )
 def test_what_cant_be_is_refused_with_words(line: str) -> None:
-    first = "" if line.startswith("name") else 'name = "village"\n'
+    first = "" if line.startswith("name") else 'name = "example"\n'
     with pytest.raises(NetworkFileError):
         read_network((first + line).encode())
 
 
 def test_more_places_to_join_come_first_and_once() -> None:
-    network = Network("village", join=("a:1", "b:2")).joined_at("c:3", "b:2")
+    network = Network("example", join=("a:1", "b:2")).joined_at("c:3", "b:2")
     assert network.join == ("c:3", "b:2", "a:1")

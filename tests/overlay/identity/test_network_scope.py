@@ -1,4 +1,4 @@
-"""Whether a network is private or public, and what is said of it."""
+"""Whether a network is private or public, and what the user is told."""
 
 from __future__ import annotations
 

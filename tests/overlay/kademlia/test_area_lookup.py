@@ -1,4 +1,4 @@
-"""Lookups that share what they find (overlay/kademlia/area_lookup.py)."""
+"""Lookups that share their results (overlay/kademlia/area_lookup.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from overlay.protocol_limits import KEY_BYTES
 
 
 class World:
-    """Nodes, and how many lookups were made among them."""
+    """Nodes, and the number of lookups that were made."""
 
     def __init__(self, count: int) -> None:
         self.chance = random.Random(count)

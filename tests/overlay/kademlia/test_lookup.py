@@ -39,7 +39,7 @@ def true_ids(peers: list[Peer], key: bytes, k: int, without: Peer) -> list[bytes
 
 
 async def sparse(world: World, count: int, in_bucket: int = 4) -> list[Peer]:
-    """Nodes that know few others: some in each bucket that isn't empty, as Kademlia promises after joining."""
+    """Nodes that know few others: some in each bucket that isn't empty, as after joining a Kademlia network."""
     peers = [await start(world, host(number)) for number in range(1, count + 1)]
     for peer in peers:
         for other in world.chance.sample(peers, count):
@@ -75,7 +75,7 @@ def test_what_is_found_comes_with_a_token_that_its_node_takes() -> None:
 def test_a_fifth_of_the_nodes_dead_costs_no_recall_and_little_time(seed: int) -> None:
     async def story(world: World) -> None:
         peers = await grow(world, 100)
-        for peer in peers:  # round trips are known, as after some minutes of work
+        for peer in peers:  # RTTs are known, as after some minutes
             for number in range(10):
                 peer.protocol.rtt.add_sample(bytes([number]) * 32, 0.03)
         dead, alive = peers[:20], peers[20:]
@@ -117,11 +117,11 @@ def test_a_node_that_is_slow_is_missed_once_at_the_most() -> None:
 
         slow = await start_liar(world, "10.9.0.1", lambda sender, request: slowly())
         peers[0].protocol.router.answered(slow.contact)
-        assert len(await peers[0].protocol.lookup(slow.contact.id, K)) == 9  # missed, all others being so quick
+        assert len(await peers[0].protocol.lookup(slow.contact.id, K)) == 9  # missed, since all others are fast
         assert world.time() < 0.7
         await asyncio.sleep(2)
         assert not peers[0].protocol.suspected(slow.contact)
-        for _ in range(3):  # its late answer told how long it takes
+        for _ in range(3):  # its late answer has shown its RTT
             started = world.time()
             assert ids(await peers[0].protocol.lookup(slow.contact.id, K))[0] == slow.contact.id
             assert 1.2 < world.time() - started < 1.3
@@ -131,7 +131,7 @@ def test_a_node_that_is_slow_is_missed_once_at_the_most() -> None:
 
 def test_a_lookup_ends_at_its_deadline_with_what_has_answered() -> None:
     class Never:
-        """Tells of ever nearer nodes that never answer."""
+        """Names ever nearer nodes that never answer."""
 
         def __init__(self) -> None:
             self.cancelled = 0
@@ -262,7 +262,7 @@ Answer = Callable[[RemotePeer, messages.Request], Handled | None]
 async def among_liars(
     world: World, answer: Callable[[list[Peer]], Answer], liars: int = 3
 ) -> tuple[list[Peer], list[Liar]]:
-    """Thirty honest nodes, all of which know some liars too."""
+    """Thirty honest nodes, which all know some liars too."""
     peers = await grow(world, 30)
     lying = [await start_liar(world, f"10.9.0.{number}", answer(peers)) for number in range(1, liars + 1)]
     for peer in peers:
@@ -272,7 +272,7 @@ async def among_liars(
 
 
 async def all_honest_are_found(world: World, peers: list[Peer], lying: list[Liar], within: float = 10.0) -> None:
-    """Whatever liars do, the k closest of the honest are among what is found, and in time."""
+    """Whatever liars do, the result has the k closest honest nodes, in time."""
     for _ in range(5):
         key = world.chance.randbytes(20)
         asking = peers[world.chance.randrange(len(peers))]
@@ -338,7 +338,7 @@ def test_one_liar_cant_use_up_the_places_that_are_tried_for_an_id() -> None:
         liar = await start_liar(world, "10.9.0.1", lambda sender, request: found([*false, honest.contact]))
         one.protocol.router.answered(liar.contact)
         honest.protocol.router.answered(hidden.contact)
-        # The lie comes first: only the liar tells of the honest node, which alone knows the hidden one's place.
+        # The lie comes first: only the liar names the honest node, and only that one knows the hidden node's address.
         result = await one.protocol.lookup(hidden.contact.id, K)
         assert hidden.contact in [located.contact for located in result]
 
@@ -435,7 +435,7 @@ def test_a_lookup_leaves_nothing_for_the_garbage_collector(dead: int) -> None:
         assert len(await one.run()) == K
         gone = weakref.ref(one)
         del one
-        await asyncio.sleep(60)  # until the last late answer would have been taken
+        await asyncio.sleep(60)  # until no late answer is accepted any more
         assert gone() is None
 
     gc.collect()

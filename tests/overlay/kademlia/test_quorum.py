@@ -21,7 +21,7 @@ def number(at: Located) -> int:
 
 
 class Nodes:
-    """Nodes that say yes, no, or nothing."""
+    """Nodes that accept, refuse, or don't answer."""
 
     def __init__(self, silent: set[int] = frozenset(), refusing: set[int] = frozenset(), takes: float = 0.1) -> None:  # type: ignore[assignment]
         self.silent, self.refusing, self.takes = silent, refusing, takes

@@ -1,4 +1,4 @@
-"""Floods: what strangers, one address, one peer may cost a node, and who is served meanwhile."""
+"""Floods: what unknown keys, one address or one peer may cost a node, and that other peers are served meanwhile."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_this_machine_shares_in_the_totals_only_where_addresses_may_be_private()
 
 
 def flood(world: World, target: Peer, count: int) -> None:
-    """So many pings, each well formed and under a key of its own, from addresses all over."""
+    """Send `count` valid pings, each with a new key and from another address."""
     for number in range(count):
         sealer = Sealer(X25519PrivateKey.from_private_bytes(world.chance.randbytes(32)), "test", world.chance.randbytes)
         payload = b"\x00" + world.chance.randbytes(8) + b"\x00\x01" + messages.encode(messages.Ping())
@@ -99,7 +99,7 @@ def flood(world: World, target: Peer, count: int) -> None:
         world.carry(sealer.seal(target.contact.key, payload), source, (target.contact.ip, target.contact.port))
 
 
-def test_attack_a_node_that_strangers_flood_answers_whom_it_knows_and_sheds_the_others(
+def test_attack_a_node_flooded_by_unknown_keys_answers_known_peers_and_drops_the_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rate_limits, "STRANGERS_IN_ALL", Rate(20, 50))
@@ -109,7 +109,7 @@ def test_attack_a_node_that_strangers_flood_answers_whom_it_knows_and_sheds_the_
         node = await start(world, "198.51.100.1", network=PUBLIC)
         friend = await start(world, "203.0.113.1", network=PUBLIC)
         assert await friend.protocol.ping(node.contact) is not None
-        flood(world, node, 500)  # ten times what it may look at
+        flood(world, node, 500)  # ten times what it may open
         await asyncio.sleep(0.02)
         for _ in range(20):
             assert await friend.protocol.ping(node.contact) is not None
@@ -120,7 +120,7 @@ def test_attack_a_node_that_strangers_flood_answers_whom_it_knows_and_sheds_the_
     world.play(story())
 
 
-def test_attack_fresh_keys_dont_make_a_node_forget_whom_it_works_with(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attack_new_keys_dont_make_a_node_forget_the_peers_it_works_with(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("overlay.wire.sealed_datagram.HEARD", 20)
     world = World(2)
 
@@ -161,7 +161,7 @@ def replace_data(store: messages.Store, data: bytes) -> messages.Store:
     return messages.Store(store.token, store.kind, store.key, data, store.deleters, store.ttl)
 
 
-# Answers that are kept
+# The reply cache
 
 
 @given(
@@ -277,7 +277,7 @@ def test_an_inbox_that_fills_up_takes_mail_that_is_paid_for(
     run(begin)
 
 
-def test_attack_whoever_doesnt_pay_is_told_the_price_and_keeps_nobody_out(
+def test_attack_a_sender_that_doesnt_pay_is_told_the_price_and_keeps_no_other_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inboxes, "MAX_INBOX_NOTIFICATIONS", 10)
@@ -293,7 +293,7 @@ def test_attack_whoever_doesnt_pay_is_told_the_price_and_keeps_nobody_out(
             assert (refused.value.code, refused.value.bits) == (Code.STAMP_NEEDED, FEWEST)
             with pytest.raises(Refused):
                 await client.call(at.contact, messages.AppendInbox(at.token, INBOX, b"more", 60.0, bytes(12)))
-            # A repeat of what is there is a yes, as always.
+            # A repeat of a stored notification is accepted, as always.
             answer = await client.call(at.contact, messages.AppendInbox(at.token, INBOX, bytes([1]), 60.0))
             assert answer == messages.Done()
 

@@ -56,7 +56,7 @@ NAMES = {type(message).__name__.lower(): message for message in [*REQUESTS, *ANS
 
 
 def raw(message: m.Request | m.Answer) -> list[Any]:
-    """The message as an array whose elements a test can spoil."""
+    """The message as an array whose elements a test can change."""
     decoded = msgspec.msgpack.decode(m.encode(message))
     assert isinstance(decoded, list)
     return decoded
@@ -192,7 +192,7 @@ def test_a_time_to_live_that_cant_be_is_refused(ttl: object) -> None:
 
 
 @pytest.mark.parametrize(("asked", "sent"), [(-1.0, 0.0), (0.0, 0.0), (5.0, 5.0), (2_592_000.1, 2_592_000.0)])
-def test_whoever_asks_never_asks_for_more_than_30_days(asked: float, sent: float) -> None:
+def test_a_request_never_asks_for_more_than_30_days(asked: float, sent: float) -> None:
     assert m.bounded(asked) == sent
 
 

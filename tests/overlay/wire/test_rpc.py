@@ -25,7 +25,7 @@ FETCH = messages.Fetch(TOKEN, 1, KEY)
 
 
 class Echo(SealedRPC):
-    """Answers what `answer` says and remembers who asked what."""
+    """Answers with what `answer` returns, and records the requests."""
 
     answer: Callable[[messages.Request], Handled] = staticmethod(lambda request: messages.Done(7))
 
@@ -59,7 +59,7 @@ async def side(world: World, ip: str) -> Side:
 
 
 def play(story: Callable[[World, Side, Side], Awaitable[None]], weather: Weather | None = None, seed: int = 0) -> World:
-    """A story of two sides, after which nobody may be left waiting."""
+    """A story of two peers, after which no call may be left."""
     world = World(seed, weather)
 
     async def begin() -> None:
@@ -249,7 +249,7 @@ def test_an_answer_from_somebody_who_wasnt_asked_is_dropped() -> None:
         payload = fragments.cut(fragments.ANSWER, call.message_id, messages.encode(messages.Done(666)))[0]
         false = eve.protocol.sealer.seal(one.contact.key, payload)
         eve.transport.sendto(false, one.contact.address)
-        one.protocol.datagram_received(false, other.contact.address)  # under the address of the one that was asked
+        one.protocol.datagram_received(false, other.contact.address)  # with the address of the node that was asked
         await asyncio.sleep(0.4)
         assert done == []
         assert one.protocol.dropped == 2
@@ -402,7 +402,7 @@ def test_a_cancelled_call_leaves_nothing_behind() -> None:
             await asyncio.wait_for(one.protocol.call(other.contact, FETCH), 0.3)
         assert not one.protocol._calls
         await asyncio.sleep(1)
-        assert one.protocol.dropped == 1  # the answer that nobody waits for any more
+        assert one.protocol.dropped == 1  # the answer to a call that has ended
 
     play(story)
 
@@ -503,7 +503,7 @@ def test_only_a_request_that_was_sent_once_measures_a_round_trip() -> None:
     play(story)
 
 
-def test_a_key_is_told_to_whoever_asks() -> None:
+def test_a_key_request_is_answered() -> None:
     async def story(world: World, one: Side, other: Side) -> None:
         assert await one.protocol.ask_key(B, 4000) == other.contact.key
         with pytest.raises(NoAnswer):
