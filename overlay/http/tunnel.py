@@ -7,18 +7,17 @@ The tunnel is used only while no node answers by UDP; overlay/node/connection.py
 
 closed      Datagrams go by UDP (`protocol.tunnel_send` is None) and HTTP requests go straight to their node
             (`HTTPClient.via` is None).
-opening     `find`: a WebSocket is opened to up to TRIED candidates at the same time. The first of them that passes all
+opening     `open`: a WebSocket is opened to up to TRIED candidates at the same time. The first of them that passes all
             checks of `_use` is the relay; the others are closed. The checks, in this order: it isn't this node itself;
             it answers a lookup request sent through itself, sealed for the key that it named, so it has that key and
             is a node of this network; it has an HTTP server, so that it can carry large objects; and it does not answer
             by UDP, because then UDP works and no tunnel is needed.
-open        `taken`. Datagrams go through the WebSocket (TunnelSession), and HTTP requests to the relay's HTTP server,
+open        `is_open`. Datagrams go through the WebSocket (TunnelSession), and HTTP requests to the relay's HTTP server,
             with a header that names the node they are for.
-lost        `lost`: the WebSocket has ended. The tunnel stays in this state until `find`, `replace` or `close`.
+lost        `lost`: the WebSocket has ended. The tunnel stays in this state until `open`, `replace` or `close`.
 
-Two operations change the relay: `replace` tries other candidates, and the old one again if none works; `blind` tells
-once in REPLACED_AFTER seconds that no contact but the relay answers any more. This is how a relay that forwards nothing
-is noticed.
+`replace` changes the relay: it tries other candidates, and the old one again if none works. `forwards_nothing` is true,
+once in REPLACED_AFTER seconds, if no contact but the relay answers any more.
 
 Invariants: `tunnel_send` and `via` are set and reset together with `_current`. A session that isn't used is closed.
 Queues are bounded; a datagram that finds one full is dropped, as on a busy line.
@@ -180,7 +179,7 @@ class Tunnel:
         self._patient_until = 0.0
 
     @property
-    def taken(self) -> bool:
+    def is_open(self) -> bool:
         """Whether the tunnel is open."""
         return self._current is not None and not self._current.ended.is_set()
 
@@ -192,11 +191,11 @@ class Tunnel:
     @property
     def relay(self) -> Contact | None:
         """The relay in use."""
-        return self._current.contact if self._current is not None and self.taken else None
+        return self._current.contact if self._current is not None and self.is_open else None
 
-    def blind(self) -> bool:
+    def forwards_nothing(self) -> bool:
         """Whether no contact but the relay answers through it; true once in REPLACED_AFTER seconds at the most."""
-        if not self.taken or self._current is None:
+        if not self.is_open or self._current is None:
             return False
         answering = self._protocol.router.closest(self._protocol.own_id, 2, healthy=True)
         if any(contact.key != self._current.contact.key for contact in answering) or self._now() < self._patient_until:
@@ -214,10 +213,10 @@ class Tunnel:
             for candidate in candidates
             if candidate.key != relay.key and (candidate.host, candidate.port) != relay.address
         ]
-        if others and not await self.find(others):
-            await self.find([RelayAddress(relay.ip, relay.port, relay.key)])
+        if others and not await self.open(others):
+            await self.open([RelayAddress(relay.ip, relay.port, relay.key)])
 
-    async def find(self, candidates: Iterable[RelayAddress]) -> bool:
+    async def open(self, candidates: Iterable[RelayAddress]) -> bool:
         """Open a tunnel through one of these nodes. False if none of them works; the tunnel is closed then."""
         await self.close()
         opening = {

@@ -13,10 +13,10 @@ tunnel to UDP   `try_udp`, about once a minute: up to STRAIGHT contacts are ping
                 and if most of them answer the tunnel is closed. Also whenever the tunnel ends and no other relay is
                 found.
 relay to relay  `restore`: the session with the relay ended. UDP is tried first, then other relays.
-                `rejoin`: no contact but the relay answers through it (`Tunnel.blind`), so it may forward nothing.
+                `rejoin`: no contact but the relay answers through it (`Tunnel.forwards_nothing`).
                 `change_relay`, about once an hour: a relay that withholds some of the traffic can't do so for long.
 
-Independently of the state, `look` finds out whether any node answers: after some seconds without an answer
+Independently of the state, `check_presence` finds out whether any node answers: after some seconds without an answer
 (`Presence.doubtful`) the nearest contacts are pinged, and if all stay silent the node counts as offline.
 
 Invariants: `protocol.server_mode` is False while the tunnel is in use, and is set back to what is wanted whenever it is
@@ -67,7 +67,7 @@ class Connection:
     @property
     def https(self) -> bool:
         """Whether the tunnel is in use."""
-        return self._tunnel.taken
+        return self._tunnel.is_open
 
     async def join(self, places: Sequence[str]) -> int:
         """Join the overlay; contacts known then. Raises ValueError for a malformed address."""
@@ -83,7 +83,7 @@ class Connection:
         """Close the tunnel."""
         await self._tunnel.close()
 
-    async def look(self) -> None:
+    async def check_presence(self) -> None:
         """When no node has answered for a while, find out whether any does."""
         presence = self._protocol.presence
         if presence.doubtful and not self._lone():
@@ -97,7 +97,7 @@ class Connection:
         """When out of touch, join again, through the tunnel if need be; replace a relay that is of no use."""
         if not self._membership.in_touch:  # otherwise the saved contacts needn't be read
             await self._membership.rejoin(self._saved())
-        if self._tunnel.blind():
+        if self._tunnel.forwards_nothing():
             await self._replace(self._relay_candidates())
         await self._go_by_https()
 
@@ -110,12 +110,12 @@ class Connection:
 
     async def change_relay(self) -> None:
         """Use another relay, so that one which withholds some of the traffic can't do so for long."""
-        if self._tunnel.taken:
+        if self._tunnel.is_open:
             await self._replace(sorted(self._relay_candidates(), key=lambda _: self._random(8)))
 
     async def try_udp(self) -> None:
         """Go back to UDP when it works: the network or its firewall may have changed."""
-        if not self._tunnel.taken:
+        if not self._tunnel.is_open:
             return
         router = self._protocol.router
         contacts = router.closest(self._random(len(self._protocol.own_id)), STRAIGHT, healthy=True)
@@ -129,7 +129,7 @@ class Connection:
 
     async def _replace(self, relays: Sequence[RelayAddress]) -> None:
         await self._tunnel.replace(relays)
-        if not self._tunnel.taken:
+        if not self._tunnel.is_open:
             await self._by_udp()
 
     async def _by_udp(self) -> None:
@@ -138,12 +138,12 @@ class Connection:
 
     async def _go_by_https(self, before: Sequence[Contact] = ()) -> None:
         """If no node answers by UDP, try to reach one over HTTPS."""
-        if self._tunnel.taken or self._membership.in_touch or self._lone():
+        if self._tunnel.is_open or self._membership.in_touch or self._lone():
             return
         presence = self._protocol.presence
         if self._protocol.server_mode and presence.answered and presence.silence < PATIENCE:
             return
-        if await self._tunnel.find(self._relay_candidates(before)):
+        if await self._tunnel.open(self._relay_candidates(before)):
             self._protocol.server_mode = False
             await self._membership.settle()
 

@@ -75,7 +75,7 @@ class Maintenance:
             every(PING_EVERY, self._protocol.ping_least_recently_seen, random),
             every(PING_EVERY, self._return_after_sleep, random),
             every(REFRESH_EVERY, lambda: self.membership.refresh(REFRESH_EVERY), random),
-            every(PING_EVERY, connection.look, random),
+            every(PING_EVERY, connection.check_presence, random),
             every(REJOIN_EVERY, connection.rejoin, random),
             every(PING_EVERY, connection.restore, random),
             every(CHANGE_EVERY, connection.change_relay, random),

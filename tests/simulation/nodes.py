@@ -114,7 +114,7 @@ class SimHTTPClient(HTTPClient):
 class NoTunnel(Tunnel):
     """Nobody is a relay here: doors are stood in for by SimHTTPClient."""
 
-    async def find(self, http_servers: Iterable[RelayAddress]) -> bool:
+    async def open(self, candidates: Iterable[RelayAddress]) -> bool:
         return False
 
 

@@ -30,7 +30,7 @@ from mail.sealed.keys import generate_pair
 from mail.sealed.notification import Notification, open_notification, seal_notification
 from mail.sealed.segments import SEGMENT_SIZE, Segment
 from mail.send.rules import segment_key
-from overlay.http import headers as bulk_format
+from overlay.http import headers as http_format
 from overlay.identity.certificates import TrustStore
 from overlay.ids import Kind
 from storage.store_request import StoreRequest
@@ -113,7 +113,7 @@ def tell(message: bytes, segments: Sequence[Segment], coding: BodyCoding | None,
         coding=coding,
     )
     sealed = seal_notification(told, ALICE, PAIR.public)
-    (carried,) = bulk_format.decode_notifications(bulk_format.encode_notifications([sealed]))
+    (carried,) = http_format.decode_notifications(http_format.encode_notifications([sealed]))
     opened, _ = open_notification(carried, {PAIR.key_id: PAIR}, BOB, TRUST, NOW)
     for name in ("session_key", "message_id", "segments", "original_size", "date", "deleter_salt", "coding"):
         if getattr(opened, name) != getattr(told, name):
@@ -135,11 +135,11 @@ def _shortened(was: str, now: str) -> bool:
 def store_headers(data: bytes, deleters: Sequence[bytes], ttl: float) -> None:
     """The headers of a store as the other side reads them. Raises Failed."""
     digest = hashlib.sha256(data).digest()
-    headers = CIMultiDict(bulk_format.store_headers(StoreRequest(Kind.SHARE, bytes(20), data, digest, ttl, deleters)))
+    headers = CIMultiDict(http_format.store_headers(StoreRequest(Kind.SHARE, bytes(20), data, digest, ttl, deleters)))
     read = (
-        bulk_format.kind_of(headers), bulk_format.content_digest_of(headers), bulk_format.deleters_of(headers),
+        http_format.kind_of(headers), http_format.content_digest_of(headers), http_format.deleters_of(headers),
     )  # fmt: skip
-    if read != (Kind.SHARE, digest, list(deleters)) or abs(bulk_format.ttl_of(headers) - ttl) > 0.001:
+    if read != (Kind.SHARE, digest, list(deleters)) or abs(http_format.ttl_of(headers) - ttl) > 0.001:
         raise Failed("the headers of a store aren't read as they were written")
 
 

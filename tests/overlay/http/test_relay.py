@@ -123,7 +123,7 @@ def test_when_the_relay_ends_another_is_found(tmp_path: Path) -> None:
             await place.nodes[1].vanish()
             await tunnel._current.ended.wait()
             await connection(client).restore()
-            assert tunnel.taken
+            assert tunnel.is_open
             assert tunnel._current.contact.key != place.nodes[1].sealer.public
             assert await overlay.fetch(Kind.BODY, KEY, digest=sha256(LARGE).digest()) == LARGE
 
@@ -140,8 +140,8 @@ def test_attack_a_relay_that_passes_nothing_on_is_replaced(tmp_path: Path, monke
                     tunnel = connection(client)._tunnel
                     assert tunnel._current is not None
                     liar = tunnel._current.contact.key
-                    assert tunnel.blind()
-                    assert not tunnel.blind()
+                    assert tunnel.forwards_nothing()
+                    assert not tunnel.forwards_nothing()
                     patch.undo()
                     tunnel._patient_until = 0.0
                     await connection(client).rejoin()
@@ -222,7 +222,7 @@ def test_another_relay_is_taken_once_in_a_while(tmp_path: Path) -> None:
             assert tunnel._current is not None
             before = tunnel._current.contact.key
             await connection(client).change_relay()
-            assert tunnel.taken
+            assert tunnel.is_open
             assert tunnel._current.contact.key != before
             assert (await Overlay(client).store(Kind.BODY, KEY, LARGE, ttl=60.0)).have == 4
 
@@ -237,7 +237,7 @@ def test_when_udp_works_again_it_is_used(tmp_path: Path) -> None:
             del client.protocol._send, client.protocol.ask_key
             await tunnel._current.close()
             await connection(client).restore()
-            assert not tunnel.taken
+            assert not tunnel.is_open
             assert client.protocol.tunnel_send is None
             assert client.http_client.via is None
             assert len(await client.closest(KEY, 3)) == 3
@@ -285,7 +285,7 @@ async def two_by_way_of_each_other(folder: Path) -> AsyncIterator[list[Node]]:
     async with local_network(folder, 2) as place:
         for node, other in (place.nodes, place.nodes[::-1]):
             node.protocol.answers_by_udp = silence  # type: ignore[method-assign]
-            assert await connection(node)._tunnel.find([RelayAddress(LOOPBACK, other.port)])
+            assert await connection(node)._tunnel.open([RelayAddress(LOOPBACK, other.port)])
             node.protocol.server_mode = False
         for node in place.nodes:
             for contact in node.protocol.router.closest(KEY, 8):
@@ -315,7 +315,7 @@ def test_nobody_goes_by_way_of_a_node_that_answers_by_udp(tmp_path: Path) -> Non
             await connection(first).rejoin()  # the second is a client still, so this node knows nobody
             assert not connection(first)._membership.in_touch
             assert ((await first.status()).transport, first.protocol.server_mode) == ("udp", True)
-            assert not await connection(first)._tunnel.find([RelayAddress(LOOPBACK, second.port)])
+            assert not await connection(first)._tunnel.open([RelayAddress(LOOPBACK, second.port)])
 
     run(story)
 

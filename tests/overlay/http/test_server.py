@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from overlay.errors import NoAnswer, Refused
-from overlay.http import headers as bulk_format
+from overlay.http import headers as http_format
 from overlay.http import server
 from overlay.http.client import ClientTimeouts
 from overlay.http.server_limits import ServerLimits
@@ -147,7 +147,7 @@ async def test_a_thousand_deleters_arrive(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"short", LARGE])
 async def test_a_body_whose_digest_is_wrong_is_not_filed(tmp_path: Path, data: bytes) -> None:
     async with http_server(tmp_path) as world:
-        digest = bulk_format.digest_field(bytes(32))
+        digest = http_format.digest_field(bytes(32))
         lengths = f"Content-Length: {len(data)}", f"Content-Digest: {digest}"
         status, _, words = await world.say("PUT", f"/{KEY.hex()}", *lengths, body=data)
         assert (status, b"digest" in words) == (400, True)
@@ -208,7 +208,7 @@ async def test_a_refusal_reaches_the_asker_as_what_it_is(tmp_path: Path, code: i
             await world.client.store(world.located, StoreRequest.of(Kind.BODY, KEY, b"x", 1.0))
         assert (refused.value.code, str(refused.value)) == (code, WORDS[code])
         status, head, words = await world.say("PUT", f"/{KEY.hex()}", "Content-Length: 1", body=b"x")
-        assert status == bulk_format.STATUS[code]
+        assert status == http_format.STATUS[code]
         assert f"P2pmail-Refusal: {code}" in head
         assert words == WORDS[code].encode() + b"\n"
 
@@ -397,7 +397,7 @@ async def test_lookups_for_one_address_are_bounded(tmp_path: Path) -> None:
 
 async def test_contacts_that_the_network_forbids_or_that_lie_about_their_id_are_left_out() -> None:
     good, private = neighbour(1), replace(neighbour(2), contact=Contact(b"\2" * 32, "0.0.0.0", 1))
-    text = bulk_format.encode_closest(KEY, bytes(16), [good, private, neighbour(3)])
+    text = http_format.encode_closest(KEY, bytes(16), [good, private, neighbour(3)])
     text = text.replace(neighbour(3).contact.id.hex().encode(), b"00" * 20)
 
     async with node_that(Answer(200, text)) as (client, node):
@@ -681,7 +681,7 @@ async def test_curl_goes_through_all_primitives(tmp_path: Path) -> None:
             return await run(curl, "-sSk", "--fail-with-body", "--max-time", "60", *options, world.url + path)
 
         def header(name: str, value: str | bytes) -> tuple[str, str]:
-            return "-H", f"{name}: {value if isinstance(value, str) else bulk_format.base64url(value)}"
+            return "-H", f"{name}: {value if isinstance(value, str) else http_format.base64url(value)}"
 
         def signed(operation: bytes, key: bytes, *extra: bytes) -> tuple[str, ...]:
             signature = ALICE.sign(statement(operation, key, node, token, extra))
@@ -711,7 +711,7 @@ async def test_curl_goes_through_all_primitives(tmp_path: Path) -> None:
         append = header("Pragma", "append-inbox")
         assert await ask(inbox, "-T", str(letter), *with_token, *append) == b"appended\n"
         read = header("Pragma", "read-inbox")
-        waiting = bulk_format.decode_notifications(await ask(inbox, *signed(READ_INBOX, INBOX), *read))
+        waiting = http_format.decode_notifications(await ask(inbox, *signed(READ_INBOX, INBOX), *read))
         assert waiting == [b"a notification"]
         digest = hashlib.sha256(waiting[0]).digest()
         hashes = tmp_path / "hashes"

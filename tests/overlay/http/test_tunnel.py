@@ -20,4 +20,4 @@ async def test_a_node_does_not_go_by_way_of_itself() -> None:
     link: Any = SimpleNamespace(contact=SimpleNamespace(id=b"i" * 20), close=close)
     tunnel = Tunnel(cast(OverlayProtocol, protocol), cast(HTTPClient, SimpleNamespace(via=None)))
     assert not await tunnel._use(cast(TunnelSession, link))
-    assert (closed, tunnel.taken, protocol.tunnel_send) == ([True], False, None)
+    assert (closed, tunnel.is_open, protocol.tunnel_send) == ([True], False, None)
