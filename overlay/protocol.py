@@ -35,9 +35,7 @@ import os
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Any
-
-from kademlia.protocol import KademliaProtocol
+from typing import TYPE_CHECKING, Any
 
 from overlay.errors import Malformed, NoAnswer, Refused, Unsupported
 from overlay.identity.admission import Admission, Proof
@@ -55,6 +53,11 @@ from overlay.wire.messages import Code, Refusal
 from overlay.wire.rpc import Handled, RemotePeer, SealedRPC
 from overlay.wire.sealed_datagram import Sealer
 from overlay.wire.write_tokens import WriteTokens
+
+if TYPE_CHECKING:  # see overlay/wire/rpc.py
+    from asyncio import DatagramProtocol as KademliaProtocol
+else:
+    from kademlia.protocol import KademliaProtocol
 
 SUSPECTED = 30.0
 """Seconds for which a contact that stayed silent is a suspect: lookups ask it, but don't wait for it."""

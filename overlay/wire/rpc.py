@@ -59,10 +59,9 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-from rpcudp.protocol import RPCProtocol
 
 from overlay.errors import Malformed, NoAnswer, OverlayError, Refused
 from overlay.identity.contact import Contact, pack_ip, unpack_ip
@@ -71,6 +70,11 @@ from overlay.limits.rate_limits import DatagramGate
 from overlay.wire import fragments, messages, sealed_datagram
 from overlay.wire.reply_cache import Name, ReplyCache
 from overlay.wire.rtt import LONGEST_TIMEOUT, RTTEstimates
+
+if TYPE_CHECKING:  # rpcudp's __getattr__ would keep mypy from reporting an attribute that doesn't exist
+    from asyncio import DatagramProtocol as RPCProtocol
+else:
+    from rpcudp.protocol import RPCProtocol
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +158,7 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         loopback_free: bool = False,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        RPCProtocol.__init__(self)  # type: ignore[no-untyped-call]
+        RPCProtocol.__init__(self)
         self.sealer = sealer
         self.server_mode = server_mode
         self.rtt = RTTEstimates()
@@ -179,9 +183,11 @@ class SealedRPC(RPCProtocol):  # type: ignore[misc, unused-ignore]
         self.tunnel_send: DatagramSender | None = None
         """Sends requests through the HTTPS tunnel (overlay/http/tunnel.py); None: they go by UDP."""
 
-    def __getattr__(self, name: str) -> Any:
-        """Raises AttributeError. rpcudp turns any unknown name into a remote call, and so a typo."""
-        raise AttributeError(f"{type(self).__name__} has no {name!r}")
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Raises AttributeError. rpcudp turns any unknown name into a remote call, and so a typo."""
+            raise AttributeError(f"{type(self).__name__} has no {name!r}")
 
     # What a subclass decides
 
