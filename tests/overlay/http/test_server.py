@@ -293,7 +293,7 @@ async def test_garbage_is_answered_with_an_error_and_the_server_stays_open(
 # Owners
 
 
-async def test_a_recipient_deletes_and_her_signed_delete_stays(tmp_path: Path) -> None:
+async def test_a_recipient_deletes_and_the_signed_delete_stays(tmp_path: Path) -> None:
     async with http_server(tmp_path) as world:
         await world.client.store(world.located, StoreRequest.of(Kind.BODY, KEY, LARGE, 1.0, [alice_hash()]))
         assert await world.client.tombstone(world.located, Kind.BODY, KEY, alice_hash()) is None

@@ -406,7 +406,7 @@ def test_a_delete_is_idempotent() -> None:
 # Inboxes
 
 
-def test_the_owner_reads_and_acknowledges_her_inbox() -> None:
+def test_the_owner_reads_and_acknowledges_the_inbox() -> None:
     async def story(scene: Scene) -> None:
         for notification in (b"one", b"two", b"two"):
             assert await scene.call(scene.append(notification)) == messages.Done()

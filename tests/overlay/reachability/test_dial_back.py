@@ -128,7 +128,7 @@ def test_a_node_that_isnt_reached_any_more_hands_on_what_it_keeps_and_leaves_the
     run(story)
 
 
-def test_attack_nobody_is_dialled_who_hasnt_proven_his_address(tmp_path: Path) -> None:
+def test_attack_no_address_is_dialled_that_isnt_proven(tmp_path: Path) -> None:
     async def story() -> None:
         async with local_network(tmp_path, 2) as place, computer(tmp_path, place) as node:
             there = Contact(place.nodes[0].sealer.public, LOOPBACK, place.nodes[0].port)

@@ -128,7 +128,7 @@ def test_probes_stay_where_they_were_put_or_p_would_look_better_than_it_is(tmp_p
     play(tmp_path, story)
 
 
-def test_who_stops_in_good_order_hands_its_copies_to_the_next(tmp_path: Path) -> None:
+def test_a_node_that_stops_in_good_order_hands_its_copies_to_the_next(tmp_path: Path) -> None:
     async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, deleters=[DELETER], ttl=HOUR)
         await place.overlay.append_inbox(KEY, b"waits", ttl=HOUR)
@@ -153,7 +153,7 @@ def test_leaving_a_network_that_is_gone_ends(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
-def test_the_hours_round_mends_a_copy_that_was_lost(tmp_path: Path) -> None:
+def test_the_hourly_round_repairs_a_lost_copy(tmp_path: Path) -> None:
     async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
         one, other = place.nearest(KEY, 2)
@@ -171,7 +171,7 @@ async def lose_objects(node: Node) -> None:
     await node.store._database.write(lambda connection: connection.execute("DELETE FROM objects").rowcount)
 
 
-def test_a_look_of_another_holder_spares_one_look_and_no_more(tmp_path: Path) -> None:
+def test_a_repair_by_another_holder_spares_one_round_and_no_more(tmp_path: Path) -> None:
     async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
         one, other = place.nearest(KEY, 2)
@@ -185,7 +185,7 @@ def test_a_look_of_another_holder_spares_one_look_and_no_more(tmp_path: Path) ->
     play(tmp_path, story)
 
 
-def test_attack_who_claims_to_look_before_every_round_spares_every_other_look_only(tmp_path: Path) -> None:
+def test_attack_claiming_to_repair_before_every_round_spares_every_other_round_only(tmp_path: Path) -> None:
     async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
         one, other = place.nearest(KEY, 2)
@@ -202,7 +202,7 @@ def test_attack_who_claims_to_look_before_every_round_spares_every_other_look_on
     play(tmp_path, story)
 
 
-def test_who_asks_what_is_there_spares_no_look(tmp_path: Path) -> None:
+def test_asking_what_is_there_spares_no_round(tmp_path: Path) -> None:
     async def story(place: LocalNetwork) -> None:
         await place.overlay.store(Kind.BODY, KEY, DATA, ttl=HOUR)
         one, other = place.nearest(KEY, 2)

@@ -19,7 +19,7 @@ PERSON = ISSUER.person("alice@village.example", 100)
 ALICE = Owner(PERSON.certificate, PERSON.sign)
 KEY, SALT, HOUR = body_key("<1@village.example>"), bytes(16), 3600.0
 DELETER = deleter_hash(KEY, SALT, ALICE.certificate)
-PIECES = [bytes([number]) * 20_000 for number in range(6)]
+SHARES = [bytes([number]) * 20_000 for number in range(6)]
 
 
 class Three:
@@ -32,10 +32,10 @@ class Three:
     def missing(self) -> int:
         return max(0, 3 - len(self.found))
 
-    def take(self, piece: bytes, /) -> bool:
-        if piece in PIECES:
-            self.found.add(piece)
-        return piece in PIECES
+    def take(self, share: bytes, /) -> bool:
+        if share in SHARES:
+            self.found.add(share)
+        return share in SHARES
 
 
 def play(folder: Path, story: Callable[[LocalNetwork], Awaitable[None]], count: int = 8) -> None:
@@ -47,11 +47,11 @@ def play(folder: Path, story: Callable[[LocalNetwork], Awaitable[None]], count: 
 
 
 async def spread(place: LocalNetwork, *, again: bool = False) -> tuple[int, int]:
-    outcome = await place.overlay.spread(Kind.SHARE, KEY, PIECES, deleters=[DELETER], ttl=HOUR, again=again)
+    outcome = await place.overlay.spread(Kind.SHARE, KEY, SHARES, deleters=[DELETER], ttl=HOUR, again=again)
     return outcome.have, outcome.want
 
 
-async def pieces(place: LocalNetwork) -> list[bytes]:
+async def shares(place: LocalNetwork) -> list[bytes]:
     """Which share each node has, nearest node first; a node has at most one."""
     found = []
     for node in place.nearest(KEY, len(place.nodes)):
@@ -65,10 +65,10 @@ async def pieces(place: LocalNetwork) -> list[bytes]:
     return found
 
 
-def test_every_piece_lies_at_another_one_of_the_nearest_nodes(tmp_path: Path) -> None:
+def test_every_share_lies_at_another_one_of_the_nearest_nodes(tmp_path: Path) -> None:
     async def story(place: LocalNetwork) -> None:
         assert await spread(place) == (6, 6)
-        assert sorted(await pieces(place)) == PIECES
+        assert sorted(await shares(place)) == SHARES
         assert (await place.overlay.spread_held(Kind.SHARE, KEY, 6)).have == 6
         wanted = Three()
         await place.overlay.gather(Kind.SHARE, KEY, wanted, 6)
@@ -77,10 +77,10 @@ def test_every_piece_lies_at_another_one_of_the_nearest_nodes(tmp_path: Path) ->
     play(tmp_path, story)
 
 
-def test_too_few_nodes_take_one_piece_each_and_no_more(tmp_path: Path) -> None:
+def test_too_few_nodes_take_one_share_each_and_no_more(tmp_path: Path) -> None:
     async def story(place: LocalNetwork) -> None:
         assert await spread(place) == (4, 6)
-        assert len(await pieces(place)) == 4
+        assert len(await shares(place)) == 4
 
     play(tmp_path, story, 4)
 
@@ -89,11 +89,11 @@ def test_only_what_is_lacking_is_put_again_at_nodes_that_have_none(tmp_path: Pat
     async def story(place: LocalNetwork) -> None:
         await spread(place)
         await lose_objects(place.nearest(KEY, 1)[0])
-        assert len(await pieces(place)) == 5
+        assert len(await shares(place)) == 5
         assert await spread(place, again=True) == (6, 6)
-        assert sorted(await pieces(place)) == PIECES
+        assert sorted(await shares(place)) == SHARES
         assert await spread(place, again=True) == (6, 6)
-        assert sorted(await pieces(place)) == PIECES
+        assert sorted(await shares(place)) == SHARES
 
     play(tmp_path, story)
 
@@ -116,7 +116,7 @@ def test_half_of_the_holders_gone_is_no_loss_and_more_than_that_is_said(tmp_path
     play(tmp_path, story)
 
 
-def test_attack_what_was_put_under_the_key_before_hides_no_piece(tmp_path: Path) -> None:
+def test_attack_what_was_stored_under_the_key_before_hides_no_share(tmp_path: Path) -> None:
     async def story(place: LocalNetwork) -> None:
         for number in range(3):
             false = bytes([100 + number]) * 500
@@ -134,25 +134,25 @@ def test_a_delete_reaches_every_holder(tmp_path: Path) -> None:
         await spread(place)
         outcome = await place.overlay.delete(Kind.SHARE, KEY, SALT, ALICE, max_ops=60)
         assert (outcome.have, outcome.want) == (8, 60)
-        assert await pieces(place) == []
+        assert await shares(place) == []
 
     play(tmp_path, story)
 
 
-def test_who_stops_hands_its_piece_to_a_node_that_has_none(tmp_path: Path) -> None:
+def test_a_node_that_stops_hands_its_share_to_a_node_that_has_none(tmp_path: Path) -> None:
     async def story(place: LocalNetwork) -> None:
         await spread(place)
         leaver = place.nearest(KEY, 1)[0]
         await leaver.leave()
         await leaver.vanish()
         place.nodes.remove(leaver)
-        assert sorted(await pieces(place)) == PIECES
+        assert sorted(await shares(place)) == SHARES
         await leaver.stop()
 
     play(tmp_path, story)
 
 
-def test_no_round_makes_more_of_a_piece(tmp_path: Path) -> None:
+def test_no_round_makes_more_copies_of_a_share(tmp_path: Path) -> None:
     async def story(place: LocalNetwork) -> None:
         await spread(place)
         for node in place.nodes:
@@ -161,7 +161,7 @@ def test_no_round_makes_more_of_a_piece(tmp_path: Path) -> None:
                     repair_of(node).met(other.located().contact)
             await repair_of(node).work()
             await repair_of(node).run_round()
-        assert sorted(await pieces(place)) == PIECES
+        assert sorted(await shares(place)) == SHARES
 
     play(tmp_path, story)
 
@@ -173,8 +173,8 @@ def test_a_holder_that_slept_through_the_delete_learns_of_it(tmp_path: Path) -> 
         for at in await place.overlay.closest(KEY, 8):
             if at.contact.id != sleeper.id:
                 await place.overlay._node_client.delete(at, DeleteRequest(Kind.SHARE, KEY, SALT), ALICE)
-        assert len(await pieces(place)) == 1
+        assert len(await shares(place)) == 1
         await repair_of(sleeper).run_round()
-        assert await pieces(place) == []
+        assert await shares(place) == []
 
     play(tmp_path, story)
