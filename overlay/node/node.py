@@ -364,7 +364,7 @@ class Node(Server):  # type: ignore[misc, unused-ignore]
             probe = ReachabilityProbe(
                 self.protocol, node_client, self._reachability, self.random, self._on_mode_changed
             )
-        self.service.watch = repair
+        self.service.observer = repair
         self.protocol.on_contact_added = repair.met
         return ServerMode(self.protocol, repair, http, probe)
 

@@ -149,7 +149,7 @@ class StoreBackend(Protocol):
     def spool(self) -> Path: ...
 
 
-class Watch(Protocol):
+class RepairObserver(Protocol):
     """Told what other nodes say about copies (overlay/replication/repair.py)."""
 
     def looked(self, kind: int, key: bytes) -> None: ...
@@ -157,7 +157,7 @@ class Watch(Protocol):
     def hinted(self, kind: int, key: bytes) -> None: ...
 
 
-class _Nobody:
+class _NoObserver:
     """Ignores it."""
 
     def looked(self, kind: int, key: bytes) -> None: ...
@@ -179,7 +179,7 @@ class Service:
         tokens: WriteTokens,
         now: Callable[[], float],
     ) -> None:
-        self.watch: Watch = _Nobody()
+        self.observer: RepairObserver = _NoObserver()
         self.node_id = node_id
         self.backend = store
         self._trust = trust
@@ -253,18 +253,18 @@ class Service:
         # Only another holder that repairs this key sends `known`, and it gives this node what is missing here. Holders
         # of shares only learn deletes, and user agents only ask: neither spares this node its own round.
         if request.known and request.kind != Kind.SHARE:
-            self.watch.looked(request.kind, request.key)
+            self.observer.looked(request.kind, request.key)
         return await self.have(request.kind, request.key, request.after, request.known)
 
     async def _on_hand_tombstone(self, _asker: Contact, request: messages.HandTombstone) -> messages.Answer:
         return messages.Done(await self.hand_tombstone(request.kind, request.key, request.proof, request.ttl))
 
     async def _on_have_notifications(self, _asker: Contact, request: messages.HaveNotifications) -> messages.Answer:
-        self.watch.looked(INBOX, request.key)
+        self.observer.looked(INBOX, request.key)
         return messages.Known(await self.backend.known(request.key, request.hashes))
 
     async def _on_recheck(self, _asker: Contact, request: messages.Recheck) -> messages.Answer:
-        self.watch.hinted(request.kind, request.key)
+        self.observer.hinted(request.kind, request.key)
         return messages.Done()
 
     # The primitives. All raise Refused.

@@ -162,16 +162,16 @@ class Repair:
         """Repair every key that no other holder has repaired since the last round."""
         self._rounds += 1
 
-        async def look(kind: int, key: bytes) -> None:
-            seldom = (self._rounds + key[-1]) % FULL_ROUND_EVERY == 0
+        async def repair(kind: int, key: bytes) -> None:
+            full_round = (self._rounds + key[-1]) % FULL_ROUND_EVERY == 0
             if kind == Kind.SHARE:
-                await self._repair_share(key, place=seldom)
+                await self._repair_share(key, place=full_round)
             elif self._looked.pop((key, kind), False):
                 self._looked[key, kind] = False  # what others say until then doesn't spare the next round
-            elif seldom or await self._has_copies(kind, key) or await self._delete_spreads(kind, key):
+            elif full_round or await self._has_copies(kind, key) or await self._delete_spreads(kind, key):
                 await self._repair_key(kind, key)
 
-        await self._for_all_keys(look)
+        await self._for_all_keys(repair)
 
     async def leave(self, patience: float = LEAVING) -> None:
         """Give each copy to the node that becomes one of the k closest, for `patience` seconds at most."""
