@@ -15,6 +15,8 @@ from pathlib import Path
 import grimp
 import pytest
 
+from storage.user.profile import Profile
+
 ROOT = Path(__file__).parent.parent
 
 SCREENLESS_ROOMS = ("mail", "overlay", "storage")
@@ -75,17 +77,28 @@ def test_a_command_line_loads_textual_only_for_a_screen(module: str, arguments: 
     assert screen_modules_after(HELP.format(module=module, arguments=arguments)) == ""
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["search", "lunch"], ["show", "x"], ["outbox"], ["unread-count"]])
-def test_a_command_that_only_looks_loads_nothing_of_the_network(tmp_path: Path, arguments: list[str]) -> None:
+@pytest.mark.parametrize("joined", [True, False])
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["search", "lunch"], ["show", "x"], ["outbox"], ["unread-count"], ["--version"], ["--help"]]
+)
+def test_a_command_that_only_looks_loads_nothing_of_the_network(
+    tmp_path: Path, arguments: list[str], joined: bool
+) -> None:
+    if joined:
+        Profile(tmp_path, environ={}).create()
     code = f"""
 import sys
 from mail.cli.main import main
-code = main({[*arguments, "--profile", str(tmp_path)]!r})
-heavy = {{"aiohttp", "cryptography", "kademlia", "rpcudp", "uvloop", "yara_x", "zfec", "selectolax"}}
-print(code, *sorted(heavy & set(sys.modules)))
+try:
+    code = main({[*arguments, "--profile", str(tmp_path)]!r})
+except SystemExit as end:
+    code = end.code
+heavy = {{"aiohttp", "cryptography", "kademlia", "rpcudp", "uvloop", "yara_x", "zfec", "textual"}}
+print("\\n", code, *sorted(heavy & set(sys.modules)))
 """
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert process.stdout.split() == ["78"], process.stderr
+    expected = "0" if arguments[0].startswith("--") else "78" if not joined else "65" if "show" in arguments else "0"
+    assert process.stdout.splitlines()[-1].split() == [expected], process.stderr
 
 
 def test_no_file_imports_itself_by_way_of_others() -> None:
