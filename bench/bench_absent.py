@@ -19,7 +19,7 @@ from bench.overlay import private_overlay
 from mail.agent import Agent
 from mail.identity import Identity
 from overlay import event_loop
-from storage.user.outbox import State
+from storage.user.outbox import Envelope, State
 from storage.user.profile import Profile
 
 LETTERS = 900
@@ -99,11 +99,13 @@ async def _work(profile: Profile, letters: int) -> Report:
             data = f"{head}\nHello, number {number}.\n".encode()
             agent.outbox.accept(
                 data,
-                f"{number}@bench.example",
-                subject=str(number),
-                sender=sender,
-                recipients=[RECIPIENT],
-                created=time.time(),
+                Envelope(
+                    f"{number}@bench.example",
+                    subject=str(number),
+                    sender=sender,
+                    recipients=[RECIPIENT],
+                    created=time.time(),
+                ),
             )
         begun = time.perf_counter()
         await agent.send()

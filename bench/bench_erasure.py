@@ -24,7 +24,7 @@ from mail.sealed.erasure_shares import CodingPlan, GatheredShares, make_shares
 from mail.send.rules import segment_key
 from overlay import event_loop
 from overlay.ids import Kind
-from storage.user.outbox import State
+from storage.user.outbox import Envelope, State
 from storage.user.profile import Profile
 
 NODES = 64
@@ -92,7 +92,9 @@ async def _stored(place: PrivateOverlay, alice: Agent, bob: Agent, message_id: s
     message = head.encode() + os.urandom(SIZE)
     path = place.folder / "message.eml"
     path.write_bytes(message)
-    alice.outbox.accept(path, message_id, subject="10 MB", sender=sender, recipients=[recipient], created=time.time())
+    alice.outbox.accept(
+        path, Envelope(message_id, subject="10 MB", sender=sender, recipients=[recipient], created=time.time())
+    )
     await alice.send()
     entry = alice.outbox.entry(message_id)
     assert entry is not None and entry.recipients[0].state is State.STORED, entry

@@ -22,7 +22,7 @@ from overlay.identity.contact import Contact, parse_join
 from overlay.identity.network import write_network
 from overlay.node.config import NodeConfig
 from overlay.node.node import Node, new_key
-from storage.user.outbox import State
+from storage.user.outbox import Envelope, State
 from storage.user.profile import Profile
 from tests.workload import draw
 
@@ -137,7 +137,8 @@ async def _write(alice: Agent, bob: Agent) -> tuple[int, int]:
         message_id = shape.message_id("bench.example")
         message = shape.message(sender, [recipient], message_id=message_id)
         alice.outbox.accept(
-            message, message_id, subject=str(written), sender=sender, recipients=[recipient], created=time.time()
+            message,
+            Envelope(message_id, subject=str(written), sender=sender, recipients=[recipient], created=time.time()),
         )
         await alice.send()
         delivered += await bob.sync()

@@ -16,6 +16,7 @@ from mail.events import Event, NewMail
 from mail.mime.headers import Address
 from mail.write.compose import Draft, compose
 from overlay import event_loop
+from storage.user.outbox import Envelope
 from storage.user.profile import Profile
 
 NODES = 50
@@ -55,11 +56,13 @@ async def _measure() -> tuple[list[float], list[float]]:
                 start = time.perf_counter()
                 alice.outbox.accept(
                     message,
-                    message_id,
-                    subject=f"Letter {number}",
-                    sender="alice@bench.example",
-                    recipients=["bob@bench.example"],
-                    created=time.time(),
+                    Envelope(
+                        message_id,
+                        subject=f"Letter {number}",
+                        sender="alice@bench.example",
+                        recipients=["bob@bench.example"],
+                        created=time.time(),
+                    ),
                 )
                 await alice.send()
                 stored = time.perf_counter()

@@ -24,7 +24,7 @@ from bench.figure import Figure
 from bench.overlay import private_overlay
 from overlay import event_loop
 from overlay.http.server_limits import Pace
-from storage.user.outbox import Outbox, State
+from storage.user.outbox import Envelope, Outbox, State
 from storage.user.profile import Profile
 from tests.mail.user_agents import letter
 
@@ -58,11 +58,7 @@ async def _sending() -> list[Figure]:
             outbox = Outbox(profiles[who].outbox_file)
             outbox.accept(
                 letter(sender, to, name, content, "Large"),
-                name,
-                subject="Large",
-                sender=sender,
-                recipients=to,
-                created=time.time(),
+                Envelope(name, subject="Large", sender=sender, recipients=to, created=time.time()),
             )
             outbox.close()
         with _taken() as undisturbed:
@@ -93,11 +89,9 @@ async def _collecting() -> list[Figure]:
         message = letter("alice@bench.example", to, "large@bench.example", os.urandom(SIZE), "Large")
         alice.outbox.accept(
             message,
-            "large@bench.example",
-            subject="Large",
-            sender="alice@bench.example",
-            recipients=to,
-            created=time.time(),
+            Envelope(
+                "large@bench.example", subject="Large", sender="alice@bench.example", recipients=to, created=time.time()
+            ),
         )
         await alice.send()
         entry = alice.outbox.entry("large@bench.example")

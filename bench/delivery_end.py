@@ -27,7 +27,7 @@ from mail.mime.attachments import save_attachment
 from mail.mime.headers import Address
 from mail.mime.message import read_message
 from mail.write.compose import Draft, Enclosure, compose
-from storage.user.outbox import State
+from storage.user.outbox import Envelope, State
 from storage.user.profile import Profile
 
 
@@ -71,7 +71,8 @@ async def _send(profile: str, recipient: str, attachment: str) -> Report:
             with message.open("wb") as out:
                 message_id = compose(out, draft)
             agent.outbox.accept(
-                message, message_id, subject=draft.subject, sender=sender, recipients=[recipient], created=time.time()
+                message,
+                Envelope(message_id, subject=draft.subject, sender=sender, recipients=[recipient], created=time.time()),
             )
             return message_id
 

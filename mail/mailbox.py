@@ -285,7 +285,7 @@ class Mailbox(DraftStore):
     def outbox_stamp(self) -> tuple[object, ...]:
         """A value that differs when the outbox may have changed."""
         outbox = self._outbox
-        return () if outbox is None else outbox.stamp()
+        return () if outbox is None else outbox.change_marker()
 
     def retry(self, message_id: str) -> bool:
         """Have the failed and expired recipients of a message tried again; False when there are none."""

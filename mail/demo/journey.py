@@ -33,7 +33,7 @@ from mail.write.compose import compose, new_message_id
 from mail.write.reply import reply
 from overlay.ids import Kind
 from storage.errors import P2PMailError
-from storage.user.outbox import State
+from storage.user.outbox import Envelope, State
 from storage.user.profile import Profile
 
 NODES = 12
@@ -82,11 +82,9 @@ class DemoWorld:
             await asyncio.to_thread(
                 self._bob.outbox.accept,
                 letter.content,
-                letter.message_id,
-                subject=letter.subject,
-                sender=BOB,
-                recipients=[ALICE],
-                created=time.time(),
+                Envelope(
+                    letter.message_id, subject=letter.subject, sender=BOB, recipients=[ALICE], created=time.time()
+                ),
             )
             await self._bob.send()
 
@@ -129,7 +127,7 @@ def _write_answer(bob: Agent, profile: Profile, message_id: str) -> None:
     with spool.open("xb") as out:
         compose(out, draft, message_id=answer_id)
     bob.outbox.accept(
-        spool, answer_id, subject=draft.subject, sender=BOB, recipients=draft.recipients, created=time.time()
+        spool, Envelope(answer_id, subject=draft.subject, sender=BOB, recipients=draft.recipients, created=time.time())
     )
     spool.unlink()
 
@@ -242,7 +240,8 @@ class Journey:
         text = f"From: Alice <{ALICE}>\r\nTo: Bob <{BOB}>\r\nSubject: Is anybody there?\r\n"
         letter = f"{text}Message-ID: <{message_id}>\r\n\r\nHello Bob!\r\n".encode()
         agent.outbox.accept(
-            letter, message_id, subject="Is anybody there?", sender=ALICE, recipients=[BOB], created=time.time()
+            letter,
+            Envelope(message_id, subject="Is anybody there?", sender=ALICE, recipients=[BOB], created=time.time()),
         )
         await agent.send()
         sent = agent.outbox.entry(message_id)

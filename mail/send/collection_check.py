@@ -34,7 +34,7 @@ class CollectionCheck:
         if secrets is None or not secrets.segments:
             return proven
         group_of = groups_of_entry(entry)
-        waiting = [r for r in entry.recipients if not r.rests and r.salt is not None and r.certificate is not None]
+        waiting = [r for r in entry.recipients if not r.dormant and r.salt is not None and r.certificate is not None]
         for group in dict.fromkeys(group_of[recipient.address] for recipient in waiting):
             members = [recipient for recipient in waiting if group_of[recipient.address] == group]
             proofs = await self._proofs_of(entry, secrets, group, members)

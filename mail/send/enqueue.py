@@ -23,7 +23,7 @@ from storage.database import DatabaseError
 from storage.errors import PERMISSION, TEMPORARY
 from storage.space import require_room
 from storage.user.folders import FolderError, Folders
-from storage.user.outbox import Outbox, OutboxError
+from storage.user.outbox import Envelope, Outbox, OutboxError
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def accept(  # noqa: PLR0913 - the message's envelope, named at each call
 
     `now` in epoch seconds; `certificate` (DER) is the sender's. A message that was accepted before (the same bytes,
     Message-ID and recipients) is accepted again without being sent or kept twice. Raises CannotAccept, AddressError,
-    AlreadySent, DatabaseError, OSError; then nothing was accepted. Only NotKnown says that this isn't certain.
+    AlreadySent, DatabaseError, OSError; then nothing was accepted. Only AcceptanceUnknown says that this isn't certain.
     """
     addresses = list(dict.fromkeys(normalise_address(recipient) for recipient in recipients))
     size = message.stat().st_size
@@ -124,11 +124,7 @@ def accept(  # noqa: PLR0913 - the message's envelope, named at each call
     try:
         new = outbox.accept(
             message,
-            message_id,
-            subject=subject,
-            sender=sender,
-            recipients=addresses,
-            created=now,
+            Envelope(message_id, subject=subject, sender=sender, recipients=addresses, created=now),
             consume=True,
             copy=unique,
         )
@@ -146,7 +142,7 @@ def accept(  # noqa: PLR0913 - the message's envelope, named at each call
 
 def finish_copies(outbox: Outbox, folders: Folders) -> None:
     """Show those copies in Sent that an acceptance which was cut off left unseen. Raises DatabaseError."""
-    for message_id, unique, file in outbox.without_copy():
+    for message_id, unique, file in outbox.missing_sent_copies():
         _finish(outbox, folders, message_id, unique, file)
 
 
@@ -158,7 +154,7 @@ def _finish(outbox: Outbox, folders: Folders, message_id: str, unique: str, file
                 return
             if file.exists():
                 folders.add(SENT, file, "S", unique=unique)
-        outbox.has_copy(message_id)
+        outbox.mark_copied(message_id)
     except (OSError, FolderError, DatabaseError) as error:
         log.warning("the copy of %s isn't in Sent yet: %s", message_id, error)
 

@@ -34,7 +34,7 @@ class OutboxBatch:
             batch, self._waiting = self._waiting, []
             facts = [fact for some, _ in batch for fact in some]
             try:
-                noted = await asyncio.to_thread(self._outbox.learn_all, facts)
+                noted = await asyncio.to_thread(self._outbox.record, facts)
             except BaseException as error:
                 for _, waiter in batch:
                     if not waiter.done():

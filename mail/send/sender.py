@@ -167,14 +167,14 @@ class Sender:
         """Make due what waits for somebody to answer. Raises DatabaseError."""
         waiting = list(self._away)
         self._away.clear()
-        await asyncio.to_thread(self._outbox.hurry, waiting, self._now())
+        await asyncio.to_thread(self._outbox.make_due, waiting, self._now())
 
     async def _attempt(self, message_id: str, *, everything: bool) -> None:
         """Bring one letter as far as it comes today if it is due, and note how far that was."""
         entry = await asyncio.to_thread(self._outbox.entry, message_id)
         if entry is None or not (entry.due(self._now()) or (everything and not entry.settled)):
             return
-        late = self._over(entry) and not entry.told
+        late = self._over(entry) and not entry.notified
         away = lonely = False
         try:
             await self._advance(entry)
@@ -193,8 +193,8 @@ class Sender:
             log.exception("sending %s failed", entry.message_id)
             await self._explain(entry, f"This is a fault of p2pmail ({type(error).__name__}: {error}).")
         entry = await self._reload(entry)
-        if late and entry.told:  # it was written under a clock that was wrong, or without a network for weeks
-            await asyncio.to_thread(self._outbox.begin, entry.message_id)
+        if late and entry.notified:  # it was written under a clock that was wrong, or without a network for weeks
+            await asyncio.to_thread(self._outbox.restart_lifetime, entry.message_id)
         elif not away or lonely:
             await self._give_up(entry, self._away[entry.message_id] if lonely else entry.attempts)
         await self._note_attempt(await self._reload(entry), away=away)
@@ -224,7 +224,7 @@ class Sender:
             self._away.pop(entry.message_id, None)
         pause = ASK_AGAIN if entry.settled else pause
         counts = not away and self._now() >= parse_certificate(self._owner().certificate).not_before
-        await asyncio.to_thread(self._outbox.attempted, entry.message_id, self._now() + pause, answered=counts)
+        await asyncio.to_thread(self._outbox.record_attempt, entry.message_id, self._now() + pause, answered=counts)
         self._tell(OutboxChanged(entry.message_id))
         await self._report(entry)
 
@@ -235,7 +235,7 @@ class Sender:
         for words in endings(entry.subject, ended):
             self._tell(Trouble(words, lasting=True))
         if ended:
-            await asyncio.to_thread(self._outbox.report, entry.message_id, [r.address for r in ended])
+            await asyncio.to_thread(self._outbox.mark_reported, entry.message_id, [r.address for r in ended])
 
     async def _send(self, entry: OutboxEntry, wanting: Collection[str]) -> None:
         """Bring body and notifications to those who want them (addresses), as far as nodes lack them."""
@@ -340,7 +340,7 @@ class Sender:
             made = await self._plan(key)
             if made is not None:  # kept before the first share is out: another try makes the same ones
                 coding = made.encode()
-                await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, replace(secrets, coding=coding))
+                await asyncio.to_thread(self._outbox.save_secrets, entry.message_id, replace(secrets, coding=coding))
             return made
 
         everybody = [recipient for group in groups.values() for recipient in group]
@@ -349,7 +349,7 @@ class Sender:
         again = those <= begun and not self._over(entry)
         if not begun:  # kept before anything is out: an attempt that is interrupted goes on where it was
             secrets = replace(secrets, begun=b"".join(sorted(those)))
-            await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, secrets)
+            await asyncio.to_thread(self._outbox.save_secrets, entry.message_id, secrets)
         stored = await store_body(
             self._overlay,
             entry.file,
@@ -369,7 +369,7 @@ class Sender:
             digests = [(segment.size, segment.digest) for segment in stored.segments]
             known = replace(known, segments=digests)
         if known != replace(secrets, coding=coding):
-            await asyncio.to_thread(self._outbox.keep_secrets, entry.message_id, known)
+            await asyncio.to_thread(self._outbox.save_secrets, entry.message_id, known)
         if stored.many or len(groups) > 1:
             self._tell(Progress(what, size, size))
         return stored

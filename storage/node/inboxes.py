@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from storage.limits import MAX_INBOX_NOTIFICATIONS
-from storage.node.objects import NoSpace, Origin, StoreRefused, names_of
+from storage.node.objects import NoSpace, Origin, StoreRefused, origin_columns
 
 MAX_INBOX_BYTES = 16 * 1024 * 1024
 """One inbox, so that a flood of one recipient takes no room from the others. What the k nodes hold may differ."""
@@ -126,7 +126,7 @@ def append(
     connection.execute(
         "INSERT INTO notifications (key, hash, expires, size, charge, data, peer, span)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (new.key, new.hash, new.expires, len(new.data), charge, new.data, *names_of(new.origin)),
+        (new.key, new.hash, new.expires, len(new.data), charge, new.data, *origin_columns(new.origin)),
     )
     return True
 

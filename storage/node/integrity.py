@@ -30,7 +30,7 @@ class StoreBusy(DatabaseError):
     """Another process uses the folder."""
 
 
-class FolderLock:
+class StoreLock:
     """Holds `folder` for this process until `release`; the kernel releases it when the process ends."""
 
     def __init__(self, folder: Path) -> None:
@@ -93,7 +93,7 @@ def set_aside(folder: Path, now: float) -> Path:
 
     Raises StoreBusy, and DatabaseError when the disk refuses; interrupted, it can be called again for the rest.
     """
-    lock = FolderLock(folder)
+    lock = StoreLock(folder)
     try:
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
         target = folder / f"damaged-{stamp}"

@@ -161,7 +161,7 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def names_of(origin: Origin | None) -> tuple[bytes | None, bytes | None]:
+def origin_columns(origin: Origin | None) -> tuple[bytes | None, bytes | None]:
     """The two columns that name an origin."""
     return (None, None) if origin is None else (origin.peer, origin.span)
 
@@ -224,7 +224,7 @@ def put(connection: sqlite3.Connection, offer: Offer, *, now: float, retention: 
             joined,
             file,
             charge,
-            *names_of(offer.origin),
+            *origin_columns(offer.origin),
         ),
     ).lastrowid
     if isinstance(offer.content, bytes):

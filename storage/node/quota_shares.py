@@ -9,10 +9,10 @@ import sqlite3
 
 from storage.node.objects import Origin, StoreRefused
 
-OF_PEER = 1 / 8
-OF_RANGE = 1 / 4
+PEER_SHARE = 1 / 8
+RANGE_SHARE = 1 / 4
 """Of the quota, while there is room for all."""
-PRESSED = 3 / 4
+HALVED_ABOVE = 3 / 4
 """How full a node is, as a share of its quota, when the shares are halved."""
 
 
@@ -31,8 +31,8 @@ def check(connection: sqlite3.Connection, origin: Origin | None, quota: int) -> 
     if origin is None:
         return
     (used,) = connection.execute("SELECT bytes FROM totals").fetchone()
-    halved = 2 if used > PRESSED * quota else 1
-    for who, share in ((origin.peer, OF_PEER), (origin.span, OF_RANGE)):
+    halved = 2 if used > HALVED_ABOVE * quota else 1
+    for who, share in ((origin.peer, PEER_SHARE), (origin.span, RANGE_SHARE)):
         if who is not None and held(connection, who) > share * quota / halved:
             raise ShareUsed
 

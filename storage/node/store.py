@@ -79,7 +79,7 @@ class NodeStore:
         self._running: set[asyncio.Task[Any]] = set()
         try:
             durable.make_folder(folder)
-            self._lock = integrity.FolderLock(folder)
+            self._lock = integrity.StoreLock(folder)
             try:
                 self._bodies = Bodies(folder)
                 integrity.inspect(folder, self._bodies)

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from storage import durable
@@ -24,6 +25,7 @@ from storage.folder_lock import alone, shared
 from storage.user.outbox_entry import (
     GROUP_SECRET_SIZE,
     SESSION_KEY_SIZE,
+    Envelope,
     OutboxEntry,
     Recipient,
     Secrets,
@@ -33,22 +35,23 @@ from storage.user.outbox_entry import (
 from storage.user.outbox_schema import SCHEMA, UPGRADES, VERSION, load, note_facts, recipients_of
 
 __all__ = [
+    "AcceptanceUnknown",
     "AlreadySent",
-    "NotKnown",
+    "Envelope",
+    "NotSettled",
     "Outbox",
     "OutboxEntry",
     "OutboxError",
     "Recipient",
     "Secrets",
     "State",
-    "StillOnItsWay",
     "state_of",
 ]
 
 STALE = 86400.0
 """Seconds after which a message file without an entry belongs to an acceptance that died."""
 
-RESTS = float("inf")
+NEVER = float("inf")
 """When a letter that is settled is due: so years of sent mail cost an attempt nothing."""
 
 
@@ -62,11 +65,11 @@ class AlreadySent(OutboxError):
     """Another message with this Message-ID is in the outbox."""
 
 
-class StillOnItsWay(OutboxError):
+class NotSettled(OutboxError):
     """A letter that isn't settled can't be forgotten."""
 
 
-class NotKnown(OutboxError):
+class AcceptanceUnknown(OutboxError):
     """Whether the message was accepted can't be said: the disk failed at the one moment that decides it."""
 
     exit_code = TEMPORARY
@@ -111,42 +114,34 @@ class Outbox:
     # -- taking and letting go
 
     def accept(
-        self,
-        message: bytes | Path,
-        message_id: str,
-        *,
-        subject: str,
-        sender: str,
-        recipients: Sequence[str],
-        created: float,
-        consume: bool = False,
-        copy: str | None = None,
+        self, message: bytes | Path, envelope: Envelope, *, consume: bool = False, copy: str | None = None
     ) -> bool:
         """Take responsibility for a message: it and its recipients are on disk when this returns.
 
-        A Path is copied, or with `consume` moved where that is possible (it must not be written to any more). Its
-        secrets are drawn here: whatever copy of the outbox the message is sent from, a restored backup too, it is
-        sealed to the same bytes. `copy` names the copy that is to appear in Sent (`without_copy`). False when the same
-        message for the same recipients is here already; another one with its Message-ID is refused (AlreadySent).
-        Raises OSError, DatabaseError, OutboxError; then nothing was accepted, unless it is NotKnown.
+        A Path is copied, or with `consume` moved where that is possible (it must not be written to any more). The
+        message's secrets are drawn here, so that it is sealed to the same bytes whatever copy of the outbox it is sent
+        from, a restored backup too. `copy` names the copy that is to appear in Sent (`missing_sent_copies`). Returns
+        False when the same message for the same recipients is here already. Another message with its Message-ID is
+        refused (AlreadySent). Raises OSError, DatabaseError, OutboxError; nothing was accepted then, unless it is
+        AcceptanceUnknown.
         """
-        addresses = list(dict.fromkeys(recipients))
-        if not addresses:
+        envelope = replace(envelope, recipients=tuple(dict.fromkeys(envelope.recipients)))
+        if not envelope.recipients:
             raise OutboxError("A message without recipients can't be sent; it was not accepted.")
         file = self.folder / f"{secrets.token_hex(16)}.eml"
         with shared(self.folder):
             try:
-                size, digest = _take(message, file, consume=consume)
-                drawn = (self._random(SESSION_KEY_SIZE), self._random(GROUP_SECRET_SIZE))
-                row = (message_id, subject, sender, created, size, digest, file.name, *drawn, created, created, copy)
-                new = self._ledger.write(lambda connection: _insert(connection, row, addresses))
+                size, digest = _write_message(message, file, consume=consume)
+                drawn = Secrets(self._random(SESSION_KEY_SIZE), group_secret=self._random(GROUP_SECRET_SIZE))
+                accepted = _Accepted(envelope, size, digest, file.name, drawn, copy)
+                new = self._ledger.write(lambda connection: _insert(connection, accepted))
             except BaseException as error:
                 # The commit may fail after the row was written: then it is accepted, and its file stays.
-                there = self._has(message_id, file.name)
+                there = self._has(envelope.message_id, file.name)
                 if there is False:
                     file.unlink(missing_ok=True)
                 if there is None and isinstance(error, Exception):
-                    raise NotKnown(message_id, error) from error
+                    raise AcceptanceUnknown(envelope.message_id, error) from error
                 if not there or not isinstance(error, Exception):
                     raise
                 return True
@@ -154,25 +149,25 @@ class Outbox:
                 file.unlink(missing_ok=True)
             return new
 
-    def without_copy(self) -> list[tuple[str, str, Path]]:
+    def missing_sent_copies(self) -> list[tuple[str, str, Path]]:
         """Messages whose copy in Sent may not have its name yet: Message-ID, the copy's name, the message's file."""
         sql = "SELECT message_id, copy, file FROM letter WHERE copy IS NOT NULL"
         rows = self._ledger.read(lambda connection: connection.execute(sql).fetchall())
         return [(message_id, copy, self.folder / file) for message_id, copy, file in rows]
 
-    def has_copy(self, message_id: str) -> None:
+    def mark_copied(self, message_id: str) -> None:
         """Note that the copy is in Sent. Raises DatabaseError."""
         sql = "UPDATE letter SET copy = NULL WHERE message_id = ?"
         self._ledger.write(lambda connection: connection.execute(sql, (message_id,)))
 
     def forget(self, message_id: str) -> None:
-        """Drop a letter that is settled for everybody. Raises StillOnItsWay, DatabaseError."""
+        """Drop a letter that is settled for everybody. Raises NotSettled, DatabaseError."""
 
         def drop(connection: sqlite3.Connection) -> OutboxEntry | None:
             entry = self._one(connection, message_id)
             if entry is not None:
                 if not entry.settled:
-                    raise StillOnItsWay("It isn't settled yet; the outbox keeps it.")
+                    raise NotSettled("It isn't settled yet; the outbox keeps it.")
                 connection.execute("DELETE FROM letter WHERE message_id = ?", (message_id,))
             return entry
 
@@ -197,7 +192,7 @@ class Outbox:
         """All letters, newest first."""
         return self._ledger.read(lambda connection: load(connection, self.folder, "ORDER BY created DESC, rowid DESC"))
 
-    def stamp(self) -> tuple[object, ...]:
+    def change_marker(self) -> tuple[object, ...]:
         """Something that is another one when a letter may have changed, by this process or another one."""
 
         def read(connection: sqlite3.Connection) -> tuple[object, ...]:
@@ -217,18 +212,18 @@ class Outbox:
         """
         moment = sys.float_info.max if everything else now
         where = "WHERE next_attempt <= ?1 OR (next_attempt < ?2 AND scheduled > ?1) ORDER BY created, rowid"
-        return self._ledger.read(lambda connection: load(connection, self.folder, where, moment, RESTS))
+        return self._ledger.read(lambda connection: load(connection, self.folder, where, moment, NEVER))
 
     def next_due(self) -> float | None:
         """When (epoch seconds) the next attempt is due; None when every letter rests."""
         sql = "SELECT min(iif(scheduled > ?1, ?1, next_attempt)) FROM letter WHERE next_attempt < ?2"
-        values = (self._now(), RESTS)
+        values = (self._now(), NEVER)
         (due,) = self._ledger.read(lambda connection: connection.execute(sql, values).fetchone())
         return None if due is None else float(due)
 
     # -- learning
 
-    def keep_secrets(self, message_id: str, kept: Secrets) -> None:
+    def save_secrets(self, message_id: str, kept: Secrets) -> None:
         """Keep how the body is coded and for whom it was begun, then what its segments are.
 
         Nothing but for whom changes any more, nor the session key (OutboxError): it would be another body under the
@@ -255,7 +250,7 @@ class Outbox:
 
         self._ledger.write(keep)
 
-    def learn_all(self, facts: Sequence[tuple[str, Recipient]]) -> list[Recipient]:
+    def record(self, facts: Sequence[tuple[str, Recipient]]) -> list[Recipient]:
         """Note what is known of recipients' copies now (each with the Message-ID), all of it in one commit.
 
         Returns what is noted. A proof is never unlearnt. A message that is settled by it rests.
@@ -276,7 +271,7 @@ class Outbox:
                 file.unlink()
         return noted
 
-    def attempted(self, message_id: str, next_attempt: float, *, answered: bool = True) -> None:
+    def record_attempt(self, message_id: str, next_attempt: float, *, answered: bool = True) -> None:
         """Note that an attempt was made, and when (epoch seconds) the next one is due, unless the letter rests.
 
         One at which nobody `answered`, or under a clock that can't be right, isn't counted: it says nothing about the
@@ -286,16 +281,16 @@ class Outbox:
             "UPDATE letter SET attempts = attempts + ?5, next_attempt = iif(next_attempt = ?1, ?1, ?2), scheduled = ?3,"
             " created = iif(?5, min(created, ?3), created) WHERE message_id = ?4"
         )
-        values = (RESTS, next_attempt, self._now(), message_id, answered)
+        values = (NEVER, next_attempt, self._now(), message_id, answered)
         self._ledger.write(lambda connection: connection.execute(sql, values))
 
-    def hurry(self, message_ids: Collection[str], now: float) -> None:
+    def make_due(self, message_ids: Collection[str], now: float) -> None:
         """Make these letters due `now`, unless they rest."""
         sql = "UPDATE letter SET next_attempt = ?1, scheduled = ?1 WHERE message_id = ?2 AND next_attempt < ?3"
-        values = [(now, message_id, RESTS) for message_id in message_ids]
+        values = [(now, message_id, NEVER) for message_id in message_ids]
         self._ledger.write(lambda connection: connection.executemany(sql, values))
 
-    def begin(self, message_id: str) -> None:
+    def restart_lifetime(self, message_id: str) -> None:
         """Count the letter's time from now on: nodes have only now taken it."""
         sql = "UPDATE letter SET created = ? WHERE message_id = ?"
         self._ledger.write(lambda connection: connection.execute(sql, (self._now(), message_id)))
@@ -306,7 +301,7 @@ class Outbox:
         where = f"WHERE message_id IN ({ended}) ORDER BY created, rowid"
         return self._ledger.read(lambda connection: load(connection, self.folder, where))
 
-    def report(self, message_id: str, addresses: Collection[str]) -> None:
+    def mark_reported(self, message_id: str, addresses: Collection[str]) -> None:
         """Note that the user was told how it ended for these."""
         sql = "UPDATE recipient SET reported = 1 WHERE message_id = ? AND address = ?"
         values = [(message_id, address) for address in addresses]
@@ -348,12 +343,12 @@ class Outbox:
         """
         without = False
         for _, recipient in recipients_of(connection, "WHERE message_id = ? AND proof IS NULL", message_id):
-            if not recipient.rests:  # most often the first: a list of 1,000 isn't read for each who collects
+            if not recipient.dormant:  # most often the first: a list of 1,000 isn't read for each who collects
                 wake = "UPDATE letter SET next_attempt = ? WHERE message_id = ? AND next_attempt = ?"
-                connection.execute(wake, (self._now(), message_id, RESTS))
+                connection.execute(wake, (self._now(), message_id, NEVER))
                 return None
             without = True
-        connection.execute("UPDATE letter SET next_attempt = ? WHERE message_id = ?", (RESTS, message_id))
+        connection.execute("UPDATE letter SET next_attempt = ? WHERE message_id = ?", (NEVER, message_id))
         if without:
             return None  # it can be tried again for them
         gone = "session_key = NULL, group_secret = NULL, coding = NULL, begun = NULL"
@@ -366,7 +361,7 @@ class Outbox:
 
     def _settle_all(self) -> None:
         """Let those rest that an earlier version had no rest for."""
-        settled = [entry.message_id for entry in self.due(0.0, everything=True) if entry.rests]
+        settled = [entry.message_id for entry in self.due(0.0, everything=True) if entry.dormant]
         if settled:
             self._ledger.write(lambda connection: [self._settle(connection, name) for name in settled])
 
@@ -394,14 +389,27 @@ class Outbox:
         return entry is not None and entry.file.name == name
 
 
-def _insert(connection: sqlite3.Connection, letter: tuple[object, ...], addresses: Sequence[str]) -> bool:
-    """Insert a letter; False when it is there already. Raises AlreadySent for another one of the same Message-ID."""
-    message_id, digest = letter[0], letter[5]
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """A message whose file is durable, ready to be inserted. `digest`: SHA-256 of the file."""
+
+    envelope: Envelope
+    size: int
+    digest: bytes
+    file: str
+    secrets: Secrets
+    copy: str | None
+
+
+def _insert(connection: sqlite3.Connection, new: _Accepted) -> bool:
+    """Insert a message; False when it is there already. Raises AlreadySent for another one of the same Message-ID."""
+    envelope = new.envelope
+    message_id = envelope.message_id
     found = connection.execute("SELECT digest FROM letter WHERE message_id = ?", (message_id,)).fetchone()
     if found is not None:
         sql = "SELECT address FROM recipient WHERE message_id = ?"
         known = {address for (address,) in connection.execute(sql, (message_id,))}
-        if found[0] == digest and known == set(addresses):
+        if found[0] == new.digest and known == set(envelope.recipients):
             return False
         raise AlreadySent(
             f"Another message with the Message-ID {message_id} is in the outbox, and this one was not accepted."
@@ -411,20 +419,33 @@ def _insert(connection: sqlite3.Connection, letter: tuple[object, ...], addresse
         "INSERT INTO letter"
         "(message_id, subject, sender, created, size, digest, file, session_key, group_secret, attempts, next_attempt,"
         " scheduled, copy) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
-        letter,
+        (
+            message_id,
+            envelope.subject,
+            envelope.sender,
+            envelope.created,
+            new.size,
+            new.digest,
+            new.file,
+            new.secrets.session_key,
+            new.secrets.group_secret,
+            envelope.created,
+            envelope.created,
+            new.copy,
+        ),
     )
     connection.executemany(
         "INSERT INTO recipient VALUES(?, ?, ?, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, '', NULL, 0)",
-        [(message_id, number, address) for number, address in enumerate(addresses)],
+        [(message_id, number, address) for number, address in enumerate(envelope.recipients)],
     )
     return True
 
 
-def _take(message: bytes | Path, target: Path, *, consume: bool) -> tuple[int, bytes]:
+def _write_message(message: bytes | Path, target: Path, *, consume: bool) -> tuple[int, bytes]:
     """Put the message's bytes at `target` durably; their count and SHA-256."""
     if isinstance(message, bytes):
         durable.write(target, message)
-    elif not (consume and _moved(message, target)):
+    elif not (consume and _move_in(message, target)):
         with durable.writing(target) as file, message.open("rb") as source:
             shutil.copyfileobj(source, file)
     with target.open("rb") as file:
@@ -432,7 +453,7 @@ def _take(message: bytes | Path, target: Path, *, consume: bool) -> tuple[int, b
         return file.tell(), digest
 
 
-def _moved(source: Path, target: Path) -> bool:
+def _move_in(source: Path, target: Path) -> bool:
     """Move a file durably; False where it must be copied: to another file system. Raises OSError."""
     durable.sync_file(source)
     try:

@@ -17,7 +17,7 @@ SESSION_KEY_SIZE = 32
 """Bytes of the key that a body is sealed under (mail/sealed/body.py)."""
 
 
-ASKED_AGAIN = 30
+MAX_PROOF_QUERIES = 30
 """How often nodes are asked once more for the proof of a copy that they have let go, before it rests: once a day."""
 
 
@@ -60,7 +60,7 @@ class Recipient:
     unknown_since: float | None = None
     """Since when (epoch seconds) each answer has been that nobody holds the address; None while that isn't so."""
     reported: bool = False
-    """Whether the user was told that it has failed or expired (kept by storage.user.outbox.Outbox.report alone)."""
+    """Whether the user was told that it has failed or expired (only Outbox.mark_reported sets it)."""
 
     @property
     def state(self) -> State:
@@ -73,10 +73,10 @@ class Recipient:
         return self.state in (State.COLLECTED, State.EXPIRED, State.FAILED)
 
     @property
-    def rests(self) -> bool:
+    def dormant(self) -> bool:
         """Whether nothing is asked about it any more. Of an expired copy a proof may come late, as from nodes that
         were away."""
-        return self.settled and (self.state is not State.EXPIRED or self.expired >= ASKED_AGAIN)
+        return self.settled and (self.state is not State.EXPIRED or self.expired >= MAX_PROOF_QUERIES)
 
 
 def state_of(facts: Recipient) -> State:
@@ -108,6 +108,20 @@ class Secrets:
 
 
 @dataclass(frozen=True, slots=True)
+class Envelope:
+    """What the outbox notes of a message besides its bytes (as IMAP's ENVELOPE, RFC 9051, section 7.5.2).
+
+    `created` in seconds since the epoch; a recipient that is named twice counts once.
+    """
+
+    message_id: str
+    subject: str
+    sender: str
+    recipients: Sequence[str]
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
 class OutboxEntry:
     """A letter in the outbox. Times are seconds since the epoch, `size` bytes; `file` holds its original bytes."""
 
@@ -129,7 +143,7 @@ class OutboxEntry:
         return self.next_attempt <= now or (self.scheduled > now and math.isfinite(self.next_attempt))
 
     @property
-    def told(self) -> bool:
+    def notified(self) -> bool:
         """Whether nodes have anybody's notification."""
         return any(recipient.notifications[0] for recipient in self.recipients)
 
@@ -139,6 +153,6 @@ class OutboxEntry:
         return all(recipient.settled for recipient in self.recipients)
 
     @property
-    def rests(self) -> bool:
+    def dormant(self) -> bool:
         """Whether nothing is asked about it any more."""
-        return all(recipient.rests for recipient in self.recipients)
+        return all(recipient.dormant for recipient in self.recipients)

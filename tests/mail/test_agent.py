@@ -21,7 +21,7 @@ from overlay.ids import Kind
 from overlay.node.node import Node
 from storage.database import DatabaseError
 from storage.node.objects import StoredObject
-from storage.user.outbox import State
+from storage.user.outbox import Envelope, State
 from storage.user.profile import ConfigError, Profile, ProfileBusy
 from tests.mail.user_agents import letter
 
@@ -70,7 +70,8 @@ def write(
     to = [recipient.identity.address for recipient in recipients]
     message = letter(sender.identity.address, to, message_id, text)
     sender.outbox.accept(
-        message, message_id, subject="Hello", sender=sender.identity.address, recipients=to, created=time.time()
+        message,
+        Envelope(message_id, subject="Hello", sender=sender.identity.address, recipients=to, created=time.time()),
     )
     return message
 

@@ -142,7 +142,7 @@ async def test_a_send_that_is_killed_anywhere_goes_on_with_the_same_bytes(tmp_pa
         fuse = Fuse(steps)
         with pytest.MonkeyPatch.context() as patch:
             world.overlay.before = fuse.step
-            for name in ("keep_secrets", "learn_all", "attempted"):
+            for name in ("save_secrets", "record", "record_attempt"):
                 fuse.around(alice.outbox, name, patch)
             try:
                 await alice.send()

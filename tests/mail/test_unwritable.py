@@ -18,7 +18,7 @@ from mail.cli.main import main
 from mail.mailbox import Mailbox
 from storage.database import DatabaseError, connect
 from storage.read_only_db import open_to_read
-from storage.user.outbox import Outbox
+from storage.user.outbox import Envelope, Outbox
 from storage.user.profile import Profile
 from storage.user.state import UserState
 
@@ -51,7 +51,9 @@ def profile() -> Iterator[Profile]:
         mailbox.refresh()
     made.folders().add("Inbox", letter(2))
     with closing(Outbox(made.outbox_file)) as outbox:
-        outbox.accept(b"x", "o@x", subject="out", sender="a@x.example", recipients=["b@x.example"], created=1e9)
+        outbox.accept(
+            b"x", Envelope("o@x", subject="out", sender="a@x.example", recipients=["b@x.example"], created=1e9)
+        )
     with closing(UserState(made.state_file)) as state:
         state.notices.add("Your certificate ends soon.", 1e9)
     yield made

@@ -25,7 +25,7 @@ from overlay.identity.certificates import TrustStore
 from overlay.identity.ownership import Owner
 from overlay.ids import Kind, certificate_key, inbox_key
 from storage.user.index import Index
-from storage.user.outbox import Outbox, OutboxEntry, Recipient
+from storage.user.outbox import Envelope, Outbox, OutboxEntry, Recipient
 from storage.user.profile import Profile
 from storage.user.state import UserState
 from tests.mail.fakes import FakeNode, FakeOverlay
@@ -154,7 +154,7 @@ class UserAgent:
         to = [each if isinstance(each, str) else each.address for each in recipients]
         data = letter(self.address, to, message_id) if message is None else message
         self.outbox.accept(
-            data, message_id, subject="Hello", sender=self.address, recipients=to, created=self.world.clock()
+            data, Envelope(message_id, subject="Hello", sender=self.address, recipients=to, created=self.world.clock())
         )
         return self.entry(message_id)
 

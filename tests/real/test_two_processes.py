@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.user.outbox import Outbox
+from storage.user.outbox import Envelope, Outbox
 from storage.user.profile import Profile
 from tests.real.process_network import ask
 
@@ -25,6 +25,7 @@ def test_what_the_reader_accepts_is_seen_by_a_command_that_ran_before(tmp_path: 
         assert ask(profile.root, "outbox") == []
         letter, sender, recipients = b"Subject: kept\r\n\r\n.\r\n", "alice@village.example", ["bob@village.example"]
         agents.accept(
-            letter, "1@village.example", subject="kept", sender=sender, recipients=recipients, created=time.time()
+            letter,
+            Envelope("1@village.example", subject="kept", sender=sender, recipients=recipients, created=time.time()),
         )
         assert [entry["subject"] for entry in ask(profile.root, "outbox")] == ["kept"]

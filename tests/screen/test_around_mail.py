@@ -7,7 +7,7 @@ from pathlib import Path
 from textual.widgets import Input, Static
 
 from mail.events import NewMail, Online, OutboxChanged, Progress, Trouble
-from storage.user.outbox import Outbox, Recipient
+from storage.user.outbox import Envelope, Outbox, Recipient
 from storage.user.profile import Profile
 from storage.user.state import UserState
 from tests.screen.world import NOW, FakeAgent, app_on, mail_screen, press, running, settled, type_ahead, until
@@ -226,8 +226,9 @@ async def test_what_another_process_found_out_is_seen_at_the_next_look_the_newes
 def sent(root: Path) -> Outbox:
     """An outbox with one letter for two people."""
     box = Outbox(Profile(root).outbox_file, now=lambda: NOW)
-    box.accept(b"Subject: Minutes\n\n", "letter6@village.example", subject="Minutes", sender="alice@village.example",
-               recipients=["bob@village.example", "carol@village.example"], created=NOW)  # fmt: skip
+    recipients = ["bob@village.example", "carol@village.example"]
+    minutes = Envelope("letter6@village.example", "Minutes", "alice@village.example", recipients, created=NOW)
+    box.accept(b"Subject: Minutes\n\n", minutes)
     return box
 
 
@@ -246,7 +247,7 @@ async def test_the_outbox_tells_each_recipients_state_and_follows_it(root: Path)
             )
 
         assert lines().count("queued") == 2
-        box.learn_all([("letter6@village.example", Recipient("bob@village.example", (10, 10), (9, 10)))])
+        box.record([("letter6@village.example", Recipient("bob@village.example", (10, 10), (9, 10)))])
         agent.tell(OutboxChanged("letter6@village.example"))
         await settled(pilot)
         assert "stored" in lines() and "bodies 10/10  notices 9/10" in lines()
@@ -255,7 +256,7 @@ async def test_the_outbox_tells_each_recipients_state_and_follows_it(root: Path)
 
 async def test_sent_mail_says_how_far_it_has_come(root: Path) -> None:
     box = sent(root)
-    box.learn_all([("letter6@village.example", Recipient("bob@village.example", (10, 10), (9, 10), proof=b"signed"))])
+    box.record([("letter6@village.example", Recipient("bob@village.example", (10, 10), (9, 10), proof=b"signed"))])
     app = app_on(root)
     async with running(app) as pilot:
         mail_screen(app).show_folder("Sent")
@@ -271,16 +272,16 @@ async def test_the_outbox_shows_what_was_not_delivered_first_and_what_was_collec
         name = f"letter{number}@village.example"
         box.accept(
             b"Subject: x\n\n",
-            name,
-            subject=subject,
-            sender="alice@village.example",
-            recipients=["bob@village.example"],
-            created=NOW + number,
+            Envelope(
+                name,
+                subject=subject,
+                sender="alice@village.example",
+                recipients=["bob@village.example"],
+                created=NOW + number,
+            ),
         )
-    box.learn_all(
-        [("letter7@village.example", Recipient("bob@village.example", failed=True, reason="No such address."))]
-    )
-    box.learn_all([("letter8@village.example", Recipient("bob@village.example", proof=b"signed"))])
+    box.record([("letter7@village.example", Recipient("bob@village.example", failed=True, reason="No such address."))])
+    box.record([("letter8@village.example", Recipient("bob@village.example", proof=b"signed"))])
     box.close()
     app = app_on(root)
     async with running(app, (120, 34)) as pilot:

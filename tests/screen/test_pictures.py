@@ -10,7 +10,7 @@ import pytest
 from textual.pilot import Pilot
 
 from mail.events import NodeStatus, Progress
-from storage.user.outbox import Outbox, Recipient
+from storage.user.outbox import Envelope, Outbox, Recipient
 from storage.user.profile import Profile
 from tests.screen.world import NOW, FakeAgent, app_on, press, settled, until
 from tui.app import MailApp
@@ -86,15 +86,13 @@ def test_the_outbox(size: tuple[int, int], root: Path, snap_compare: Compare) ->
     people = ["bob@village.example", "carol@village.example", "nobody@village.example"]
     box.accept(
         b"Subject: Minutes\n\n",
-        "letter6@village.example",
-        subject="Minutes",
-        sender="alice@village.example",
-        recipients=people,
-        created=NOW,
+        Envelope(
+            "letter6@village.example", subject="Minutes", sender="alice@village.example", recipients=people, created=NOW
+        ),
     )
-    box.learn_all([("letter6@village.example", Recipient(people[0], (10, 10), (10, 10), proof=b"signed"))])
-    box.learn_all([("letter6@village.example", Recipient(people[1], (10, 10), (9, 10)))])
-    box.learn_all([("letter6@village.example", Recipient(people[2], failed=True, reason="Nobody has this address."))])
+    box.record([("letter6@village.example", Recipient(people[0], (10, 10), (10, 10), proof=b"signed"))])
+    box.record([("letter6@village.example", Recipient(people[1], (10, 10), (9, 10)))])
+    box.record([("letter6@village.example", Recipient(people[2], failed=True, reason="Nobody has this address."))])
     box.close()
     assert snap_compare(app_on(root), terminal_size=size, run_before=keys("o"))
 

@@ -18,7 +18,7 @@ from overlay.identity.certificates import TrustStore
 from overlay.identity.network import Network
 from overlay.identity.ownership import Owner
 from overlay.ids import Kind, body_key, deleter_hash, inbox_key
-from storage.user.outbox import Recipient, State
+from storage.user.outbox import Envelope, Recipient, State
 from tests.mail.user_agents import letter
 from tests.simulation.inline import databases
 from tests.simulation.nodes import Hub, SimNode
@@ -250,7 +250,10 @@ def test_messages_written_offline_for_an_hour_go_within_seconds_of_the_network_s
         def write(message_id: str, *to: str) -> None:
             data = letter(ALICE.address, list(to), message_id)
             alice.outbox.accept(
-                data, message_id, subject="Hello", sender=ALICE.address, recipients=list(to), created=home.world.wall()
+                data,
+                Envelope(
+                    message_id, subject="Hello", sender=ALICE.address, recipients=list(to), created=home.world.wall()
+                ),
             )
 
         def copies() -> list[Recipient]:

@@ -118,13 +118,13 @@ def test_a_miscounted_end_of_the_compressed_message_is_noticed(tmp_path: Path, m
 
 def test_a_state_that_is_better_than_the_truth_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A message that is stored at some nodes is shown as collected."""
-    real = Outbox.learn_all
+    real = Outbox.record
 
-    def learn_all(self: Outbox, facts: Sequence[tuple[str, Recipient]]) -> list[Recipient]:
+    def record(self: Outbox, facts: Sequence[tuple[str, Recipient]]) -> list[Recipient]:
         better = [(name, replace(one, proof=b"none") if one.notifications[0] else one) for name, one in facts]
         return real(self, better)
 
-    monkeypatch.setattr(Outbox, "learn_all", learn_all)
+    monkeypatch.setattr(Outbox, "record", record)
     assert noticed(tmp_path, "untrue: a message is shown as collected")
 
 

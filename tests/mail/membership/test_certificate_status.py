@@ -20,7 +20,7 @@ from overlay.ids import Kind, revocations_key
 from overlay.protocol_limits import RETENTION
 from storage.user.keyring import IdentityKey as Certified
 from storage.user.keyring import Keyring
-from storage.user.outbox import Outbox, State
+from storage.user.outbox import Envelope, Outbox, State
 from storage.user.profile import Profile
 from storage.user.state import UserState
 from tests.mail.commands import Hamlet, Member, Shell
@@ -116,11 +116,13 @@ async def test_an_agent_that_hears_of_its_revocation_gives_up_what_is_under_way_
     message = letter("alice@test.example", ["bob@test.example"], "one@test.example")
     agent.outbox.accept(
         message,
-        "one@test.example",
-        subject="Hello",
-        sender="alice@test.example",
-        recipients=["bob@test.example"],
-        created=town.time,
+        Envelope(
+            "one@test.example",
+            subject="Hello",
+            sender="alice@test.example",
+            recipients=["bob@test.example"],
+            created=town.time,
+        ),
     )
     await agent.send()
     assert agent.outbox.entries()[0].recipients[0].state is State.STORED

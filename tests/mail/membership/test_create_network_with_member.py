@@ -13,7 +13,7 @@ from mail.identity import Identity
 from mail.membership import create_network_with_member
 from mail.membership.create_network_with_member import found_with_member
 from mail.profile_node import read_network_file
-from storage.user.outbox import State
+from storage.user.outbox import Envelope, State
 from storage.user.profile import Profile
 from tests.mail.user_agents import letter
 
@@ -55,7 +55,8 @@ async def test_a_lone_founder_writes_to_herself_and_to_who_has_yet_to_join(
         to = [ADDRESS, "bob@village.example"]
         message = letter(ADDRESS, to, "first@village.example")
         agent.outbox.accept(
-            message, "first@village.example", subject="Hello", sender=ADDRESS, recipients=to, created=time.time()
+            message,
+            Envelope("first@village.example", subject="Hello", sender=ADDRESS, recipients=to, created=time.time()),
         )
         assert await agent.sync() + await agent.sync() == 1
         (entry,) = agent.outbox.entries()

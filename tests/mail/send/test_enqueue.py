@@ -36,7 +36,7 @@ from storage.space import NoDiskSpace, require_room
 from storage.user.folders import FolderError
 from storage.user.keyring import IdentityKey as Certified
 from storage.user.keyring import Keyring
-from storage.user.outbox import AlreadySent, NotKnown, Outbox
+from storage.user.outbox import AcceptanceUnknown, AlreadySent, Outbox
 from storage.user.profile import Profile
 from tests.overlay.issuing import NOW, Issuer
 
@@ -274,7 +274,7 @@ def test_a_copy_whose_hidden_file_was_swept_is_made_from_the_outbox(sender: Send
     hidden.unlink()
     assert sender.sent() == []
     with pytest.MonkeyPatch.context() as patch:  # that it is made can't be noted: it is found at the next start
-        patch.setattr(Outbox, "has_copy", lambda *_: (_ for _ in ()).throw(DatabaseError("the disk is full")))
+        patch.setattr(Outbox, "mark_copied", lambda *_: (_ for _ in ()).throw(DatabaseError("the disk is full")))
         sender.starts_again()
     sender.starts_again()
     assert sender.sent() == [MESSAGE]
@@ -339,7 +339,7 @@ def test_when_nobody_can_say_whether_it_was_accepted_that_is_said_and_nothing_is
     with monkeypatch.context() as patch:
         patch.setattr(sender.outbox._ledger, "write", lambda action: fails(real(action)))
         patch.setattr(sender.outbox._ledger, "read", fails)
-        with pytest.raises(NotKnown, match=r"isn't known .* 1@x"):
+        with pytest.raises(AcceptanceUnknown, match=r"isn't known .* 1@x"):
             sender.hands_it_in()
     sender.starts_again()
     assert sender.accepted() == sender.sent() == [MESSAGE]

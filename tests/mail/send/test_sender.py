@@ -26,7 +26,7 @@ from overlay.identity.certificates import CertificateExpired, Revoked, TrustStor
 from overlay.identity.ownership import Owner
 from overlay.ids import CARD_SALT, Kind, deleter_hash
 from storage.database import DatabaseError
-from storage.user.outbox import State
+from storage.user.outbox import Envelope, State
 from tests.mail.fakes import Crowd, FailAt, nothing
 from tests.mail.user_agents import UserAgent, World, body_at, letter, noise
 from tests.overlay.issuing import NOW, Issuer
@@ -62,11 +62,13 @@ async def test_bcc_is_told_to_nobody(
     assert taken.recipients == (bob.address, carol.address)
     alice.outbox.accept(
         taken.path,
-        taken.message_id,
-        subject=taken.subject,
-        sender=alice.address,
-        recipients=taken.recipients,
-        created=world.clock(),
+        Envelope(
+            taken.message_id,
+            subject=taken.subject,
+            sender=alice.address,
+            recipients=taken.recipients,
+            created=world.clock(),
+        ),
     )
     await alice.send()
     assert carol.address not in repr(bob.told())
@@ -372,7 +374,7 @@ async def test_what_is_sent_again_after_it_failed_is_kept_by_nodes_for_all_its_t
 ) -> None:
     alice.write(bob)
     await alice.send()
-    alice.outbox.learn_all([("letter@example.org", replace(alice.copy(bob), notifications=(0, 3), failed=True))])
+    alice.outbox.record([("letter@example.org", replace(alice.copy(bob), notifications=(0, 3), failed=True))])
     world.overlay.uploaded = 0
     assert alice.outbox.retry("letter@example.org", world.clock())
     await alice.send()
@@ -460,20 +462,20 @@ async def test_one_letters_fault_holds_up_no_other(
 async def test_an_outbox_that_cannot_be_written_is_said_when_the_other_letters_are_done(
     world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = alice.outbox.keep_secrets
+    real = alice.outbox.save_secrets
 
-    def keep_secrets(message_id: str, kept: object) -> None:
+    def save_secrets(message_id: str, kept: object) -> None:
         if message_id == "one@example.org":
             raise DatabaseError("the disk is full")
         real(message_id, kept)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(alice.outbox, "keep_secrets", keep_secrets)
+    monkeypatch.setattr(alice.outbox, "save_secrets", save_secrets)
     alice.write(bob, message_id="one@example.org")
     alice.write(carol, message_id="two@example.org")
     with pytest.raises(DatabaseError):
         await alice.send()
     assert alice.copy(carol, "two@example.org").state is State.STORED
-    monkeypatch.setattr(alice.outbox, "keep_secrets", real)
+    monkeypatch.setattr(alice.outbox, "save_secrets", real)
     await alice.send()
     assert alice.copy(bob, "one@example.org").state is State.STORED
 
@@ -790,7 +792,7 @@ async def test_an_end_of_which_the_user_was_not_told_when_the_process_died_is_to
     world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
-    alice.outbox.learn_all([("letter@example.org", replace(alice.copy(bob), failed=True, reason="It is too large."))])
+    alice.outbox.record([("letter@example.org", replace(alice.copy(bob), failed=True, reason="It is too large."))])
     for _ in range(2):
         alice.restart()
         await alice.send()

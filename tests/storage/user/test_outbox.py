@@ -17,15 +17,16 @@ from hypothesis import strategies as st
 from storage import durable
 from storage.database import DatabaseDamaged, DatabaseError
 from storage.user.outbox import (
-    RESTS,
+    NEVER,
     AlreadySent,
+    Envelope,
+    NotSettled,
     Outbox,
     OutboxEntry,
     OutboxError,
     Recipient,
     Secrets,
     State,
-    StillOnItsWay,
     state_of,
 )
 
@@ -42,11 +43,9 @@ def outbox(tmp_path: Path) -> Outbox:
 def accept(outbox: Outbox, number: int = 1, *recipients: str, message: bytes | Path = b"raw \xff\r\n") -> OutboxEntry:
     outbox.accept(
         message,
-        f"{number}@x",
-        subject="Plan",
-        sender="eve@x",
-        recipients=recipients or ("a@x", "b@x"),
-        created=NOW + number,
+        Envelope(
+            f"{number}@x", subject="Plan", sender="eve@x", recipients=recipients or ("a@x", "b@x"), created=NOW + number
+        ),
     )
     entry = outbox.entry(f"{number}@x")
     assert entry is not None
@@ -54,7 +53,7 @@ def accept(outbox: Outbox, number: int = 1, *recipients: str, message: bytes | P
 
 
 def learn(outbox: Outbox, message_id: str, facts: Recipient) -> Recipient:
-    (noted,) = outbox.learn_all([(message_id, facts)])
+    (noted,) = outbox.record([(message_id, facts)])
     return noted
 
 
@@ -89,7 +88,9 @@ def test_the_same_message_again_is_accepted_once(outbox: Outbox) -> None:
     first = accept(outbox, 1, "a@x", "b@x", "a@x")
     assert accept(outbox, 1, "b@x", "a@x") == first
     assert (
-        outbox.accept(b"raw \xff\r\n", "1@x", subject="Plan", sender="eve@x", recipients=["a@x", "b@x"], created=NOW)
+        outbox.accept(
+            b"raw \xff\r\n", Envelope("1@x", subject="Plan", sender="eve@x", recipients=["a@x", "b@x"], created=NOW)
+        )
         is False
     )
     assert files(outbox) == {first.file.name}
@@ -107,7 +108,7 @@ def test_another_message_with_the_same_message_id_is_refused(outbox: Outbox) -> 
 
 def test_a_message_for_nobody_is_refused(outbox: Outbox) -> None:
     with pytest.raises(OutboxError, match="without recipients"):
-        outbox.accept(b"x", "1@x", subject="", sender="eve@x", recipients=[], created=NOW)
+        outbox.accept(b"x", Envelope("1@x", subject="", sender="eve@x", recipients=[], created=NOW))
 
 
 def test_a_full_disk_is_a_refusal_and_leaves_nothing(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +151,7 @@ def test_an_outbox_of_a_newer_version_is_left_alone(outbox: Outbox) -> None:
 
 def test_an_outbox_of_the_first_version_is_opened_with_its_letters(outbox: Outbox) -> None:
     accept(outbox)
-    outbox.keep_secrets("1@x", Secrets(KEY, [(5, b"d" * 32)]))
+    outbox.save_secrets("1@x", Secrets(KEY, [(5, b"d" * 32)]))
     outbox._ledger._connection.executescript(
         "ALTER TABLE letter DROP COLUMN coding; ALTER TABLE letter DROP COLUMN group_secret;"
         " ALTER TABLE letter DROP COLUMN scheduled; ALTER TABLE letter DROP COLUMN copy;"
@@ -161,7 +162,7 @@ def test_an_outbox_of_the_first_version_is_opened_with_its_letters(outbox: Outbo
     again = reopened(outbox)
     entry = again.entry("1@x")
     assert entry is not None and entry.secrets == Secrets(KEY, [(5, b"d" * 32)], b"", b"n" * 32)
-    again.keep_secrets("1@x", Secrets(KEY, [(5, b"d" * 32)]))
+    again.save_secrets("1@x", Secrets(KEY, [(5, b"d" * 32)]))
     assert len(reopened(again).entries()) == 1
 
 
@@ -189,9 +190,9 @@ def test_a_message_that_an_earlier_version_accepted_without_a_session_key_gets_o
 
 def test_how_a_body_is_coded_never_changes(outbox: Outbox) -> None:
     accept(outbox)
-    outbox.keep_secrets("1@x", Secrets(KEY, [], b"\x02\x03" + bytes(32)))
+    outbox.save_secrets("1@x", Secrets(KEY, [], b"\x02\x03" + bytes(32)))
     with pytest.raises(OutboxError, match="coded in another way"):
-        outbox.keep_secrets("1@x", Secrets(KEY, [], b"\x03\x05" + bytes(32)))
+        outbox.save_secrets("1@x", Secrets(KEY, [], b"\x03\x05" + bytes(32)))
     entry = reopened(outbox).entry("1@x")
     assert entry is not None and entry.secrets is not None and entry.secrets.coding == b"\x02\x03" + bytes(32)
 
@@ -236,21 +237,24 @@ def test_a_commit_that_fails_after_it_was_made_is_an_acceptance(
 
     with monkeypatch.context() as patch:
         patch.setattr(outbox._ledger, "write", write)
-        assert outbox.accept(b"raw", "1@x", subject="Plan", sender="eve@x", recipients=["a@x"], created=NOW) is True
+        assert (
+            outbox.accept(b"raw", Envelope("1@x", subject="Plan", sender="eve@x", recipients=["a@x"], created=NOW))
+            is True
+        )
     (entry,) = outbox.entries()
     assert entry.file.read_bytes() == b"raw"
 
 
 def test_for_whom_a_body_was_begun_is_kept(outbox: Outbox) -> None:
     accept(outbox)
-    outbox.keep_secrets("1@x", Secrets(KEY, [(5, b"d")], b"coding", KEY, b"members"))
+    outbox.save_secrets("1@x", Secrets(KEY, [(5, b"d")], b"coding", KEY, b"members"))
     entry = reopened(outbox).entry("1@x")
     assert entry is not None and entry.secrets == Secrets(KEY, [(5, b"d")], b"coding", KEY, b"members")
 
 
 def test_the_time_of_a_letter_can_begin_anew(outbox: Outbox) -> None:
     assert accept(outbox, 500).created == NOW + 500
-    outbox.begin("500@x")
+    outbox.restart_lifetime("500@x")
     entry = outbox.entry("500@x")
     assert entry is not None and entry.created == NOW
 
@@ -260,7 +264,7 @@ def test_what_is_learnt_is_there_for_the_next_attempt(outbox: Outbox) -> None:
     facts = Recipient("b@x", (9, 10), (8, 10), b"s" * 16, b"cert", b"sealed", None, reason="two nodes refused")
     assert learn(outbox, entry.message_id, facts) == facts
     secrets = Secrets(KEY, [(5, b"d" * 32), (6, b"e" * 32)], b"", KEY)
-    outbox.keep_secrets(entry.message_id, secrets)
+    outbox.save_secrets(entry.message_id, secrets)
     kept = reopened(outbox).entry(entry.message_id)
     assert kept is not None
     assert kept.recipients == (Recipient("a@x"), facts)
@@ -268,26 +272,26 @@ def test_what_is_learnt_is_there_for_the_next_attempt(outbox: Outbox) -> None:
 
 
 def test_a_session_key_and_segments_that_were_used_do_not_change(outbox: Outbox) -> None:
-    outbox.keep_secrets(accept(outbox).message_id, Secrets(KEY, []))
-    outbox.keep_secrets("1@x", Secrets(KEY, [(5, b"d")]))
-    outbox.keep_secrets("1@x", Secrets(KEY, [(5, b"d")]))
+    outbox.save_secrets(accept(outbox).message_id, Secrets(KEY, []))
+    outbox.save_secrets("1@x", Secrets(KEY, [(5, b"d")]))
+    outbox.save_secrets("1@x", Secrets(KEY, [(5, b"d")]))
     for other in (Secrets(b"other", [(5, b"d")]), Secrets(KEY, [(5, b"e")]), Secrets(KEY, [])):
         with pytest.raises(OutboxError):
-            outbox.keep_secrets("1@x", other)
+            outbox.save_secrets("1@x", other)
     entry = outbox.entry("1@x")
     assert entry is not None
     assert entry.secrets == Secrets(KEY, [(5, b"d")], b"", KEY)
 
 
 def test_the_stamp_is_another_one_when_this_or_another_process_changed_something(outbox: Outbox) -> None:
-    other, before = reopened(outbox), outbox.stamp()
+    other, before = reopened(outbox), outbox.change_marker()
     assert outbox.entries() == []
-    assert outbox.stamp() == before
+    assert outbox.change_marker() == before
     accept(outbox, 1)
-    own = outbox.stamp()
+    own = outbox.change_marker()
     assert own != before
-    other.attempted("1@x", NOW)
-    assert outbox.stamp() != own
+    other.record_attempt("1@x", NOW)
+    assert outbox.change_marker() != own
 
 
 def test_a_proof_is_never_unlearnt(outbox: Outbox) -> None:
@@ -299,23 +303,23 @@ def test_a_proof_is_never_unlearnt(outbox: Outbox) -> None:
 
 def test_what_is_learnt_of_a_letter_that_is_gone_is_no_error(outbox: Outbox) -> None:
     assert learn(outbox, "gone@x", Recipient("a@x", (1, 1))) == Recipient("a@x", (1, 1))
-    outbox.keep_secrets("gone@x", Secrets(KEY))
-    outbox.attempted("gone@x", NOW)
+    outbox.save_secrets("gone@x", Secrets(KEY))
+    outbox.record_attempt("gone@x", NOW)
     assert outbox.entry("gone@x") is None
 
 
 def test_letters_are_due_when_their_time_has_come_until_they_are_settled(outbox: Outbox) -> None:
     accept(outbox, 1, "a@x")
     accept(outbox, 2, "a@x")
-    outbox.attempted("1@x", NOW + 100)
+    outbox.record_attempt("1@x", NOW + 100)
     assert [entry.message_id for entry in outbox.due(NOW + 50)] == ["2@x"]
     assert [entry.message_id for entry in outbox.due(NOW + 50, everything=True)] == ["1@x", "2@x"]
     learn(outbox, "1@x", Recipient("a@x", proof=b"signed"))
     assert [entry.message_id for entry in outbox.due(NOW + 500)] == ["2@x"]
     entry = outbox.entry("1@x")
     assert entry is not None
-    assert (entry.attempts, entry.next_attempt) == (1, RESTS)
-    outbox.attempted("1@x", NOW + 600)  # the attempt that found it settled
+    assert (entry.attempts, entry.next_attempt) == (1, NEVER)
+    outbox.record_attempt("1@x", NOW + 600)  # the attempt that found it settled
     assert outbox.due(NOW + 700, everything=True) == outbox.due(NOW + 700)
 
 
@@ -329,7 +333,7 @@ def test_a_settled_letter_whose_facts_get_worse_is_due_again(outbox: Outbox) -> 
 
 def test_of_a_letter_that_everybody_has_collected_only_the_proofs_are_kept(outbox: Outbox) -> None:
     entry = accept(outbox)
-    outbox.keep_secrets("1@x", Secrets(KEY, [(5, b"d")], b"coding"))
+    outbox.save_secrets("1@x", Secrets(KEY, [(5, b"d")], b"coding"))
     for address in ("a@x", "b@x"):
         assert entry.file.exists()
         facts = Recipient(address, (3, 3), (3, 3), b"salt", b"certificate", b"sealed", b"signed by " + address.encode())
@@ -358,7 +362,7 @@ def test_what_can_be_tried_again_keeps_its_file(outbox: Outbox) -> None:
 
 def test_letters_that_an_earlier_version_saw_collected_rest(outbox: Outbox) -> None:
     entry = accept(outbox)
-    outbox.keep_secrets("1@x", Secrets(KEY, [(5, b"d")]))
+    outbox.save_secrets("1@x", Secrets(KEY, [(5, b"d")]))
     outbox._ledger._connection.executescript(
         "UPDATE recipient SET proof = x'00', salt = x'00'; DROP INDEX letter_due;"
         " ALTER TABLE letter DROP COLUMN group_secret; ALTER TABLE letter DROP COLUMN scheduled;"
@@ -390,10 +394,10 @@ def test_what_an_earlier_version_called_expired_is_asked_about_again(outbox: Out
 def test_who_has_not_collected_a_large_message_of_an_earlier_version_is_told_of_it_anew_once(outbox: Outbox) -> None:
     for number, size in ((1, 65_537), (2, 65_536)):
         accept(outbox, number, "a@x", "b@x", message=bytes(size))
-        outbox.keep_secrets(f"{number}@x", Secrets(KEY, [(5, b"d")]))
+        outbox.save_secrets(f"{number}@x", Secrets(KEY, [(5, b"d")]))
         learn(outbox, f"{number}@x", Recipient("a@x", (3, 3), (3, 3), notification=b"first"))
         learn(outbox, f"{number}@x", Recipient("b@x", (3, 3), (3, 3), notification=b"first", proof=b"signed"))
-        outbox.attempted(f"{number}@x", NOW + 900)
+        outbox.record_attempt(f"{number}@x", NOW + 900)
     outbox._ledger._connection.executescript(
         "ALTER TABLE recipient DROP COLUMN unknown_since; ALTER TABLE letter DROP COLUMN begun;"
         " ALTER TABLE recipient DROP COLUMN reported; PRAGMA user_version=7;"
@@ -413,13 +417,13 @@ def test_who_has_not_collected_a_large_message_of_an_earlier_version_is_told_of_
 @pytest.mark.parametrize("back", [0.5, 5.0, 3 * 3600.0, 60 * 86400.0, 400 * 86400.0])
 def test_an_attempt_that_was_put_off_under_a_clock_that_was_ahead_is_due(outbox: Outbox, back: float) -> None:
     accept(outbox, 0, "a@x")
-    outbox.attempted("0@x", NOW + 5)
+    outbox.record_attempt("0@x", NOW + 5)
     assert (outbox.due(NOW), outbox.next_due()) == ([], NOW + 5)
     later = Outbox(outbox._ledger.path, now=lambda: NOW - back)
     (entry,) = later.due(NOW - back)
     assert entry.due(NOW - back) and not entry.due(NOW)
     assert later.next_due() == NOW - back
-    later.attempted("0@x", NOW - back + 5)
+    later.record_attempt("0@x", NOW - back + 5)
     assert (later.due(NOW - back), later.next_due()) == ([], NOW - back + 5)
     (entry,) = later.entries()
     assert entry.created == NOW - back, "nothing was written after it was tried"
@@ -445,7 +449,7 @@ def test_an_expired_letter_rests_when_it_was_asked_about_thirty_times(outbox: Ou
 def test_only_a_settled_letter_is_forgotten(outbox: Outbox) -> None:
     entry = accept(outbox)
     learn(outbox, "1@x", Recipient("a@x", proof=b"signed"))
-    with pytest.raises(StillOnItsWay):
+    with pytest.raises(NotSettled):
         outbox.forget("1@x")
     learn(outbox, "1@x", Recipient("b@x", failed=True, reason="nobody knows this address"))
     outbox.forget("1@x")
@@ -488,7 +492,7 @@ def test_no_state_is_better_than_the_facts(facts: Recipient) -> None:
 
 def test_secrets_do_not_show_in_a_traceback(outbox: Outbox) -> None:
     entry = accept(outbox)
-    outbox.keep_secrets("1@x", Secrets(KEY))
+    outbox.save_secrets("1@x", Secrets(KEY))
     kept = learn(outbox, "1@x", replace(entry.recipients[0], salt=b"the salt"))
     assert "session key" not in repr(outbox.entry("1@x"))
     assert "the salt" not in repr(kept)
@@ -498,8 +502,8 @@ def test_the_next_attempt_is_that_of_the_earliest_letter_that_is_not_settled(out
     assert outbox.next_due() is None
     accept(outbox, 1, "a@x")
     accept(outbox, 2, "a@x")
-    outbox.attempted("1@x", NOW + 50)
-    outbox.attempted("2@x", NOW + 100)
+    outbox.record_attempt("1@x", NOW + 50)
+    outbox.record_attempt("2@x", NOW + 100)
     assert outbox.next_due() == NOW + 50
     learn(outbox, "1@x", Recipient("a@x", proof=b"signed"))
     assert outbox.next_due() == NOW + 100
@@ -510,7 +514,7 @@ def test_a_letter_that_failed_or_expired_is_tried_again_from_nothing(outbox: Out
     collected = learn(outbox, "1@x", Recipient("collected@x", (3, 3), (3, 3), proof=b"signed"))
     learn(outbox, "1@x", Recipient("failed@x", failed=True, reason="unknown"))
     learn(outbox, "1@x", Recipient("expired@x", (3, 3), (3, 3), salt=b"s", notification=b"sealed", expired=1))
-    outbox.attempted("1@x", NOW + 9999)
+    outbox.record_attempt("1@x", NOW + 9999)
     assert outbox.retry("1@x", NOW + 500)
     entry = outbox.entry("1@x")
     assert entry is not None
@@ -535,7 +539,7 @@ def test_an_outbox_of_the_eighth_version_is_opened_with_its_letters(outbox: Outb
 
 def test_an_attempt_at_which_nobody_answered_is_not_counted(outbox: Outbox) -> None:
     accept(outbox)
-    outbox.attempted("1@x", NOW + 60, answered=False)
+    outbox.record_attempt("1@x", NOW + 60, answered=False)
     entry = outbox.entry("1@x")
     assert entry is not None
     assert (entry.attempts, entry.next_attempt) == (0, NOW + 60)
@@ -544,9 +548,9 @@ def test_an_attempt_at_which_nobody_answered_is_not_counted(outbox: Outbox) -> N
 def test_letters_can_be_made_due_and_a_settled_one_rests(outbox: Outbox) -> None:
     accept(outbox, 1, "a@x")
     accept(outbox, 2, "a@x")
-    outbox.attempted("1@x", NOW + 60)
-    outbox.learn_all([("2@x", Recipient("a@x", proof=b"signed"))])
-    outbox.hurry(["1@x", "2@x", "gone@x"], NOW + 5)
+    outbox.record_attempt("1@x", NOW + 60)
+    outbox.record([("2@x", Recipient("a@x", proof=b"signed"))])
+    outbox.make_due(["1@x", "2@x", "gone@x"], NOW + 5)
     assert [entry.message_id for entry in outbox.due(NOW + 5)] == ["1@x"]
 
 
@@ -575,7 +579,7 @@ def test_an_end_is_reported_until_it_is_none_any_more(outbox: Outbox) -> None:
     accept(outbox)
     ended = learn(outbox, "1@x", Recipient("b@x", failed=True))
     assert [entry.message_id for entry in outbox.unreported()] == ["1@x"]
-    outbox.report("1@x", ["b@x"])
+    outbox.mark_reported("1@x", ["b@x"])
     assert reopened(outbox).unreported() == []
     learn(outbox, "1@x", replace(ended, reason="as before"))
     assert outbox.unreported() == []
