@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import sqlite3
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from storage.user.outbox import (
     State,
     state_of,
 )
+from tests.simulation.disk import Disk, watched
 
 NOW = 1_700_000_000.0
 KEY = b"k" * 32
@@ -243,6 +245,26 @@ def test_a_commit_that_fails_after_it_was_made_is_an_acceptance(
         )
     (entry,) = outbox.entries()
     assert entry.file.read_bytes() == b"raw"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_message_that_is_taken_over_is_synced_before_it_is_promised(tmp_path: Path, seed: int) -> None:
+    message = os.urandom(40_000)
+    root = tmp_path / "profile"
+    root.mkdir()
+    disk = Disk(root)
+    with watched(disk):
+        outbox = Outbox(root / "outbox" / "outbox.sqlite", now=lambda: NOW)
+        spooled = root / "message.eml"
+        spooled.write_bytes(message)  # whoever wrote it didn't sync it
+        envelope = Envelope("1@x", subject="Plan", sender="eve@x", recipients=["a@x"], created=NOW)
+        assert outbox.accept(spooled, envelope, consume=True)
+        assert not spooled.exists(), "it was moved, not copied"
+        disk.cut(tmp_path / "after", random.Random(seed))
+        outbox.close()
+    disk.close()
+    (entry,) = Outbox(tmp_path / "after" / "outbox" / "outbox.sqlite", now=lambda: NOW).entries()
+    assert entry.file.read_bytes() == message
 
 
 def test_for_whom_a_body_was_begun_is_kept(outbox: Outbox) -> None:
