@@ -226,3 +226,13 @@ async def test_what_is_gone_before_it_was_noted_is_filed_again_beside_another_of
     folders.add("Archive", other)
     await bob.collect()
     assert sorted(bob.everywhere()) == sorted([message, other])
+
+
+async def test_what_was_filed_before_the_process_died_is_announced_in_its_folder_and_not_filed_again(
+    alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = letter(alice.address, [bob.address], "letter@example.org", b"the text\r\n")
+    await killed_once_it_is_filed(alice, bob, monkeypatch, message)
+    assert await bob.collect() == 1
+    assert [event.folder for event in bob.new_mail] == ["Inbox"]
+    assert bob.everywhere() == [message]
