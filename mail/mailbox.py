@@ -244,7 +244,7 @@ class Mailbox(DraftStore):
 
     def stamps(self) -> tuple[object, ...]:
         """A value that differs when a program has changed a folder; cheap enough to compare every few seconds."""
-        return tuple((name, self._files.stamp(name)) for name in self._files.names())
+        return tuple((name, self._files.times(name)) for name in self._files.names())
 
     def mark_answered(self, message_id: str, flag: str) -> None:
         """Mark a message as replied to ("R") or forwarded ("P"), and as read, without undo."""
@@ -264,7 +264,7 @@ class Mailbox(DraftStore):
         message = self._reading(row, read_message)
         state = UserState(self.profile.state_file)
         try:
-            found = state.why_quarantined(row.unique)
+            found = state.quarantine_reason(row.unique)
         finally:
             state.close()
         return QuarantinedMessage(found or "The reason was not kept.", message.headers, message.size)
@@ -311,7 +311,7 @@ class Mailbox(DraftStore):
         """Mark the notices up to the one with this id as seen."""
         state = self._state
         if state is not None:
-            state.notices.see(newest, self._now())
+            state.notices.mark_seen(newest, self._now())
 
     # -- inside
 

@@ -59,7 +59,7 @@ class ProfileFiles:
         """From now on read without writing, with a copy of the index in memory. `refresh` updates the copy."""
         self.close()
         with self._opening:
-            self._opened_index = Index(self.profile.index_file, detached=True)
+            self._opened_index = Index(self.profile.index_file, in_memory=True)
 
     def path(self, row: Row) -> Path:
         """The message's path at this moment. Raises MailboxError when it is gone."""

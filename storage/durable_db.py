@@ -76,13 +76,13 @@ class DurableDB:
 
         Raises DatabaseError, also for another version than `version`.
         """
-        ledger = cls.__new__(cls)
-        ledger.path, ledger._lock = path, threading.Lock()
-        ledger._connection, whole = open_to_read(path)
-        if ledger.read(lambda connection: connection.execute("PRAGMA user_version").fetchone()) != (version,):
-            ledger.close()
+        database = cls.__new__(cls)
+        database.path, database._lock = path, threading.Lock()
+        database._connection, whole = open_to_read(path)
+        if database.read(lambda connection: connection.execute("PRAGMA user_version").fetchone()) != (version,):
+            database.close()
             raise DatabaseError(f"{path} was written by another version of p2pmail.")
-        return ledger, whole
+        return database, whole
 
     def _set_up(self, schema: str, version: int, upgrades: Mapping[int, tuple[str, ...]]) -> None:
         try:

@@ -22,7 +22,7 @@ class NoDiskSpace(P2PMailError, OSError):
     def __init__(self, folder: Path, needed: int, free: int) -> None:
         super().__init__(
             errno.ENOSPC,
-            f"The disk with {folder} is too full: {shown(needed)} are needed and {shown(free)} are free."
+            f"The disk with {folder} is too full: {format_size(needed)} are needed and {format_size(free)} are free."
             " Nothing was kept; make room, then try again",
         )
 
@@ -54,7 +54,7 @@ def require_room(needs: Mapping[Path, int], free: Callable[[Path], int] | None =
             raise NoDiskSpace(there, needed, left)
 
 
-def shown(size: int) -> str:
+def format_size(size: int) -> str:
     """A size as a user reads it: 40.0 kB, 2.5 MB."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= factor:

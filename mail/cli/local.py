@@ -149,7 +149,7 @@ def notices(args: argparse.Namespace, profile: Profile) -> int:
                 print(f"{' ' if notice.seen else 'N'} {_day(notice.at)}  {sanitize.line(notice.text)}")
         sys.stdout.flush()
         if args.seen and found:
-            state.notices.see(found[0].id, time.time())
+            state.notices.mark_seen(found[0].id, time.time())
     return OK
 
 

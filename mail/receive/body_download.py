@@ -70,7 +70,7 @@ class BodyDownload:
         needed = notification.original_size + (sealed - kept if many else 0)
         if not await asyncio.to_thread(self._spool.make_room, needed, self._busy):
             size = notification.original_size + sealed if many else notification.original_size
-            raise NoRoomToReceive(f"it needs {space.shown(size)} on the disk, which aren't free")
+            raise NoRoomToReceive(f"it needs {space.format_size(size)} on the disk, which aren't free")
         ahead = SEGMENTS_AHEAD if notification.coding is None else CODED_AHEAD
         left = list(segments)
         running: list[asyncio.Task[bytes]] = []

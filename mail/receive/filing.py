@@ -60,12 +60,12 @@ class Filing:
         """
         folder, reason = self._place(spooled, notification)
         unique = self._folders.new_unique()
-        self._state.filing(hash_, folder, unique)
+        self._state.note_filing(hash_, folder, unique)
         if reason:
-            self._state.quarantined(unique, reason)
+            self._state.note_quarantine_reason(unique, reason)
         self._folders.add(folder, spooled, consume=True, unique=unique)
         with suppress(IndexUnavailable, OSError):  # it can be rebuilt from the folders; the mail is safe
-            self._index.take(self._folders, folder, unique, summarise)
+            self._index.add(self._folders, folder, unique, summarise)
         return folder
 
     def _place(self, spooled: Path, notification: Notification) -> tuple[str, str]:

@@ -144,7 +144,7 @@ class Receiver:
     @property
     def late(self) -> int:
         """Messages that are there for us and couldn't be collected when last tried. Raises DatabaseError."""
-        return self._state.waiting(without=(STRAY, SEALED))
+        return self._state.count_waiting(without=(STRAY, SEALED))
 
     async def run(self, *, everything: bool = False) -> int:
         """Collect what has come; how many messages were filed. Raises Unreachable when no inbox node answers.
@@ -170,7 +170,7 @@ class Receiver:
         # What has a size that no notification has isn't worth a place on this disk, but its room at the nodes.
         superset = dict.fromkeys(n for reading in readings for n in reading.notifications if len(n) in BUCKETS)
         if superset:
-            await asyncio.to_thread(self._state.take, superset, self._now())
+            await asyncio.to_thread(self._state.take_over, superset, self._now())
 
         async def acknowledge(reading: InboxRead) -> bool:
             taken = dict.fromkeys((*superset, *reading.notifications))
@@ -219,7 +219,7 @@ class Receiver:
 
     async def _once(self, taken: TakenNotification, notification: Notification) -> bool:
         """Collect a message unless it was filed before: nothing is delivered twice to the eye."""
-        if await asyncio.to_thread(self._state.have, _identity(notification), notification.sender):
+        if await asyncio.to_thread(self._state.has_message, _identity(notification), notification.sender):
             await self._filed(taken, notification)
             return False
         try:
@@ -253,7 +253,7 @@ class Receiver:
         kind = kind_of(notification.coding)
         deletes = [(kind, key, notification.deleter_salt) for key in keys]
         await shielded_to_thread(
-            self._state.filed, taken.hash, _identity(notification), notification.sender, deletes, self._now()
+            self._state.mark_filed, taken.hash, _identity(notification), notification.sender, deletes, self._now()
         )
         await self._fetching.settled(taken.hash)
 
@@ -334,7 +334,7 @@ class Receiver:
             f"{sender} has announced more than {LACKING_KEPT:,} messages that can't be collected. What is beyond that"
             " is dropped; its sender won't see it as collected."
         )
-        if not await asyncio.to_thread(self._state.crowded_out, taken.hash, sender, words, room=LACKING_KEPT):
+        if not await asyncio.to_thread(self._state.drop_if_too_many, taken.hash, sender, words, room=LACKING_KEPT):
             return False
         await self._fetching.settled(taken.hash)
         if sender not in self._crowds:
@@ -371,7 +371,7 @@ class Receiver:
 
     async def settle_deletes(self) -> None:
         """Take our hash from the objects of filed messages, at all k nodes (paper, section 3.3)."""
-        owed = await asyncio.to_thread(self._state.owed, self._now())
+        owed = await asyncio.to_thread(self._state.owed_deletes, self._now())
         reader = self._reader()
         gate = asyncio.Semaphore(DELETES_AT_ONCE)
 
@@ -391,10 +391,10 @@ class Receiver:
                 enough, away = False, isinstance(error, Unreachable)
                 pause = min(pause, AWAY) if away else pause
             if enough:
-                await asyncio.to_thread(self._state.deleted, owed.key, owed.salt)
+                await asyncio.to_thread(self._state.delete_done, owed.key, owed.salt)
             else:
                 later = self._now() + pause
-                await asyncio.to_thread(self._state.delete_later, owed.key, owed.salt, later, answered=not away)
+                await asyncio.to_thread(self._state.postpone_delete, owed.key, owed.salt, later, answered=not away)
 
         await gather_all(delete(one) for one in owed)
 

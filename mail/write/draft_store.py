@@ -83,7 +83,7 @@ class DraftStore(ProfileFiles):
             if words := self._drop_draft(previous, before):
                 tell(words)
             with suppress(IndexUnavailable):  # the draft is on disk; the next update finds it
-                self._index.take(self._files, DRAFTS, unique, summarise)
+                self._index.add(self._files, DRAFTS, unique, summarise)
             return unique
 
     def open_draft(self, row: Row) -> DraftForm:

@@ -103,10 +103,10 @@ class StoreAdapter:
             found = await self._store.variants(kind, key)
         return [ObjectCopy(one.digest, sorted(one.deleters), one.expires - now) for one in found]
 
-    async def waiting(self, key: bytes, after: int, limit: int) -> list[NotificationCopy]:
+    async def pending_notifications(self, key: bytes, after: int, limit: int) -> list[NotificationCopy]:
         now = self._now()
         with _refusing():
-            found = await self._store.waiting(key, after, limit)
+            found = await self._store.pending_notifications(key, after, limit)
         return [NotificationCopy(one.id, one.hash, one.data, one.expires - now) for one in found]
 
     def spool(self) -> Path:

@@ -104,7 +104,7 @@ class ReplicaStore(Protocol):
         """Seconds since the last delete under the key; infinite if there was none."""
         ...
 
-    async def waiting(self, key: bytes, after: int, limit: int) -> list[NotificationCopy]: ...
+    async def pending_notifications(self, key: bytes, after: int, limit: int) -> list[NotificationCopy]: ...
 
 
 class Repair:
@@ -293,7 +293,7 @@ class Repair:
     async def _has_copies(self, kind: int, key: bytes) -> bool:
         """Whether an object or a notification is kept here under the key, and not only tombstones."""
         if kind == INBOX:
-            return bool(await self._store.waiting(key, 0, 1))
+            return bool(await self._store.pending_notifications(key, 0, 1))
         return bool(await self._store.variants(kind, key))
 
     async def _bring_up_to_date(self, kind: int, key: bytes, at: Located) -> bool:
@@ -354,7 +354,7 @@ class Repair:
     async def _give_notifications(self, key: bytes, at: Located) -> None:
         """Give what the other lacks; what the owner acknowledged there counts as known there."""
         after = 0
-        while page := await self._store.waiting(key, after, MAX_HASHES):
+        while page := await self._store.pending_notifications(key, after, MAX_HASHES):
             known = await self._node_client.have_notifications(at, key, [one.hash for one in page])
             await self._append([one for one, there in zip(page, known, strict=True) if not there], key, at)
             after = page[-1].id

@@ -74,7 +74,7 @@ class Bodies:
             except OSError as error:
                 log.warning("The body file %s could not be removed (%s); the next start tries again.", name, error)
 
-    def any(self) -> bool:
+    def has_files(self) -> bool:
         """Whether there is any body file."""
         return next(self.folder.glob("??/*"), None) is not None
 

@@ -63,7 +63,7 @@ class AccessTimes:
 
     _used: dict[int, float] = field(default_factory=dict)
 
-    def note(self, number: int, before: float, now: float) -> None:
+    def record(self, number: int, before: float, now: float) -> None:
         """Object `number`, last used at `before`, is used `now`."""
         if now - max(before, self._used.get(number, before)) >= TOUCH_GRAIN:
             self._used[number] = now

@@ -52,7 +52,7 @@ class _Lease:
     since: float
     until: float
 
-    def holds(self, now: float) -> bool:
+    def is_valid(self, now: float) -> bool:
         """Not on a clock that was put back since: it would last for as long as that takes to catch up."""
         return self.since <= now < self.until
 
@@ -66,9 +66,9 @@ class Leases:
     def hidden_from(self, key: bytes, reader: bytes, now: float) -> set[int]:
         """Ids in the inbox that somebody else holds."""
         held = self._held.get(key, {})
-        return {number for number, lease in held.items() if lease.holds(now) and lease.reader != reader}
+        return {number for number, lease in held.items() if lease.is_valid(now) and lease.reader != reader}
 
-    def give(self, key: bytes, numbers: Iterable[int], reader: bytes, now: float, until: float) -> None:
+    def grant(self, key: bytes, numbers: Iterable[int], reader: bytes, now: float, until: float) -> None:
         """Hold these for `reader`."""
         held = self._held.setdefault(key, {})
         for number in numbers:
@@ -77,7 +77,7 @@ class Leases:
     def expire(self, now: float) -> None:
         """Forget the leases that have ended."""
         for key, held in list(self._held.items()):
-            left = {number: lease for number, lease in held.items() if lease.holds(now)}
+            left = {number: lease for number, lease in held.items() if lease.is_valid(now)}
             if left:
                 self._held[key] = left
             else:
@@ -158,7 +158,7 @@ def read(
         connection.execute("SELECT data FROM notifications WHERE id = ?", (number,)).fetchone()[0] for number in chosen
     ]
     if chosen:
-        leases.give(key, chosen, reader, now, until)
+        leases.grant(key, chosen, reader, now, until)
     return handed, len(waiting) > len(chosen)
 
 

@@ -56,7 +56,7 @@ def inspect(folder: Path, bodies: Bodies) -> None:
     Raises DatabaseDamaged (`set_aside` is the way out), DatabaseError, OSError.
     """
     path = folder / DATABASE_NAME
-    if bodies.any() and not (path.exists() and path.stat().st_size):
+    if bodies.has_files() and not (path.exists() and path.stat().st_size):
         # Swept now, every body would go: that isn't what a missing database means.
         raise DatabaseDamaged(f"{path} is missing or empty though body files are here; they were left as they are.")
     for made in (folder.parent, folder, bodies.folder):

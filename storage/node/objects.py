@@ -108,7 +108,7 @@ class Origin:
     """Who brought something, for the shares (shares.py): its peer, and its address range unless that doesn't count."""
 
     peer: bytes
-    span: bytes | None
+    address_range: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ def require(condition: bool, message: str) -> None:
 
 def origin_columns(origin: Origin | None) -> tuple[bytes | None, bytes | None]:
     """The two columns that name an origin."""
-    return (None, None) if origin is None else (origin.peer, origin.span)
+    return (None, None) if origin is None else (origin.peer, origin.address_range)
 
 
 def charge_of(size: int, deleters: int) -> int:
@@ -294,7 +294,7 @@ def get(
     return row.id, used, row.object, row.file if row.file is not None else data
 
 
-def bury(connection: sqlite3.Connection, stone: Tombstone, *, now: float, quota: int) -> tuple[int, list[str]]:
+def add_tombstone(connection: sqlite3.Connection, stone: Tombstone, *, now: float, quota: int) -> tuple[int, list[str]]:
     """Take a deleter off every variant, keep her tombstone (paper 2.2, delete; design 4).
 
     Returns how many objects were dropped because nobody is left, and the body files to remove. A tombstone lasts
@@ -345,7 +345,9 @@ def _make_sure_of_room(connection: sqlite3.Connection, stone: Tombstone, charge:
         raise StoreRefused(f"{MAX_TOMBSTONES} deletes of this key are kept already; no more are taken.")
 
 
-def tombstone(connection: sqlite3.Connection, kind: int, key: bytes, deleter: bytes, now: float) -> Tombstone | None:
+def find_tombstone(
+    connection: sqlite3.Connection, kind: int, key: bytes, deleter: bytes, now: float
+) -> Tombstone | None:
     """The signed delete of this deleter, if there is one."""
     found = connection.execute(
         "SELECT proof, expires FROM tombstones WHERE key = ? AND kind = ? AND deleter = ? AND expires > ?",

@@ -32,12 +32,12 @@ def check(connection: sqlite3.Connection, origin: Origin | None, quota: int) -> 
         return
     (used,) = connection.execute("SELECT bytes FROM totals").fetchone()
     halved = 2 if used > HALVED_ABOVE * quota else 1
-    for who, share in ((origin.peer, PEER_SHARE), (origin.span, RANGE_SHARE)):
-        if who is not None and held(connection, who) > share * quota / halved:
+    for who, share in ((origin.peer, PEER_SHARE), (origin.address_range, RANGE_SHARE)):
+        if who is not None and bytes_held_for(connection, who) > share * quota / halved:
             raise ShareUsed
 
 
-def held(connection: sqlite3.Connection, who: bytes) -> int:
+def bytes_held_for(connection: sqlite3.Connection, who: bytes) -> int:
     """Bytes of the quota that are kept for a peer or a range."""
     found = connection.execute("SELECT bytes FROM shares WHERE who = ?", (who,)).fetchone()
     return int(found[0]) if found else 0

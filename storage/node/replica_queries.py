@@ -65,7 +65,7 @@ def deleters(connection: sqlite3.Connection, kind: int, key: bytes, now: float) 
     return [deleter for (deleter,) in rows]
 
 
-def waiting(
+def pending_notifications(
     connection: sqlite3.Connection, key: bytes, after: int, limit: int, now: float
 ) -> list[PendingNotification]:
     """Up to `limit` notifications of an inbox in the order of arrival, past the one with the id `after`."""

@@ -36,6 +36,7 @@ from storage.node.objects import (
     WrongDigest,
     require,
 )
+from storage.node.replica_queries import PendingNotification
 from storage.node.schema import SCHEMA
 from storage.read_only_db import open_to_read
 from storage.store_request import StoreRequest
@@ -142,7 +143,7 @@ class NodeStore:
             if found is None:
                 return None
             number, used, held, content = found
-            self._touches.note(number, used, now)
+            self._touches.record(number, used, now)
             return held, content
 
         found = await self._guard(self._database.read(action))
@@ -162,7 +163,7 @@ class NodeStore:
             raise StoreRefused(f"The signed delete is longer than {MAX_PROOF} bytes; nothing was deleted.")
         now = self._now()
         stone = Tombstone(kind, key, deleter, proof, now + max(0.0, min(ttl, self._retention)))
-        action = partial(objects.bury, stone=stone, now=now, quota=self._quota)
+        action = partial(objects.add_tombstone, stone=stone, now=now, quota=self._quota)
         dropped, files = await self._with_room(action, None)
         await self._discard(files)
         return dropped
@@ -172,7 +173,7 @@ class NodeStore:
         now = self._now()
 
         def look(connection: sqlite3.Connection) -> list[bytes]:
-            stones = (objects.tombstone(connection, kind, key, deleter, now) for deleter in deleters)
+            stones = (objects.find_tombstone(connection, kind, key, deleter, now) for deleter in deleters)
             return [b"" if stone is None else stone.proof for stone in stones]
 
         return await self._guard(self._database.read(look))
@@ -261,9 +262,11 @@ class NodeStore:
         """Who has deleted under the key, in ascending order."""
         return await self._read(partial(replica_queries.deleters, kind=kind, key=key, now=self._now()))
 
-    async def waiting(self, key: bytes, after: int = 0, limit: int = 100) -> list[replica_queries.PendingNotification]:
+    async def pending_notifications(self, key: bytes, after: int = 0, limit: int = 100) -> list[PendingNotification]:
         """The notifications of an inbox in the order of arrival, past id `after`; no lease is taken."""
-        return await self._read(partial(replica_queries.waiting, key=key, after=after, limit=limit, now=self._now()))
+        return await self._read(
+            partial(replica_queries.pending_notifications, key=key, after=after, limit=limit, now=self._now())
+        )
 
     async def known(self, key: bytes, hashes: Iterable[bytes]) -> list[bool]:
         """Of each hash, whether that notification waits in the inbox or was acknowledged here."""

@@ -69,7 +69,7 @@ class FolderEntry(NamedTuple):
         return self.place.partition("/")[2].partition(":")[0]
 
 
-class Stamp(NamedTuple):
+class FolderTimes(NamedTuple):
     """When new/ and cur/ last changed (nanoseconds); 0 where one is missing. Equal stamps, equal names."""
 
     new: int
@@ -142,10 +142,10 @@ class Folders:
 
     # -- looking
 
-    def stamp(self, name: str) -> Stamp:
+    def times(self, name: str) -> FolderTimes:
         """When the folder's names last changed. Two stamps of one moment may hide a change: see `Index.update`."""
         folder = self.folder(name)
-        return Stamp(_changed(folder / "new"), _changed(folder / "cur"))
+        return FolderTimes(_changed(folder / "new"), _changed(folder / "cur"))
 
     def places(self, name: str) -> set[str]:
         """Every message of the folder as "new/NAME" or "cur/NAME:2,FLAGS"; reads names only, opens nothing.
@@ -156,9 +156,9 @@ class Folders:
         folder = self.folder(name)
         found: set[str] = set()
         for _ in range(_LOOKS):
-            before = self.stamp(name)
+            before = self.times(name)
             found = _names(folder)
-            if self.stamp(name) == before and abs(time.time_ns() - max(before)) > _TICK * 1e9:
+            if self.times(name) == before and abs(time.time_ns() - max(before)) > _TICK * 1e9:
                 break
             time.sleep(_TICK)
         return found
@@ -393,7 +393,7 @@ def _names(folder: Path) -> set[str]:
     return found
 
 
-def delivered(place: str) -> int:
+def delivery_time(place: str) -> int:
     """The second of delivery that Maildir names begin with; 0 for a name that doesn't."""
     digits = place.partition("/")[2].partition(".")[0]
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 16 else 0

@@ -22,7 +22,7 @@ from storage import database
 from storage.errors import TEMPORARY, P2PMailError
 from storage.user import index_schema, search
 from storage.user.folders import QUARANTINE, Counts, FolderEntry, Folders, entry_of
-from storage.user.index_update import Changes, Progress, Summarise, Update, drop, insert, read, relocate
+from storage.user.index_update import Changes, Progress, Summarise, Update, drop, insert, read_message, relocate
 
 T = TypeVar("T")
 
@@ -100,24 +100,24 @@ class _Channel:
 class Index:
     """The index at `path`. Safe to use from several threads: lists, searches and updates don't wait for each other."""
 
-    def __init__(self, path: Path, now: Callable[[], float] = time.time, *, detached: bool = False) -> None:
-        """`detached`: a copy in memory, for where nothing can be written; `update` makes it true all the same."""
+    def __init__(self, path: Path, now: Callable[[], float] = time.time, *, in_memory: bool = False) -> None:
+        """`in_memory`: a copy in memory, for where nothing can be written; `update` makes it true all the same."""
         self.path = path
-        self._detached = detached
+        self._in_memory = in_memory
         self.damaged: Path | None = None
         """Where a damaged file was set aside; the index is empty after that until the next `update`."""
         self._now = now
-        opens = index_schema.open_copy if detached else index_schema.open_index
+        opens = index_schema.open_copy if in_memory else index_schema.open_index
         self._lists = _Channel(path, opens)
         self._searches, self._writes = (
-            (self._lists, self._lists) if detached else (_Channel(path, opens), _Channel(path, opens))
+            (self._lists, self._lists) if in_memory else (_Channel(path, opens), _Channel(path, opens))
         )
         self._updating = threading.Lock()
-        self._mending = threading.Lock()
+        self._recovering = threading.Lock()
         self._generation = 0  # counts the files set aside: what began on an older one begins again
         self._inode = 0
         self._run(self._lists, lambda connection: None)
-        self._inode = 0 if detached else path.stat().st_ino
+        self._inode = 0 if in_memory else path.stat().st_ino
 
     @classmethod
     def open(cls, path: Path, now: Callable[[], float] = time.time) -> Index:
@@ -206,10 +206,10 @@ class Index:
                     break  # else the file was damaged, and a new one holds only a part
             return changes
 
-    def take(self, folders: Folders, folder: str, unique: str, summarise: Summarise) -> int | None:
+    def add(self, folders: Folders, folder: str, unique: str, summarise: Summarise) -> int | None:
         """Index one message at once, such as one that was just filed; its row, or None when it is gone."""
         entry = folders.find(folder, unique)
-        reading = None if entry is None else read(folders, folder, entry, summarise)
+        reading = None if entry is None else read_message(folders, folder, entry, summarise)
         if reading is None:
             return None
         found = reading
@@ -235,9 +235,9 @@ class Index:
             try:
                 return channel.run(action, writes=writes)
             except (sqlite3.Error, database.DatabaseError) as error:
-                if self._detached or not index_schema.is_damage(error):
+                if self._in_memory or not index_schema.is_damage(error):
                     raise
-            self._mend(generation)
+            self._set_damaged_aside(generation)
             return channel.run(action, writes=writes)
         except (sqlite3.Error, database.DatabaseError, OSError) as error:
             raise IndexUnavailable(
@@ -245,9 +245,9 @@ class Index:
                 " (a full disk, missing permissions) the index will be made again from it."
             ) from error
 
-    def _mend(self, generation: int) -> None:
+    def _set_damaged_aside(self, generation: int) -> None:
         """Set the damaged file aside, once for all threads, and not the new one that another process made."""
-        with self._mending:
+        with self._recovering:
             if generation != self._generation:
                 return
             self.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from storage.user.folder_diff import Difference, difference
-from storage.user.folders import QUARANTINE, FolderEntry, Folders, Stamp, delivered, entry_of
+from storage.user.folders import QUARANTINE, FolderEntry, Folders, FolderTimes, delivery_time, entry_of
 from storage.user.index_summary import Summary, bounded, unreadable
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ FIRST_BATCH, BATCH = 100, 1000
 """Messages read between two commits: the first screenful comes at once."""
 
 SETTLED = 2.0
-"""Seconds a folder must have rested before its stamp is trusted: clocks of filesystems tick coarsely (FAT: 2 s)."""
+"""Seconds a folder must have rested before its times are trusted: clocks of filesystems tick coarsely (FAT: 2 s)."""
 
 FUTURE = 86400.0
 """Seconds by which a message's Date may be later than its arrival; a later one would stay on top for years."""
@@ -56,9 +56,9 @@ class Changes:
 
 
 @dataclass(slots=True)
-class _Look:
+class _FolderScan:
     folder: str
-    stamp: Stamp
+    times: FolderTimes
     trusted: bool
     difference: Difference
 
@@ -73,7 +73,7 @@ class ReadMessage:
     summary: Summary
 
 
-def read(folders: Folders, folder: str, entry: FolderEntry, summarise: Summarise) -> ReadMessage | None:
+def read_message(folders: Folders, folder: str, entry: FolderEntry, summarise: Summarise) -> ReadMessage | None:
     """Read one message. None when it is gone or isn't a file; an unreadable one is shown as such."""
     path = folders.folder(folder) / entry.place
     try:
@@ -192,21 +192,23 @@ class Update:
         self._now = now
 
     def run(self, everything: bool) -> Changes:
-        """Do it; `everything` looks into folders that seem unchanged too."""
+        """Update the index; `everything` scans folders that seem unchanged too."""
         recorded = self._transaction(_recorded)
         names = self._folders.names()
         vanished = [name for name in recorded if name not in names]
-        looks = [
-            look for name in names if (look := self._look(name, None if everything else recorded.get(name))) is not None
+        scans = [
+            scan for name in names if (scan := self._scan(name, None if everything else recorded.get(name))) is not None
         ]
-        looks += [_Look(name, Stamp(0, 0), False, difference(self._known(name), set())) for name in vanished]
-        if not looks:
+        scans += [
+            _FolderScan(name, FolderTimes(0, 0), False, difference(self._known(name), set())) for name in vanished
+        ]
+        if not scans:
             return Changes()
-        moved = self._follow_moves(looks)
-        changed, removed = self._apply(looks, moved)
-        added = self._read_new(looks)
-        self._transaction(lambda connection: _finish(connection, looks, vanished))
-        touched = {look.folder for look in looks if look.difference}
+        moved = self._follow_moves(scans)
+        changed, removed = self._apply(scans, moved)
+        added = self._read_new(scans)
+        self._transaction(lambda connection: _finish(connection, scans, vanished))
+        touched = {scan.folder for scan in scans if scan.difference}
         touched.update(name for origin, target, _ in moved.values() for name in (origin, target))
         return Changes(added, removed, changed, frozenset(touched))
 
@@ -215,35 +217,35 @@ class Update:
         rows = self._transaction(lambda connection: connection.execute(sql, (folder,)).fetchall(), writes=False)
         return {os.fsdecode(place): row for place, row in rows}
 
-    def _look(self, folder: str, recorded: Stamp | None) -> _Look | None:
-        stamp = self._folders.stamp(folder)
-        if stamp == recorded:
+    def _scan(self, folder: str, recorded: FolderTimes | None) -> _FolderScan | None:
+        times = self._folders.times(folder)
+        if times == recorded:
             return None
-        trusted = self._now() - max(stamp) / 1e9 > SETTLED
+        trusted = self._now() - max(times) / 1e9 > SETTLED
         known = self._known(folder)
         result = difference(known, self._folders.places(folder))
-        if result.removed and self._folders.stamp(folder) != stamp:
+        if result.removed and self._folders.times(folder) != times:
             # Somebody renamed files while we listed them, and a listing may skip a name that is being renamed:
             # gone is only what a second look doesn't find either.
             again = difference(known, self._folders.places(folder))
             again.removed = {row: place for row, place in again.removed.items() if row in result.removed}
             result = again
-        return _Look(folder, stamp, trusted, result)
+        return _FolderScan(folder, times, trusted, result)
 
-    def _follow_moves(self, looks: list[_Look]) -> dict[int, tuple[str, str, str]]:
+    def _follow_moves(self, scans: list[_FolderScan]) -> dict[int, tuple[str, str, str]]:
         """Messages that left one folder and are in another: row -> (from, to, place). They needn't be read again."""
-        left = {entry_of(p).unique: (row, look) for look in looks for row, p in look.difference.removed.items()}
+        left = {entry_of(p).unique: (row, scan) for scan in scans for row, p in scan.difference.removed.items()}
         moved: dict[int, tuple[str, str, str]] = {}
         if not left:
             return moved
-        for look in looks:
-            for place in list(look.difference.added):
-                row, origin = left.get(entry_of(place).unique, (0, look))
-                if origin is look or row in moved or not self._is_same(row, look.folder, place):
+        for scan in scans:
+            for place in list(scan.difference.added):
+                row, origin = left.get(entry_of(place).unique, (0, scan))
+                if origin is scan or row in moved or not self._is_same(row, scan.folder, place):
                     continue
-                moved[row] = (origin.folder, look.folder, place)
+                moved[row] = (origin.folder, scan.folder, place)
                 del origin.difference.removed[row]
-                look.difference.added.remove(place)
+                scan.difference.added.remove(place)
         return moved
 
     def _is_same(self, row: int, folder: str, place: str) -> bool:
@@ -256,10 +258,10 @@ class Update:
             return False
         return facts is not None and tuple(facts) == (found.st_size, found.st_mtime_ns)
 
-    def _apply(self, looks: list[_Look], moved: dict[int, tuple[str, str, str]]) -> tuple[int, int]:
-        steps = [(row, look.folder, place) for look in looks for row, place in look.difference.renamed]
+    def _apply(self, scans: list[_FolderScan], moved: dict[int, tuple[str, str, str]]) -> tuple[int, int]:
+        steps = [(row, scan.folder, place) for scan in scans for row, place in scan.difference.renamed]
         steps += [(row, target, place) for row, (_, target, place) in moved.items()]
-        removed = [row for look in looks for row in look.difference.removed]
+        removed = [row for scan in scans for row in scan.difference.removed]
 
         def apply(connection: sqlite3.Connection) -> None:
             for row, folder, place in steps:
@@ -270,9 +272,9 @@ class Update:
             self._transaction(apply)
         return len(steps), len(removed)
 
-    def _read_new(self, looks: list[_Look]) -> int:
-        waiting = [(look.folder, place) for look in looks for place in look.difference.added]
-        waiting.sort(key=lambda item: delivered(item[1]), reverse=True)
+    def _read_new(self, scans: list[_FolderScan]) -> int:
+        waiting = [(scan.folder, place) for scan in scans for place in scan.difference.added]
+        waiting.sort(key=lambda item: delivery_time(item[1]), reverse=True)
         done = added = 0
         while done < len(waiting):
             if self._progress is not None:
@@ -287,7 +289,7 @@ class Update:
     def _put(self, batch: list[tuple[str, str]]) -> int:
         readings = []
         for folder, place in batch:
-            reading = read(self._folders, folder, entry_of(place), self._summarise)
+            reading = read_message(self._folders, folder, entry_of(place), self._summarise)
             if reading is not None:
                 readings.append(reading)
 
@@ -320,7 +322,7 @@ def _namesakes(connection: sqlite3.Connection, folder: int, reading: ReadMessage
     return [(row, place) for row, place in rows if entry_of(os.fsdecode(place)).unique == reading.entry.unique]
 
 
-def _recorded(connection: sqlite3.Connection) -> dict[str, Stamp]:
+def _recorded(connection: sqlite3.Connection) -> dict[str, FolderTimes]:
     """The stamps of the last time. Starts from nothing when most words of the text index belong to deleted mail."""
     (gone,) = connection.execute("SELECT count FROM gone").fetchone()
     if gone > MUCH_GONE and gone > MUCH_GONE + connection.execute("SELECT count(*) FROM message").fetchone()[0]:
@@ -329,13 +331,13 @@ def _recorded(connection: sqlite3.Connection) -> dict[str, Stamp]:
         connection.execute("UPDATE gone SET count = 0")
         connection.execute("UPDATE folder SET new_changed = NULL, cur_changed = NULL")
     rows = connection.execute("SELECT name, new_changed, cur_changed FROM folder")
-    return {name: Stamp(-1 if new is None else new, -1 if cur is None else cur) for name, new, cur in rows}
+    return {name: FolderTimes(-1 if new is None else new, -1 if cur is None else cur) for name, new, cur in rows}
 
 
-def _finish(connection: sqlite3.Connection, looks: list[_Look], vanished: list[str]) -> None:
+def _finish(connection: sqlite3.Connection, scans: list[_FolderScan], vanished: list[str]) -> None:
     """Note what the folders looked like, so that they are passed over until they change; forget those that are gone."""
-    for look in looks:
-        folder_id(connection, look.folder)
-        new, cur = look.stamp if look.trusted else (None, None)
-        connection.execute("UPDATE folder SET new_changed = ?, cur_changed = ? WHERE name = ?", (new, cur, look.folder))
+    for scan in scans:
+        folder_id(connection, scan.folder)
+        new, cur = scan.times if scan.trusted else (None, None)
+        connection.execute("UPDATE folder SET new_changed = ?, cur_changed = ? WHERE name = ?", (new, cur, scan.folder))
     connection.executemany("DELETE FROM folder WHERE name = ?", [(name,) for name in vanished])

@@ -31,7 +31,7 @@ from storage.user.keyring_contents import (
     EncryptionKey,
     IdentityKey,
     PendingJoin,
-    united,
+    merged,
     with_identity,
     with_key,
 )
@@ -136,7 +136,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     content: bytes
 
 
-_Stamp = tuple[int, ...]
+_FileStat = tuple[int, ...]
 """What changes when the file is written: each writing makes a new one."""
 
 
@@ -148,7 +148,12 @@ class Keyring:
     """
 
     def __init__(
-        self, path: Path, contents: Contents, protection: _Protection | None, key: bytes | None, stamp: _Stamp | None
+        self,
+        path: Path,
+        contents: Contents,
+        protection: _Protection | None,
+        key: bytes | None,
+        stat: _FileStat | None,
     ) -> None:
         """Use `create` or `open`."""
         self.path = path
@@ -157,8 +162,8 @@ class Keyring:
         self._contents = contents
         self._protection = protection
         self._key = key
-        self._stamp = stamp
-        self._told: _Stamp | None = None  # the older copy that the user has heard of
+        self._file_stat = stat
+        self._reported_older: _FileStat | None = None  # the older copy that the user has heard of
         self._lock = threading.RLock()  # one look or change at a time in this process
 
     @classmethod
@@ -178,7 +183,7 @@ class Keyring:
 
         Raises NoKeyring, PassphraseNeeded, WrongPassphrase, KeyringDamaged, KeyringError.
         """
-        stamp = _stamp(path)
+        stat = _stat(path)
         file = _read(path)
         key = None
         if file.protection is not None:
@@ -187,7 +192,7 @@ class Keyring:
             key, check = _derive(passphrase, file.protection)
             if check != file.protection.check:
                 raise WrongPassphrase("This is not the passphrase of the keyring. Nothing was changed.")
-        return cls(path, _opened(path, file, key), file.protection, key, stamp)
+        return cls(path, _opened(path, file, key), file.protection, key, stat)
 
     @staticmethod
     def is_protected(path: Path) -> bool:
@@ -218,11 +223,11 @@ class Keyring:
     def contents(self) -> Contents:
         """All of it at one moment, with what other processes have written."""
         with self._lock:
-            stamp = _stamp(self.path)
-            if stamp is not None and stamp != self._stamp:
-                self._stamp = stamp
+            stat = _stat(self.path)
+            if stat is not None and stat != self._file_stat:
+                self._file_stat = stat
                 try:
-                    if self._take_over():
+                    if self._merge_from_file():
                         self.change(lambda contents: contents)
                 except KeyringError as error:
                     self.tell(str(error))
@@ -237,7 +242,7 @@ class Keyring:
         """
         with self._lock, self._exclusive():
             try:
-                lacking = self._take_over()
+                lacking = self._merge_from_file()
             except NoKeyring:
                 lacking = True
             changed = how(self._contents)
@@ -261,7 +266,7 @@ class Keyring:
         """Protect it by another passphrase, or with None not at all. Raises as `change`; then nothing changed."""
         protection, key = _protect(passphrase, random)
         with self._lock, self._exclusive():
-            self._take_over()
+            self._merge_from_file()
             before = self._protection, self._key
             self._protection, self._key = protection, key
             try:
@@ -292,12 +297,12 @@ class Keyring:
         finally:
             os.close(handle)
 
-    def _take_over(self) -> bool:
+    def _merge_from_file(self) -> bool:
         """Unite what is known with what the file has now; whether the file lacks something of it.
 
         Raises KeyringError; then what is known stays.
         """
-        stamp = _stamp(self.path)
+        stat = _stat(self.path)
         file = _read(self.path)
         if file.protection is not None and file.protection != self._protection:
             raise PassphraseChanged(
@@ -315,12 +320,12 @@ class Keyring:
                 f"The keyring {self.path} is now that of {found.identity.address}, and was that of"
                 f" {known.identity.address} when this p2pmail started. Both were left as they are; start it again."
             )
-        self._contents = united(known, found)
-        self._stamp = stamp
+        self._contents = merged(known, found)
+        self._file_stat = stat
         if file.protection is None:
             self._protection = self._key = None
-        if found.version < known.version and stamp != self._told:
-            self._told = stamp
+        if found.version < known.version and stat != self._reported_older:
+            self._reported_older = stat
             self.tell(
                 f"The keyring {self.path} was replaced by an older copy of it. What this process knows was put together"
                 " with it: no key was lost."
@@ -336,10 +341,10 @@ class Keyring:
             data = AESGCM(self._key).encrypt(nonce, data, _bound(self._protection))
         durable.write(self.path, msgspec.msgpack.encode(_File(_FORMAT, self._protection, nonce, data)), 0o600)
         self._contents = contents
-        self._stamp = _stamp(self.path)
+        self._file_stat = _stat(self.path)
 
 
-def _stamp(path: Path) -> _Stamp | None:
+def _stat(path: Path) -> _FileStat | None:
     """None when there is no file, or it can't be looked at."""
     try:
         facts = path.stat()

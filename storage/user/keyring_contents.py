@@ -100,7 +100,7 @@ def without_keys(before: Contents, over: Collection[bytes]) -> Contents:
     return replace(before, encryption_keys=left, destroyed=(*before.destroyed, *over)[-DESTROYED:])
 
 
-def united(known: Contents, found: Contents) -> Contents:
+def merged(known: Contents, found: Contents) -> Contents:
     """What this process knows and what it finds in the file, together; the higher version has the last word.
 
     In the usual case, when another process wrote, that is what was found.
@@ -108,7 +108,7 @@ def united(known: Contents, found: Contents) -> Contents:
     older, newer = (known, found) if found.version >= known.version else (found, known)
     destroyed = tuple(dict.fromkeys((*older.destroyed, *newer.destroyed)))[-DESTROYED:]
     before = {key.key_id: key for key in older.encryption_keys}
-    keys = [_both(before.pop(key.key_id), key) if key.key_id in before else key for key in newer.encryption_keys]
+    keys = [_merged_key(before.pop(key.key_id), key) if key.key_id in before else key for key in newer.encryption_keys]
     in_use = any(key.retire_after is None for key in keys)
     lacking = [
         replace(key, retire_after=math.inf) if in_use and key.retire_after is None else key for key in before.values()
@@ -130,6 +130,6 @@ def united(known: Contents, found: Contents) -> Contents:
     )
 
 
-def _both(older: EncryptionKey, newer: EncryptionKey) -> EncryptionKey:
+def _merged_key(older: EncryptionKey, newer: EncryptionKey) -> EncryptionKey:
     retire_after = older.retire_after if newer.retire_after is None else newer.retire_after
     return replace(newer, retire_after=retire_after, waited=max(older.waited, newer.waited))

@@ -28,10 +28,10 @@ class Notice:
 
 
 class Notices:
-    """The notices in a ledger. For worker threads; every call raises DatabaseError when the disk refuses."""
+    """The notices in a database. For worker threads; every call raises DatabaseError when the disk refuses."""
 
-    def __init__(self, ledger: DurableDB) -> None:
-        self._ledger = ledger
+    def __init__(self, db: DurableDB) -> None:
+        self._db = db
 
     def add(self, text: str, now: float) -> bool:
         """Keep a notice; False when the same one is there already and wasn't seen yet."""
@@ -48,7 +48,7 @@ class Notices:
             )
             return True
 
-        return self._ledger.write(add)
+        return self._db.write(add)
 
     def unseen(self, after: int = 0) -> list[Notice]:
         """Those that the user hasn't seen, newest first; only those made after the notice `after`."""
@@ -61,15 +61,15 @@ class Notices:
     def newest(self) -> int:
         """The id of the newest notice, 0 when there never was one."""
         sql = "SELECT seq FROM sqlite_sequence WHERE name = 'notice'"
-        row = self._ledger.read(lambda connection: connection.execute(sql).fetchone())
+        row = self._db.read(lambda connection: connection.execute(sql).fetchone())
         return int(row[0]) if row else 0
 
-    def see(self, newest: int, now: float) -> int:
+    def mark_seen(self, newest: int, now: float) -> int:
         """The user has seen the notices up to the id `newest`; how many of them were new to her."""
         sql = "UPDATE notice SET seen = ? WHERE id <= ? AND seen IS NULL"
-        return self._ledger.write(lambda connection: connection.execute(sql, (now, newest)).rowcount)
+        return self._db.write(lambda connection: connection.execute(sql, (now, newest)).rowcount)
 
     def _find(self, condition: str, *parameters: object) -> list[Notice]:
         sql = f"SELECT id, at, text, seen FROM notice WHERE {condition} ORDER BY id DESC"  # noqa: S608 - our own words
-        rows = self._ledger.read(lambda connection: connection.execute(sql, parameters).fetchall())
+        rows = self._db.read(lambda connection: connection.execute(sql, parameters).fetchall())
         return [Notice(*row) for row in rows]

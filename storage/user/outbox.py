@@ -21,7 +21,7 @@ from pathlib import Path
 from storage import durable
 from storage.durable_db import DurableDB
 from storage.errors import DATA, TEMPORARY, P2PMailError
-from storage.folder_lock import alone, shared
+from storage.folder_lock import exclusive_lock, shared_lock
 from storage.user.outbox_entry import (
     GROUP_SECRET_SIZE,
     SESSION_KEY_SIZE,
@@ -91,7 +91,7 @@ class Outbox:
         self.folder = path.parent
         self._now = now
         self._random = random
-        self._ledger = DurableDB(path, SCHEMA, VERSION, upgrades=UPGRADES)
+        self._db = DurableDB(path, SCHEMA, VERSION, upgrades=UPGRADES)
         self._settle_all()
         self._draw_missing()
         self.sweep()
@@ -104,12 +104,12 @@ class Outbox:
         """
         outbox = cls.__new__(cls)
         outbox.folder = path.parent
-        outbox._ledger, whole = DurableDB.to_read(path, VERSION)
+        outbox._db, whole = DurableDB.to_read(path, VERSION)
         return outbox, whole
 
     def close(self) -> None:
         """Close it."""
-        self._ledger.close()
+        self._db.close()
 
     # -- taking and letting go
 
@@ -129,12 +129,12 @@ class Outbox:
         if not envelope.recipients:
             raise OutboxError("A message without recipients can't be sent; it was not accepted.")
         file = self.folder / f"{secrets.token_hex(16)}.eml"
-        with shared(self.folder):
+        with shared_lock(self.folder):
             try:
                 size, digest = _write_message(message, file, consume=consume)
                 drawn = Secrets(self._random(SESSION_KEY_SIZE), group_secret=self._random(GROUP_SECRET_SIZE))
                 accepted = _Accepted(envelope, size, digest, file.name, drawn, copy)
-                new = self._ledger.write(lambda connection: _insert(connection, accepted))
+                new = self._db.write(lambda connection: _insert(connection, accepted))
             except BaseException as error:
                 # The commit may fail after the row was written: then it is accepted, and its file stays.
                 there = self._has(envelope.message_id, file.name)
@@ -152,13 +152,13 @@ class Outbox:
     def missing_sent_copies(self) -> list[tuple[str, str, Path]]:
         """Messages whose copy in Sent may not have its name yet: Message-ID, the copy's name, the message's file."""
         sql = "SELECT message_id, copy, file FROM letter WHERE copy IS NOT NULL"
-        rows = self._ledger.read(lambda connection: connection.execute(sql).fetchall())
+        rows = self._db.read(lambda connection: connection.execute(sql).fetchall())
         return [(message_id, copy, self.folder / file) for message_id, copy, file in rows]
 
     def mark_copied(self, message_id: str) -> None:
         """Note that the copy is in Sent. Raises DatabaseError."""
         sql = "UPDATE letter SET copy = NULL WHERE message_id = ?"
-        self._ledger.write(lambda connection: connection.execute(sql, (message_id,)))
+        self._db.write(lambda connection: connection.execute(sql, (message_id,)))
 
     def forget(self, message_id: str) -> None:
         """Drop a letter that is settled for everybody. Raises NotSettled, DatabaseError."""
@@ -171,7 +171,7 @@ class Outbox:
                 connection.execute("DELETE FROM letter WHERE message_id = ?", (message_id,))
             return entry
 
-        entry = self._ledger.write(drop)
+        entry = self._db.write(drop)
         if entry is not None:
             with suppress(OSError):  # swept later
                 entry.file.unlink()
@@ -179,8 +179,9 @@ class Outbox:
     def sweep(self) -> None:
         """Remove files over a day old that no letter needs (of an acceptance that died, say)."""
         sql = "SELECT file FROM letter WHERE message_id IN (SELECT message_id FROM recipient WHERE proof IS NULL)"
-        with alone(self.folder) as undisturbed:  # by one whose row isn't there yet; the clock may have jumped meanwhile
-            known = self._ledger.read(lambda connection: {name for (name,) in connection.execute(sql)})
+        with exclusive_lock(self.folder) as undisturbed:
+            # While a message is being accepted its file has no row yet; and the clock may have jumped meanwhile.
+            known = self._db.read(lambda connection: {name for (name,) in connection.execute(sql)})
             for file in [*self.folder.glob("*.eml"), *self.folder.glob(".*.tmp")] if undisturbed else []:
                 with suppress(FileNotFoundError):
                     if file.name not in known and self._now() - file.stat().st_mtime > STALE:
@@ -190,7 +191,7 @@ class Outbox:
 
     def entries(self) -> list[OutboxEntry]:
         """All letters, newest first."""
-        return self._ledger.read(lambda connection: load(connection, self.folder, "ORDER BY created DESC, rowid DESC"))
+        return self._db.read(lambda connection: load(connection, self.folder, "ORDER BY created DESC, rowid DESC"))
 
     def change_marker(self) -> tuple[object, ...]:
         """Something that is another one when a letter may have changed, by this process or another one."""
@@ -199,11 +200,11 @@ class Outbox:
             (others,) = connection.execute("PRAGMA data_version").fetchone()
             return self, others, connection.total_changes  # another Outbox counts from its own beginning
 
-        return self._ledger.read(read)
+        return self._db.read(read)
 
     def entry(self, message_id: str) -> OutboxEntry | None:
         """One letter, or None."""
-        return self._ledger.read(lambda connection: self._one(connection, message_id))
+        return self._db.read(lambda connection: self._one(connection, message_id))
 
     def due(self, now: float, everything: bool = False) -> list[OutboxEntry]:
         """Letters that don't rest and whose next attempt has come (or all of them), oldest first.
@@ -212,13 +213,13 @@ class Outbox:
         """
         moment = sys.float_info.max if everything else now
         where = "WHERE next_attempt <= ?1 OR (next_attempt < ?2 AND scheduled > ?1) ORDER BY created, rowid"
-        return self._ledger.read(lambda connection: load(connection, self.folder, where, moment, NEVER))
+        return self._db.read(lambda connection: load(connection, self.folder, where, moment, NEVER))
 
     def next_due(self) -> float | None:
         """When (epoch seconds) the next attempt is due; None when every letter rests."""
         sql = "SELECT min(iif(scheduled > ?1, ?1, next_attempt)) FROM letter WHERE next_attempt < ?2"
         values = (self._now(), NEVER)
-        (due,) = self._ledger.read(lambda connection: connection.execute(sql, values).fetchone())
+        (due,) = self._db.read(lambda connection: connection.execute(sql, values).fetchone())
         return None if due is None else float(due)
 
     # -- learning
@@ -248,7 +249,7 @@ class Outbox:
                 [(message_id, number, size, digest) for number, (size, digest) in enumerate(kept.segments)],
             )
 
-        self._ledger.write(keep)
+        self._db.write(keep)
 
     def record(self, facts: Sequence[tuple[str, Recipient]]) -> list[Recipient]:
         """Note what is known of recipients' copies now (each with the Message-ID), all of it in one commit.
@@ -265,7 +266,7 @@ class Outbox:
                     needless.append(file)
             return noted, needless
 
-        noted, needless = self._ledger.write(note)
+        noted, needless = self._db.write(note)
         for file in needless:
             with suppress(OSError):  # swept later
                 file.unlink()
@@ -282,30 +283,30 @@ class Outbox:
             " created = iif(?5, min(created, ?3), created) WHERE message_id = ?4"
         )
         values = (NEVER, next_attempt, self._now(), message_id, answered)
-        self._ledger.write(lambda connection: connection.execute(sql, values))
+        self._db.write(lambda connection: connection.execute(sql, values))
 
     def make_due(self, message_ids: Collection[str], now: float) -> None:
         """Make these letters due `now`, unless they rest."""
         sql = "UPDATE letter SET next_attempt = ?1, scheduled = ?1 WHERE message_id = ?2 AND next_attempt < ?3"
         values = [(now, message_id, NEVER) for message_id in message_ids]
-        self._ledger.write(lambda connection: connection.executemany(sql, values))
+        self._db.write(lambda connection: connection.executemany(sql, values))
 
     def restart_lifetime(self, message_id: str) -> None:
         """Count the letter's time from now on: nodes have only now taken it."""
         sql = "UPDATE letter SET created = ? WHERE message_id = ?"
-        self._ledger.write(lambda connection: connection.execute(sql, (self._now(), message_id)))
+        self._db.write(lambda connection: connection.execute(sql, (self._now(), message_id)))
 
     def unreported(self) -> list[OutboxEntry]:
         """Letters that may have ended for somebody without the user having been told: the process died."""
         ended = "SELECT message_id FROM recipient WHERE (failed OR expired) AND NOT reported AND proof IS NULL"
         where = f"WHERE message_id IN ({ended}) ORDER BY created, rowid"
-        return self._ledger.read(lambda connection: load(connection, self.folder, where))
+        return self._db.read(lambda connection: load(connection, self.folder, where))
 
     def mark_reported(self, message_id: str, addresses: Collection[str]) -> None:
         """Note that the user was told how it ended for these."""
         sql = "UPDATE recipient SET reported = 1 WHERE message_id = ? AND address = ?"
         values = [(message_id, address) for address in addresses]
-        self._ledger.write(lambda connection: connection.executemany(sql, values) and None)
+        self._db.write(lambda connection: connection.executemany(sql, values) and None)
 
     def retry(self, message_id: str, now: float) -> bool:
         """Begin again for those for whom it failed or expired; False when there are none.
@@ -328,7 +329,7 @@ class Outbox:
                 connection.execute(sql, (now, message_id))
             return bool(ended)
 
-        return self._ledger.write(again)
+        return self._db.write(again)
 
     # -- inside
 
@@ -363,7 +364,7 @@ class Outbox:
         """Let those rest that an earlier version had no rest for."""
         settled = [entry.message_id for entry in self.due(0.0, everything=True) if entry.dormant]
         if settled:
-            self._ledger.write(lambda connection: [self._settle(connection, name) for name in settled])
+            self._db.write(lambda connection: [self._settle(connection, name) for name in settled])
 
     def _draw_missing(self) -> None:
         """Draw the secrets of messages that an earlier version accepted without them."""
@@ -375,10 +376,10 @@ class Outbox:
             "UPDATE letter SET session_key = coalesce(session_key, ?), group_secret = coalesce(group_secret, ?)"
             " WHERE message_id = ?"
         )
-        without = self._ledger.read(lambda connection: connection.execute(sql).fetchall())
+        without = self._db.read(lambda connection: connection.execute(sql).fetchall())
         if without:
             drawn = [(self._random(SESSION_KEY_SIZE), self._random(GROUP_SECRET_SIZE), name) for (name,) in without]
-            self._ledger.write(lambda connection: connection.executemany(update, drawn))
+            self._db.write(lambda connection: connection.executemany(update, drawn))
 
     def _has(self, message_id: str, name: str) -> bool | None:
         """Whether the letter is here with the file of that name; None when that can't be said."""

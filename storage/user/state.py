@@ -128,8 +128,8 @@ class UserState:
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._ledger = DurableDB(path, _SCHEMA, _VERSION, upgrades=_UPGRADES, checked=False)
-        self.notices = notices.Notices(self._ledger)
+        self._db = DurableDB(path, _SCHEMA, _VERSION, upgrades=_UPGRADES, checked=False)
+        self.notices = notices.Notices(self._db)
         """What the user must know, until she has seen it."""
 
     @classmethod
@@ -139,17 +139,17 @@ class UserState:
         Raises DatabaseError, also for an older version: open that one for writing.
         """
         state = cls.__new__(cls)
-        state._ledger, whole = DurableDB.to_read(path, _VERSION)
-        state.notices = notices.Notices(state._ledger)
+        state._db, whole = DurableDB.to_read(path, _VERSION)
+        state.notices = notices.Notices(state._db)
         return state, whole
 
     def close(self) -> None:
         """Close the file."""
-        self._ledger.close()
+        self._db.close()
 
     # -- notifications (paper, section 3.2: the user agent becomes wholly responsible for them)
 
-    def take(self, notifications: Iterable[bytes], now: float) -> int:
+    def take_over(self, notifications: Iterable[bytes], now: float) -> int:
         """Take over notifications; the new ones among them are counted. Only then may nodes delete them."""
         rows = [(hashlib.sha256(content).digest(), content, now) for content in notifications]
 
@@ -168,7 +168,7 @@ class UserState:
             )
             return max(fresh.rowcount, 0)
 
-        return self._ledger.write(take) if rows else 0
+        return self._db.write(take) if rows else 0
 
     def pending(self, now: float, *, everything: bool = False, opener: str = "") -> list[TakenNotification]:
         """Notifications to be worked on by `now`, the longest due first, at most AT_ONCE.
@@ -181,7 +181,7 @@ class UserState:
             OR (:everything AND hold <> '{DAMAGED}' AND lost IS NULL) OR (hold <> '' AND opener <> :opener)
             ORDER BY next_attempt, taken, rowid LIMIT {AT_ONCE}"""  # noqa: S608 - our own constants
         values = {"now": now, "everything": everything, "opener": opener}
-        rows = self._ledger.read(lambda connection: connection.execute(sql, values).fetchall())
+        rows = self._db.read(lambda connection: connection.execute(sql, values).fetchall())
         return [TakenNotification(*row) for row in rows]
 
     def postpone(
@@ -204,11 +204,11 @@ class UserState:
             scheduled = ?, sender = ? WHERE hash = ?"""
         self._change(sql, answered, reason, next_attempt, hold, opener, self._now(), sender, hash_)
 
-    def lacking(self, sender: str) -> int:
+    def count_unavailable(self, sender: str) -> int:
         """How many messages of this sender can't be had."""
-        return self._ledger.read(lambda connection: _lacking(connection, sender))
+        return self._db.read(lambda connection: _lacking(connection, sender))
 
-    def crowded_out(self, hash_: bytes, sender: str, reason: str, *, room: int) -> bool:
+    def drop_if_too_many(self, hash_: bytes, sender: str, reason: str, *, room: int) -> bool:
         """Give a notification up as lost, if more than `room` messages of its sender can't be had; whether it was."""
 
         def drop(connection: sqlite3.Connection) -> bool:
@@ -217,7 +217,7 @@ class UserState:
             _done(connection, hash_, message_id="", sender="", fate=Fate.LOST, reason=reason, at=self._now())
             return True
 
-        return self._ledger.write(drop)
+        return self._db.write(drop)
 
     def set_aside(self, hash_: bytes, reason: str, next_attempt: float, *, hold: str, opener: str, room: int) -> bool:
         """As `postpone`, unless `room` others are set aside in the place `hold`; whether there was room."""
@@ -234,30 +234,30 @@ class UserState:
             )
             return True
 
-        return self._ledger.write(aside)
+        return self._db.write(aside)
 
     def mark_lost(self, hash_: bytes, now: float) -> None:
         """The user is told that its message is lost; the notification is kept until `reject`."""
         self._change("UPDATE taken SET lost = ? WHERE hash = ?", now, hash_)
 
-    def waiting(self, without: Iterable[str]) -> int:
+    def count_waiting(self, without: Iterable[str]) -> int:
         """Messages that couldn't be collected when last tried and aren't lost; not those held in places `without`."""
         skipped = tuple(without)
         marks = ",".join("?" * len(skipped))
         sql = f"SELECT count(*) FROM taken WHERE attempts > 0 AND lost IS NULL AND hold NOT IN ({marks})"  # noqa: S608
-        (count,) = self._ledger.read(lambda connection: connection.execute(sql, skipped).fetchone())
+        (count,) = self._db.read(lambda connection: connection.execute(sql, skipped).fetchone())
         return int(count)
 
     def hashes(self) -> set[bytes]:
         """Of all notifications that we are responsible for."""
-        rows = self._ledger.read(lambda connection: connection.execute("SELECT hash FROM taken").fetchall())
+        rows = self._db.read(lambda connection: connection.execute("SELECT hash FROM taken").fetchall())
         return {hash_ for (hash_,) in rows}
 
-    def filing(self, hash_: bytes, folder: str, file: str) -> None:
+    def note_filing(self, hash_: bytes, folder: str, file: str) -> None:
         """Note under which unique name the message is about to be filed: after a crash it is looked for there."""
         self._change("UPDATE taken SET folder = ?, file = ? WHERE hash = ?", folder, file, hash_)
 
-    def filed(
+    def mark_filed(
         self, hash_: bytes, message_id: str, sender: str, deletes: Iterable[tuple[int, bytes, bytes]], now: float
     ) -> None:
         """The message is in its folder: the notification is done, and these (kind, key, salt) nodes are to delete."""
@@ -271,17 +271,17 @@ class UserState:
             )
             connection.executemany(sql, owed)
 
-        self._ledger.write(file)
+        self._db.write(file)
 
     def reject(self, hash_: bytes, fate: Fate, reason: str) -> None:
         """Give a notification up; the same bytes aren't taken again."""
-        self._ledger.write(
+        self._db.write(
             lambda connection: _done(
                 connection, hash_, message_id="", sender="", fate=fate, reason=reason, at=self._now()
             )
         )
 
-    def have(self, message_id: str, sender: str) -> bool:
+    def has_message(self, message_id: str, sender: str) -> bool:
         """Whether a message of this sender with this Message-ID was filed: another notification of it is a duplicate.
 
         (Of this sender, because anybody could use up somebody else's Message-ID.)
@@ -291,7 +291,7 @@ class UserState:
 
     # -- deletes owed to nodes (paper, section 3.3)
 
-    def owed(self, now: float) -> list[OwedDelete]:
+    def owed_deletes(self, now: float) -> list[OwedDelete]:
         """Deletes to be made by `now`, at most AT_ONCE; those that expiry has overtaken are dropped."""
 
         def ask(connection: sqlite3.Connection) -> list[OwedDelete]:
@@ -301,13 +301,13 @@ class UserState:
                 WHERE next_attempt <= ?1 OR scheduled > ?1 OR next_attempt > ?2 ORDER BY next_attempt LIMIT ?3"""
             return [OwedDelete(*row) for row in connection.execute(sql, (now, now + LONGEST_PAUSE, AT_ONCE))]
 
-        return self._ledger.write(ask)
+        return self._db.write(ask)
 
-    def deleted(self, key: bytes, salt: bytes) -> None:
+    def delete_done(self, key: bytes, salt: bytes) -> None:
         """Enough nodes have heard it."""
         self._change("DELETE FROM owed WHERE key = ? AND salt = ?", key, salt)
 
-    def delete_later(self, key: bytes, salt: bytes, next_attempt: float, *, answered: bool = True) -> None:
+    def postpone_delete(self, key: bytes, salt: bytes, next_attempt: float, *, answered: bool = True) -> None:
         """Too few nodes have heard it; the next attempt is due at `next_attempt` (epoch seconds).
 
         One at which nobody `answered` isn't counted.
@@ -317,11 +317,11 @@ class UserState:
 
     # -- Quarantine, and small facts of others
 
-    def quarantined(self, file: str, reason: str) -> None:
+    def note_quarantine_reason(self, file: str, reason: str) -> None:
         """Remember why the message of this unique name is not in the Inbox."""
         self._change("INSERT OR REPLACE INTO quarantine VALUES(?, ?)", file, reason)
 
-    def why_quarantined(self, file: str) -> str | None:
+    def quarantine_reason(self, file: str) -> str | None:
         """Why the message of this unique name is not in the Inbox, if that is known."""
         found = self._one("SELECT reason FROM quarantine WHERE file = ?", file)
         return None if found is None else str(found)
@@ -352,7 +352,7 @@ class UserState:
                 found.update((token, (spam, ham)) for token, spam, ham in connection.execute(sql, some))
             return found
 
-        return self._ledger.read(ask)
+        return self._db.read(ask)
 
     def add_tokens(self, changes: Mapping[str, tuple[int, int]]) -> None:
         """Add to the counts, all or none; none falls below 0, and a token never seen any more is dropped."""
@@ -368,15 +368,15 @@ class UserState:
                 "DELETE FROM token WHERE token = ? AND spam = 0 AND ham = 0", [(token,) for token, *_ in rows]
             )
 
-        self._ledger.write(add)
+        self._db.write(add)
 
     # -- inside
 
     def _change(self, sql: str, *parameters: object) -> None:
-        self._ledger.write(lambda connection: connection.execute(sql, parameters) and None)
+        self._db.write(lambda connection: connection.execute(sql, parameters) and None)
 
     def _one(self, sql: str, *parameters: object) -> object:
-        row = self._ledger.read(lambda connection: connection.execute(sql, parameters).fetchone())
+        row = self._db.read(lambda connection: connection.execute(sql, parameters).fetchone())
         return None if row is None else row[0]
 
 

@@ -122,7 +122,7 @@ async def test_spam_and_its_reason_survive_a_crash_too(tmp_path: Path) -> None:
     alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", GTUBE.encode() + b"\n"))
     await alice.send()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bob.state, "filed", lambda *_: (_ for _ in ()).throw(Killed()))
+        patch.setattr(bob.state, "mark_filed", lambda *_: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
             await bob.collect()
     bob.restart()

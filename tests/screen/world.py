@@ -104,7 +104,7 @@ def profile_with(root: Path, letters: Sequence[Letter] = LETTERS) -> Profile:
         unique = folders.add(letter.folder, written(letter, number), letter.flags)
         if letter.folder == "Quarantine":
             state = UserState(profile.state_file)
-            state.quarantined(unique, "infected: EICAR Test File (found by virus rules)")
+            state.note_quarantine_reason(unique, "infected: EICAR Test File (found by virus rules)")
             state.close()
     Mailbox(profile).refresh()
     return profile

@@ -215,7 +215,7 @@ def _objects(node: SimNode) -> list[tuple[int, bytes, set[bytes], float]]:
 def _open(device: Device) -> set[tuple[str, str]]:
     """What has no final state in this outbox. A query of its own, for speed; `state_of` decides about the rest."""
     sql = "SELECT message_id, address FROM recipient WHERE proof IS NULL AND NOT failed AND NOT expired"
-    return set(device.outbox._ledger.read(lambda connection: connection.execute(sql).fetchall()))
+    return set(device.outbox._db.read(lambda connection: connection.execute(sql).fetchall()))
 
 
 def _inboxes(node: SimNode) -> list[bytes]:

@@ -46,14 +46,14 @@ def noticed(tmp_path: Path, words: str) -> bool:
 
 def test_an_early_acknowledgement_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every other time, the recipient tells nodes to delete a message before it is on disk."""
-    real, calls = UserState.take, 0
+    real, calls = UserState.take_over, 0
 
-    def take(self: UserState, notifications: Sequence[bytes], now: float) -> int:
+    def take_over(self: UserState, notifications: Sequence[bytes], now: float) -> int:
         nonlocal calls
         calls += 1
         return real(self, notifications, now) if calls % 2 else 0
 
-    monkeypatch.setattr(UserState, "take", take)
+    monkeypatch.setattr(UserState, "take_over", take_over)
     assert noticed(tmp_path, "is lost")
 
 
@@ -85,14 +85,14 @@ def test_a_skipped_superset_is_noticed(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_lost_tombstone_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes delete and keep no tombstone."""
-    real = objects.bury
+    real = objects.add_tombstone
 
-    def bury(connection: sqlite3.Connection, *arguments: Any, **options: Any) -> tuple[int, list[str]]:
+    def add_tombstone(connection: sqlite3.Connection, *arguments: Any, **options: Any) -> tuple[int, list[str]]:
         result = real(connection, *arguments, **options)
         connection.execute("DELETE FROM tombstones")
         return result
 
-    monkeypatch.setattr(objects, "bury", bury)
+    monkeypatch.setattr(objects, "add_tombstone", add_tombstone)
     assert noticed(tmp_path, "came back")
 
 

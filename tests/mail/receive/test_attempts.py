@@ -263,7 +263,7 @@ async def test_a_delete_under_an_earlier_certificate_is_owed_for_three_more_atte
     for left in (1, 1, 0):
         world.clock.time += DAY
         await bob.collect()
-        assert len(bob.state.owed(world.clock() + DAY)) == left
+        assert len(bob.state.owed_deletes(world.clock() + DAY)) == left
 
 
 async def test_a_delete_that_nobody_answers_is_tried_again_within_a_minute_however_long_it_is_owed(
@@ -281,5 +281,5 @@ async def test_a_delete_that_nobody_answers_is_tried_again_within_a_minute_howev
     world.clock.time += DAY
     await bob.collect()
     now = world.clock()
-    assert bob.state.owed(now + 59.0) == [] != bob.state.owed(now + 60.0)
+    assert bob.state.owed_deletes(now + 59.0) == [] != bob.state.owed_deletes(now + 60.0)
     world.overlay.before = nothing

@@ -253,11 +253,11 @@ async def test_what_a_program_before_gave_up_and_acknowledged_arrives_when_sende
     alice.write(bob, message=message)
     await alice.send()
     (first,) = world.overlay.inbox(bob.inbox_key)
-    bob.state.take([first], world.clock())
+    bob.state.take_over([first], world.clock())
     bob.state.reject(hashlib.sha256(first).digest(), Fate.LOST, "The body is not padded as it must be.")
     for node in world.nodes:  # it was acknowledged, so that they take it no more
         node.inboxes.clear()
-    alice.outbox._ledger._connection.executescript(
+    alice.outbox._db._connection.executescript(
         "ALTER TABLE letter DROP COLUMN begun; ALTER TABLE recipient DROP COLUMN reported;"
         " ALTER TABLE recipient DROP COLUMN unknown_since; PRAGMA user_version=7;"
     )
@@ -315,6 +315,6 @@ async def test_of_one_senders_announcements_without_messages_1000_are_kept_for_l
     world.clock.time += DAY + 1
     for _ in range(3):
         await bob.collect()
-    assert (bob.state.lacking(alice.address), bob.state.lacking(carol.address)) == (3, 1)
+    assert (bob.state.count_unavailable(alice.address), bob.state.count_unavailable(carol.address)) == (3, 1)
     (told_once,) = bob.lasting
     assert told_once.startswith("alice@example.org has announced more than 3 messages that can't be collected.")

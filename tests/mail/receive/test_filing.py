@@ -99,7 +99,7 @@ async def test_a_from_that_is_not_the_signer_goes_to_quarantine(alice: UserAgent
     await deliver(alice, bob, message)
     assert bob.folder("Quarantine") == bob.everywhere() == [message]
     (entry,) = bob.profile.folders().scan("Quarantine")
-    why = bob.state.why_quarantined(entry.unique)
+    why = bob.state.quarantine_reason(entry.unique)
     assert why is not None
     assert "alice@example.org sent it" in why
 
@@ -166,7 +166,7 @@ async def test_an_index_that_cannot_be_written_keeps_no_mail_back(
     def take(*_: object) -> None:
         raise IndexUnavailable("the disk is full")
 
-    monkeypatch.setattr(bob.index, "take", take)
+    monkeypatch.setattr(bob.index, "add", take)
     await deliver(alice, bob, letter(alice.address, [bob.address], "letter@example.org"))
     assert len(bob.folder("Inbox")) == 1
     assert bob.troubles == []
@@ -193,7 +193,7 @@ async def killed_once_it_is_filed(
         raise DatabaseError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(bob.state, "filed", dies)
+        patch.setattr(bob.state, "mark_filed", dies)
         with pytest.raises(DatabaseError):
             await bob.collect()
     assert bob.folder("Inbox") == [message]

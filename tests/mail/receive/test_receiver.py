@@ -70,7 +70,7 @@ async def test_a_disk_that_is_full_when_notifications_come_has_none_of_them_ackn
 ) -> None:
     alice.write(bob)
     await alice.send()
-    monkeypatch.setattr(bob.state, "take", refuse(DatabaseError("the disk is full")))
+    monkeypatch.setattr(bob.state, "take_over", refuse(DatabaseError("the disk is full")))
     with pytest.raises(DatabaseError):
         await bob.collect()
     assert "acknowledge_inbox" not in world.overlay.calls
@@ -212,7 +212,7 @@ async def test_being_offline_is_no_trouble_and_counts_as_no_attempt(
     assert (waiting.attempts, bob.troubles) == (0, [])
     world.overlay.before = FailAt("delete", Offline("This computer is offline."))
     assert await bob.collect() == 1
-    (owed,) = bob.state.owed(float("inf"))
+    (owed,) = bob.state.owed_deletes(float("inf"))
     assert owed.attempts == 0
 
 
@@ -294,12 +294,12 @@ async def test_deletes_that_too_few_nodes_heard_are_owed_until_they_did(
     await alice.send()
     world.overlay.before = FailAt("delete", Unreachable("No node answers."))
     assert await bob.collect() == 1
-    assert len(bob.state.owed(world.clock() + 3600)) == 1
+    assert len(bob.state.owed_deletes(world.clock() + 3600)) == 1
     world.overlay.before = nothing
     bob.restart()
     world.clock.time += 3600
     await bob.collect()
-    assert bob.state.owed(world.clock() + 3600) == []
+    assert bob.state.owed_deletes(world.clock() + 3600) == []
     assert world.overlay.bodies(Kind.BODY, body_at()) == []
 
 
@@ -485,7 +485,7 @@ async def test_a_letter_to_a_certificate_that_was_renewed_meanwhile_is_deleted_a
     bob.renew()
     assert await bob.collect() == 1
     assert world.overlay.bodies(Kind.BODY, body_at()) == []
-    assert bob.state.owed(world.clock() + 1e6) == []
+    assert bob.state.owed_deletes(world.clock() + 1e6) == []
     await alice.send()
     assert alice.copy(bob).state is State.COLLECTED
 
@@ -525,7 +525,7 @@ async def test_eight_deletes_are_made_at_the_same_time(
     monkeypatch.setattr(world.overlay, "delete", deleting)
     assert await bob.collect() == 10
     assert crowd.most == 8
-    assert bob.state.owed(float("inf")) == []
+    assert bob.state.owed_deletes(float("inf")) == []
 
 
 @pytest.mark.parametrize(("more", "readings"), [(False, 1), (True, 20)])
@@ -624,14 +624,14 @@ async def test_a_delete_is_tried_again_after_longer_and_longer_pauses(
     await bob.collect()
     for pause in (5.0, 15.0, 60.0):
         now = world.clock()
-        assert bob.state.owed(now + pause - 0.5) == [] != bob.state.owed(now + pause)
+        assert bob.state.owed_deletes(now + pause - 0.5) == [] != bob.state.owed_deletes(now + pause)
         world.clock.time += pause
         await bob.collect()
-    assert len(bob.state.owed(world.clock() + 4 * 3600)) == 1, "no node has heard it"
+    assert len(bob.state.owed_deletes(world.clock() + 4 * 3600)) == 1, "no node has heard it"
     world.nodes[0].refuses = ""
     world.clock.time += 300
     await bob.collect()
-    assert bob.state.owed(world.clock() + 4 * 3600) == []
+    assert bob.state.owed_deletes(world.clock() + 4 * 3600) == []
 
 
 async def test_a_delete_that_too_few_nodes_hear_is_left_to_expiry_after_three_more_attempts(
@@ -645,7 +645,7 @@ async def test_a_delete_that_too_few_nodes_hear_is_left_to_expiry_after_three_mo
     for left in (1, 1, 0):
         world.clock.time += DAY
         await bob.collect()
-        assert len(bob.state.owed(world.clock() + 4 * 3600)) == left
+        assert len(bob.state.owed_deletes(world.clock() + 4 * 3600)) == left
 
 
 async def test_a_message_of_which_the_disk_kept_nothing_is_not_filed_and_stays_at_the_nodes(

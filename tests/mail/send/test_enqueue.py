@@ -172,7 +172,7 @@ class _Connection:
 @contextmanager
 def disk(outbox: Outbox, fuse: Fuse) -> Iterator[None]:
     """Every step of an acceptance that needs the disk asks the fuse first: data, syncs, names, commits."""
-    real, fsync, replace_, opened = outbox._ledger._connection, os.fsync, Path.replace, os.open
+    real, fsync, replace_, opened = outbox._db._connection, os.fsync, Path.replace, os.open
 
     def sync(handle: int) -> None:
         fuse.step()
@@ -191,7 +191,7 @@ def disk(outbox: Outbox, fuse: Fuse) -> Iterator[None]:
         patch.setattr(os, "fsync", sync)
         patch.setattr(Path, "replace", rename)
         patch.setattr(os, "open", open_)
-        patch.setattr(outbox._ledger, "_connection", _Connection(real, fuse))
+        patch.setattr(outbox._db, "_connection", _Connection(real, fuse))
         yield
 
 
@@ -316,14 +316,14 @@ def test_a_copy_that_is_swept_while_the_message_is_accepted_is_made_at_the_next_
 def test_a_commit_that_reports_a_failure_and_is_there_is_an_acceptance(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = sender.outbox._ledger.write
+    real = sender.outbox._db.write
 
     def write(action: Callable[[sqlite3.Connection], object]) -> object:
         real(action)
         raise DatabaseError("the disk failed at the last moment")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sender.outbox._ledger, "write", write)
+        patch.setattr(sender.outbox._db, "write", write)
         sender.hands_it_in()
     sender.starts_again()
     assert sender.accepted() == sender.sent() == [MESSAGE]
@@ -335,10 +335,10 @@ def test_when_nobody_can_say_whether_it_was_accepted_that_is_said_and_nothing_is
     def fails(_: object) -> None:
         raise DatabaseError("the disk failed")
 
-    real = sender.outbox._ledger.write
+    real = sender.outbox._db.write
     with monkeypatch.context() as patch:
-        patch.setattr(sender.outbox._ledger, "write", lambda action: fails(real(action)))
-        patch.setattr(sender.outbox._ledger, "read", fails)
+        patch.setattr(sender.outbox._db, "write", lambda action: fails(real(action)))
+        patch.setattr(sender.outbox._db, "read", fails)
         with pytest.raises(AcceptanceUnknown, match=r"isn't known .* 1@x"):
             sender.hands_it_in()
     sender.starts_again()

@@ -92,7 +92,7 @@ def test_a_nearer_newcomer_gets_the_inbox_and_not_what_was_acknowledged(tmp_path
         await newcomer.store.acknowledge(INBOX, [sha256(b"one").digest()])
         for node in place.nodes:
             await repair_of(node).work()
-        waiting = await newcomer.store.waiting(INBOX)
+        waiting = await newcomer.store.pending_notifications(INBOX)
         assert [(one.data, one.expires) for one in waiting] == [(b"two", NOW + HOUR)]
 
     play(tmp_path, story)
@@ -137,7 +137,7 @@ def test_a_node_that_stops_in_good_order_hands_its_copies_to_the_next(tmp_path: 
         await leaver.leave()
         assert await content(heir, Kind.BODY, KEY) == (DATA, NOW + HOUR, frozenset([DELETER]))
         assert heir.store is not None
-        assert [one.data for one in await heir.store.waiting(KEY)] == [b"waits"]
+        assert [one.data for one in await heir.store.pending_notifications(KEY)] == [b"waits"]
 
     play(tmp_path, story)
 
@@ -348,6 +348,6 @@ def test_a_hint_brings_an_empty_replica_its_copy_again(tmp_path: Path) -> None:
         repair_of(other).hinted(INBOX_KIND, KEY)
         await repair_of(other).work()
         assert await content(one, Kind.BODY, KEY) is not None
-        assert [found.data for found in await one.store.waiting(KEY)] == [b"waits"]
+        assert [found.data for found in await one.store.pending_notifications(KEY)] == [b"waits"]
 
     play(tmp_path, story)

@@ -60,7 +60,7 @@ def put(rows: sqlite3.Connection, offered: Offer, now: float = 0.0, quota: int =
     return objects.put(rows, offered, now=now, retention=MONTH, quota=quota)
 
 
-def bury(
+def add_tombstone(
     rows: sqlite3.Connection,
     deleter: bytes,
     now: float = 0.0,
@@ -70,7 +70,7 @@ def bury(
     key: bytes = KEY,
     quota: int = QUOTA,
 ) -> int:
-    return objects.bury(rows, Tombstone(BODY, key, deleter, proof, now + ttl), now=now, quota=quota)[0]
+    return objects.add_tombstone(rows, Tombstone(BODY, key, deleter, proof, now + ttl), now=now, quota=quota)[0]
 
 
 def held(rows: sqlite3.Connection, now: float = 0.0, kind: int = BODY) -> list[StoredObject]:
@@ -192,17 +192,17 @@ def test_too_many_deleters_are_refused_at_once_and_little_by_little(rows: sqlite
 
 def test_the_last_delete_drops_the_object(rows: sqlite3.Connection) -> None:
     put(rows, offer(b"body", ALICE, BOB))
-    assert bury(rows, ALICE) == 0
+    assert add_tombstone(rows, ALICE) == 0
     assert held(rows)[0].deleters == {BOB}
     assert content(rows) == b"body"
-    assert bury(rows, BOB) == 1
+    assert add_tombstone(rows, BOB) == 1
     assert content(rows) is None
     assert sums_are_right(rows)
 
 
 def test_a_strangers_delete_drops_nothing(rows: sqlite3.Connection) -> None:
     put(rows, offer(b"body", ALICE))
-    assert bury(rows, CAROL) == 0
+    assert add_tombstone(rows, CAROL) == 0
     assert content(rows) == b"body"
 
 
@@ -210,15 +210,15 @@ def test_a_delete_takes_the_hash_off_every_variant(rows: sqlite3.Connection) -> 
     put(rows, offer(b"one", ALICE))
     put(rows, offer(b"two", ALICE, BOB))
     put(rows, offer(b"three", BOB))
-    assert bury(rows, ALICE) == 1
+    assert add_tombstone(rows, ALICE) == 1
     assert {one.deleters for one in held(rows)} == {frozenset({BOB})}
     assert len(held(rows)) == 2
 
 
 def test_a_deleted_object_never_comes_back(rows: sqlite3.Connection) -> None:
     put(rows, offer(b"body", ALICE, BOB))
-    bury(rows, ALICE)
-    bury(rows, BOB)
+    add_tombstone(rows, ALICE)
+    add_tombstone(rows, BOB)
     for deleters in ([ALICE], [BOB], [ALICE, BOB]):
         with pytest.raises(Deleted):
             put(rows, offer(b"body", *deleters), now=999.0)
@@ -228,7 +228,7 @@ def test_a_deleted_object_never_comes_back(rows: sqlite3.Connection) -> None:
 
 
 def test_a_copy_that_comes_after_its_delete_is_refused(rows: sqlite3.Connection) -> None:
-    assert bury(rows, ALICE) == 0
+    assert add_tombstone(rows, ALICE) == 0
     with pytest.raises(Deleted):
         put(rows, offer(b"body", ALICE))
     assert put(rows, offer(b"body", ALICE, BOB)).object.deleters == {BOB}
@@ -236,29 +236,29 @@ def test_a_copy_that_comes_after_its_delete_is_refused(rows: sqlite3.Connection)
 
 def test_storing_again_doesnt_give_a_deleter_back(rows: sqlite3.Connection) -> None:
     put(rows, offer(b"body", ALICE, BOB))
-    bury(rows, ALICE)
+    add_tombstone(rows, ALICE)
     assert put(rows, offer(b"body", ALICE, BOB)).object.deleters == {BOB}
-    assert bury(rows, BOB) == 1
+    assert add_tombstone(rows, BOB) == 1
 
 
 def test_a_tombstone_lasts_as_long_as_what_it_met(rows: sqlite3.Connection) -> None:
     put(rows, offer(b"body", ALICE, ttl=5000))
-    bury(rows, ALICE, ttl=10)
+    add_tombstone(rows, ALICE, ttl=10)
     with pytest.raises(Deleted):
         put(rows, offer(b"body", ALICE), now=4999.0)
-    stone = objects.tombstone(rows, BODY, KEY, ALICE, 4999.0)
+    stone = objects.find_tombstone(rows, BODY, KEY, ALICE, 4999.0)
     assert stone == Tombstone(BODY, KEY, ALICE, b"signed", 5000.0)
-    assert objects.tombstone(rows, BODY, KEY, ALICE, 5000.0) is None
-    assert objects.tombstone(rows, BODY, KEY, BOB, 0.0) is None
+    assert objects.find_tombstone(rows, BODY, KEY, ALICE, 5000.0) is None
+    assert objects.find_tombstone(rows, BODY, KEY, BOB, 0.0) is None
 
 
 def test_the_first_proof_stays_and_its_time_only_grows(rows: sqlite3.Connection) -> None:
-    bury(rows, ALICE, proof=b"first", ttl=100)
-    bury(rows, ALICE, proof=b"second", ttl=200)
-    bury(rows, ALICE, proof=b"third", ttl=50)
-    assert objects.tombstone(rows, BODY, KEY, ALICE, 0.0) == Tombstone(BODY, KEY, ALICE, b"first", 200.0)
-    bury(rows, ALICE, now=300.0, proof=b"after it had expired")
-    stone = objects.tombstone(rows, BODY, KEY, ALICE, 300.0)
+    add_tombstone(rows, ALICE, proof=b"first", ttl=100)
+    add_tombstone(rows, ALICE, proof=b"second", ttl=200)
+    add_tombstone(rows, ALICE, proof=b"third", ttl=50)
+    assert objects.find_tombstone(rows, BODY, KEY, ALICE, 0.0) == Tombstone(BODY, KEY, ALICE, b"first", 200.0)
+    add_tombstone(rows, ALICE, now=300.0, proof=b"after it had expired")
+    stone = objects.find_tombstone(rows, BODY, KEY, ALICE, 300.0)
     assert stone is not None and stone.proof == b"after it had expired"
     assert sums_are_right(rows)
 
@@ -266,19 +266,19 @@ def test_the_first_proof_stays_and_its_time_only_grows(rows: sqlite3.Connection)
 def test_what_nobody_may_delete_cant_be_made_deletable_by_storing_it_again(rows: sqlite3.Connection) -> None:
     put(rows, offer(b"revocation list"))
     assert put(rows, offer(b"revocation list", CAROL)).object.deleters == frozenset()
-    assert bury(rows, CAROL) == 0
+    assert add_tombstone(rows, CAROL) == 0
     assert content(rows) == b"revocation list"
 
 
 def test_nor_by_storing_it_first(rows: sqlite3.Connection) -> None:
     put(rows, offer(b"revocation list", CAROL))
     assert put(rows, offer(b"revocation list")).object.deleters == frozenset()
-    assert bury(rows, CAROL) == 0
+    assert add_tombstone(rows, CAROL) == 0
     assert content(rows) == b"revocation list"
 
 
 def test_a_strangers_tombstone_doesnt_bar_the_recipients_copy(rows: sqlite3.Connection) -> None:
-    bury(rows, CAROL)
+    add_tombstone(rows, CAROL)
     put(rows, offer(b"body", ALICE))
     assert content(rows) == b"body"
 
@@ -304,20 +304,20 @@ def test_a_delete_works_on_a_full_node_and_an_early_one_needs_room(rows: sqlite3
     quota = charge_of(4, 2)
     put(rows, offer(b"body", ALICE, BOB), quota=quota)
     with pytest.raises(NoSpace):
-        bury(rows, CAROL, quota=quota)
-    assert bury(rows, ALICE, quota=quota) == 0
-    assert bury(rows, BOB, quota=quota) == 1
+        add_tombstone(rows, CAROL, quota=quota)
+    assert add_tombstone(rows, ALICE, quota=quota) == 0
+    assert add_tombstone(rows, BOB, quota=quota) == 1
 
 
 def test_early_tombstones_of_one_key_are_bounded(rows: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects, "MAX_TOMBSTONES", 2)
-    bury(rows, ALICE)
-    bury(rows, BOB)
+    add_tombstone(rows, ALICE)
+    add_tombstone(rows, BOB)
     with pytest.raises(StoreRefused):
-        bury(rows, CAROL)
-    bury(rows, CAROL, key=b"o" * 20)
+        add_tombstone(rows, CAROL)
+    add_tombstone(rows, CAROL, key=b"o" * 20)
     put(rows, offer(b"body", CAROL))
-    assert bury(rows, CAROL) == 1  # one that meets its object is kept nevertheless
+    assert add_tombstone(rows, CAROL) == 1  # one that meets its object is kept nevertheless
 
 
 def test_pages_show_every_object_once(rows: sqlite3.Connection) -> None:
@@ -337,7 +337,7 @@ _deleters = st.sampled_from([ALICE, BOB, CAROL])
 _times = st.integers(0, 40)
 _steps = st.one_of(
     st.tuples(st.just("put"), _keys, st.sets(_deleters), st.sampled_from([b"x", b"yy"]), st.sampled_from([None, 1, 2])),
-    st.tuples(st.just("bury"), _keys, _deleters),
+    st.tuples(st.just("add_tombstone"), _keys, _deleters),
     st.tuples(st.just("append"), _keys, st.sampled_from([b"n", b"mm"])),
     st.tuples(st.just("acknowledge"), _keys, st.sampled_from([b"n", b"mm"])),
     st.tuples(st.just("expire")),
@@ -363,10 +363,12 @@ def test_the_sums_are_those_of_the_rows_and_the_dead_stay_dead(
                     new = offer(data, *deleters, key=key, ttl=50, sequence=sequence)
                     kept = objects.put(connection, new, now=now, retention=100, quota=3000).object
                     for deleter in kept.deleters:
-                        assert objects.tombstone(connection, BODY, key, deleter, now) is None
-                case ("bury", bytes(key), bytes(deleter)):
-                    objects.bury(connection, Tombstone(BODY, key, deleter, b"p", now + 50), now=now, quota=3000)
-                    assert objects.tombstone(connection, BODY, key, deleter, now) is not None
+                        assert objects.find_tombstone(connection, BODY, key, deleter, now) is None
+                case ("add_tombstone", bytes(key), bytes(deleter)):
+                    objects.add_tombstone(
+                        connection, Tombstone(BODY, key, deleter, b"p", now + 50), now=now, quota=3000
+                    )
+                    assert objects.find_tombstone(connection, BODY, key, deleter, now) is not None
                 case ("append", bytes(key), bytes(data)):
                     new_one = OfferedNotification(key, hashlib.sha256(data).digest(), data, now + 50)
                     inboxes.append(connection, new_one, now=now, quota=3000)

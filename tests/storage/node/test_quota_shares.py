@@ -39,7 +39,7 @@ async def put(store: NodeStore, number: int, origin: Origin | None, size: int = 
 
 
 async def held(store: NodeStore, who: bytes) -> int:
-    return await store._read(lambda connection: quota_shares.held(connection, who))
+    return await store._read(lambda connection: quota_shares.bytes_held_for(connection, who))
 
 
 async def test_a_peer_has_an_eighth_and_its_range_a_quarter(store: NodeStore) -> None:

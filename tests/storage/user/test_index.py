@@ -117,7 +117,7 @@ def test_an_update_without_changes_reads_nothing(index: Index, folders: Folders)
 
 def test_a_folder_that_changed_a_moment_ago_is_looked_into_again(tmp_path: Path, folders: Folders) -> None:
     put(folders, "Inbox", 1)
-    stamp = folders.stamp("Inbox")
+    stamp = folders.times("Inbox")
     index = Index.open(tmp_path / "other.sqlite", now=lambda: max(stamp) / 1e9 + 1)
     index.update(folders, summarise)
     put(folders, "Inbox", 2)
@@ -282,12 +282,12 @@ def test_a_change_that_we_made_is_shown_at_once_and_an_update_finds_nothing_more
     index.relocate(second, "Trash", moved)
     folders.remove("Inbox", uniques[2])
     index.drop([third])
-    fourth = index.take(folders, "Inbox", put(folders, "Inbox", 4), summarise)
+    fourth = index.add(folders, "Inbox", put(folders, "Inbox", 4), summarise)
     assert list(index.ids("Inbox")) == [fourth, first]
     assert list(index.ids("Trash")) == [second]
     assert index.counts()["Inbox"] == Counts(2, 1)
     assert not index.update(folders, summarise, everything=True)
-    assert index.take(folders, "Inbox", "gone", summarise) is None
+    assert index.add(folders, "Inbox", "gone", summarise) is None
 
 
 def test_a_row_stays_when_an_update_was_quicker_to_see_its_new_place(index: Index, folders: Folders) -> None:
@@ -296,7 +296,7 @@ def test_a_row_stays_when_an_update_was_quicker_to_see_its_new_place(index: Inde
     (row,) = index.ids("Inbox")
     moved = folders.move("Inbox", unique, "Archive")
     assert moved is not None
-    index.take(folders, "Archive", unique, summarise)
+    index.add(folders, "Archive", unique, summarise)
     index.relocate(row, "Archive", moved)
     assert list(index.ids("Archive")) == [row]
     assert list(index.ids("Inbox")) == []
@@ -375,7 +375,7 @@ def test_only_one_of_two_processes_sets_a_damaged_file_aside(tmp_path: Path, fol
     index_schema.set_aside(path, LATER)  # what `one` does when it finds damage
     one.close()
     one.update(folders, summarise)
-    two._mend(0)
+    two._set_damaged_aside(0)
     assert two.damaged is None
     assert subjects(two, "Inbox") == ["letter 1"]
 

@@ -31,7 +31,7 @@ from storage.user.keyring import (
     PendingJoin,
     WrongPassphrase,
 )
-from storage.user.keyring_contents import united, without_keys
+from storage.user.keyring_contents import merged, without_keys
 
 EVE = IdentityKey("eve@example.org", b"k" * 32, b"certificate")
 KEY = EncryptionKey(b"key 1", b"seeds 1", 100.0)
@@ -585,12 +585,12 @@ def some_contents(draw: st.DrawFn) -> Contents:
 
 @given(some_contents(), some_contents())
 def test_of_two_versions_together_no_key_is_missing_that_nobody_destroyed(one: Contents, two: Contents) -> None:
-    both = united(one, two)
+    both = merged(one, two)
     destroyed = {*one.destroyed, *two.destroyed}
     ids = {key.key_id for key in (*one.encryption_keys, *two.encryption_keys)}
     assert {key.key_id for key in both.encryption_keys} == ids - destroyed
     assert set(both.destroyed) == destroyed
     assert both.version == max(one.version, two.version)
     assert (both.identity is None) == (one.identity is None and two.identity is None)
-    again = united(both, two)
+    again = merged(both, two)
     assert {key.key_id for key in again.encryption_keys} == {key.key_id for key in both.encryption_keys}

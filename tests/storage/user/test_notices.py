@@ -28,7 +28,7 @@ def test_a_notice_is_there_for_the_next_process_until_it_is_seen(path: Path) -> 
     again = UserState(path)
     newest, oldest = again.notices.unseen()
     assert (newest.text, newest.at, newest.seen) == ("two", NOW + 1, None)
-    assert again.notices.see(oldest.id, NOW + 9) == 1
+    assert again.notices.mark_seen(oldest.id, NOW + 9) == 1
     assert texts(state) == ["two"]
     assert [(notice.text, notice.seen) for notice in state.notices.all()] == [("two", None), ("one", NOW + 9)]
     assert state.notices.newest() == newest.id
@@ -39,7 +39,7 @@ def test_the_same_notice_is_kept_once_while_it_is_unseen_and_again_afterwards(pa
     state = UserState(path)
     assert state.notices.add("one", NOW)
     assert not state.notices.add("one", NOW + 1)
-    state.notices.see(state.notices.newest(), NOW + 2)
+    state.notices.mark_seen(state.notices.newest(), NOW + 2)
     assert state.notices.add("one", NOW + 3)
     assert len(state.notices.all()) == 2
 
@@ -48,7 +48,7 @@ def test_a_thousand_notices_are_kept_those_that_were_not_seen_first(path: Path) 
     state = UserState(path)
     state.notices.add("unseen", NOW)
     state.notices.add("seen", NOW)
-    connection = state._ledger._connection
+    connection = state._db._connection
     connection.execute("UPDATE notice SET seen = 1 WHERE text = 'seen'")
     connection.executemany("INSERT INTO notice(at, text, seen) VALUES(0, ?, 1)", [(f"{n}",) for n in range(998)])
     state.notices.add("newest", NOW)

@@ -60,7 +60,7 @@ def learn(outbox: Outbox, message_id: str, facts: Recipient) -> Recipient:
 
 
 def reopened(outbox: Outbox) -> Outbox:
-    return Outbox(outbox._ledger.path, now=lambda: NOW, random=lambda size: b"n" * size)
+    return Outbox(outbox._db.path, now=lambda: NOW, random=lambda size: b"n" * size)
 
 
 def files(outbox: Outbox) -> set[str]:
@@ -82,7 +82,7 @@ def test_an_accepted_message_is_there_for_the_next_process_byte_for_byte(outbox:
 
 def test_the_file_and_the_database_are_for_the_user_alone(outbox: Outbox) -> None:
     entry = accept(outbox)
-    for path in (entry.file, outbox._ledger.path):
+    for path in (entry.file, outbox._db.path):
         assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -126,9 +126,9 @@ def test_a_full_disk_is_a_refusal_and_leaves_nothing(outbox: Outbox, monkeypatch
 
 
 def test_a_database_that_cannot_be_written_is_a_refusal_and_leaves_nothing(outbox: Outbox) -> None:
-    other = sqlite3.connect(outbox._ledger.path, isolation_level=None)
+    other = sqlite3.connect(outbox._db.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")  # another process that hangs in a transaction
-    outbox._ledger._connection.execute("PRAGMA busy_timeout=0")
+    outbox._db._connection.execute("PRAGMA busy_timeout=0")
     with pytest.raises(DatabaseError, match="nothing of this was kept"):
         accept(outbox)
     other.close()
@@ -146,7 +146,7 @@ def test_a_damaged_outbox_is_a_readable_error_and_is_left_as_it_is(tmp_path: Pat
 
 def test_an_outbox_of_a_newer_version_is_left_alone(outbox: Outbox) -> None:
     accept(outbox)
-    outbox._ledger._connection.execute("PRAGMA user_version=99")
+    outbox._db._connection.execute("PRAGMA user_version=99")
     with pytest.raises(DatabaseError, match="newer"):
         reopened(outbox)
 
@@ -154,7 +154,7 @@ def test_an_outbox_of_a_newer_version_is_left_alone(outbox: Outbox) -> None:
 def test_an_outbox_of_the_first_version_is_opened_with_its_letters(outbox: Outbox) -> None:
     accept(outbox)
     outbox.save_secrets("1@x", Secrets(KEY, [(5, b"d" * 32)]))
-    outbox._ledger._connection.executescript(
+    outbox._db._connection.executescript(
         "ALTER TABLE letter DROP COLUMN coding; ALTER TABLE letter DROP COLUMN group_secret;"
         " ALTER TABLE letter DROP COLUMN scheduled; ALTER TABLE letter DROP COLUMN copy;"
         " ALTER TABLE recipient DROP COLUMN unknown_since;"
@@ -179,14 +179,14 @@ def test_a_message_that_an_earlier_version_accepted_without_a_session_key_gets_o
     accept(outbox, 1)
     accept(outbox, 2, "a@x")
     learn(outbox, "2@x", Recipient("a@x", (1, 1), (1, 1), proof=b"signed"))
-    outbox._ledger.write(
+    outbox._db.write(
         lambda connection: connection.execute("UPDATE letter SET session_key = NULL, group_secret = NULL") and None
     )
     again = reopened(outbox)
     drawn, collected = again.entry("1@x"), again.entry("2@x")
     assert drawn is not None and drawn.secrets == Secrets(b"n" * 32, [], b"", b"n" * 32)
     assert collected is not None and collected.secrets is None, "nobody will need it"
-    for box in (outbox, Outbox(outbox._ledger.path, random=lambda size: b"z" * size)):
+    for box in (outbox, Outbox(outbox._db.path, random=lambda size: b"z" * size)):
         assert box.entry("1@x") == drawn
 
 
@@ -218,7 +218,7 @@ def test_a_file_without_a_letter_is_swept_after_a_day(outbox: Outbox, age: int, 
 
 def test_what_is_only_read_shows_every_letter_with_its_file(outbox: Outbox) -> None:
     entry = accept(outbox)
-    reading, whole = Outbox.to_read(outbox._ledger.path)
+    reading, whole = Outbox.to_read(outbox._db.path)
     assert (reading.entries(), whole) == ([entry], True)
 
 
@@ -231,14 +231,14 @@ def test_an_outbox_that_is_closed_is_not_used_any_more(outbox: Outbox) -> None:
 def test_a_commit_that_fails_after_it_was_made_is_an_acceptance(
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = outbox._ledger.write
+    real = outbox._db.write
 
     def write(action: Callable[[sqlite3.Connection], object]) -> object:
         real(action)
         raise DatabaseError("the disk failed at the last moment")
 
     with monkeypatch.context() as patch:
-        patch.setattr(outbox._ledger, "write", write)
+        patch.setattr(outbox._db, "write", write)
         assert (
             outbox.accept(b"raw", Envelope("1@x", subject="Plan", sender="eve@x", recipients=["a@x"], created=NOW))
             is True
@@ -367,7 +367,7 @@ def test_of_a_letter_that_everybody_has_collected_only_the_proofs_are_kept(outbo
         Recipient(address, (3, 3), (3, 3), proof=b"signed by " + address.encode()) for address in ("a@x", "b@x")
     )
     assert files(outbox) == set()
-    assert outbox._ledger.read(lambda connection: connection.execute("SELECT count(*) FROM segment").fetchone()) == (0,)
+    assert outbox._db.read(lambda connection: connection.execute("SELECT count(*) FROM segment").fetchone()) == (0,)
     assert accept(outbox) == kept, "the same message again isn't sent again"
     assert files(outbox) == set()
 
@@ -385,7 +385,7 @@ def test_what_can_be_tried_again_keeps_its_file(outbox: Outbox) -> None:
 def test_letters_that_an_earlier_version_saw_collected_rest(outbox: Outbox) -> None:
     entry = accept(outbox)
     outbox.save_secrets("1@x", Secrets(KEY, [(5, b"d")]))
-    outbox._ledger._connection.executescript(
+    outbox._db._connection.executescript(
         "UPDATE recipient SET proof = x'00', salt = x'00'; DROP INDEX letter_due;"
         " ALTER TABLE letter DROP COLUMN group_secret; ALTER TABLE letter DROP COLUMN scheduled;"
         " ALTER TABLE letter DROP COLUMN copy; ALTER TABLE recipient DROP COLUMN unknown_since;"
@@ -404,7 +404,7 @@ def test_letters_that_an_earlier_version_saw_collected_rest(outbox: Outbox) -> N
 def test_what_an_earlier_version_called_expired_is_asked_about_again(outbox: Outbox) -> None:
     accept(outbox, 1, "a@x")
     learn(outbox, "1@x", Recipient("a@x", (3, 3), (3, 3), expired=1))
-    outbox._ledger._connection.executescript(
+    outbox._db._connection.executescript(
         "UPDATE letter SET next_attempt = 9e999; ALTER TABLE letter DROP COLUMN scheduled;"
         " ALTER TABLE letter DROP COLUMN copy; ALTER TABLE recipient DROP COLUMN unknown_since;"
         " ALTER TABLE letter DROP COLUMN begun;"
@@ -420,7 +420,7 @@ def test_who_has_not_collected_a_large_message_of_an_earlier_version_is_told_of_
         learn(outbox, f"{number}@x", Recipient("a@x", (3, 3), (3, 3), notification=b"first"))
         learn(outbox, f"{number}@x", Recipient("b@x", (3, 3), (3, 3), notification=b"first", proof=b"signed"))
         outbox.record_attempt(f"{number}@x", NOW + 900)
-    outbox._ledger._connection.executescript(
+    outbox._db._connection.executescript(
         "ALTER TABLE recipient DROP COLUMN unknown_since; ALTER TABLE letter DROP COLUMN begun;"
         " ALTER TABLE recipient DROP COLUMN reported; PRAGMA user_version=7;"
     )
@@ -441,7 +441,7 @@ def test_an_attempt_that_was_put_off_under_a_clock_that_was_ahead_is_due(outbox:
     accept(outbox, 0, "a@x")
     outbox.record_attempt("0@x", NOW + 5)
     assert (outbox.due(NOW), outbox.next_due()) == ([], NOW + 5)
-    later = Outbox(outbox._ledger.path, now=lambda: NOW - back)
+    later = Outbox(outbox._db.path, now=lambda: NOW - back)
     (entry,) = later.due(NOW - back)
     assert entry.due(NOW - back) and not entry.due(NOW)
     assert later.next_due() == NOW - back
@@ -551,7 +551,7 @@ def test_a_letter_that_failed_or_expired_is_tried_again_from_nothing(outbox: Out
 
 def test_an_outbox_of_the_eighth_version_is_opened_with_its_letters(outbox: Outbox) -> None:
     accept(outbox)
-    outbox._ledger._connection.executescript(
+    outbox._db._connection.executescript(
         "ALTER TABLE recipient DROP COLUMN unknown_since; ALTER TABLE letter DROP COLUMN begun;"
         " ALTER TABLE recipient DROP COLUMN reported; PRAGMA user_version=8;"
     )
@@ -590,7 +590,7 @@ def test_a_message_that_is_being_accepted_is_not_swept_when_the_clock_jumps(tmp_
 def test_what_an_outbox_of_the_tenth_version_says_has_ended_was_reported(outbox: Outbox) -> None:
     accept(outbox)
     learn(outbox, "1@x", Recipient("b@x", failed=True))
-    outbox._ledger._connection.executescript("ALTER TABLE recipient DROP COLUMN reported; PRAGMA user_version=10;")
+    outbox._db._connection.executescript("ALTER TABLE recipient DROP COLUMN reported; PRAGMA user_version=10;")
     again = reopened(outbox)
     (entry,) = again.entries()
     assert {recipient.address: recipient.reported for recipient in entry.recipients}["b@x"]
