@@ -60,6 +60,11 @@ class CollectionCheck:
         ]
         await self._learning.learn(entry.message_id, learnt)
 
+    async def take_back(self, entry: OutboxEntry) -> None:
+        """Call nothing expired of a message whose time isn't over: the clock was ahead when that was noted."""
+        learnt = [replace(r, expired=0, reason="") for r in entry.recipients if r.state is State.EXPIRED]
+        await self._learning.learn(entry.message_id, learnt)
+
     async def _proofs_of(
         self, entry: OutboxEntry, secrets: Secrets, group: bytes, members: Sequence[Recipient]
     ) -> dict[str, bytes]:

@@ -47,8 +47,9 @@ def due(entry: OutboxEntry) -> bool:
 
 
 async def gone(overlay: Overlay, entry: OutboxEntry) -> set[str]:
-    """The addresses of those whose mail the nodes have let go: neither her notification nor the body is there.
+    """The addresses of those whose mail the nodes have let go: neither the notification nor any of the body is there.
 
+    Copies and shares expire together. While a single share is found, the others are at nodes that are away just now.
     Raises Unreachable.
     """
     if entry.secrets is None or not entry.secrets.segments:
@@ -56,7 +57,7 @@ async def gone(overlay: Overlay, entry: OutboxEntry) -> set[str]:
     group_of = groups_of_entry(entry)
     out = [r for r in entry.recipients if r.state in (State.STORED, State.EXPIRED) and r.notification is not None]
     groups = {group_of[recipient.address] for recipient in out}
-    empty = {group for group in groups if not (await _count(overlay, entry, 0, group)).have}
+    empty = {group for group in groups if not (await _found(overlay, entry, 0, group)).have}
     left: set[str] = set()
 
     async def ask(recipient: Recipient) -> None:
@@ -94,11 +95,16 @@ async def _count_bodies(overlay: Overlay, entry: OutboxEntry, group: bytes) -> O
 
 async def _count(overlay: Overlay, entry: OutboxEntry, index: int, group: bytes) -> Outcome:
     """How many copies of a segment there are, or shares: 0 when they are fewer than make it."""
+    found = await _found(overlay, entry, index, group)
+    coding = entry.secrets.coding if entry.secrets is not None else b""
+    return replace(found, have=0) if coding and found.have < CodingPlan.decode(coding).m else found
+
+
+async def _found(overlay: Overlay, entry: OutboxEntry, index: int, group: bytes) -> Outcome:
+    """How many copies or shares of a segment nodes have."""
     secrets = entry.secrets
     assert secrets is not None
     key = segment_key(entry.message_id, index, len(secrets.segments) > 1, group)
     if not secrets.coding:
         return await overlay.held(Kind.BODY, key, secrets.segments[index][1])
-    plan = CodingPlan.decode(secrets.coding)
-    found = await overlay.spread_held(Kind.SHARE, key, plan.n)
-    return found if found.have >= plan.m else replace(found, have=0)
+    return await overlay.spread_held(Kind.SHARE, key, CodingPlan.decode(secrets.coding).n)

@@ -205,6 +205,8 @@ class Sender:
         entry = await self._reload(entry)
         if self._over(entry):
             await self._proving.let_go(entry)
+        else:
+            await self._proving.take_back(entry)
         self._may_send()
         lacking = set() if self._over(entry) else await self._proving.recheck(entry)
         entry = await self._reload(entry)

@@ -167,6 +167,18 @@ async def test_expired_is_taken_back_when_nodes_have_it_after_all(
     assert (alice.copy(bob).state, alice.copy(bob).reason) == (State.STORED, "")
 
 
+async def test_expired_is_taken_back_when_the_clock_is_put_right(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
+    had = await expired(world, alice, bob)
+    for node in had:
+        node.down = False
+    world.clock.time -= RETENTION
+    await alice.sending.run()
+    assert (alice.copy(bob).state, alice.copy(bob).reason) == (State.STORED, "")
+    assert await bob.collect() == 1
+
+
 async def test_what_has_expired_is_asked_about_for_thirty_days_and_not_for_ever(
     world: World, alice: UserAgent, bob: UserAgent
 ) -> None:

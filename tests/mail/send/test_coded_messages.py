@@ -13,6 +13,7 @@ from mail.send.replica_check import AFTER, CODED_EVERY
 from mail.send.sender import Sender
 from overlay.errors import Unreachable
 from overlay.ids import Kind
+from overlay.protocol_limits import RETENTION
 from storage.user.outbox import State
 from tests.mail.fakes import FailAt, FakeNode, nothing
 from tests.mail.user_agents import UserAgent, World, body_at, letter, noise
@@ -122,6 +123,21 @@ async def test_with_fewer_than_m_the_letter_waits_until_shares_are_back(wide: Wo
         if node.number in kept:
             node.objects[Kind.SHARE, body_at()] = kept[node.number]
     assert await bob.collect() == 1
+
+
+async def test_while_one_share_is_found_nothing_is_called_expired_by_a_clock_that_is_ahead(wide: World) -> None:
+    """The holders of the others are away, and Bob has taken the notification over: neither is the nodes' word."""
+    alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
+    write(alice, bob)
+    await alice.send()
+    away = [node for node, _ in shares(wide)[1:]]
+    for node in away:
+        node.objects.pop((Kind.SHARE, body_at()))
+    assert await bob.collect() == 0
+    wide.clock.time += RETENTION
+    await alice.sending.run(everything=True)
+    assert alice.copy(bob).state is not State.EXPIRED
+    assert alice.troubles == []
 
 
 async def test_attack_false_shares_are_passed_over(wide: World) -> None:
