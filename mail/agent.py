@@ -1,4 +1,4 @@
-"""The user agent (paper, section 2.1): one profile's sending, receiving and node, put together and kept going.
+"""The user agent (paper, section 2.1): runs one profile's sending, receiving and node.
 
 Theory of operation
 -------------------
@@ -6,7 +6,7 @@ An agent is opened, perhaps started, and closed:
 
     open    take the profile's lock "agent", open the databases, join the overlay, listen at the control socket
     start   begin the regular work below; without it a command calls `sync` or `send` once
-    close   cancel the work, hand on what this node keeps (LEAVING seconds), close the databases, let go of the lock
+    close   cancel the work, hand over what this node stores (LEAVING seconds), close the databases, release the lock
 
 The regular work is six loops that share one event loop and never wait for one another:
 
@@ -25,8 +25,8 @@ Invariants:
 - One process is a profile's agent. Commands ask it over the control socket (mail/control.py) instead of working beside
   it; the lock, not the socket, decides.
 - A loop never ends by an error. It is logged or told, once for each new text, and the work is tried again.
-- The revocation list is looked at before anybody is written to or believed.
-- What the user must know goes through NoticeKeeper: it is on disk before anybody is told.
+- The revocation list is fetched before a card or a message is trusted.
+- A lasting trouble goes through NoticeKeeper: it is on disk before the user is told.
 - Nothing here decides about mail: that is mail/send/ and mail/receive/.
 
 The screen has an agent in a thread of its own (mail/agent_thread.py).
@@ -80,15 +80,16 @@ from storage.user.state import UserState
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 3600.0
-"""Seconds between looks whether the nodes that should have our card have it."""
+"""Seconds between two checks that the responsible nodes hold our card."""
 LEAVING = 5.0
-"""Seconds for handing on what is kept for others: somebody waits for the screen to close."""
+"""Most seconds for handing over what is stored for others. Short, because the user waits for the screen to close."""
 SHORTEST_PAUSE = 0.2
 LONGEST_PAUSE = 60.0
+"""Seconds between two rounds of sending."""
 RENEWAL_POLL = 2.0
-"""Seconds between two looks for the authority's answer, while somebody waits for it."""
+"""Seconds between two attempts to fetch the authority's answer while a command waits for it."""
 RETRY = 10.0
-"""Seconds before work that failed is tried again."""
+"""Seconds after which failed work is tried again."""
 
 
 class Agent:
@@ -122,7 +123,7 @@ class Agent:
         self._revocations_learnt = float("-inf")
         self._published = float("-inf")
         kept = self.state.fact(REVOCATIONS_FACT)
-        with suppress(CertificateError):  # of another authority, when the profile changed its network
+        with suppress(CertificateError):  # the profile has changed its network: the list is another authority's
             self._trust.accept_revocations(kept or b"", now())
         self.probes = Probes(self.state, node.network, profile.config.target, now)
         node.protocol.presence.back = self._network_is_back
@@ -157,7 +158,7 @@ class Agent:
         self._published_by = b""
         loop = asyncio.get_running_loop()
 
-        def say(words: str) -> None:  # whichever thread looks into the keyring
+        def say(words: str) -> None:  # called from any thread that uses the keyring
             loop.call_soon_threadsafe(tell, Trouble(words, lasting=True))
 
         identity.keyring.tell = say
@@ -175,11 +176,12 @@ class Agent:
         tell: Callable[[Event], None] = lambda _: None,
         now: Callable[[], float] = time.time,
     ) -> Agent:
-        """Join the overlay and take the profile's agent lock.
+        """Take the profile's lock "agent" and join the overlay.
 
-        With `listen` (or the configuration's mode "node") this is a system node too; `if_reached`: only while others
-        reach it. Raises ProfileBusy when another process is this profile's agent, NoNetwork, CantListen, ConfigError
-        (a bad place in the configuration or in `join`), IndexUnavailable, OSError, DatabaseError.
+        With `listen` (or the configured mode "node") the agent runs a system node too; with `if_reached` it is in
+        server mode only while others reach it. Raises ProfileBusy if another process is this profile's agent,
+        NoNetwork, CantListen, ConfigError (a bad place in the configuration or in `join`), IndexUnavailable, OSError,
+        DatabaseError.
         """
         with ExitStack() as locks:
             locks.enter_context(profile.lock("agent"))
@@ -189,7 +191,7 @@ class Agent:
             if network.admission == "certified" and not identity.waiting:
                 await asyncio.to_thread(write_admission, profile, network, identity.owner)
             try:
-                # Where only members' nodes are let in, one who isn't a member yet has nothing to show.
+                # A network that admits only members' nodes has no admission proof for a profile that still joins.
                 stranger = if_reached and network.admission == "certified" and identity.waiting
                 if not stranger and (listen is not None or profile.config.mode == "node"):
                     place = listen or profile.config.listen
@@ -218,7 +220,7 @@ class Agent:
         return agent
 
     async def close(self) -> None:
-        """Stop in good order; what waits in the outbox stays there."""
+        """Stop all work and leave the overlay. Unsent mail stays in the outbox."""
         self.identity.keyring.tell = log.warning
         for task in self._tasks:
             task.cancel()
@@ -236,9 +238,9 @@ class Agent:
     # Work
 
     async def sync(self, *, everything: bool = True) -> int:
-        """Send what waits and collect what has come, at the same time; how many messages were filed.
+        """Send unsent mail and collect new mail concurrently. Returns how many messages were filed.
 
-        Raises Unreachable when nobody answers, DatabaseError: each when the other half is done.
+        Raises Unreachable if no node answers, DatabaseError; each after both halves have ended.
         """
         await self._learn_revocations()
         sent, filed = await asyncio.gather(
@@ -253,14 +255,14 @@ class Agent:
         return filed
 
     async def send(self) -> None:
-        """Try to send everything that waits; what fails is in the outbox, with its reason."""
+        """Try to send all unsent mail. What fails stays in the outbox with its reason."""
         await self._learn_revocations()
         await self._sending.run(everything=True)
 
     async def publish_card(self) -> None:
-        """Put our card at the k closest nodes, with a new encryption key when one is due.
+        """Store our card at the k closest nodes, with a new encryption key if one is due.
 
-        Raises Unreachable (no node took it), CertificateError (we have no valid certificate any more), KeyringError.
+        Raises Unreachable (no node took it), CertificateError (our certificate isn't valid any more), KeyringError.
         """
         self._may_send()
         await asyncio.to_thread(self.identity.rotate, self._now())
@@ -271,10 +273,10 @@ class Agent:
         await asyncio.to_thread(renew_admission, self.profile, self.node, self.identity.owner)
 
     async def renew(self, wait: float = 0.0) -> None:
-        """Ask for the next certificate when it is time for that, take it when it is there, and say how ours stands.
+        """Renew the certificate if that is due, and tell the user if it is about to end, has ended or was revoked.
 
-        Waits up to `wait` seconds for an answer to a fresh request, and when the certificate has ended. A renewed
-        certificate is published with a card. Raises KeyringError, OSError, DatabaseError.
+        Waits up to `wait` seconds for the answer to a fresh request, and if the certificate has ended. Publishes a
+        card with the renewed certificate. Raises KeyringError, OSError, DatabaseError.
         """
         try:
             await self._learn_revocations()
@@ -290,7 +292,7 @@ class Agent:
         await self._look_at_certificate()
 
     def start(self) -> None:
-        """Begin the regular work: sending when something is due, collecting, publishing, measuring."""
+        """Start the six loops of regular work."""
         if not self.node.protocol.presence.online:
             self._tell_online()
         self._tasks = [
@@ -303,11 +305,11 @@ class Agent:
         ]
 
     def wake(self) -> None:
-        """Something was put into the outbox: don't wait for the next round."""
+        """Start a round of sending now: the outbox has a new message."""
         self._wake.set()
 
     def _network_is_back(self) -> None:
-        """Everything that waited for somebody to answer goes on now."""
+        """Wake up all loops: a node answers again after none did."""
         self._hurry = self._collect_all = True
         for sleeping in self._sleeping:
             sleeping.set()
@@ -318,17 +320,17 @@ class Agent:
 
     @property
     def late(self) -> int:
-        """Messages that are known to be there for us, and couldn't be collected when last tried."""
+        """Number of messages with a notification that couldn't be collected at the last attempt."""
         return self._receiving.late
 
     async def status(self) -> NodeStatus:
-        """This node and what it sees of the overlay."""
+        """This node's figures, and what it knows of the overlay."""
         status = await node_status(self.node, self.profile.config, self.overlay.k, self.probes.known)
         if self.identity.waiting:
             return status
         try:
             stands, ends = standing(self.identity.owner.certificate, self._trust, self._now()).document
-        except CertificateError as error:  # not good yet: the clock is wrong, and the node's figures are right
+        except CertificateError as error:  # not valid yet: the clock is wrong; show the rest
             log.info("the certificate's standing isn't known: %s", error)
             return status
         return replace(status, certificate=stands, certificate_ends=ends)
@@ -349,9 +351,9 @@ class Agent:
         return RecipientKeys(identity.address, identity.owner, identity.pairs(), identity.earlier(self._now()))
 
     async def _forever(self, work: Callable[[], Awaitable[float]], wake: asyncio.Event | None = None) -> None:
-        """Do `work` again and again, after as many seconds as it says each time; at once when `wake` is set.
+        """Repeat `work` after the seconds that it returns each time, or at once when `wake` is set.
 
-        Being offline is no trouble that a user is told of each time: it is shown while it lasts, and wakes it up.
+        Being offline isn't reported as a trouble: the screen shows it while it lasts, and its end sets `wake`.
         """
         trouble = ""
         wake = wake or asyncio.Event()
@@ -362,7 +364,7 @@ class Agent:
                 trouble = ""
             except Offline:
                 pause = LONGEST_PAUSE
-            except (CertificateError, KeyringError, DatabaseError) as error:  # none of these goes by itself
+            except (CertificateError, KeyringError, DatabaseError) as error:  # these don't pass by themselves
                 pause, trouble = RETRY, self._complain(str(error), trouble, lasting=True)
             except OverlayError as error:
                 pause, trouble = RETRY, self._complain(str(error), trouble)
@@ -374,7 +376,7 @@ class Agent:
                 wake.clear()
 
     def _complain(self, words: str, before: str, *, lasting: bool = False) -> str:
-        """Tell the user of a trouble once, not at every try."""
+        """Tell the user of a trouble unless it was the last one told."""
         if words != before:
             self._tell(Trouble(words, lasting))
         return words
@@ -411,16 +413,16 @@ class Agent:
 
     @property
     def ended(self) -> bool:
-        """Whether our certificate has ended, so that nothing but renewing it can be done."""
+        """Whether our certificate has ended, so that only renewing it is possible."""
         return standing(self.identity.owner.certificate, self._trust, self._now()).stand is CertificateState.ENDED
 
     async def _look_at_certificate(self) -> None:
-        """Keep our certificate for those who ask without a passphrase; tell once what there is to tell of it."""
+        """Store our certificate for commands without the passphrase, and warn the user once of each new status."""
         if self.identity.waiting:
             return
         stands = standing(self.identity.owner.certificate, self._trust, self._now())
         if await asyncio.to_thread(is_news, self.state, self.identity.owner.certificate, stands):
-            log.info("%s", stands.words)  # told below: on a terminal a warning would say it once more
+            log.info("%s", stands.words)  # not a warning: a terminal would show it twice
             self._tell(Trouble(stands.words, lasting=True))
 
     async def _revocations(self) -> float:
@@ -428,12 +430,12 @@ class Agent:
         return REVOCATIONS_EVERY
 
     async def _learn_revocations(self) -> None:
-        """Know who was revoked before anybody is written to or believed; the list is kept for the next start."""
+        """Fetch the revocation list if an hour has passed, and store it for the next start."""
         if 0 <= self._now() - self._revocations_learnt < REVOCATIONS_EVERY:
             return
         known = self._trust.revocations()
         if not await self.overlay.refresh_revocations():
-            return  # nobody was asked: at the next occasion
+            return  # no node answered: try again at the next call
         self._revocations_learnt = self._now()
         newest = self._trust.revocations()
         if newest is not None and newest != known:
@@ -441,7 +443,7 @@ class Agent:
 
 
 async def node_status(node: Node, config: Config, k: int, known: Availability | None = None) -> NodeStatus:
-    """The figures of a node, with an agent that measures availability or without."""
+    """The figures of a node. `known`: the measured availability, if an agent measures it."""
     status = await node.status()
     known = known or Availability()
     usage = status.usage
@@ -470,5 +472,5 @@ async def node_status(node: Node, config: Config, k: int, known: Availability | 
 
 
 def status_document(status: NodeStatus) -> dict[str, object]:
-    """`p2pmail status --json` (docs/commands.md)."""
+    """The document that `p2pmail status --json` prints (docs/commands.md)."""
     return asdict(status)

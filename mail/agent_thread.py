@@ -1,6 +1,6 @@
-"""The user agent in a thread and an event loop of its own, for a screen that must never wait (tui/ports.py).
+"""Runs the user agent in a thread with its own event loop, so that the screen never waits (tui/ports.py).
 
-Everything asked of it is handed to its loop; events are told in that thread. No mail is decided about here.
+Calls are passed to that loop. Events are delivered in that thread. Nothing here decides about mail.
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 JOIN_WAIT = 120.0
-"""Seconds that the set-up screen waits for the authority; the next start goes on."""
+"""Seconds that the set-up screen waits for the authority. The next start continues the join."""
 RESUME_EVERY = 30.0
+"""Seconds between two attempts to open the agent."""
 
 
 class StartOptions(Protocol):
-    """What the command line said about the node."""
+    """The command line's options about the node."""
 
     @property
     def passphrase_file(self) -> Path | None: ...
@@ -57,7 +58,7 @@ class StartOptions(Protocol):
 
 
 class AgentThread:
-    """One profile's agent behind a thread. Its coroutines may be awaited from any event loop."""
+    """One profile's agent in its own thread. Its coroutines may be awaited in any event loop."""
 
     def __init__(self, profile: Profile, options: StartOptions) -> None:
         self.profile = profile
@@ -74,24 +75,24 @@ class AgentThread:
         self._answering: asyncio.Task[None] | None = None
         self._authority_folder = profile.root / AUTHORITY
 
-    # What the screen asks at once
+    # Answers that don't block
 
     def joined(self) -> bool:
-        """Whether this profile has an address, or a join that waits for one."""
+        """Whether this profile has an address or a pending join."""
         return self.profile.keyring_file.exists()
 
     def locked(self) -> bool:
-        """Whether the keyring asks for a passphrase that hasn't been given."""
+        """Whether the keyring needs a passphrase that hasn't been given yet."""
         if self._identity is not None or not self.joined() or self._options.passphrase_file is not None:
             return False
         return Keyring.is_protected(self.profile.keyring_file)
 
     def address(self) -> str | None:
-        """The user's own address, or None while it isn't known."""
+        """The user's own address, or None before the keyring is open."""
         return None if self._identity is None else self._identity.address
 
     def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `callback` with each event, from the agent's thread; the answer ends the subscription."""
+        """Call `callback` with each event, in the agent's thread. Returns a function that ends this."""
         self._callbacks.append(callback)
 
         def end() -> None:
@@ -100,10 +101,10 @@ class AgentThread:
 
         return end
 
-    # What takes time
+    # Calls that take time
 
     async def start(self, passphrase: str | None) -> None:
-        """Open the keyring, then go to work in the background. Raises KeyringError, OSError."""
+        """Open the keyring, then start the agent in the background. Raises KeyringError, OSError."""
         if self._options.passphrase_file is not None:
             passphrase = await asyncio.to_thread(from_file, self._options.passphrase_file)
         identity = await asyncio.to_thread(Identity.open, self.profile, passphrase)
@@ -114,7 +115,7 @@ class AgentThread:
         self._opening = self._run(self._open(identity))
 
     async def stop(self) -> None:
-        """Stop in good order; what is in the outbox stays there."""
+        """Stop the agent and its thread. Unsent mail stays in the outbox."""
         if self._thread is None or self._loop is None or self._stop is None:
             return
         self._loop.call_soon_threadsafe(self._stop.set)
@@ -124,9 +125,9 @@ class AgentThread:
             self._outbox.close()
 
     async def submit(self, draft: Draft) -> str:
-        """Put a finished message into the durable outbox, and a copy into Sent; its Message-ID.
+        """Accept a finished message into the outbox, with a copy in Sent. Returns its Message-ID.
 
-        Raises ComposeError, CertificateError, OutboxError, OSError; then nothing was accepted.
+        Raises ComposeError, CertificateError, OutboxError, OSError; nothing was accepted then.
         """
         message_id = await asyncio.to_thread(self._accept, draft)
         if self._agent is not None and self._loop is not None:
@@ -134,19 +135,19 @@ class AgentThread:
         return message_id
 
     async def sync(self) -> None:
-        """Send what waits and collect what has come, now. Raises OverlayError."""
+        """Send unsent mail and collect new mail now. Raises OverlayError."""
         agent = await self._ready()
         await asyncio.wrap_future(self._run(agent.sync()))
 
     async def status(self) -> NodeStatus:
-        """This node and what it sees of the overlay; nothing but zeros while it isn't up."""
+        """This node's figures; zeros before the agent is open."""
         if self._agent is None:
             quota = self.profile.config.quota
             return NodeStatus("", "", "client", 0, 0, 0, quota, 0, None, DEFAULT_K, program_version())
         return await asyncio.wrap_future(self._run(self._agent.status()))
 
     async def join(self, invite: str, passphrase: str | None) -> str:
-        """Join the network of `invite`; the address. Raises EnrolmentError, InviteError, KeyringError, OSError."""
+        """Join with an invite; returns the address. Raises EnrolmentError, InviteError, KeyringError, OSError."""
         self._start_thread()
 
         def tell(words: str) -> None:
@@ -157,17 +158,17 @@ class AgentThread:
         )
 
     def founder(self) -> bool:
-        """Whether this profile founded its network, and so has its authority."""
+        """Whether this profile created its network and so has its authority."""
         return (self._authority_folder / "authority.pem").exists()
 
     async def invite(self, address: str) -> str:
-        """A line for `address` to join with, good for one use. Raises AuthorityError, AddressError."""
+        """Make an invite for `address`. Raises AuthorityError, AddressError."""
         from mail.membership.create_network import make_invite
 
         return await asyncio.to_thread(make_invite, self._authority_folder, address, self._passphrase)
 
     async def found(self, name: str, address: str, passphrase: str | None) -> str:
-        """Found a network with this profile as its first node and member; what came of it, in words.
+        """Create a network with this profile as its first node and member. Returns the outcome in words.
 
         Raises AuthorityError, AddressError, KeyringError, OSError.
         """
@@ -207,7 +208,7 @@ class AgentThread:
         ready.wait()
 
     async def _open(self, identity: Identity) -> None:
-        """Come up, however long the network is away; then work until stopped."""
+        """Open the agent, trying again while that fails, and start its regular work."""
         told = ""
         while True:
             try:
@@ -241,15 +242,15 @@ class AgentThread:
             self._answering = asyncio.create_task(self._answer_invites())
 
     async def _answer_invites(self) -> None:
-        """Answer those whom this founder invited, as `p2pmail authority serve` does, until stopped."""
+        """Answer joins and renewals as `p2pmail authority serve` does, until cancelled."""
         from mail.membership.authority_service import AuthorityService
 
         service = AuthorityService(self._authority_folder, self._passphrase, tell=log.info)
         try:
             await service.start()
         except ProfileBusy:
-            return  # a `serve` of its own does it
-        except Exception as error:  # the founder's mail goes on; who joins waits, and she is told
+            return  # a separate `p2pmail authority serve` does it
+        except Exception as error:  # must not stop the founder's own mail: tell the founder
             self._tell(Trouble(f"Invites can't be answered: {error}"))
             return
         try:
@@ -269,7 +270,7 @@ class AgentThread:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _tell(self, event: Event) -> None:
-        """Tell what doesn't come from the agent, which keeps its own lasting troubles."""
+        """Tell an event of this file, and store it if it is lasting. (The agent stores its own.)"""
         keep(self.profile, event, time.time())
         self._pass_on(event)
 
@@ -279,12 +280,12 @@ class AgentThread:
 
 
 def _listen(profile: Profile) -> str | None:
-    """Where to listen as a node, or as one that will be when others reach it."""
+    """The configured place to listen at; None for a client."""
     return None if profile.config.mode == "client" else profile.config.listen
 
 
 def open_agent(profile: Path, options: StartOptions) -> AgentThread:
-    """The agent of the profile in this folder, not started yet."""
+    """The agent of the profile in this folder, not started."""
     opened = Profile(profile)
     opened.create()
     return AgentThread(opened, options)

@@ -1,7 +1,6 @@
-"""Work that runs at the same time, for mail/send/sender.py and mail/receive/receiver.py: nothing left behind, nothing
-twice.
+"""Helpers for concurrent work with asyncio: gathering, threads that finish, progress, locks by key.
 
-Small tools of asyncio; no mail is known here.
+General tools, used by mail/send/ and mail/receive/.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 MANY = 100
-"""Steps that take a while for sure."""
+"""Number of steps from which the beginning of the work is reported too."""
 STEPS_TOLD_EVERY = 0.5
-"""Seconds between two tellings of how far work is."""
+"""Seconds between two reports of progress."""
 
 
 async def gather_all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run all of it to its end, and only then raise the first error: one that fails leaves none unwatched."""
+    """Run all coroutines to their end and only then raise the first error, so that none runs on unobserved."""
     results = await asyncio.gather(*work, return_exceptions=True)
     done: list[T] = []
     for result in results:
@@ -35,7 +34,7 @@ async def gather_all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 async def gather_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
-    """Do `work` for each of many items, `at_once` at the same time and no more tasks than that; as `all_of`."""
+    """Do `work` for each item in `at_once` tasks. Raises the first error at the end, as `gather_all` does."""
     errors: list[Exception] = []
     left = iter(items)
 
@@ -52,23 +51,25 @@ async def gather_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], 
 
 
 async def shielded_to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `function` in a worker thread; when cancelled meanwhile, wait for it first. (A thread can't be stopped, and
-    what it works on must not be taken away under it, nor done again beside it.)"""
+    """Run `function` in a worker thread. If cancelled, wait for the function to end before raising.
+
+    A thread can't be stopped, and its files must not be removed, nor its work repeated, while it still runs.
+    """
     running = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         await asyncio.wait([running])
         if not running.cancelled():
-            running.exception()  # looked at, so that asyncio doesn't complain that nobody did
+            running.exception()  # retrieved, or asyncio would log it as never retrieved
         raise
 
 
 class ProgressSteps:
-    """Tells how far work of many like steps is, at its beginning if there are MANY, and then every STEPS_TOLD_EVERY."""
+    """Reports the progress of equal steps: at the beginning if there are MANY, then every STEPS_TOLD_EVERY seconds."""
 
     def __init__(self, tell: Callable[[Event], None], what: str, total: int, now: Callable[[], float]) -> None:
-        """`now` gives seconds that never go back."""
+        """`now` is a monotonic clock in seconds."""
         self._tell, self._what, self._total, self._done, self._now = tell, what, total, 0, now
         self._told = self._now()
         self._silent = total < MANY
@@ -76,7 +77,7 @@ class ProgressSteps:
             tell(Progress(what, 0, total))
 
     def another(self) -> None:
-        """One more step is done."""
+        """Count one more finished step."""
         self._done += 1
         ended = self._done == self._total and not self._silent
         if ended or self._now() - self._told >= STEPS_TOLD_EVERY:
@@ -85,19 +86,19 @@ class ProgressSteps:
 
 
 class KeyedLocks:
-    """One lock a name, there while somebody holds it or waits for it."""
+    """Locks by name. A lock exists while a task holds it or waits for it."""
 
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
 
     def held(self, name: object) -> bool:
-        """Whether somebody has it now."""
+        """Whether a task holds the lock now."""
         lock = self._locks.get(name)
         return lock is not None and lock.locked()
 
     @asynccontextmanager
     async def of(self, name: object) -> AsyncIterator[None]:
-        """Be the only one that has `name`."""
+        """Hold the lock of `name`."""
         lock = self._locks.get(name) or asyncio.Lock()
         self._locks[name] = lock
         async with lock:

@@ -1,7 +1,7 @@
-"""The control socket: how commands ask the process that runs a profile's node (design, section 6: `status`).
+"""The control socket: commands send requests to the process that runs a profile's agent (design, section 6).
 
-A Unix socket in the profile, one JSON request a line, one JSON answer a line. Only the profile's owner can open it
-(mode 0600 in a folder of mode 0700). What requests mean is handed in.
+A Unix socket in the profile. Each request and each answer is one line of JSON. Only the profile's owner can open it
+(mode 0600 in a folder of mode 0700). The caller supplies the function that answers requests.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from storage.user.keyring import KeyringError
 log = logging.getLogger(__name__)
 
 LINE = 64 * 1024
+"""Most bytes of a line."""
 ANSWER_WITHIN = 60.0
+"""Seconds after which a request without an answer fails."""
 CONNECT_WITHIN = 2.0
+"""Seconds after which connecting fails."""
 
 Handler = Callable[[str], Awaitable[dict[str, object]]]
 
@@ -44,13 +47,13 @@ class ControlServer:
         self._answering: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Open the socket, in place of one that a killed process left. Raises OSError."""
+        """Open the socket, replacing one that a killed process left behind. Raises OSError."""
         self._path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._serve, str(self._path), limit=LINE)
         self._path.chmod(0o600)
 
     async def close(self) -> None:
-        """Close and remove the socket; what is being answered is given up."""
+        """Close and remove the socket. Cancels requests that are being answered."""
         if self._server is not None:
             self._server.close()
             self._path.unlink(missing_ok=True)
@@ -83,10 +86,10 @@ class ControlServer:
             return {"error": f"not a request: {error}"}
         except ConnectionError:
             raise
-        except (OverlayError, DatabaseError, KeyringError, OSError) as error:  # said in words, to the asker too
+        except (OverlayError, DatabaseError, KeyringError, OSError) as error:  # its message is for the user
             log.info("a control request failed: %s", error)
             return {"error": str(error)}
-        except Exception as error:  # the asker hears of it; the node goes on
+        except Exception as error:  # a bug: report it to the caller and keep the node running
             log.exception("a control request failed")
             return {"error": str(error) or type(error).__name__}
 
@@ -98,7 +101,7 @@ async def _closed(writer: asyncio.StreamWriter) -> None:
 
 
 async def ask(path: Path, request: str) -> dict[str, object]:
-    """Ask the process that runs this profile. Raises NotRunning."""
+    """Send a request to the process that runs this profile, and return its answer. Raises NotRunning."""
     try:
         connecting = asyncio.open_unix_connection(str(path), limit=LINE)
         reader, writer = await asyncio.wait_for(connecting, CONNECT_WITHIN)

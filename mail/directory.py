@@ -1,6 +1,6 @@
-"""The directory: whose card is whose, fetched from the overlay and checked (paper, section 3.1, step 1).
+"""The directory: fetches, verifies and publishes cards in the overlay (paper, section 3.1, step 1).
 
-Cards are kept in memory for a while; which is the newest valid one is decided here, whoever handed it out.
+Chooses the newest valid card among the answers of several nodes, and caches cards in memory for a while.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from overlay.ids import Kind, certificate_key
 from overlay.protocol_limits import DAY, RETENTION
 
 PUBLISH_EVERY = DAY
-"""Seconds after which a card, or a revocation list, is published again, for nodes that joined meanwhile."""
+"""Seconds after which a card or a revocation list is published again, for nodes that have joined since."""
 FRESH = 600.0
 """Seconds for which a fetched card is used again without asking the overlay."""
 CARDS = 10_000
+"""Most cards in the cache."""
 ASKED = 3
-"""Replicas asked for a card: one that hands out an old one is outvoted by any that has the newer."""
+"""Replicas asked for a card: a replica with an old card is overruled by any that has a newer one."""
 
 
 class UnknownAddress(OverlayError):
-    """Nobody in the network has this address, or its card isn't to be found."""
+    """The network has no valid card for this address."""
 
 
 class NobodyElse(Unreachable):
-    """The address isn't known, and there is no other node yet that could know it: who has it may still join."""
+    """The address isn't known, and this node is the only one so far: its owner may still join."""
 
 
 class Directory:
-    """Cards by address. `now` gives wall-clock seconds."""
+    """Cards by address. `now` gives seconds since the epoch."""
 
     def __init__(self, overlay: Overlay, trust: TrustStore, now: Callable[[], float] = time.time) -> None:
         self._overlay = overlay
@@ -46,9 +47,9 @@ class Directory:
         self._own: tuple[bytes, bytes] | None = None
 
     async def card(self, address: str) -> Card:
-        """The newest valid card of a normalised address. Raises UnknownAddress, Unreachable, NobodyElse."""
+        """Fetch the newest valid card of a normalised address. Raises UnknownAddress, Unreachable, NobodyElse."""
         kept = self._cards.get(address)
-        if kept is not None and 0 <= self._now() - kept[0] < FRESH:  # not when the clock was put back since
+        if kept is not None and 0 <= self._now() - kept[0] < FRESH:  # not if the clock was set back meanwhile
             return kept[1]
         try:
             found = await self._overlay.fetch_variants(Kind.CERTIFICATE, certificate_key(address), max_ops=ASKED)
@@ -67,7 +68,7 @@ class Directory:
         return newest
 
     def good(self, certificate: bytes) -> bool:
-        """Whether a certificate (DER) is good now, as far as is known."""
+        """Whether a certificate (DER) is valid now, judging by the revocations known here."""
         try:
             self._trust.verify(certificate, self._now())
         except CertificateError:
@@ -75,7 +76,7 @@ class Directory:
         return True
 
     async def publish(self, card: bytes) -> Outcome:
-        """Put our own card at the k closest nodes. Raises Unreachable, CertificateError when it isn't valid."""
+        """Store our own card at the k closest nodes. Raises Unreachable, CertificateError if it isn't valid."""
         opened = open_card(card, self._trust, self._now())
         self._remember(opened.certificate.address, opened)
         key = certificate_key(opened.certificate.address)
@@ -83,10 +84,10 @@ class Directory:
         return await self._overlay.store(Kind.CERTIFICATE, key, card, ttl=RETENTION)
 
     async def publish_next(self, address: str, make: Callable[[float], bytes]) -> Outcome:
-        """Publish our own card, made for a moment (epoch seconds) that is later than that of any card that nodes have.
+        """Publish our own card with a time (epoch seconds) later than that of every card that nodes hold.
 
-        After one made under a clock that was ahead that is later than now: an earlier one would be ignored until then.
-        Raises as `publish`, and what `make` raises.
+        `make` gets that time and returns the card. The time is in the future if an earlier card was made while the
+        clock was ahead: nodes would ignore a lower one. Raises what `publish` and `make` raise.
         """
         moment = self._now()
         with suppress(OverlayError):
@@ -96,7 +97,7 @@ class Directory:
         return await self.publish(make(moment))
 
     async def kept(self) -> bool:
-        """Whether all the k closest nodes have our own card as it was last published. Raises Unreachable."""
+        """Whether all k closest nodes hold our card as last published. Raises Unreachable."""
         if self._own is None:
             return False
         outcome = await self._overlay.held(Kind.CERTIFICATE, *self._own)

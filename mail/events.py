@@ -1,6 +1,6 @@
-"""What the user agent tells whoever watches it: values only, made by mail/agent.py, shown by the screen.
+"""The events and figures that the user agent reports to a screen or a command. Values only.
 
-No behaviour lives here, and nothing here is written to disk.
+mail/notices.py stores the lasting ones.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from storage.user.profile import TARGET
 
 @dataclass(frozen=True, slots=True)
 class NewMail:
-    """A message was filed; sender and subject are as the message has them (hostile until cleaned for showing)."""
+    """A message was filed. Sender and subject come from the message: sanitize them before showing them."""
 
     message_id: str
     sender: str
@@ -22,14 +22,14 @@ class NewMail:
 
 @dataclass(frozen=True, slots=True)
 class OutboxChanged:
-    """The state of a sent message became another one; the outbox on disk has it already."""
+    """The state of a sent message changed; the outbox on disk already has the new one."""
 
     message_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a piece of work is. `total` 0: not known yet; done == total > 0: finished. Units are the work's own."""
+    """Progress of some work, in units of its own. `total` 0: not known yet; done == total > 0: finished."""
 
     what: str
     done: int
@@ -38,16 +38,16 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something went wrong that the user should know: what happened, what was kept, what to do."""
+    """A problem that the user should know of: what happened, what was kept, what to do."""
 
     text: str
     lasting: bool = False
-    """Whether it stays before the user until it is seen: mail was lost or refused, a certificate is about to end."""
+    """Whether it is kept until the user has seen it, as when mail was lost or a certificate is about to end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Online:
-    """Whether other nodes of the network answer, or `since` when (epoch seconds) none has."""
+    """Whether other nodes answer; `since`: when the last one did (epoch seconds), while none does."""
 
     online: bool
     since: float | None = None
@@ -58,7 +58,7 @@ Event = NewMail | OutboxChanged | Progress | Trouble | Online
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """This node and what it sees of the overlay (design.md, section 6: `status`). Sizes in bytes."""
+    """This node's figures, and what it knows of the overlay (design, section 6: `status`). Sizes in bytes."""
 
     node_id: str
     listening: str
@@ -72,24 +72,24 @@ class NodeStatus:
     k: int
     version: str
     interval: tuple[float, float] | None = None
-    """Between what `availability` lies with 90%."""
+    """The 90% interval of `availability`."""
     observations: int = 0
-    """Copies of probes that it rests on."""
+    """Number of probed copies behind the estimate."""
     target: float = TARGET
-    """What share of actions is to succeed, as the user has set it."""
+    """The configured probability with which an action should succeed."""
     reached: float | None = None
-    """What share succeeds with k copies, as far as is known."""
+    """The estimated probability with k copies."""
     transport: str = "udp"
-    """How it reaches the others: udp, or https where nothing else gets out."""
+    """How it reaches other nodes: udp, or https behind a firewall that blocks UDP."""
     reachable: bool | None = None
-    """Whether others reach it from outside, as they say; None while nobody has been asked, as of a client."""
+    """Whether other nodes reach it by dial-back; None if none was asked, as with a client."""
     online: bool | None = None
-    """Whether other nodes answer; None while nothing runs that could know."""
+    """Whether other nodes answer; None if no node is running."""
     offline_since: float | None = None
-    """Since when (epoch seconds) none has."""
+    """Epoch seconds since which none answers."""
     alone: bool = False
-    """Whether the network is this node alone so far: nobody else has been in it."""
+    """Whether this node has never met another one: it is alone in its network."""
     certificate: str | None = None
-    """How the user's certificate stands: valid, ending (within 30 days), ended, revoked; None where it isn't known."""
+    """The certificate's status: valid, ending (within 30 days), ended or revoked; None if it isn't known."""
     certificate_ends: str | None = None
-    """When it ends, or ended (ISO 8601, UTC)."""
+    """When the certificate ends or ended (ISO 8601, UTC)."""

@@ -1,6 +1,8 @@
-"""Who the user is: her keyring turned into what the rest works with, and her card (design, section 5).
- Which key is used when is decided here and in mail/sealed/keys.py; the file is storage/user/keyring.py's. Signs, never
-talks."""
+"""The user's identity: address, certificate, encryption keys and card, from the keyring (design, section 5).
+
+This file and mail/sealed/key_rotation.py decide which key is used when. storage/user/keyring.py reads and writes the
+file. Nothing here uses the network.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ class NotJoined(KeyringError):
 
 
 class Identity:
-    """The user behind an opened keyring."""
+    """The user's identity, from an opened keyring."""
 
     def __init__(self, keyring: Keyring) -> None:
         self.keyring = keyring
@@ -44,8 +46,11 @@ class Identity:
 
     @property
     def joining(self) -> bool:
-        """Whether a join waits for its answer without which nothing can be done: the first one, or, after a
-        revocation, one with a new key. (One with the certified key renews a certificate, as the agent does itself.)"""
+        """Whether the profile can't work before a pending join is answered.
+
+        That is the first join, or one with a new key after a revocation. A pending join with the certified key only
+        renews the certificate, which the agent also does by itself.
+        """
         contents = self.keyring.contents
         if contents.identity is None:
             return True
@@ -54,28 +59,28 @@ class Identity:
 
     @property
     def address(self) -> str:
-        """The user's address, normalised; also while the authority's answer hasn't come. Raises NotJoined."""
+        """The user's address, normalised, or the requested one before the authority answered. Raises NotJoined."""
         pending = self.keyring.pending
         return pending.address if self.keyring.identity is None and pending is not None else self.certified.address
 
     @property
     def owner(self) -> Owner:
-        """What proves that the address is hers, with the newest certificate. Raises NotJoined."""
+        """The newest certificate and its signing function, which prove the address. Raises NotJoined."""
         return _owner(self.certified)
 
     @property
     def certified(self) -> keys.IdentityKey:
-        """Her address, key and newest certificate. Raises NotJoined."""
+        """The user's address, key and newest certificate. Raises NotJoined."""
         return _certified(self.keyring.contents)
 
     def earlier(self, now: float) -> list[Owner]:
-        """The same with each renewed certificate that hasn't ended yet: letters that were written to it name it."""
+        """`owner` with each older certificate that hasn't ended yet: mail sealed before the renewal names it."""
         contents = self.keyring.contents
         owner = _owner(_certified(contents))
         return [replace(owner, certificate=der) for der in contents.earlier if _good(der, now)]
 
     def pairs(self) -> dict[bytes, KeyPair]:
-        """Her encryption keys by key id, the retired ones too: mail to an older card still opens."""
+        """The user's encryption keys by key id, with the retired ones, which open mail sent to older cards."""
         known = self._pairs
         self._pairs = {
             key.key_id: known.get(key.key_id) or pair_from_secret(key.secret, key.created)
@@ -84,9 +89,9 @@ class Identity:
         return self._pairs
 
     def rotate(self, now: float) -> bool:
-        """Make a new encryption key when one is due, and destroy those past their time; whether there is a new one.
+        """Make a new encryption key if one is due, and destroy expired ones. Returns whether there is a new one.
 
-        The new key is on disk before this returns: a card never offers a key that a crash could lose. Raises
+        The new key is on disk when this returns, so a card never offers a key that a crash could lose. Raises
         KeyringError, OSError.
         """
         made: list[KeyPair] = []
@@ -99,7 +104,7 @@ class Identity:
         return bool(made)
 
     def card(self, now: float) -> bytes:
-        """Her card with the encryption key in use. Raises NotJoined."""
+        """The user's card with the encryption key in use. Raises NotJoined."""
         contents = self.keyring.contents
         current = in_use(contents)
         if current is None:

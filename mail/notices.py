@@ -1,4 +1,4 @@
-"""Lasting troubles are on disk before anybody is told of them (mail/events.py says which are lasting)."""
+"""Stores lasting troubles (mail/events.py) as notices before the user is told of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class NoticeKeeper:
-    """Takes events, keeps the lasting troubles among them as notices, and passes every event on."""
+    """Passes events on to `tell`, after storing the lasting troubles among them as notices."""
 
     def __init__(self, state: UserState, tell: Callable[[Event], None], now: Callable[[], float] = time.time) -> None:
         self._state = state
@@ -24,14 +24,14 @@ class NoticeKeeper:
         self._unkept: list[Trouble] = []
 
     def __call__(self, event: Event) -> None:
-        """Never raises: what the disk refuses now is kept with the next event."""
+        """Never raises for the disk: what can't be stored now is stored with the next event."""
         if isinstance(event, Trouble) and event.lasting:
             self._unkept.append(event)
         self.keep()
         self._tell(event)
 
     def keep(self) -> None:
-        """Put on disk what it refused before."""
+        """Store the notices that couldn't be stored before."""
         try:
             while self._unkept:
                 self._state.notices.add(self._unkept[0].text, self._now())
@@ -41,7 +41,7 @@ class NoticeKeeper:
 
 
 def keep(profile: Profile, event: Event, now: float) -> None:
-    """Keep a lasting trouble of somebody who hasn't the profile's state open. Never raises."""
+    """Store a lasting trouble, for a caller without an open state database. Never raises for the disk."""
     if not (isinstance(event, Trouble) and event.lasting):
         return
     try:

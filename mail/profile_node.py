@@ -1,6 +1,6 @@
-"""This profile's place in the overlay: its network, its node key, its store, opened and joined.
+"""Opens a profile's node: reads its network, key and store, listens and joins the overlay.
 
-Puts overlay and storage together from what lies in the profile; used by the user agent and by `--node-only`.
+Connects overlay and storage for the user agent and for `p2pmail-tui --node-only`.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ log = logging.getLogger(__name__)
 
 
 class NoNetwork(P2PMailError):
-    """This profile belongs to no network yet, and none was named."""
+    """The profile has no network file, and none was named."""
 
     exit_code = CONFIGURATION
 
 
 class NotAdmitted(NoNetwork):
-    """The network lets members' nodes in only, and this profile hasn't shown that it is one's."""
+    """The network admits only members' nodes, and this profile has no admission proof yet."""
 
 
 def read_network_file(path: Path) -> Network:
-    """The network in a network.toml. Raises NoNetwork, NetworkFileError."""
+    """Read a network.toml. Raises NoNetwork, NetworkFileError."""
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
@@ -62,10 +62,11 @@ async def open_system_node(
     now: Callable[[], float] = time.time,
     if_reached: bool = False,
 ) -> Node:
-    """A system node of this profile, listening and joined as far as anybody answers.
+    """Open the profile's system node: it listens, and has joined if other nodes answer.
 
-    `listen`: HOST:PORT, the host * for all addresses of both kinds. `if_reached`: it serves only while others reach
-    it, which dial-back tells; in a network of private addresses until they say that they don't, else once they do.
+    `listen`: HOST:PORT; the host * means all IPv6 and IPv4 addresses. `if_reached`: server mode depends on whether
+    other nodes reach this one by dial-back. Until they report, it is on in a network of private addresses, and off
+    elsewhere.
 
     Raises CantListen, DatabaseError, OSError (the profile can't be written), ValueError (bad `listen` or `join`),
     NotAdmitted.
@@ -100,7 +101,7 @@ async def open_system_node(
 async def open_client(
     profile: Profile, network: Network, *, join: Sequence[str] = (), now: Callable[[], float] = time.time
 ) -> Node:
-    """A client: asks, keeps nothing for others, has a key for this run only, and is in nobody's table."""
+    """Open a client: it stores nothing for others, isn't in any routing table, and has a key for this run only."""
     node = Node(NodeConfig(network, new_key(), now=now))
     try:
         await _listen_everywhere(node, 0)
@@ -113,7 +114,7 @@ async def open_client(
 
 
 def node_key(path: Path, network: Network) -> X25519PrivateKey:
-    """The node's key, made at the first start; a new one where the network's puzzle has become harder."""
+    """The node's key, made at the first start, and again if the network's puzzle has become harder."""
     try:
         key = X25519PrivateKey.from_private_bytes(path.read_bytes())
     except (FileNotFoundError, ValueError):
@@ -125,24 +126,24 @@ def node_key(path: Path, network: Network) -> X25519PrivateKey:
 
 
 async def _listen_everywhere(node: Node, port: int) -> None:
-    """One socket for IPv6 and IPv4, or for IPv4 alone where there is nothing else. Raises CantListen."""
+    """Listen at one socket for IPv6 and IPv4, or for IPv4 alone if IPv6 is missing. Raises CantListen."""
     if socket.has_dualstack_ipv6():
         try:
             return await node.listen(port, "::")
-        except CantListen:  # the system has IPv6, and it is switched off
+        except CantListen:  # IPv6 is supported but switched off
             pass
     return await node.listen(port, "0.0.0.0")  # noqa: S104
 
 
 def renew_admission(profile: Profile, node: Node, owner: Owner) -> None:
-    """Have a running system node shown by the owner's renewed certificate, before the old one ends. Raises OSError."""
+    """Replace a running node's admission proof after its owner's certificate was renewed. Raises OSError."""
     shown = node.protocol.proof
     if shown is not None and shown.certificate != owner.certificate:
         node.protocol.proof = write_admission(profile, node.network, owner)
 
 
 def write_admission(profile: Profile, network: Network, owner: Owner) -> Proof:
-    """Have `owner` answer for this profile's node, for when it runs without her keys. Raises OSError."""
+    """Sign and store the admission proof of the profile's node, for runs without the keyring. Raises OSError."""
     folder = profile.node_folder
     durable.make_folder(folder)
     key = node_key(folder / "node.key", network).public_key().public_bytes_raw()
@@ -171,7 +172,7 @@ def _tls(path: Path, now: float) -> TLSIdentity:
 
 
 def stored_node_id(folder: Path) -> str:
-    """The id (hex) of the node whose state lies in `folder`; empty when there was none yet."""
+    """The id (hex) of the node whose state is in `folder`; empty if there is none yet."""
     try:
         key = X25519PrivateKey.from_private_bytes((folder / "node.key").read_bytes())
     except (OSError, ValueError):

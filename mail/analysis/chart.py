@@ -1,4 +1,4 @@
-"""Charts of curves with steps: as text for a terminal of 80 columns, and as SVG for everything else."""
+"""Draws step charts, as text for a terminal of 80 columns and as SVG."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from xml.sax.saxutils import escape
 
 MARKS = "abcdefghij"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9")
-"""Okabe and Ito's colours, which colour-blind people tell apart."""
+"""Okabe and Ito's colours, which colour-blind readers can tell apart."""
 ROWS = 14
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A curve by its name: one value for each place on the horizontal axis."""
+    """A named curve: one value for each place on the horizontal axis."""
 
     name: str
     values: Sequence[float]
@@ -22,7 +22,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One chart: its title, the words under the horizontal axis, its curves."""
+    """One chart: its title, the labels of the horizontal axis, its curves."""
 
     title: str
     places: Sequence[str]
@@ -35,14 +35,14 @@ class Panel:
 
 
 def as_text(panel: Panel, down: str) -> list[str]:
-    """The chart in lines of at most 80 columns; `down` says what the vertical axis counts."""
+    """The chart in lines of at most 80 columns. `down` labels the vertical axis."""
     step = 60 // len(panel.places)
     grid = [[" "] * (step * len(panel.places)) for _ in range(ROWS)]
     for mark, curve in zip(MARKS, panel.curves, strict=False):
         for place, value in enumerate(curve.values):
             row = ROWS - 1 - round(value / panel.top * (ROWS - 1))
             at = place * step + step // 2
-            while grid[row][at] != " ":  # two curves at one point stand side by side
+            while grid[row][at] != " ":  # marks of curves that meet are put side by side
                 at += 1
             grid[row][at] = mark
     lines = [panel.title, f"{down:>6}"]
@@ -57,7 +57,7 @@ def as_text(panel: Panel, down: str) -> list[str]:
 
 
 def as_svg(panels: Sequence[Panel], title: str, across: str, down: str) -> str:
-    """The charts side by side as one SVG document, with a title and a description for who can't see it."""
+    """The charts side by side as one SVG document, with a title and a description for screen readers."""
     width, height, left, top = 300, 260, 46, 56
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width * len(panels)} {height + 110}"'

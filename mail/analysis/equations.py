@@ -1,7 +1,7 @@
-"""The paper's section 4 worked out: equations (1) to (3), Table 2 and Figure 2, beside what the paper prints.
+"""Section 4 of the paper: equations (1) to (3), Table 2 and Figure 2, with the values that the paper prints.
 
-p is the probability that a node is up: the text calls it down, equations (1) to (6) treat it as up. Equations (4) to
-(6) are in mail/availability/estimate.py, where the product uses them. Values only; mail/cli/analyse.py prints them.
+p is the probability that a node is up. (The paper's text says down, but its equations mean up.) Equations (4) to (6)
+are in mail/availability/estimate.py, where the program uses them. mail/cli/analyse.py prints the values.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TABLE_K = 5
 TABLE_P = (0.99, 0.9, 0.5, 0.3)
 TABLE_NODES = (100, 1_000, 10_000)
 TABLE_JOINED = 5
-"""N of equation (3), which the paper doesn't give: with N = k = 5 its printed orders of magnitude come out."""
+"""N of equation (3). The paper doesn't give it; N = k = 5 yields its printed orders of magnitude."""
 
 PRINTED_1 = {0.99: 1e-10, 0.9: 1e-8, 0.5: 0.03, 0.3: 0.17}
 PRINTED_2 = {
@@ -26,7 +26,7 @@ PRINTED_2 = {
     (0.3, 100): 1e-3, (0.3, 1_000): 1e-3, (0.3, 10_000): 1e-3,
 }  # fmt: skip
 PRINTED_3 = {100: 1e-10, 1_000: 1e-15, 10_000: 1e-20}
-"""What Table 2 of the paper prints, orders of magnitude."""
+"""Table 2 as printed in the paper: orders of magnitude."""
 
 FIGURE_N = (2, 100, 10_000)
 FIGURE_P = (0.3, 0.5, 0.75, 0.9, 0.99)
@@ -47,18 +47,18 @@ def lost_down(p: float, k: int) -> float:
 
 
 def lost_returned(p: float, k: int, nodes: int) -> float:
-    """Equation (2): that k nodes which were down at the store have come up and stand before all that have it."""
+    """Equation (2): that k nodes, down at the time of the store, have come up closer than all holders."""
     down = round((1 - p) * nodes)
     return _tail(down, k, p * (1 - p) / nodes)
 
 
 def lost_joined(k: int, nodes: int, joined: int) -> float:
-    """Equation (3): that k of `joined` new nodes stand before all that have it."""
+    """Equation (3): that k of `joined` new nodes are closer than all holders."""
     return _tail(joined, k, 1 / (nodes + 1))
 
 
 def _tail(count: int, first: int, each: float) -> float:
-    """Sum of C(count, i) each**i for i from `first` to `count`; what adds nothing any more is left out."""
+    """Sum of C(count, i) each**i for i from `first` to `count`, without negligible terms."""
     total = 0.0
     for i in range(first, count + 1):
         term = math.exp(math.lgamma(count + 1) - math.lgamma(i + 1) - math.lgamma(count - i + 1) + i * math.log(each))
@@ -70,7 +70,7 @@ def _tail(count: int, first: int, each: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One curve of Figure 2: for each target the copies that equation (6) gives."""
+    """One curve of Figure 2: the copies by equation (6) for each target."""
 
     p: float
     n: int
@@ -83,17 +83,17 @@ def figure_2() -> list[Line]:
 
 
 PRINTED_NINES = {0.3: (5, 7), 0.75: (1, 2), 0.9: (1, 2)}
-"""Copies that another nine of p_t takes, as the paper reads its Figure 2(a): lowest and highest ("roughly")."""
+"""Copies for another nine of p_t, as the paper reads its Figure 2(a): fewest and most ("roughly")."""
 
 
 def nines(p: float, n: int) -> tuple[int, ...]:
-    """How many copies each nine more takes, along a curve of Figure 2."""
+    """Copies that each further nine takes, along a curve of Figure 2."""
     k = next(line.k for line in figure_2() if (line.p, line.n) == (p, n))
     return tuple(more - fewer for fewer, more in pairwise(k))
 
 
 def same_order(one: float, other: float) -> bool:
-    """Whether two values agree as orders of magnitude, which is what the paper prints; below 1e-16 is nothing."""
+    """Whether two values have the same order of magnitude, as the paper prints; below 1e-16 counts as zero."""
     if max(one, other) < 1e-16:
         return True
     return min(one, other) > 0 and abs(math.log10(one / other)) <= 0.75

@@ -1,6 +1,6 @@
-"""What the real nodes did in the simulated world when it was last measured: measured.toml, as shipped.
+"""The shipped measurements (measured.toml): how often real nodes succeeded in a simulated network.
 
-Written by bench/bench_analysis.py, never by hand; shown by `p2pmail analyse`.
+bench/bench_analysis.py writes the file, nobody edits it by hand; `p2pmail analyse` shows it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FILE = "measured.toml"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """So many actions succeeded of so many, with k copies at nodes of which each stayed up with p."""
+    """`done` of `trials` actions succeeded with k copies, when each node stayed up with probability p."""
 
     p: float
     k: int
@@ -28,13 +28,13 @@ class Case:
 
     @property
     def measured(self) -> Measured:
-        """The same with its interval."""
+        """The success rate with its interval."""
         return Measured(self.done, self.trials)
 
 
 @dataclass(frozen=True, slots=True)
 class Measurements:
-    """All cases of one run of the bench. `half`: exactly half of all nodes were killed at once."""
+    """All cases of one benchmark run. `half`: exactly half of all nodes were killed at once."""
 
     date: str
     command: str
@@ -45,15 +45,15 @@ class Measurements:
 
 
 def encode(measurements: Measurements) -> bytes:
-    """As TOML for the file."""
+    """Encode as TOML."""
     return tomli_w.dumps(msgspec.to_builtins(measurements)).encode()
 
 
 def decode(text: str) -> Measurements:
-    """From the file's text."""
+    """Decode from TOML."""
     return msgspec.convert(tomllib.loads(text), Measurements)
 
 
 def shipped() -> Measurements:
-    """Those that came with the program."""
+    """The measurements that come with the program."""
     return decode(resources.files("mail.analysis").joinpath(FILE).read_text("utf-8"))

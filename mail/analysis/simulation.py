@@ -1,7 +1,7 @@
-"""A simulator of the analysis: nodes that are up with p, an object at the k closest, a reader that looks for it.
+"""Simulates the model of the paper's analysis: nodes up with probability p, k copies, and a reader.
 
-What is drawn is what the equations speak of (who is up when, who stands where), not what they say; so it can tell
-whether they hold. The same seed gives the same figures. The overlay itself is simulated in tests/simulation.
+The simulation draws the events that the equations are about (which nodes are up, and where they are in the key space),
+not their results, so it can check them. The same seed gives the same figures. tests/simulation simulates the overlay.
 """
 
 from __future__ import annotations
@@ -11,49 +11,52 @@ from dataclasses import dataclass
 from random import Random
 
 SURE = 1.96
-"""Standard deviations of the intervals: 95%."""
+"""Standard deviations of a 95% interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """So many of so many trials."""
+    """`count` of `trials` trials."""
 
     count: int
     trials: int
 
     @property
     def share(self) -> float:
-        """The share of trials."""
+        """count / trials."""
         return self.count / self.trials
 
     @property
     def interval(self) -> tuple[float, float]:
-        """What the true share lies in with 95% (Wilson's interval)."""
+        """The 95% confidence interval of the share (Wilson's)."""
         z, n = SURE, self.trials
         middle = (self.share + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(self.share * (1 - self.share) / n + z * z / (4 * n * n))
         return max(0.0, middle - half) if self.count else 0.0, min(1.0, middle + half) if self.count < n else 1.0
 
     def agrees(self, value: float) -> bool:
-        """Whether `value` is a share that these trials don't speak against."""
+        """Whether the interval contains `value`."""
         low, high = self.interval
         return low <= value <= high
 
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Why a read found nothing: all holders were down; others stood before those that were up, which a search beyond
-    k would have found."""
+    """Reads that found nothing, by cause.
+
+    down    all holders were down
+    hidden  a holder was up, but k other nodes were closer; a search beyond the k closest would have found it
+    """
 
     down: Measured
     hidden: Measured
 
 
 def losses(p: float, k: int, *, nodes: int, joined: int, trials: int, chance: Random) -> Losses:
-    """Store at the k closest that are up, let time pass, join so many nodes, read at the k closest that are up."""
+    """Store at the k closest nodes that are up, let `joined` nodes join, then read from the k closest that are up."""
     down = hidden = 0
     for _ in range(trials):
-        newcomers = sorted(chance.randrange(nodes + 1) for _ in range(joined))  # how many old ones are nearer
+        newcomers = sorted(chance.randrange(nodes + 1) for _ in range(joined))  # number of old nodes that are closer
         copies = alive = seen = rank = 0
         found = False
         while rank < nodes and (copies < k or seen < k):
@@ -73,7 +76,7 @@ def losses(p: float, k: int, *, nodes: int, joined: int, trials: int, chance: Ra
 
 
 def actions(p: float, k: int, n: int, trials: int, chance: Random) -> Measured:
-    """How many actions of n operations succeed, each of which needs one of k nodes to be up (equation (5))."""
+    """Actions of n operations that succeed, if each operation needs one of k nodes to be up (equation (5))."""
     draw = chance.random
     nodes = range(k)
     failed = 0

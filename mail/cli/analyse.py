@@ -1,4 +1,4 @@
-"""`p2pmail analyse`: the paper's analysis worked out, beside what it prints and what a simulation finds."""
+"""`p2pmail analyse`: computes the paper's analysis, beside its printed figures and a simulation."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from storage import durable
 from storage.user.profile import Profile
 
 LEAST = 20
-"""Actions simulated at least."""
+"""Fewest simulated actions for a point."""
 RARE = 50
-"""Times as many trials for equation (1): what happens once in 100,000 reads is to be seen."""
+"""Factor on the trials of equation (1), so that an event with probability 1e-5 shows up."""
 ROUNDED = 0.2
-"""What the paper's printed values may be off by, as a share: they have one digit or two."""
+"""Relative rounding error of the paper's printed values, which have one or two digits."""
 CHAINS = {2: 1.0, 100: 0.05, 10_000: 0.0005}
-"""Actions simulated for each n, as a share of the trials: long ones cost more, and tell more."""
+"""Simulated actions for each n, as a share of the trials: long actions cost more and need fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Point:
 
 
 def analyse(args: argparse.Namespace, profile: Profile) -> int:
-    """`p2pmail analyse [--trials N] [--seed N] [--svg FILE] [--json]`. The profile isn't looked at."""
+    """`p2pmail analyse [--trials N] [--seed N] [--svg FILE] [--json]`. Doesn't use the profile."""
     chance = Random(args.seed)  # noqa: S311 - a simulation
     down = {p: _all_down(p, equations.TABLE_K, args.trials * RARE, chance) for p in equations.TABLE_P}
     cells = [
@@ -112,7 +112,7 @@ def panels() -> list[Panel]:
 
 
 def report(cells: list[Cell], points: list[Point], real: Measurements, trials: int, seed: int) -> list[str]:
-    """All of it in lines of at most 80 columns."""
+    """The report, in lines of at most 80 columns."""
     k, joined = equations.TABLE_K, equations.TABLE_JOINED
     lines = [
         "Secure and Resilient Peer-to-Peer E-Mail, section 4. p: a node is up (its text",
@@ -188,7 +188,7 @@ def report(cells: list[Cell], points: list[Point], real: Measurements, trials: i
 
 
 def _real(real: Measurements) -> list[str]:
-    """What real nodes did, as it was measured when the program was made."""
+    """The shipped measurements of real nodes."""
     lines = [
         "",
         f"Measured, not now: {real.nodes} nodes with this program's own code in a simulated",
@@ -211,7 +211,7 @@ def _real(real: Measurements) -> list[str]:
 
 
 def document(cells: list[Cell], points: list[Point], real: Measurements) -> dict[str, object]:
-    """`--json` (docs/commands.md)."""
+    """The document that `--json` prints (docs/commands.md)."""
     return {
         "table_2": [
             {
@@ -263,7 +263,7 @@ def _follows(equation: float, printed: float) -> str:
 
 
 def agreement(found: Measured, value: float, slack: float = 0.0) -> str:
-    """Whether `value` (known to a share `slack` of itself) fits; "rare": too rare to be told by so many trials."""
+    """Whether `value` (with relative error `slack`) agrees with a simulation; "rare" if there are too few trials."""
     low, high = found.interval
     if not found.count and value <= high:
         return "rare"

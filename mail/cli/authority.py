@@ -1,4 +1,4 @@
-"""Commands of an authority: init, invite, serve, issue, revoke (docs/commands.md)."""
+"""The commands of an authority: init, invite, serve, issue, revoke (docs/commands.md)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def _serve(folder: Path, passphrase: str | None, join: list[str]) -> int:
     try:
         await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
         if working.done():
-            working.result()  # a fault of the program: say so instead of going on without working
+            working.result()  # a bug: fail instead of running on without answering
     finally:
         for task in (working, stopping):
             task.cancel()
@@ -95,7 +95,7 @@ def _say(words: str) -> None:
 
 
 def _passphrase(args: argparse.Namespace) -> str | None:
-    """What opens the authority's key; None when it isn't protected. Raises CommandError."""
+    """The passphrase of the authority's key; None if it isn't protected. Raises CommandError."""
     try:
         protected = b"ENCRYPTED" in (args.dir / "authority.key").read_bytes()
     except OSError as error:

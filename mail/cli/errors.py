@@ -1,4 +1,4 @@
-"""Which exit code an error means, and what the user is told. Decisions only."""
+"""The exit code and the message of an error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class CommandError(P2PMailError):
-    """A command can't go on; `code` is what it exits with."""
+    """A command can't continue; `code` is its exit code."""
 
     def __init__(self, code: int, words: str) -> None:
         super().__init__(words)
@@ -40,7 +40,7 @@ class CommandError(P2PMailError):
 
 
 def exit_code(error: Exception) -> int | None:
-    """What an error that a user can read exits with; None for one that is a fault of this program."""
+    """The exit code of an error that a user can read; None for a bug in this program."""
     import sqlite3
 
     if isinstance(error, P2PMailError):
@@ -49,7 +49,7 @@ def exit_code(error: Exception) -> int | None:
 
 
 def words(error: Exception) -> str:
-    """What the user is told."""
+    """The message for the user: what happened, then advice if there is any."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     advice = f"\n{error.advice}" if isinstance(error, P2PMailError) and error.advice else ""

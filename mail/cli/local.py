@@ -1,4 +1,4 @@
-"""Commands that look at what is on this disk: list, show, search, unread-count, outbox, notices. No key, no network."""
+"""Commands that use only the disk: list, show, search, unread-count, outbox, notices. No key, no network."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from storage.user.profile import Profile
 from storage.user.state import UserState
 
 FLAGS = {"S": "seen", "R": "replied", "F": "flagged", "P": "forwarded", "D": "draft", "T": "trashed"}
-"""Maildir's flags by their names."""
+"""Names of Maildir flags."""
 ROWS_AT_ONCE = 500
 STALE = "p2pmail: {} can't be read whole while its disk can't be written; what changed last may be missing"
 
 
 def opened(profile: Profile) -> Mailbox:
-    """The mailbox with its index brought up to date; in memory where the disk can't be written.
+    """Open the mailbox and update its index, in memory if the disk can't be written.
 
-    Raises CommandError where there is no profile.
+    Raises CommandError if there is no profile.
     """
     existing(profile)
     mailbox = Mailbox(profile)
@@ -44,7 +44,7 @@ def opened(profile: Profile) -> Mailbox:
 
 
 def existing(profile: Profile) -> None:
-    """Looking makes no profile. Raises CommandError where there is none."""
+    """Raise CommandError if there is no profile. Commands that only read must not create one."""
     if not profile.exists:
         raise CommandError(CONFIGURATION, f"There is no profile in {profile.root}: join a network, or use --profile.")
 
@@ -116,7 +116,7 @@ def outbox(args: argparse.Namespace, profile: Profile) -> int:
     if profile.outbox_file.exists():
         try:
             box, whole = Outbox.to_read(profile.outbox_file)
-        except DatabaseError:  # of an older version, or damaged, which is said there
+        except DatabaseError:  # an older version, or damaged: opening it below says so
             box, whole = Outbox(profile.outbox_file), True
         with closing(box):
             entries = box.entries()
@@ -136,7 +136,7 @@ def outbox(args: argparse.Namespace, profile: Profile) -> int:
 def notices(args: argparse.Namespace, profile: Profile) -> int:
     """`p2pmail notices [--all] [--json] [--seen]`."""
     existing(profile)
-    if not profile.state_file.exists():  # nothing was ever noted, and looking makes no file
+    if not profile.state_file.exists():  # no notice was ever stored; don't create the file
         if args.json:
             print("[]")
         return OK
@@ -155,10 +155,10 @@ def notices(args: argparse.Namespace, profile: Profile) -> int:
 
 @contextmanager
 def profile_state(profile: Profile, *, reads: bool = False) -> Iterator[UserState]:
-    """The profile's state, open for a moment; with `reads` without writing to its disk. Raises DatabaseError."""
+    """Open the profile's state during the block; with `reads`, without writing to disk. Raises DatabaseError."""
     state = None
     if reads:
-        with suppress(DatabaseError):  # of an older version, or damaged, which is said below
+        with suppress(DatabaseError):  # an older version, or damaged: opening it below says so
             state, whole = UserState.to_read(profile.state_file)
             if not whole:
                 print(STALE.format("the list of notices"), file=sys.stderr)

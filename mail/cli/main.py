@@ -1,4 +1,4 @@
-"""The `p2pmail` command: its arguments, and which function answers them. Exit codes are those of sysexits.h."""
+"""The `p2pmail` command: parses the arguments and calls the command's function. Exit codes as in sysexits.h."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ USAGE = os.EX_USAGE
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with the exit code that sysexits.h has for it."""
+    """argparse with the exit code of sysexits.h for usage errors."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, and how it goes."""
+        """Print the usage and the error, and exit."""
         self.print_usage(sys.stderr)
         self.exit(USAGE, f"{self.prog}: {message}\n")
 
 
 def parser() -> Parser:
-    """All commands and their options."""
+    """The parser of all commands and their options."""
     common = Parser(add_help=False)
     common.add_argument("--profile", type=Path, default=argparse.SUPPRESS, help="the profile's folder")
     common.add_argument(
@@ -119,8 +119,8 @@ def _trials(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code. A traceback never reaches the user."""
-    # Not as defaults of the options: a command's would take the place of what was said before the command.
+    """Run one command and return its exit code. No traceback reaches the user."""
+    # Not as defaults of the options: a command's default would override an option given before the command.
     args = parser().parse_args(argv, argparse.Namespace(profile=None, passphrase_file=None))
     from storage.user.profile import Profile
 
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     answer = getattr(importlib.import_module(f"mail.cli.{module}"), name)
     try:
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # what mail says can be printed on any terminal
+            if isinstance(stream, io.TextIOWrapper):  # any text in mail can be printed on any terminal
                 stream.reconfigure(errors="backslashreplace")
         code = int(answer(args, Profile(args.profile)))
         sys.stdout.flush()

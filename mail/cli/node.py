@@ -1,4 +1,4 @@
-"""`p2pmail-tui --node-only`: a system node without a screen, until it is told to stop. No key is asked for."""
+"""`p2pmail-tui --node-only`: runs a system node without a screen until a signal. Needs no passphrase."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from overlay.identity.contact import host_port, parse_host_port, parse_join
 from storage.user.profile import Profile
 
 RETRY = 60.0
-"""Seconds to the next look when nobody answered."""
+"""Seconds to the next fetch of the revocation list if no node answered."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,7 +69,7 @@ async def _serve(args: argparse.Namespace) -> int:
         try:
             await control.start()
             stopping = asyncio.create_task(stop_requested())
-            await asyncio.sleep(0)  # it hears signals before anybody is told that it is ready
+            await asyncio.sleep(0)  # install the signal handlers before saying that it is ready
             logging.getLogger(__name__).info("others join at %s", node.place)
             print(f"listening on {host_port(node.ip, node.port)}", flush=True)
             await stopping

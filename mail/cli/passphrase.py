@@ -1,4 +1,4 @@
-"""Passphrases for commands: from --passphrase-file, or asked for on the terminal. Kept nowhere."""
+"""Passphrases for commands, from --passphrase-file or the terminal. They are stored nowhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from storage.user.profile import Profile
 
 
 def from_file(path: Path) -> str:
-    """The first line of a file. Raises CommandError when it is empty or can't be read."""
+    """Read the first line of a file. Raises CommandError if it is empty or can't be read."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -26,7 +26,7 @@ def from_file(path: Path) -> str:
 
 
 def existing_passphrase(args: argparse.Namespace, profile: Profile) -> str | None:
-    """What opens this profile's keys; None when they aren't protected. Raises CommandError."""
+    """The passphrase of the profile's keys; None if they aren't protected. Raises CommandError."""
     if not Keyring.is_protected(profile.keyring_file):
         return None
     if args.passphrase_file:
@@ -37,7 +37,7 @@ def existing_passphrase(args: argparse.Namespace, profile: Profile) -> str | Non
 
 
 def new_passphrase(args: argparse.Namespace, profile: Profile | None = None) -> str | None:
-    """A passphrase for new keys; None (with a warning) where nobody can be asked. Asks twice."""
+    """A passphrase for new keys, asked for twice; None (with a warning) without a terminal."""
     if profile is not None and profile.keyring_file.exists():
         return existing_passphrase(args, profile)
     if args.passphrase_file:

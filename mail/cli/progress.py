@@ -1,4 +1,4 @@
-"""How far a command's work is, on one line of a terminal that is written over; nothing where standard error is none."""
+"""Shows a command's progress on one line of the terminal. Prints nothing if standard error isn't a terminal."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from mail.mime import sanitize
 
 CLEAR = "\r\x1b[K"
 WIDTH = 60
-"""Characters of the work's name that are shown: the line must not be broken."""
+"""Most characters of the work's name: the text must fit into one line."""
 
 
 class ProgressLine:
-    """The line; whoever prints something else clears it first."""
+    """The progress line. Call `clear` before printing anything else."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
         self._shown = False
 
     def show(self, progress: Progress) -> None:
-        """Write how far it is; work that is done goes from the line."""
+        """Show the progress; clear the line if the work is done."""
         if not self._out.isatty():
             return
         if progress.done >= progress.total > 0:
@@ -35,7 +35,7 @@ class ProgressLine:
         self._shown = True
 
     def clear(self) -> None:
-        """Leave an empty line."""
+        """Clear the line."""
         if self._shown:
             self._out.write(CLEAR)
             self._out.flush()

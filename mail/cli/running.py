@@ -1,4 +1,4 @@
-"""Running an event loop for a command: what nobody caught is logged, signals are a request to stop."""
+"""Runs the event loop of a command: logs unhandled errors, and treats signals as a request to stop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def run_loop(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end."""
+    """Run `work` in an event loop, and return its result."""
 
     async def main() -> T:
         asyncio.get_running_loop().set_exception_handler(unhandled)
@@ -25,10 +25,10 @@ def run_loop(work: Coroutine[Any, Any, T]) -> T:
 
 
 def unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What nobody caught is logged, as asyncio does.
+    """Log an unhandled error as asyncio does, except for one harmless case.
 
-    Not so that a TLS connection was closed here while bytes were on their way, as whoever has enough shares of a
-    letter does: uvloop calls that a fatal error and prints a traceback.
+    A recipient with enough shares of a message closes its other TLS connections while bytes still arrive. uvloop
+    reports that as a fatal error with a traceback; it is only logged for debugging here.
     """
     closed = isinstance(context.get("exception"), RuntimeError) and "the handler is closed" in str(context["exception"])
     if closed and "SSL protocol" in context.get("message", ""):
@@ -38,7 +38,7 @@ def unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 async def stop_requested() -> None:
-    """Wait for SIGTERM, SIGINT, or a hangup: the terminal went away. (Under nohup that isn't meant.)"""
+    """Wait for SIGTERM, SIGINT or SIGHUP (the terminal was closed). nohup ignores SIGHUP, and so does this."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     numbers = [signal.SIGTERM, signal.SIGINT]

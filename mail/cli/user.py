@@ -1,4 +1,4 @@
-"""Commands of a user who has joined: join, send, sync, status. What needs no key asks for no passphrase."""
+"""Commands of a profile's user: join, send, sync, status. Only `status` needs no passphrase."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ from storage.user.profile import Profile, ProfileBusy
 log = logging.getLogger(__name__)
 
 JOIN_WAIT = 60.0
-"""Seconds that `join` waits for the authority before it leaves the request with the network."""
+"""Seconds that `join` waits for the authority. The request stays in the network after that."""
 
 RESUME_WAIT = 10.0
-"""Seconds that other commands wait for an answer that hasn't come yet."""
+"""Seconds that other commands wait for the answer to a pending join."""
 
 RENEW_WAIT = 10.0
-"""Seconds that `sync` waits for a new certificate that it has just asked for, or can't do without."""
+"""Seconds that `sync` waits for a renewed certificate after a request, or if the old one has ended."""
 
 
 def join_(args: argparse.Namespace, profile: Profile) -> int:
@@ -86,9 +86,9 @@ def send(args: argparse.Namespace, profile: Profile) -> int:
         try:
             _accept(profile, outbox, taken, identity)
         finally:
-            with suppress(OSError):  # whatever becomes of this file, the message was accepted or wasn't
+            with suppress(OSError):  # a leftover file changes nothing about the message
                 spool.unlink(missing_ok=True)
-        # From here on it is accepted: a caller who heard otherwise would hand it in again.
+        # The message is accepted now. An error here would make the caller submit it again.
         try:
             watch = NoticeWatch(profile)
             run_loop(_try_to_send(profile, identity, watch))
@@ -104,14 +104,14 @@ def send(args: argparse.Namespace, profile: Profile) -> int:
 
 
 def _check_addresses(texts: Sequence[str]) -> None:
-    """Raises AddressError (64: the command line is wrong, not the message) for an ADDRESS that is none."""
+    """Raises AddressError for an invalid ADDRESS (exit code 64: the command line is wrong, not the message)."""
     for text in texts:
         for found in addresses([text.encode("utf-8", "replace")]):
             normalise_address(found.address or found.name)
 
 
 def _accept(profile: Profile, outbox: Outbox, taken: Submission, identity: Identity) -> None:
-    """Put it into the outbox, and a copy into Sent. Raises CommandError for somebody else's From; and as `accept`."""
+    """Accept the message into the outbox, with a copy in Sent. Raises CommandError for a foreign From; as `accept`."""
     try:
         ours = normalise_address(taken.sender) == identity.address
     except AddressError:
@@ -136,10 +136,10 @@ def _accept(profile: Profile, outbox: Outbox, taken: Submission, identity: Ident
 
 
 def _check_size(outbox: Outbox, profile: Profile, stream: BinaryIO) -> None:
-    """Refuse a message that comes from a file and is too large, before it is copied. Raises CannotAccept, OSError."""
+    """Refuse a too large file before copying it. Raises CannotAccept, OSError."""
     try:
         found = os.fstat(stream.fileno())
-    except OSError:  # not a file at all
+    except OSError:  # not a real file
         return
     if stat.S_ISREG(found.st_mode):
         size = found.st_size - stream.tell()
@@ -186,7 +186,7 @@ def _identity(args: argparse.Namespace, profile: Profile) -> Identity:
 
 
 async def _try_to_send(profile: Profile, identity: Identity, watch: NoticeWatch) -> None:
-    """One attempt, by the running agent where there is one. What fails stays in the outbox, which is durable."""
+    """Try once to send, by the running agent if there is one. What fails stays in the outbox."""
     try:
         agent = await Agent.open(profile, identity, tell=watch.tell)
     except ProfileBusy:
@@ -200,7 +200,7 @@ async def _try_to_send(profile: Profile, identity: Identity, watch: NoticeWatch)
 
 
 def _report(outbox: Outbox, message_id: str) -> None:
-    """Say what hasn't gone as it should, on standard error."""
+    """Report on standard error which recipients the message didn't reach."""
     entry = outbox.entry(message_id)
     for recipient in entry.recipients if entry else ():
         if recipient.state in (State.QUEUED, State.FAILED):
@@ -219,7 +219,7 @@ async def _sync(profile: Profile, identity: Identity) -> int:
 
 
 async def _sync_once(profile: Profile, identity: Identity, watch: NoticeWatch) -> int:
-    """Publish, send, collect; the messages that couldn't be collected yet."""
+    """Publish, send and collect. Returns the number of messages that couldn't be collected yet."""
     try:
         agent = await Agent.open(profile, identity, tell=watch.tell)
     except ProfileBusy:
@@ -233,7 +233,7 @@ async def _sync_once(profile: Profile, identity: Identity, watch: NoticeWatch) -
         late = agent.late
     finally:
         await agent.close()
-    # Both were tried, whatever came of the other; what is wrong with us comes before what is with the network.
+    # All have ended. Report a problem of this profile rather than one of the network.
     for error in sorted(results, key=lambda result: isinstance(result, Unreachable)):
         if isinstance(error, BaseException):
             raise error
@@ -241,7 +241,7 @@ async def _sync_once(profile: Profile, identity: Identity, watch: NoticeWatch) -
 
 
 async def _ask_for_sync(profile: Profile) -> int:
-    """Have the running agent do it; the messages that it couldn't collect. Raises CommandError."""
+    """Let the running agent sync. Returns the number of messages that it couldn't collect. Raises CommandError."""
     try:
         answer = await ask(profile.control_socket, "sync")
     except NotRunning as error:
@@ -264,9 +264,9 @@ async def _watch(profile: Profile, identity: Identity) -> int:
 
 
 class NoticeWatch:
-    """Prints what a command's agent tells, and knows in the end which lasting notices arose meanwhile.
+    """Prints the events of a command's agent, and finds the notices stored during the command.
 
-    Of notices that another process made it learns from the disk.
+    It reads notices from disk, because another process may have stored them.
     """
 
     def __init__(self, profile: Profile) -> None:
@@ -278,7 +278,7 @@ class NoticeWatch:
             self._before = state.notices.newest()
 
     def tell(self, event: Event) -> None:
-        """Print a trouble as it happens, and on a terminal how far the work is."""
+        """Print a trouble at once, and show progress on a terminal."""
         if isinstance(event, Progress):
             self._line.show(event)
         if isinstance(event, Trouble):
@@ -287,11 +287,11 @@ class NoticeWatch:
             self._printed.add(event.text)
 
     def clear(self) -> None:
-        """Take the progress off the terminal: something else is printed."""
+        """Clear the progress line before something else is printed."""
         self._line.clear()
 
     def finish(self) -> bool:
-        """Say what wasn't said yet; whether a notice arose that the user hasn't seen. Raises DatabaseError."""
+        """Print new notices that weren't printed yet. Returns whether there are any. Raises DatabaseError."""
         self._line.clear()
         with profile_state(self._profile) as state:
             unseen = state.notices.unseen()
@@ -306,7 +306,7 @@ class NoticeWatch:
 
 
 def _waiting(profile: Profile, late: int) -> int:
-    """0 when nothing waits, else 75: unsent mail, or mail that couldn't be collected yet."""
+    """The exit code: 75 if unsent mail, or mail that couldn't be collected, waits; else 0."""
     outbox = Outbox(profile.outbox_file)
     try:
         queued = any(r.state is State.QUEUED for e in outbox.due(0.0, True) for r in e.recipients)
@@ -320,7 +320,7 @@ def _waiting(profile: Profile, late: int) -> int:
 
 
 def _status_on_disk(profile: Profile) -> dict[str, object]:
-    """What can be said without a running node: its figures as they lie on disk."""
+    """The figures on disk, when no node is running."""
     usage = stored_usage(profile.node_folder)
     stands, ends = stored_standing(profile, time.time())
     return status_document(

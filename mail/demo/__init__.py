@@ -1,1 +1,1 @@
-"""A private overlay in one process, with a letter's whole journey to watch."""
+"""The demo: a private overlay in one process, and a message's whole journey."""

@@ -1,7 +1,7 @@
 """The demo: a private overlay of 12 real nodes on loopback, Alice's profile, and Bob, who writes and answers.
 
-With a screen it is the world behind it (tui/ports.py, DemoPort); without one it makes the same journey and prints
-each step. Everything lies in one temporary folder, which is removed at the end.
+`open_demo` runs it behind a screen (tui/ports.py, DemoPort). `run_headless` makes the same journey without a screen and
+prints each step. All files are in one temporary folder, which is removed at the end.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from storage.user.profile import Profile
 NODES = 12
 KILLED = 5
 POLL = 2.0
-"""Seconds between looks into the inbox: the demo is on one machine, and who tries it doesn't want to wait."""
+"""Seconds between two reads of the inbox. Short, because someone is watching."""
 BOBS_ANSWER = "Thank you, that came through {copies} copies. As you see, I am not a person.\n\n"
 PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What the command line would say about Alice's node: nothing."""
+    """The command line's options for Alice's node: none."""
 
     passphrase_file: Path | None = None
     listen: str | None = None
@@ -55,7 +55,7 @@ class DemoOptions:
 
 
 class DemoWorld:
-    """The nodes and Bob, in one event loop, in one folder."""
+    """The nodes and Bob, in one event loop and one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.private_overlay = PrivateOverlay(folder / "village", "demo")
@@ -65,7 +65,7 @@ class DemoWorld:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self, tell: Callable[[str], None]) -> None:
-        """Start the nodes, let Alice and Bob join, and let Bob write his letters."""
+        """Start the nodes, let Alice and Bob join, and let Bob send his messages."""
         self._loop = asyncio.get_running_loop()
         await self.private_overlay.start(NODES, lambda count: tell(f"Starting node {count} of {NODES}"))
         tell("Alice and Bob join")
@@ -95,7 +95,7 @@ class DemoWorld:
         await self.private_overlay.stop()
 
     def member(self, profile: Profile, address: str) -> Identity:
-        """A profile that looks into its inbox often."""
+        """Make `profile` a member's, polling its inbox often."""
         identity = self.private_overlay.member(address, profile)
         profile.change_config(poll=POLL, mode="client")
         return identity
@@ -105,7 +105,7 @@ class DemoWorld:
             self._loop.create_task(self._answer(event.message_id))
 
     async def _answer(self, message_id: str) -> None:
-        """Bob answers what he gets."""
+        """Let Bob answer a message."""
         assert self._bob is not None
         await asyncio.to_thread(_write_answer, self._bob, self._bob_profile, message_id)
         self._bob.wake()
@@ -133,7 +133,7 @@ def _write_answer(bob: Agent, profile: Profile, message_id: str) -> None:
 
 
 class Demo:
-    """The demo behind a screen: the world in a thread, Alice's agent not started yet."""
+    """The demo behind a screen: nodes and Bob in a thread, Alice's agent not started yet."""
 
     def __init__(self, folder: Path, world: DemoWorld, stop: Callable[[], None]) -> None:
         self._folder = folder
@@ -148,7 +148,7 @@ class Demo:
 
 
 def open_demo(progress: Callable[[str], None]) -> Demo:
-    """Start a private overlay in a thread of its own; returns when Bob's letters are on their way."""
+    """Start the demo's network in its own thread. Returns when Bob's messages are sent."""
     folder = Path(tempfile.mkdtemp(prefix="p2pmail-demo-"))
     world = DemoWorld(folder)
     ready = threading.Event()
@@ -185,7 +185,7 @@ def open_demo(progress: Callable[[str], None]) -> Demo:
 
 
 class Journey:
-    """The demo without a screen: the same steps, each with its figures, each checked."""
+    """The demo without a screen: prints each step with its figures, and checks it."""
 
     def __init__(self, world: DemoWorld, say: Callable[[str], None]) -> None:
         self._world = world
@@ -194,7 +194,7 @@ class Journey:
         self._heard = asyncio.Event()
 
     async def make(self) -> None:
-        """Raises JourneyFailed at the first step that doesn't hold."""
+        """Make the journey. Raises JourneyFailed at the first step that fails."""
         await self._world.start(lambda _: None)
         self._step(f"12 nodes and 2 members are up, Bob's letters lie at them as {await self._bodies()} objects")
         agent = await self._world.private_overlay.agent_of(self._world.alice, tell=self._tell)
@@ -268,14 +268,14 @@ class Journey:
         self._say(f"{time.perf_counter() - self._began:8.2f} s   {words}")
 
     async def _bodies(self) -> int:
-        """Message bodies, whole or in pieces, that all nodes keep together."""
+        """Number of message bodies or segments that all nodes store together."""
         stores = [node.store for node in self._world.private_overlay.nodes if node.store is not None]
         held = [await store.objects() for store in stores]
         return sum(kept.kind == Kind.BODY for objects in held for kept in objects)
 
 
 class JourneyFailed(P2PMailError):
-    """A step of the demo didn't hold."""
+    """A step of the demo failed."""
 
 
 def _must(held: bool, what: str) -> None:
@@ -284,7 +284,7 @@ def _must(held: bool, what: str) -> None:
 
 
 def run_headless() -> int:
-    """Make the journey and print it; 0 when every step held."""
+    """Make the journey and print it. Returns 0 if every step succeeded."""
     folder = Path(tempfile.mkdtemp(prefix="p2pmail-demo-"))
 
     async def journey() -> None:

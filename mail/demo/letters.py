@@ -1,4 +1,4 @@
-"""The letters of the demo: a thread, HTML, an attachment of 5 MB, a spam and an infected one. Content only."""
+"""The messages of the demo: a thread, HTML, an attachment of 5 MB, spam, and an infected one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ALICE = "alice@demo.example"
 BOB = "bob@demo.example"
 
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + b"EICAR-STANDARD-ANTIVIRUS-TEST" + b"-FILE!$H+H*"
-"""The harmless file by which virus scanners are tested, put together here so that none takes this file for it."""
+"""The harmless test file for virus scanners, assembled here so that no scanner reports this source file."""
 
 ATTACHMENT_BYTES = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class DemoMessage:
-    """A letter ready to be sent."""
+    """A message ready to be sent."""
 
     message_id: str
     subject: str
@@ -31,7 +31,7 @@ class DemoMessage:
 
 
 def letters(now: float) -> Iterator[DemoMessage]:
-    """Bob's letters to Alice, oldest first; `now` in seconds since the epoch."""
+    """Bob's messages to Alice, oldest first. `now`: epoch seconds."""
     first = _letter(1, now - 7200, "A mail system without a server", _THREAD[0])
     second = _letter(2, now - 5400, "Re: A mail system without a server", _THREAD[1], answers=(first,))
     yield _sealed(first)

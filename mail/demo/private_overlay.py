@@ -1,7 +1,6 @@
-"""A private overlay in this process: real nodes on loopback, an authority, members. For the demo, tests and bench.
+"""A private overlay in this process: real nodes on loopback, an authority, members. For demo, tests and bench.
 
-Everything is real but the distance: sockets, stores on disk, certificates. It lies in one folder, which its owner
-removes.
+Sockets, stores on disk and certificates are real. All files are in one folder, which the caller removes.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from storage.user.profile import Profile
 LOOPBACK = "127.0.0.1"
 QUOTA = 1 << 30
 JOIN_AT = 3
-"""Places that a member's network file names."""
+"""Places to join in a member's network file."""
 
 
 class PrivateOverlay:
-    """A network of its own under `folder`."""
+    """A network with its files under `folder`."""
 
     def __init__(self, folder: Path, name: str, k: int = DEFAULT_K, now: Callable[[], float] = time.time) -> None:
         self.folder = folder
@@ -45,20 +44,20 @@ class PrivateOverlay:
         self.nodes: list[Node] = []
 
     async def start(self, nodes: int, tell: Callable[[int], None] = lambda _: None) -> None:
-        """Start so many nodes, each joined at the first; `tell` hears their number. Raises CantListen, OSError."""
+        """Start `nodes` nodes that join at the first. `tell` gets the count so far. Raises CantListen, OSError."""
         for number in range(nodes):
             await self._start_node(self.folder / "nodes" / str(number))
             tell(number + 1)
         self.network = self.network.joined_at(*(node.place for node in self.nodes[:JOIN_AT]))
 
     async def stop(self) -> None:
-        """Stop every node in good order."""
+        """Stop all nodes."""
         await asyncio.gather(*(node.stop() for node in self.nodes))
         self.nodes.clear()
         self.authority.close()
 
     def member(self, address: str, profile: Profile) -> Identity:
-        """A profile for `address` with keys of its own, certified as by an invite."""
+        """Make `profile` the profile of a new member with its own keys and a certificate for `address`."""
         profile.create()
         key = Ed25519PrivateKey.generate()
         address = normalise_address(address)
@@ -71,14 +70,14 @@ class PrivateOverlay:
         return identity
 
     async def agent(self, address: str, profile: Profile, tell: Callable[[Event], None] = lambda _: None) -> Agent:
-        """A new member's agent as a client, joined, its card published."""
+        """Open a new member's agent as a client, and publish its card."""
         self.member(address, profile)
         agent = await self.agent_of(profile, tell)
         await agent.publish_card()
         return agent
 
     async def agent_of(self, profile: Profile, tell: Callable[[Event], None] = lambda _: None) -> Agent:
-        """The agent of a member that there is."""
+        """Open the agent of an existing member."""
         return await Agent.open(profile, Identity.open(profile, None), tell=tell, now=self._now)
 
     async def _start_node(self, folder: Path) -> Node:

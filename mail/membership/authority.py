@@ -1,8 +1,8 @@
-"""A network's certificate authority: who holds which address, kept in one folder (design section 5).
+"""A network's certificate authority: which key holds which address (design section 5).
 
-What lives here decides (an address is issued once at a time, an invite is used once) and keeps it durably in
-DIR/authority.sqlite beside DIR/authority.key and DIR/authority.pem. How requests travel is not known here, and
-mail/membership/x509.py makes the documents.
+Decides who gets a certificate: an address belongs to one key at a time, and an invite can be used once. The decisions
+are stored durably in DIR/authority.sqlite, beside DIR/authority.key and DIR/authority.pem. Nothing here uses the
+network. mail/membership/x509.py builds the X.509 documents.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from storage.errors import DATA, PERMISSION, P2PMailError
 Random = Callable[[int], bytes]
 
 CODE_BYTES = 16
-"""Random bytes of an invite's code: not to be guessed, so no count of attempts is needed."""
+"""Random bytes of an invite's code: too many to guess, so attempts needn't be counted."""
 
 INVITE_LIFE = 14 * DAY
-"""Seconds that an invite is good."""
+"""Seconds for which an invite is valid."""
 
 RENEWAL = 60 * DAY
-"""Seconds before its end from which a certificate is renewed; before, a repeated request gets the same one again."""
+"""Seconds before its end from which a certificate can be renewed. Before that, a request gets the same one again."""
 
 GRACE = 60 * DAY
-"""Seconds after its end for which the address waits for the same key: it can still be renewed, and is nobody else's
-while mail that it signed may be on its way."""
+"""Seconds after its end for which a certificate still reserves the address for its key. It can be renewed, and nobody
+else gets the address while mail signed with the key may be on its way."""
 
 RESIGN = 7 * DAY
-"""Seconds after which an unchanged revocation list is signed again, long before nodes would drop it."""
+"""Seconds after which an unchanged revocation list is signed again, long before nodes drop it."""
 
 NAME_LIMIT = 64
 """Characters of a network's name: those of an X.509 common name (RFC 5280, ub-common-name)."""
@@ -85,46 +85,46 @@ CREATE TABLE IF NOT EXISTS revocations (
 
 
 class AuthorityError(P2PMailError):
-    """The authority can't do that; the message says why, and what was kept."""
+    """The authority can't do this; the message says why, and what was kept."""
 
     exit_code = DATA
 
 
 class AlreadyFounded(AuthorityError):
-    """There is an authority in this folder already; it was left as it is."""
+    """The folder already has an authority. It was left unchanged."""
 
 
 class AuthorityDamaged(AuthorityError):
-    """The authority's files are missing, damaged or don't belong together; they were left as they are."""
+    """The authority's files are missing, damaged or don't belong together. They were left unchanged."""
 
 
 class WrongAuthorityPassphrase(AuthorityError):
-    """The authority's key is protected, and this is not its passphrase."""
+    """The passphrase of the authority's key is missing or wrong."""
 
     exit_code = PERMISSION
 
 
 class AddressTaken(AuthorityError):
-    """The address belongs to somebody with another key, until that certificate expires or is revoked."""
+    """The address belongs to another key until that key's certificate expires or is revoked."""
 
 
 class KeyRevoked(AuthorityError):
-    """This key was revoked for this address; a new one is needed."""
+    """This key was revoked for this address; a new key is needed."""
 
 
 class NothingToRenew(AuthorityError):
-    """This key holds no certificate for the address that could be renewed."""
+    """This key has no certificate for the address that could be renewed."""
 
 
 class InviteRefused(AuthorityError):
-    """The one-time code is unknown, for another address, expired or used already."""
+    """The one-time code is unknown, for another address, expired or already used."""
 
     exit_code = PERMISSION
 
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """A one-time code for an address, good until `expires` (epoch seconds). The code is known to nobody else."""
+    """A one-time code for an address, valid until `expires` (epoch seconds). The authority keeps only its hash."""
 
     address: str
     code: bytes
@@ -133,7 +133,7 @@ class Invitation:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """One line of the authority's book; times in epoch seconds, `revoked` None while it is not."""
+    """A certificate in the authority's database. Times in epoch seconds; `revoked` is None if it wasn't."""
 
     address: str
     serial: int
@@ -149,10 +149,10 @@ def found(
     now: Callable[[], float] = time.time,
     random: Random = os.urandom,
 ) -> Authority:
-    """Found the network `name`: make its root key and certificate in `folder`, and open it.
+    """Create the authority of the network `name` in `folder`: its root key and certificate. Returns it opened.
 
-    Durable when it returns. The key file has mode 0600, and is encrypted when there is a passphrase. A founding that
-    was interrupted can be repeated. Raises AlreadyFounded, AuthorityError, OSError.
+    Durable when it returns. The key file has mode 0600 and is encrypted if there is a passphrase. An interrupted call
+    can be repeated. Raises AlreadyFounded, AuthorityError, OSError.
     """
     if not 0 < len(name) <= NAME_LIMIT or not name.isprintable() or name != name.strip():
         raise AuthorityError(f"A network's name has 1 to {NAME_LIMIT} printable characters.")
@@ -162,7 +162,7 @@ def found(
     root = make_root(key, name, _serial(random), now())
     protection = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     durable.make_folder(folder)
-    # The certificate comes last: a folder that has one has everything, and one that has none can be founded again.
+    # The certificate is written last: a folder with one is complete, a folder without one can be started over.
     with closing(connect(folder / "authority.sqlite", _SCHEMA)):
         durable.write(folder / "authority.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection))
     durable.write(folder / "authority.pem", certificate_pem(root), 0o644)
@@ -170,8 +170,11 @@ def found(
 
 
 class Authority:
-    """An open authority. Several processes may open the same one; each decision is one transaction, durable when
-    the method returns. Methods block on the disk: call them from a thread."""
+    """An open authority.
+
+    Several processes may open the same one: each decision is one transaction, durable when the method returns.
+    Methods block on the disk; call them from a thread.
+    """
 
     def __init__(
         self,
@@ -181,11 +184,11 @@ class Authority:
         now: Callable[[], float] = time.time,
         random: Random = os.urandom,
     ) -> None:
-        """Open the authority in `folder`. Raises WrongPassphrase, AuthorityDamaged."""
+        """Open the authority in `folder`. Raises WrongAuthorityPassphrase, AuthorityDamaged."""
         self._now = now
         self._random = random
         self._lock = threading.Lock()
-        """Held through a transaction: the connection is one, threads may be several."""
+        """Held during a transaction: several threads share the one connection."""
         self._key = _load_key(folder / "authority.key", passphrase)
         try:
             parsed = load_pem_x509_certificate((folder / "authority.pem").read_bytes())
@@ -204,14 +207,14 @@ class Authority:
             raise AuthorityDamaged(str(error)) from error
 
     def close(self) -> None:
-        """Close the database; nothing waits to be written."""
+        """Close the database. Everything is on disk already."""
         self._database.close()
 
     def issue(self, address: str, public_key: bytes) -> Certificate:
-        """Certify that `address` belongs to the holder of an Ed25519 public key (32 bytes), because we say so.
+        """Certify on the operator's word that `address` belongs to an Ed25519 public key (32 bytes).
 
-        The same key gets the same certificate again, and a new one (good for a year) in the last 60 days of the old.
-        That the asker has the private key is the caller's to check. Raises AddressTaken while another key holds the
+        The same key gets the same certificate again, and a new one (valid for a year) in the last 60 days of the old.
+        The caller must check that the requester has the private key. Raises AddressTaken while another key holds the
         address (until 60 days after its certificate's end), KeyRevoked, AddressError, AuthorityError.
         """
         address = normalise_address(address)
@@ -219,9 +222,9 @@ class Authority:
             return self._issue(database, address, public_key)
 
     def renew(self, address: str, public_key: bytes) -> Certificate:
-        """Like `issue`, because this key holds the address: in the last 60 days of its certificate, and 60 days after.
+        """Like `issue`, for a key that holds the address: from 60 days before its certificate's end until 60 after.
 
-        Raises NothingToRenew when it doesn't, and what `issue` raises.
+        Raises NothingToRenew if the key doesn't hold it, and what `issue` raises.
         """
         address = normalise_address(address)
         with self._transaction() as database:
@@ -231,10 +234,10 @@ class Authority:
             return self._issue(database, address, public_key)
 
     def redeem(self, address: str, public_key: bytes, code: bytes) -> Certificate:
-        """Like `issue`, because an invite's code allows it. The code is used up, in the same transaction.
+        """Like `issue`, for the holder of an invite's code. The same transaction marks the code as used.
 
-        A repeated request of the same key with the same code gets the same certificate: an answer may get lost.
-        Raises InviteRefused, and what `issue` raises; then the code is not used up.
+        A repeated request with the same key and code gets the same certificate, because an answer may get lost. Raises
+        InviteRefused and what `issue` raises; then the code stays unused.
         """
         address = normalise_address(address)
         hashed = hashlib.sha256(code).digest()
@@ -253,10 +256,10 @@ class Authority:
             return certificate
 
     def invite(self, address: str) -> Invitation:
-        """A one-time code for an address, good for 14 days; one that was not used before is replaced by it.
+        """Make a one-time code for an address, valid for 14 days. It replaces an earlier unused code.
 
-        Only its hash is kept. In the last 60 days of a certificate, and 60 days after its end, the code is good for the
-        key that holds it. Raises AddressTaken before, AddressError, AuthorityError.
+        Only its hash is stored. From 60 days before a certificate's end until 60 days after, the code is valid for the
+        certified key. Raises AddressTaken before that time, AddressError, AuthorityError.
         """
         address = normalise_address(address)
         code = self._random(CODE_BYTES)
@@ -275,10 +278,10 @@ class Authority:
         return Invitation(address, code, expires)
 
     def revoke(self, address: str) -> int:
-        """Revoke every certificate that holds an address, and its open invite; returns how many certificates.
+        """Revoke all certificates of an address and delete its unused invite. Returns the number of certificates.
 
-        It takes effect where the next revocation list arrives. Raises AddressError, AuthorityError (also when there
-        is none to revoke).
+        Takes effect at each node when it gets the next revocation list. Raises AddressError, AuthorityError (also if
+        there is nothing to revoke).
         """
         address = normalise_address(address)
         with self._transaction() as database:
@@ -293,8 +296,10 @@ class Authority:
         return count
 
     def revocations(self) -> bytes:
-        """The current revocation list (DER). It is signed anew, with the next number, when something was revoked
-        since, and every week; in between it is the same bytes. Raises AuthorityError."""
+        """The current revocation list (DER).
+
+        It is signed again, with the next CRL number, after each revocation and every week. Raises AuthorityError.
+        """
         with self._transaction() as database:
             now = self._now()
             known = database.execute("SELECT number, signed, der, changed FROM revocations").fetchone()
@@ -306,7 +311,7 @@ class Authority:
                 for serial, at in database.execute(
                     "SELECT serial, revoked FROM certificates WHERE revoked IS NOT NULL AND not_after > ?"
                     " ORDER BY revoked, serial",
-                    (now - GRACE,),  # what it signed before its end may be on its way
+                    (now - GRACE,),  # mail that it signed before its end may be on its way
                 )
             ]
             der = make_revocations(self.certificate, self._key, revoked, number, now)
@@ -314,7 +319,7 @@ class Authority:
             return der
 
     def issued(self) -> list[Issued]:
-        """The whole book, by address and age."""
+        """All certificates, sorted by address and end."""
         with self._transaction() as database:
             rows = database.execute(
                 "SELECT address, serial, not_after, revoked FROM certificates ORDER BY address, not_after"
@@ -345,8 +350,7 @@ class Authority:
         return certificate
 
     def _held(self, database: sqlite3.Connection, address: str) -> list[tuple[bytes, bytes, float]]:
-        """(public key, DER, end) of the certificates that hold an address, those that ended lately too, the longest
-        first."""
+        """(public key, DER, end) of the certificates that reserve an address, the latest end first."""
         return database.execute(
             "SELECT public_key, der, not_after FROM certificates"
             " WHERE address = ? AND revoked IS NULL AND not_after > ? ORDER BY not_after DESC",
@@ -354,9 +358,9 @@ class Authority:
         ).fetchall()
 
     def _good(self, held: list[tuple[bytes, bytes, float]]) -> Certificate | None:
-        """The certificate among these that is good now and not near its end.
+        """The certificate among these that is valid now and not yet due for renewal.
 
-        One that was issued while this clock was far ahead isn't good yet, and must not keep its holder waiting.
+        A certificate issued while this clock was far ahead isn't valid yet, and must not block a new one.
         """
         for _, der, not_after in held:
             certificate = parse_certificate(der)
@@ -370,7 +374,7 @@ class Authority:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One decision: committed to disk when the block ends, undone when it raises."""
+        """A transaction: committed when the block ends, rolled back if it raises."""
         with self._lock:
             try:
                 self._database.execute("BEGIN IMMEDIATE")
@@ -392,7 +396,7 @@ def _day(moment: float) -> str:
 
 
 def _serial(random: Random) -> int:
-    """A positive serial number of at most 127 bits, not to be foreseen (RFC 5280 section 4.1.2.2)."""
+    """A positive, unpredictable serial number of at most 127 bits (RFC 5280 section 4.1.2.2)."""
     return int.from_bytes(random(16), "big") >> 1 | 1
 
 

@@ -1,8 +1,10 @@
-"""`authority serve`: an authority that answers those who join with an invite, or renew (design section 5).
- Reads its own inbox as anybody reads mail, and leaves each answer where the asker looks for it. Who gets what is
-decided by mail/membership/authority.py, what travels is mail/membership/messages.py's. It needs no port and may be
-away for a while: an answer is durable at nodes before its request is acknowledged, and a request that comes twice is
-answered alike."""
+"""`authority serve`: answers requests to join with an invite and to renew a certificate (design section 5).
+
+The service reads the authority's inbox like any recipient, and stores each answer under the key where the requester
+looks for it. mail/membership/authority.py decides the answers; mail/membership/messages.py has their format. The
+service needs no open port and may stop at any time: nodes hold an answer before its request is acknowledged, and a
+repeated request gets the same answer.
+"""
 
 from __future__ import annotations
 
@@ -49,21 +51,21 @@ from storage.user.profile import Profile
 log = logging.getLogger(__name__)
 
 POLL = 5.0
-"""Seconds between two looks into the inbox: somebody sits before a screen and waits."""
+"""Seconds between two reads of the inbox. Short, because a user who joins is waiting."""
 
 ANSWER_LIFE = INVITE_LIFE
-"""Seconds that an answer lies in the overlay: as long as an invite is good."""
+"""Seconds for which nodes keep an answer: as long as an invite is valid."""
 
 REQUESTS = 200
-"""Requests looked at in one go; the rest waits for the next one, a poll later."""
+"""Most requests handled in one round; the rest wait for the next round."""
 
 REFUSALS = 20
-"""Refusals told in one go. Anybody can ask with made-up codes, and each answer is k copies for the nodes to keep: what
-is over that is dropped. Who has a good code is always answered."""
+"""Most refusals answered in one round. Anybody can send made-up codes, and each answer costs the nodes k copies, so
+further refusals are dropped. A request with a valid code is always answered."""
 
 
 class _Fate(Enum):
-    """What became of a notification in the authority's inbox; all but KEPT are acknowledged."""
+    """What was done with a notification in the authority's inbox. All but KEPT are acknowledged."""
 
     ANSWERED = 1
     DROPPED = 2
@@ -72,7 +74,7 @@ class _Fate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """What there is between `start` and `stop`."""
+    """What exists between `start` and `stop`."""
 
     authority: Authority
     identity: Identity
@@ -82,7 +84,7 @@ class _Running:
 
 
 class AuthorityService:
-    """The authority in `folder` at work. `tell` gets a line for a person whenever there is something to tell."""
+    """Answers for the authority in `folder`. `tell` gets a line for the operator for each event."""
 
     def __init__(
         self,
@@ -108,14 +110,15 @@ class AuthorityService:
 
     @property
     def network(self) -> Network:
-        """The network that it answers for, once started."""
+        """The authority's network. Only after `start`."""
         return self._running.overlay.network
 
     async def start(self) -> None:
-        """Open the authority, join its network, publish card and revocation list as far as anybody answers.
+        """Open the authority, join its network, and publish its card and revocation list if nodes answer.
 
-        The places of `join` are remembered for invites when somebody answers. Raises AuthorityError (WrongPassphrase),
-        KeyringError, NetworkFileError, ProfileBusy (it is served already), ValueError (`join`), OSError.
+        If nodes answer, the places of `join` are stored for future invites. Raises AuthorityError
+        (WrongAuthorityPassphrase), KeyringError, NetworkFileError, ProfileBusy (another `serve` runs), ValueError
+        (`join`), OSError.
         """
         profile = Profile(self._folder, environ={})
         with ExitStack() as stack:
@@ -140,14 +143,14 @@ class AuthorityService:
             self._say(str(error))
 
     async def stop(self) -> None:
-        """Stop in good order. A request that was not answered stays in the inbox."""
+        """Stop. Unanswered requests stay in the inbox."""
         parts, self._parts = self._parts, None
         if parts is not None:
             await parts.node.stop()
         self._stack.close()
 
     async def run(self, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Answer until cancelled. What fails is told and tried again."""
+        """Answer until cancelled. Report failures and try again."""
         while True:
             try:
                 await self.run_once()
@@ -156,7 +159,7 @@ class AuthorityService:
             await pause(POLL)
 
     async def run_once(self) -> int:
-        """Publish what is due, answer what waits; how many were answered. Raises OverlayError, AuthorityError."""
+        """Publish what is due and answer waiting requests. Returns how many. Raises OverlayError, AuthorityError."""
         parts = self._running
         await self._keep_published()
         key = inbox_key(parts.identity.address)
@@ -182,7 +185,7 @@ class AuthorityService:
         return sum(fate is _Fate.ANSWERED for fate in fates.values())
 
     async def _judge(self, data: bytes) -> tuple[Request, Answer] | _Fate:
-        """What to answer to these bytes from the inbox. Raises AuthorityError when the authority itself fails."""
+        """Decide on a notification from the inbox. Raises AuthorityError if the authority itself fails."""
         parts = self._running
         try:
             request = open_request(data, parts.identity.pairs(), parts.authority.fingerprint)
@@ -201,10 +204,10 @@ class AuthorityService:
         return request, Granted(certificate.der, self._revocations)
 
     async def _deliver(self, request: Request, answer: Answer) -> _Fate:
-        """Put the answer where the asker looks for it."""
+        """Store the answer where the requester looks for it."""
         parts = self._running
         sealed = seal_answer(answer, request, parts.identity.owner, int(self._now() * 1000))
-        life = RETENTION if request.renewal else ANSWER_LIFE  # nobody sits and waits: she may look once a month
+        life = RETENTION if request.renewal else ANSWER_LIFE  # a renewing user may come online once a month
         outcome = await parts.overlay.store(Kind.ENROLMENT, request.key, sealed, ttl=life)
         if not outcome.have:
             self._say(f"No node took the answer for {request.address} ({'; '.join(outcome.refusals)}); trying again.")
@@ -217,7 +220,7 @@ class AuthorityService:
         return _Fate.ANSWERED
 
     async def _keep_published(self) -> None:
-        """Card and revocation list: once a day, and at once when somebody was revoked. Raises OverlayError."""
+        """Publish card and revocation list daily, and at once after a revocation. Raises OverlayError."""
         parts = self._running
         revocations = await asyncio.to_thread(parts.authority.revocations)
         if revocations == self._revocations and 0 <= self._now() - self._published < PUBLISH_EVERY:
@@ -242,7 +245,7 @@ class AuthorityService:
         return self._parts
 
     def _say(self, words: str) -> None:
-        """Tell of a trouble once, though it is met at every poll."""
+        """Report a problem once, not at every round."""
         if words != self._told:
             self._told = words
             self._tell(words)
@@ -251,9 +254,10 @@ class AuthorityService:
 def open_identity(
     profile: Profile, authority: Authority, passphrase: str | None, *, now: Callable[[], float], random: Random
 ) -> Identity:
-    """The keys with which the authority reads its inbox and signs answers, in its folder, under the same passphrase.
+    """The keys with which the authority reads its inbox and signs answers.
 
-    They are made at the first start. Raises KeyringError, AuthorityError, OSError.
+    They lie in its folder under the same passphrase, and are made at the first start. Raises KeyringError,
+    AuthorityError, OSError.
     """
     path = profile.keyring_file
     passphrase = passphrase if is_protected(profile.root) else None
@@ -265,12 +269,12 @@ def open_identity(
 
 
 def certify(keyring: Keyring, authority: Authority, random: Random) -> None:
-    """See to it that the authority's own keys are there, with a certificate that is good for some time yet."""
+    """Make sure that the authority's own keys exist and have a certificate that isn't about to end."""
     address = authority_address(authority.fingerprint)
     key = keyring.identity.private_key if keyring.identity is not None else random(32)
     try:
         certificate = authority.issue(address, _public_key(key))
-    except (AddressTaken, KeyRevoked):  # the keys were lost once, or their keeper has revoked them
+    except (AddressTaken, KeyRevoked):  # the keys were lost, or the operator has revoked them
         with suppress(AuthorityError):
             authority.revoke(address)
         key = random(32)

@@ -1,6 +1,6 @@
-"""How the user's own certificate stands, in words for her: valid, about to end, ended, revoked. Decisions only.
+"""The status of the user's own certificate (valid, ending, ended, revoked), with words for the user.
 
-Renewing it is mail/membership/renewal.py's work.
+Nothing here uses the network. mail/membership/renewal.py renews the certificate.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from storage.user.state import UserState
 log = logging.getLogger(__name__)
 
 WARNINGS = (30 * DAY, 7 * DAY)
-"""Seconds before its end at which the user is warned; it has been asked for anew for some weeks then."""
+"""Seconds before the certificate's end at which the user is warned. Renewal has been tried for weeks by then."""
 
 REVOCATIONS_EVERY = 3600.0
-"""Seconds between looks for a newer revocation list: a revoked member is refused an hour later at the most."""
+"""Seconds between two fetches of the revocation list: a revoked member is refused within an hour."""
 
 REVOCATIONS_FACT = "revocations"
 """The newest revocation list (DER) in the profile's state."""
 CERTIFICATE_FACT = "certificate"
-"""The user's certificate (DER) in the profile's state, for those who ask without her passphrase."""
+"""The user's certificate (DER) in the profile's state, for commands that run without the passphrase."""
 WARNED_FACT = "certificate-warned"
 
 
 class CertificateState(StrEnum):
-    """How a certificate stands."""
+    """What can be said of a certificate at a moment."""
 
     VALID = "valid"
     ENDING = "ending"
@@ -50,22 +50,22 @@ class CertificateState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CertificateStatus:
-    """How a certificate stands at a moment. `ends`: epoch seconds; `words`: for the user, empty while it is valid."""
+    """A certificate's status at a moment. `ends`: epoch seconds; `words`: for the user, empty while it is valid."""
 
     stand: CertificateState
     ends: float
     words: str
     threshold: str
-    """Names what there is to be told, so that it is told once."""
+    """Identifies the warning, so that the user is told of it once."""
 
     @property
     def document(self) -> tuple[str, str]:
-        """What `status` says: how it stands, and its end (ISO 8601, UTC)."""
+        """What `p2pmail status` prints: the state and the end (ISO 8601, UTC)."""
         return self.stand.value, datetime.fromtimestamp(int(self.ends), UTC).isoformat()
 
 
 def standing(certificate: bytes, trust: TrustStore, now: float) -> CertificateStatus:
-    """How a certificate (DER) of ours stands at `now` (epoch seconds). Raises CertificateError for one that is none."""
+    """The status of our certificate (DER) at `now` (epoch seconds). Raises CertificateError if it can't be read."""
     parsed = parse_certificate(certificate)
     ends, day = parsed.not_after, _day(parsed.not_after)
     name = sha256(certificate).hexdigest()[:16]
@@ -105,9 +105,9 @@ def standing(certificate: bytes, trust: TrustStore, now: float) -> CertificateSt
 
 
 def is_news(state: UserState, certificate: bytes, stands: CertificateStatus) -> bool:
-    """Whether there is something to tell of our certificate that wasn't told before; it counts as told from now on.
+    """Whether the user must be told something new about our certificate. Notes that it was told.
 
-    The certificate is kept for those who ask without a passphrase. Raises DatabaseError.
+    Also stores the certificate for commands that run without the passphrase. Raises DatabaseError.
     """
     if state.fact(CERTIFICATE_FACT) != certificate:
         state.keep_fact(CERTIFICATE_FACT, certificate)
@@ -119,7 +119,7 @@ def is_news(state: UserState, certificate: bytes, stands: CertificateStatus) -> 
 
 
 def check_may_send(identity: Identity, trust: TrustStore, now: float) -> None:
-    """Raises Ended or Revoked (with words) when nobody would take mail from the user, NotJoined."""
+    """Raises CertificateExpired or Revoked if no recipient would accept mail from the user; NotJoined."""
     stands = standing(identity.owner.certificate, trust, now)
     if stands.stand is CertificateState.REVOKED:
         raise Revoked(stands.words)
@@ -128,7 +128,7 @@ def check_may_send(identity: Identity, trust: TrustStore, now: float) -> None:
 
 
 def known_trust(profile: Profile, now: float) -> TrustStore | None:
-    """Whom this profile trusts, with the newest revocation list that it has seen; None where it isn't known yet.
+    """The profile's trusted authorities with the newest revocation list on disk; None before it has a network.
 
     Raises DatabaseError.
     """
@@ -148,7 +148,7 @@ def known_trust(profile: Profile, now: float) -> TrustStore | None:
 
 
 def remember_certificate(profile: Profile, certificate: bytes) -> None:
-    """Note our new certificate for those who ask without a passphrase. Raises DatabaseError."""
+    """Store our new certificate for commands that run without the passphrase. Raises DatabaseError."""
     state = UserState(profile.state_file)
     try:
         state.keep_fact(CERTIFICATE_FACT, certificate)
@@ -157,7 +157,7 @@ def remember_certificate(profile: Profile, certificate: bytes) -> None:
 
 
 def stored_standing(profile: Profile, now: float) -> tuple[str, str] | tuple[None, None]:
-    """How our certificate stands and when it ends, as far as is known on disk without a passphrase. Never raises."""
+    """The state and end of our certificate as far as the disk tells without a passphrase. Never raises."""
     try:
         trust = known_trust(profile, now)
         if trust is None or not profile.state_file.exists():
@@ -174,9 +174,9 @@ def stored_standing(profile: Profile, now: float) -> tuple[str, str] | tuple[Non
 
 
 def refuse_if_nobody_takes_it(profile: Profile, identity: Identity, now: float) -> None:
-    """Before a message is accepted: raises Ended or Revoked when it couldn't be sent, with what is known on disk.
+    """Check before a message is accepted that it could be sent, judging by what is on disk.
 
-    Raises DatabaseError.
+    Raises CertificateExpired or Revoked if it couldn't, DatabaseError.
     """
     trust = known_trust(profile, now)
     if trust is not None and not identity.waiting:

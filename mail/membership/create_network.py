@@ -1,6 +1,8 @@
-"""An authority's folder seen from outside: founding a network, inviting, revoking (`p2pmail authority ...`).
- Puts mail/membership/authority.py, mail/membership/invite.py and network.toml together for the commands and the set-up
-screen; answering over the network is mail/membership/authority_service.py's."""
+"""Create a network, make invites, revoke addresses: the offline commands of `p2pmail authority`.
+
+Combines mail/membership/authority.py, mail/membership/invite.py and network.toml for the commands and the set-up
+screen. mail/membership/authority_service.py answers requests over the network.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,15 @@ from overlay.identity.network_scope import Resolve, decide, resolved
 from storage import durable
 
 PUZZLE_BITS = 12
-"""Leading zero bits that a node id's hash must have in a public network: a quarter of a second for each node, and an
-hour's work for who wants ten thousand."""
+"""Leading zero bits that a node id's hash must have in a public network. They cost a quarter of a second for one node,
+and an attacker an hour for ten thousand."""
 
 _FOUNDING = frozenset({"authority.key", "authority.sqlite", "authority.sqlite-wal", "authority.sqlite-shm"})
-"""What a founding that was interrupted leaves behind; with it, it can be taken up again."""
+"""Files that an interrupted creation leaves behind. A folder with only these can be used again."""
 
 
 def network_file(folder: Path) -> Path:
-    """Where the authority in `folder` keeps its network file."""
+    """The path of the network file of the authority in `folder`."""
     return folder / "network.toml"
 
 
@@ -43,12 +45,13 @@ def found_network(  # noqa: PLR0913 - the settings of a network, named at each c
     random: Random = os.urandom,
     resolve: Resolve = resolved,
 ) -> Network:
-    """Found the network `name`: its authority and its network.toml, in a new or empty `folder` (`authority init`).
+    """Create the network `name`, with its authority and network.toml, in a new or empty `folder` (`authority init`).
 
-    `join`: HOST:PORT[/KEY] of nodes to start from. `private_addresses` None: as overlay/identity/network_scope.py
-    decides from what these resolve to; a network that allows them asks for no puzzle. `certified`: only members' nodes
-    keep anything. Durable when it returns; one that was interrupted can be repeated. Raises AlreadyFounded,
-    AuthorityError, NetworkFileError (`join`), OSError."""
+    `join`: HOST:PORT[/KEY] of nodes to start from. `private_addresses`: whether the network allows them; None lets
+    overlay/identity/network_scope.py decide from the addresses of `join`. Such a network has no node id puzzle.
+    `certified`: only members' nodes store data. Durable when it returns; an interrupted call can be repeated. Raises
+    AlreadyFounded, AuthorityError, NetworkFileError (`join`), OSError.
+    """
     private = decide(join, resolve=resolve).private if private_addresses is None else private_addresses
     bits = 0 if private else PUZZLE_BITS
     network = Network(name, puzzle_bits=bits, private_addresses=private, join=tuple(dict.fromkeys(join)))
@@ -80,7 +83,7 @@ def open_authority(
     now: Callable[[], float] = time.time,
     random: Random = os.urandom,
 ) -> tuple[Authority, Network]:
-    """The authority in `folder` (to be closed) and its network. Raises AuthorityError, NetworkFileError."""
+    """Open the authority in `folder`, to be closed, and its network. Raises AuthorityError, NetworkFileError."""
     authority = Authority(folder, passphrase=_secret(passphrase), now=now, random=random)
     try:
         network = read_network_file(network_file(folder))
@@ -100,9 +103,9 @@ def open_authority(
 def make_invite(
     folder: Path, address: str, passphrase: str | None = None, *, now: Callable[[], float] = time.time
 ) -> str:
-    """One line to paste for `address` (`authority invite`). It replaces an earlier one that was not used.
+    """Make an invite for `address`, one line to paste (`authority invite`). It replaces an unused earlier one.
 
-    Raises AuthorityError (AddressTaken; nowhere to join), AddressError, NetworkFileError.
+    Raises AuthorityError (AddressTaken, or no place to join is known), AddressError, NetworkFileError.
     """
     authority, network = open_authority(folder, passphrase, now=now)
     with closing(authority):
@@ -117,7 +120,7 @@ def make_invite(
 
 
 def revoke(folder: Path, address: str, passphrase: str | None = None, *, now: Callable[[], float] = time.time) -> int:
-    """Revoke the certificates of `address` (`authority revoke`); how many. A running `serve` publishes it at once.
+    """Revoke the certificates of `address` (`authority revoke`). Returns how many. A running `serve` publishes this.
 
     Raises AuthorityError, AddressError.
     """
@@ -127,7 +130,7 @@ def revoke(folder: Path, address: str, passphrase: str | None = None, *, now: Ca
 
 
 def remember_places(folder: Path, network: Network, join: Sequence[str]) -> Network:
-    """The network with more places to join in its file, for the invites to come. Raises NetworkFileError, OSError."""
+    """Add places to join to the network file, for future invites. Raises NetworkFileError, OSError."""
     if set(join) <= set(network.join):
         return network
     network = network.joined_at(*join)
@@ -136,7 +139,7 @@ def remember_places(folder: Path, network: Network, join: Sequence[str]) -> Netw
 
 
 def is_protected(folder: Path) -> bool:
-    """Whether the authority's key asks for a passphrase. Raises AuthorityDamaged."""
+    """Whether the authority's key needs a passphrase. Raises AuthorityDamaged."""
     try:
         return b"-----BEGIN ENCRYPTED" in (folder / "authority.key").read_bytes()
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Founding a network from the reader: its authority, its first node and its first member, all in one profile.
+"""Create a network from the reader: authority, first node and first member in one profile.
 
-The founder's machine is where others join, so it listens on a fixed port from then on.
+Others join at the founder's computer, so its node listens on a fixed port from then on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from storage.user.keyring import Keyring, KeyringExists
 from storage.user.profile import Profile
 
 AUTHORITY = "authority"
-"""The authority's folder in its founder's profile."""
+"""The authority's folder inside the founder's profile."""
 PORT = 4600
 """UDP and TCP port of a founder's node."""
 
@@ -39,10 +39,10 @@ def found_with_member(
     passphrase: str | None,
     tell: Callable[[str], None] = lambda words: None,
 ) -> Path:
-    """Found the network `name`, certify this profile as `address`, and make it the node that others join at.
+    """Create the network `name`, certify this profile as `address`, and make it the node at which others join.
 
-    Whether it is private or public follows from this machine's address, and `tell` hears it. Returns the authority's
-    folder. Raises AuthorityError, AddressError, KeyringError, OSError.
+    This computer's address decides whether the network is private or public; `tell` gets that in words. Returns the
+    authority's folder. Raises AuthorityError, AddressError, KeyringError, OSError.
     """
     address = normalise_address(address)
     profile.create()
@@ -50,7 +50,7 @@ def found_with_member(
         raise KeyringExists(f"{profile.root} has keys already: it belongs to somebody. Nothing was changed.")
     folder = profile.root / AUTHORITY
     here = host_port(own_address(), PORT)
-    if network_file(folder).exists():  # an earlier founding that was interrupted: it is taken up again
+    if network_file(folder).exists():  # continue an interrupted call
         network = read_network_file(network_file(folder))
     else:
         network = found_network(folder, name, passphrase=passphrase, private_addresses=decide([here]).private)
@@ -70,10 +70,10 @@ def found_with_member(
 
 
 def own_address() -> str:
-    """This machine's address on its network, as the routing table says (nothing is sent), else loopback."""
+    """This computer's address according to its routing table (nothing is sent), else loopback."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # TEST-NET-1: only asks which interface would be taken
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1: only selects an interface
             return str(probe.getsockname()[0])
         except OSError:
             return "127.0.0.1"

@@ -1,7 +1,7 @@
-"""Certificate requests as files (PKCS #10, RFC 2986), for an authority that has no network (`authority issue`).
+"""Certificate requests as files (PKCS #10, RFC 2986), for an authority without a network (`authority issue`).
 
-Formats only: any program that makes Ed25519 requests will do, `openssl req` for one. The address in a request is the
-asker's word; which one is certified is decided by whoever runs the authority.
+Formats only. Any program that makes Ed25519 requests can be used, such as `openssl req`. The address in a request is
+only a claim: the operator of the authority decides which address is certified.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from overlay.identity.certificates import address_name
 from storage.errors import DATA, P2PMailError
 
 REQUEST_LIMIT = 16_384
-"""Bytes of a request file; ours have about 400."""
+"""Most bytes of a request file. Ours have about 400."""
 
 _PARSE_ERRORS = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, InvalidSignature)
 
 
 class CertificateRequestError(P2PMailError, ValueError):
-    """This file is no certificate request that can be used."""
+    """The file is not a usable certificate request."""
 
     exit_code = DATA
 
@@ -34,7 +34,7 @@ def write_csr(key: Ed25519PrivateKey, address: str) -> bytes:
 
 
 def read_csr(data: bytes) -> bytes:
-    """The Ed25519 public key (32 bytes) of a request, PEM or DER, whose asker has shown to have the private one.
+    """The Ed25519 public key (32 bytes) of a request (PEM or DER), after checking the proof of possession.
 
     Raises CertificateRequestError.
     """

@@ -1,7 +1,8 @@
-"""The invite: one line to paste, which says where to join, whom to trust and how to show that one was asked.
- `p2pmail:` and base64url of a msgpack document with a checksum. What lives here writes and reads that line; the code
-in it is made and redeemed by mail/membership/authority.py. The line is a secret until it is used: whoever has it may
-join with it."""
+"""Write and read invites: one line with places to join, the authority's fingerprint and a one-time code.
+
+The line is `p2pmail:` followed by the base64url of a msgpack document with a checksum. mail/membership/authority.py
+makes and redeems the code. An invite is a secret until it is used: anyone who has it can join with it.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +23,13 @@ from storage.errors import DATA, P2PMailError
 PREFIX = "p2pmail:"
 
 TEXT_LIMIT = 8192
-"""Characters of a pasted invite; ours have about 300."""
+"""Most characters of a pasted invite. Ours have about 300."""
 
 MIN_CODE, MAX_CODE = 8, 64
-"""Bytes of a one-time code; ours have 16."""
+"""Fewest and most bytes of a one-time code. Ours have 16."""
 
 JOIN_LIMIT = 8
-"""Places to join that an invite names; more make the line long, and any that answers is enough."""
+"""Most places to join in an invite. One that answers is enough, and more make the line long."""
 
 _VERSION = 1
 _LENGTH_BYTES = 2
@@ -36,7 +37,7 @@ _CHECKSUM_BYTES = 4
 _CHECKSUM_OF = b"p2pmail invite\0"
 
 _FILLING = re.compile(r"[\s>=\u200b\ufeff]+")
-"""What mail programs put into a long line: breaks, quote marks, soft breaks of quoted-printable."""
+"""What mail programs insert into a long line: line breaks, quote marks, soft breaks of quoted-printable."""
 
 _TOKEN = re.compile(r"p2pmail:([A-Za-z0-9_-]+)", re.IGNORECASE | re.ASCII)
 _HOST = re.compile(rf"[A-Za-z0-9.:-]{{1,{DOMAIN_LIMIT}}}")
@@ -47,19 +48,19 @@ _Place = tuple[Annotated[str, msgspec.Meta(max_length=DOMAIN_LIMIT)], _Port, _Ke
 
 
 class InviteError(P2PMailError, ValueError):
-    """The text is no invite that can be used; the message says what to do."""
+    """The text is not a usable invite; the message says what to do."""
 
     exit_code = DATA
 
 
 @dataclass(frozen=True, slots=True)
 class Invite:
-    """What an invite says.
+    """The content of an invite.
 
-    network      its rules and where to join; its authorities are empty, the fingerprint stands for them
-    fingerprint  SHA-256 of the authority's certificate, hex: a certificate fetched from anywhere is checked with it
-    address      who is invited, normalised
-    code         the one-time code, to be shown to the authority alone
+    network      the network's rules and places to join; without authorities, which `fingerprint` stands for
+    fingerprint  SHA-256 (hex) of the authority's certificate, to check a certificate fetched from any node
+    address      the invited address, normalised
+    code         the one-time code; a secret between the invited user and the authority
     """
 
     network: Network
@@ -85,7 +86,7 @@ _decoder = msgspec.msgpack.Decoder(_Document)
 
 
 def write_invite(invite: Invite) -> str:
-    """The one line. Takes the network's first 8 places to join. Raises InviteError when there is none."""
+    """Write an invite with the network's first 8 places to join. Raises InviteError if there is none."""
     places = [parse_join(place) for place in invite.network.join[:JOIN_LIMIT]]
     if not places:
         raise InviteError("An invite must say where to join: give the address of a node that runs (--join HOST:PORT).")
@@ -107,18 +108,18 @@ def write_invite(invite: Invite) -> str:
 
 
 def read_invite(text: str) -> Invite:
-    """Read a pasted invite; line breaks, quote marks and spaces in it are tolerated. Raises InviteError."""
+    """Read a pasted invite. Tolerates line breaks, quote marks and spaces in it. Raises InviteError."""
     if len(text) > TEXT_LIMIT:
         raise InviteError("This is too long for an invite: paste only the line that begins with p2pmail:")
     found = _TOKEN.findall(_FILLING.sub("", text))
     if not found:
         raise InviteError("This is no invite: it is a line that begins with p2pmail:")
-    # The words before it may name the prefix too: the longest is the invite.
+    # The text before the invite may contain the prefix too: the longest match is the invite.
     data = _unwrap(max(found, key=len))
     try:
         document = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        # The checksum was right, so nothing was lost in pasting: another version wrote this.
+        # The checksum is right, so pasting lost nothing: another version wrote this.
         raise InviteError("This invite can't be read by this version of p2pmail.") from None
     if document.version != _VERSION:
         raise InviteError("This invite was made by a newer version of p2pmail; install that one.")
@@ -129,7 +130,7 @@ def read_invite(text: str) -> Invite:
 
 
 def _unwrap(text: str) -> bytes:
-    """The document's bytes. What follows them is ignored: words after the invite run into it without their space."""
+    """The document's bytes. Ignores what follows: text after the invite is joined to it when spaces are removed."""
     text = text[: len(text) - (len(text) % 4 == 1)]
     data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "big")

@@ -1,7 +1,41 @@
-"""Joining with an invite: keys are made, the authority is asked, its answer awaited, the card published (design 5).
- The I/O of enrolment, on the joiner's side; what travels is mail/membership/messages.py's, what is kept meanwhile
-mail/membership/pending.py's. Each step is on disk before the next: `join` and `resume` go on where the last one
-stopped, after a crash or days later."""
+"""Join a network with an invite: the joiner's side of enrolment (design section 5).
+
+This file does the I/O. The messages are in mail/membership/messages.py, and what the keyring keeps between attempts is
+in mail/membership/pending.py.
+
+Theory of operation
+-------------------
+A profile is in one of three states. The keyring on disk holds the state, so it survives a crash:
+
+    new        no certificate and no pending join
+    pending    keys, the invite and perhaps a sealed request are stored; the authority's answer is missing
+    joined     the keyring holds a certificate for the address
+
+What moves a profile from one state to the next:
+
+    new -> pending       `join` stores new keys with the invite before anything is sent
+    pending -> pending   a request is appended to the authority's inbox, and again after an hour without an answer;
+                         a newer invite to the same address replaces the old one and keeps the keys
+    pending -> joined    the authority granted a certificate
+    pending -> new       the authority declined (JoinRefused); a profile with an older certificate keeps that one
+    joined -> pending    the certificate is about to end or has ended (the same key asks again), or was revoked (a new
+                         key asks, because the authority would refuse the old one)
+
+One attempt (`_Attempt`) repeats these steps every POLL seconds until there is an answer or its time is over:
+
+    1. Find the authority. Fetch its certificate from any node and compare it with the invite's fingerprint.
+    2. Look for an answer under the key that follows from the invite's code and our public key.
+    3. If there is none and a request is due, seal a request to the authority's card and append it to its inbox.
+
+Invariants:
+
+- Each step is on disk before the next begins. `join` and `resume` continue where the last attempt stopped.
+- At most one process of a profile joins or renews: it holds the lock "join".
+- Nothing that a node sends is believed unless the invite's fingerprint or the authority's signature proves it.
+- A granted answer is stored in this order: network.toml with the authority, then the certificate, which ends the
+  pending state. A crash between the two leaves a pending join, and the next attempt reads the same answer again.
+- A failure to publish the card doesn't undo a join: the agent publishes it later.
+"""
 
 from __future__ import annotations
 
@@ -50,36 +84,35 @@ from storage.user.profile import Profile, ProfileBusy
 log = logging.getLogger(__name__)
 
 POLL = 2.0
-"""Seconds between two looks for the answer."""
+"""Seconds between two attempts to fetch the answer."""
 
 BUSY_LOOKS = 15
-"""Looks, POLL seconds apart, whether another process that joins or renews has come to its end: a running agent takes
-some seconds to ask for its next certificate."""
+"""Attempts to take the lock "join", POLL seconds apart. A running agent holds it for some seconds to renew."""
 
 KNOWN_PLACES = 5
-"""Nodes met while joining that are kept in network.toml, as places to start from if those of the invite are gone."""
+"""Nodes met while joining that network.toml keeps as further places to join at, in case the invite's are gone."""
 
 
 class AwaitingAuthority(EnrolmentError):
-    """The authority hasn't answered yet; keys and request are kept, and resuming goes on."""
+    """The authority hasn't answered yet. Keys and request are kept; resuming continues with them."""
 
     exit_code = TEMPORARY
 
 
 class NobodyAnswers(AwaitingAuthority):
-    """Not even a node of the network answered; the keys are kept, and resuming begins again."""
+    """No node of the network answered. The keys are kept; resuming starts again with them."""
 
     exit_code = UNAVAILABLE
 
 
 class JoinRefused(EnrolmentError):
-    """The authority said no; the message has its words."""
+    """The authority declined; the message quotes its reason."""
 
     exit_code = PERMISSION
 
 
 class AlreadyJoined(EnrolmentError):
-    """This profile has another address already; nothing was changed."""
+    """This profile already belongs to another address. Nothing was changed."""
 
     exit_code = PERMISSION
 
@@ -95,11 +128,11 @@ async def join(
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     random: Callable[[int], bytes] = os.urandom,
 ) -> str:
-    """Join with a pasted invite; the address, once its certificate is here and its card published.
+    """Join with a pasted invite. Returns the address once its certificate is stored and its card published.
 
-    Waits about `wait` seconds for the authority. The same invite again goes on where the last attempt stopped; when it
-    was answered already, nothing is done. Raises InviteError, AlreadyJoined, JoinRefused, Waiting (NobodyAnswers),
-    KeyringError (WrongPassphrase), ProfileError (ProfileBusy), OSError.
+    Waits about `wait` seconds for the authority. With the same invite again it continues where the last attempt
+    stopped; if the profile has joined already, it does nothing. Raises InviteError, AlreadyJoined, JoinRefused,
+    AwaitingAuthority (NobodyAnswers), KeyringError (WrongPassphrase), ProfileError (ProfileBusy), OSError.
     """
     invite = read_invite(invite_text)
     await asyncio.to_thread(profile.create)
@@ -127,9 +160,9 @@ async def resume(
     tell: Callable[[str], None] = log.info,
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> str:
-    """Go on with a join whose answer hasn't come; the address. `keyring` has its certificate then.
+    """Continue a pending join. Returns the address; `keyring` then holds its certificate.
 
-    Raises as `join`, and EnrolmentError when nothing is waited for.
+    Raises what `join` raises, and EnrolmentError if no join is pending.
     """
     async with _alone(profile, pause):
         return await _resumed(profile, keyring, now, tell).run(wait, pause)
@@ -137,7 +170,7 @@ async def resume(
 
 @asynccontextmanager
 async def _alone(profile: Profile, pause: Callable[[float], Awaitable[None]]) -> AsyncIterator[None]:
-    """Be the only process that joins or renews here. Raises ProfileBusy when another one goes on with it."""
+    """Hold the profile's lock "join". Raises ProfileBusy if another process keeps it."""
     with ExitStack() as lock:
         for left in reversed(range(BUSY_LOOKS)):
             try:
@@ -150,8 +183,8 @@ async def _alone(profile: Profile, pause: Callable[[float], Awaitable[None]]) ->
         yield
 
 
-class _Joining:
-    """One attempt to get from a kept request to a certificate."""
+class _Attempt:
+    """One attempt to get from a stored request to a certificate; see the theory of operation."""
 
     def __init__(
         self,
@@ -173,9 +206,9 @@ class _Joining:
         self._trust: TrustStore | None = None
 
     async def run(self, wait: float, pause: Callable[[float], Awaitable[None]]) -> str:
-        """Try until there is an answer, or `wait` seconds are over."""
+        """Repeat the steps until there is an answer or `wait` seconds are over."""
         deadline = self._now() + wait
-        # No authorities yet: the invite has a fingerprint, and what it belongs to is fetched from nodes.
+        # The invite has only the fingerprint of the authority's certificate; the certificate is fetched from nodes.
         node = await open_client(self._profile, self._invite.network, now=self._now)
         try:
             overlay = Overlay(node)
@@ -196,7 +229,7 @@ class _Joining:
             await node.stop()
 
     async def _step(self, overlay: Overlay) -> Answer | None:
-        """Find out whom to trust, look for the answer, ask where that is due. Raises OverlayError."""
+        """Find the authority, look for its answer, and send a request if one is due. Raises OverlayError."""
         if self._trust is None:
             self._trust = await self._find_authority(overlay)
         answer = await self._look(overlay, self._trust)
@@ -216,7 +249,7 @@ class _Joining:
         return trust
 
     async def _look(self, overlay: Overlay, trust: TrustStore) -> Answer | None:
-        """The authority's answer, if a node has it. Others' answers are passed over."""
+        """The authority's answer, if a node has it. Answers that it didn't sign are ignored."""
         try:
             found = await overlay.fetch_variants(Kind.ENROLMENT, self._request.key)
         except NotFound:
@@ -230,7 +263,7 @@ class _Joining:
         return best_answer(answers)
 
     async def _ask(self, overlay: Overlay, trust: TrustStore) -> None:
-        """Leave the request in the authority's inbox. Raises OverlayError."""
+        """Append the request to the authority's inbox. Raises OverlayError."""
         address = authority_address(self._invite.fingerprint)
         card = await Directory(overlay, trust, self._now).card(address)
         sealed = seal_request(self._request, self._pending.key.sign, self._invite.fingerprint, card.encryption_key)
@@ -243,7 +276,7 @@ class _Joining:
         )
 
     async def _settle(self, overlay: Overlay, answer: Answer) -> str:
-        """Keep what the answer gives: first whom to trust, then the certificate, which ends the waiting."""
+        """Store the answer: first the authority's network, then the certificate, which ends the pending state."""
         if isinstance(answer, Declined):
             await asyncio.to_thread(self._keyring.set_pending, None)
             raise JoinRefused(f"The network's authority refused: {answer.reason}")
@@ -264,7 +297,7 @@ class _Joining:
         try:
             if answer.revocations:
                 trust.accept_revocations(answer.revocations, self._now())
-        except CertificateError as error:  # signed by the authority, and yet none: the next one will do
+        except CertificateError as error:  # signed by the authority but unusable: wait for the next list
             log.warning("%s", error)
 
     async def _publish(self, overlay: Overlay, trust: TrustStore) -> None:
@@ -277,7 +310,7 @@ class _Joining:
             self._tell(f"{identity.address} has its certificate; its card will be published later ({error})")
 
     def _waiting(self, trouble: OverlayError | None) -> AwaitingAuthority:
-        """Why there is no answer, and what to do."""
+        """The error that says why there is no answer, and what to do."""
         later = "Your keys are kept; run `p2pmail join` with the invite again, or just start the reader, to go on."
         if self._trust is None:
             return NobodyAnswers(f"{trouble or 'No node of the network answers.'} {later}")
@@ -294,15 +327,15 @@ class _Joining:
         return AwaitingAuthority(f"{trouble} {later}")
 
 
-def _resumed(profile: Profile, keyring: Keyring, now: Callable[[], float], tell: Callable[[str], None]) -> _Joining:
+def _resumed(profile: Profile, keyring: Keyring, now: Callable[[], float], tell: Callable[[str], None]) -> _Attempt:
     pending = pending_join(keyring)
     if pending is None:
         raise EnrolmentError("This profile waits for no answer: paste an invite with `p2pmail join`.")
-    return _Joining(profile, keyring, pending, now, tell)
+    return _Attempt(profile, keyring, pending, now, tell)
 
 
 class _CertificateState(Enum):
-    """How the certificate stands that a profile has already."""
+    """The state of the certificate that a profile has already."""
 
     GOOD = 1
     ENDING = 2
@@ -310,15 +343,15 @@ class _CertificateState(Enum):
 
 
 async def _standing(profile: Profile, has: Certified, invite: Invite, now: Callable[[], float]) -> _CertificateState:
-    """How the profile's certificate stands, for an invite to its address.
+    """The state of the profile's certificate, for an invite to the same address.
 
-    Raises AlreadyJoined for another address, NobodyAnswers when nobody can say whether it was revoked.
+    Raises AlreadyJoined if the invite is for another address, NobodyAnswers if no node has the revocation list.
     """
     try:
         network = await asyncio.to_thread(read_network_file, profile.network_file)
         trust = TrustStore(network.authorities)
     except (NoNetwork, NetworkFileError, CertificateError):
-        return _CertificateState.ENDING  # the certificate without its network: joining again mends that
+        return _CertificateState.ENDING  # network.toml is missing or damaged: joining again restores it
     if has.address != invite.address or trust.fingerprint != invite.fingerprint:
         raise AlreadyJoined(
             f"This profile belongs to {has.address} in the network {network.name}; choose another folder for"
@@ -330,8 +363,8 @@ async def _standing(profile: Profile, has: Certified, invite: Invite, now: Calla
         assert node.trust is not None
         certificate = node.trust.verify(has.certificate, now())
     except Revoked:
-        return _CertificateState.OVER  # the key would be refused
-    except CertificateError:  # it has ended, or the clock is wrong: the key stays, and mail to it can be deleted
+        return _CertificateState.OVER  # the authority would refuse this key
+    except CertificateError:  # ended, or the clock is wrong: keep the key, which can still delete mail sent to it
         return _CertificateState.ENDING
     finally:
         await node.stop()
@@ -346,7 +379,7 @@ async def _standing(profile: Profile, has: Certified, invite: Invite, now: Calla
 
 
 def _met(node: Node) -> list[str]:
-    """Some nodes that answered, as places to join at."""
+    """Some nodes that answered, as HOST:PORT/KEY."""
     contacts = node.protocol.router.closest(node.id, KNOWN_PLACES, healthy=True)
     return [f"{host_port(contact.ip, contact.port)}/{key_text(contact.key)}" for contact in contacts]
 

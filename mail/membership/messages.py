@@ -1,7 +1,9 @@
-"""Enrolment: what somebody who joins asks of the authority, and what it answers (design section 5).
- Bytes in, values out, and what to believe of them. A request lies in the authority's inbox and looks like any small
-notification; the answer lies under ids.enrolment_key, in the envelope of overlay/identity/enrolment_answer.py. Who
-sends them when is mail/membership/join.py's and mail/membership/authority_service.py's."""
+"""The messages of enrolment: a joiner's request and the authority's answer (design section 5).
+
+Encodes, decodes and verifies them; does no I/O. A request lies in the authority's inbox and looks like any small
+notification. The answer lies under ids.enrolment_key in the envelope of overlay/identity/enrolment_answer.py.
+mail/membership/join.py and mail/membership/authority_service.py send and fetch them.
+"""
 
 from __future__ import annotations
 
@@ -27,42 +29,42 @@ from overlay.protocol_limits import ENCRYPTION_KEY_SIZE, MAX_CERTIFICATE, SIGNAT
 from storage.errors import DATA, P2PMailError
 
 REQUEST_SIZE = BUCKETS[0]
-"""Bytes of every request: those of the smallest notification, so that nodes can't tell who joins."""
+"""Bytes of every request: the size of the smallest notification, so that nodes can't tell them apart."""
 
 REASON_LIMIT = 400
-"""Characters of a refusal."""
+"""Most characters of a refusal's reason."""
 
 ANSWER_SIZE = 4096
-"""Bytes of every answer before it is sealed: a yes and a no look the same."""
+"""Bytes of every answer before it is sealed, so that grants and refusals look the same."""
 
 _LENGTH_BYTES = 4
 _VERSION = 1
 _RENEWAL = 2
-"""The version of a request that is a renewal: an authority that doesn't know those must not look for an invite."""
+"""Version of a request to renew: an older authority must not take it for a join."""
 _REQUEST = b"p2pmail enrolment request 1\0"
 _ANSWER = b"p2pmail enrolment answer 1\0"
 
 
 class EnrolmentError(P2PMailError):
-    """Joining didn't work; the message says what happened, what was kept, and what to do."""
+    """Joining failed; the message says what happened, what was kept, and what to do."""
 
     exit_code = DATA
 
 
 class BadRequest(EnrolmentError):
-    """These bytes are no request to this authority; there is nobody to answer."""
+    """These bytes are not a valid request to this authority, so no answer is possible."""
 
 
 class BadAnswer(EnrolmentError):
-    """These bytes are not the authority's answer to us."""
+    """These bytes are not the authority's answer to our request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An address that is asked for, the invite's code, and the keys of whoever asks: Ed25519 (32 bytes), HPKE (1,216).
+    """A request for an address, with the invite's code and the requester's keys: Ed25519 (32 bytes), HPKE (1,216).
 
-    From `open_request`, the asker has been shown to have the private Ed25519 key. A `renewal` asks by that key alone,
-    which holds the address already; its code allows nothing, it only says where the answer lies.
+    `open_request` has checked that the requester has the private Ed25519 key. A `renewal` is granted by that key
+    alone, which holds the address already; its code only determines where the answer lies.
     """
 
     address: str
@@ -73,13 +75,13 @@ class Request:
 
     @property
     def key(self) -> bytes:
-        """Where in the overlay its answer lies."""
+        """The key under which the answer is stored in the overlay."""
         return enrolment_key(self.code, self.public_key)
 
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The certificate (DER), and the current revocation list (DER; empty when it is too long to come along)."""
+    """The certificate (DER) and the current revocation list (DER; empty if it is too long for the answer)."""
 
     certificate: bytes
     revocations: bytes = b""
@@ -87,7 +89,7 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """No, in words for the user."""
+    """A refusal with its reason, in words for the user."""
 
     reason: str
 
@@ -121,7 +123,7 @@ _answer_decoder = msgspec.msgpack.Decoder(_Answer)
 
 
 def check_root(data: bytes, fingerprint: str) -> bytes:
-    """The authority's certificate (DER), when it is the one with this fingerprint (hex SHA-256), as in the invite.
+    """Check the authority's certificate (DER) against the invite's fingerprint (SHA-256, hex), and return it.
 
     Raises BadAnswer.
     """
@@ -135,10 +137,10 @@ def check_root(data: bytes, fingerprint: str) -> bytes:
 
 
 def seal_request(request: Request, sign: Callable[[bytes], bytes], fingerprint: str, authority_key: bytes) -> bytes:
-    """The notification for the authority's inbox, REQUEST_SIZE bytes, other ones at each call.
+    """Seal a request as a notification for the authority's inbox: REQUEST_SIZE bytes, different at each call.
 
-    `sign`: Ed25519 with the private half of `request.public_key`, the proof of possession. `fingerprint` and
-    `authority_key` (from its card) say for which authority. Raises KeyMaterialError.
+    `sign`: Ed25519 with the private key of `request.public_key`, as proof of possession. `fingerprint` and
+    `authority_key` (from its card) identify the authority. Raises KeyMaterialError.
     """
     body = msgspec.msgpack.encode(
         _RequestBody(
@@ -155,9 +157,9 @@ def seal_request(request: Request, sign: Callable[[bytes], bytes], fingerprint: 
 
 
 def open_request(data: bytes, pairs: Mapping[bytes, KeyPair], fingerprint: str) -> Request:
-    """Open what lay in the authority's inbox with one of its key pairs (by key id), and check the asker's signature.
+    """Open a notification with one of the authority's key pairs (by key id), and check the requester's signature.
 
-    Raises BadRequest for everything that isn't wholly right.
+    Raises BadRequest if anything in it is wrong.
     """
     if len(data) != REQUEST_SIZE:
         raise BadRequest("not of a request's size")
@@ -172,7 +174,7 @@ def open_request(data: bytes, pairs: Mapping[bytes, KeyPair], fingerprint: str) 
             signed.signature, _signed_part(fingerprint, signed.body)
         )
         normal = normalise_address(body.address)
-        seal(b"", body.encryption_key, b"")  # or a code would be used up, and nobody could be told
+        seal(b"", body.encryption_key, b"")  # reject a key that can't be sealed to, before the code is used up
     except InvalidSignature as error:
         raise BadRequest("signed with another key than it names") from error
     except (NotOpened, msgspec.DecodeError, AddressError, ValueError) as error:
@@ -183,9 +185,9 @@ def open_request(data: bytes, pairs: Mapping[bytes, KeyPair], fingerprint: str) 
 
 
 def seal_answer(answer: Answer, request: Request, authority: Signer, sequence: int) -> bytes:
-    """The object to store under `request.key`; of several the one with the highest `sequence` (ms) counts.
+    """Seal an answer as the object to store under `request.key`. The highest `sequence` (ms) replaces the others.
 
-    Raises KeyMaterialError when the asker's encryption key is none.
+    Raises KeyMaterialError if the requester's encryption key is invalid.
     """
     match answer:
         case Granted():
@@ -193,16 +195,17 @@ def seal_answer(answer: Answer, request: Request, authority: Signer, sequence: i
         case Declined():
             written = _Answer(_VERSION, b"", b"", answer.reason[:REASON_LIMIT] or "The authority gave no reason.")
     data = msgspec.msgpack.encode(written)
-    if len(data) + _LENGTH_BYTES > ANSWER_SIZE:  # the list will be found where everybody finds it
+    if len(data) + _LENGTH_BYTES > ANSWER_SIZE:  # the joiner fetches the list from nodes, as everybody does
         data = msgspec.msgpack.encode(msgspec.structs.replace(written, revocations=b""))
     sealed = seal(_pad(data, ANSWER_SIZE), request.encryption_key, _ANSWER + request.key)
     return sign_answer(authority, request.key, sequence, sealed)
 
 
 def read_answer(data: bytes, request: Request, pair: KeyPair, trust: TrustStore, now: float) -> tuple[int, Answer]:
-    """The authority's answer to our request, and its sequence. Raises BadAnswer for what it didn't sign, or not to us.
+    """Verify and decode the authority's answer to our request. Returns its sequence and the answer.
 
-    A certificate in it is checked: the chain, our address, our key.
+    Checks the certificate in it: chain, address and key. Raises BadAnswer if the authority didn't sign the answer, or
+    it isn't for our request.
     """
     try:
         envelope = open_answer(data, request.key, trust, now)
@@ -218,7 +221,7 @@ def read_answer(data: bytes, request: Request, pair: KeyPair, trust: TrustStore,
 
 
 def check_certificate(der: bytes, request: Request, trust: TrustStore, now: float) -> Certificate:
-    """The certificate, when it is a trusted one for the request's address and key. Raises CertificateError."""
+    """Check that a certificate is trusted and has the request's address and key. Raises CertificateError."""
     certificate = trust.verify(der, now)
     if certificate.address != request.address:
         raise CertificateError(f"The certificate is for {certificate.address}, not for {request.address}.")
@@ -228,7 +231,7 @@ def check_certificate(der: bytes, request: Request, trust: TrustStore, now: floa
 
 
 def best_answer(answers: Iterable[tuple[int, Answer]]) -> Answer | None:
-    """Which of the nodes' answers counts: a certificate before a refusal that a node kept too long, else the newest."""
+    """Choose among the nodes' answers: a grant wins over a refusal, which may be stale; else the newest wins."""
     ranked = sorted(answers, key=lambda one: (isinstance(one[1], Granted), one[0]))
     return ranked[-1][1] if ranked else None
 

@@ -1,7 +1,6 @@
-"""Joining without a server: a request and a certificate that travel as files (`authority issue`).
+"""Join without a network connection: request and certificate are passed on as files (`authority issue`).
 
-For an authority whose key never meets a network. Puts the keyring, the authority and files together; the request's
-format is mail/membership/csr.py's (PKCS #10), the certificate's is PEM.
+For an authority whose key is kept offline. The request is PKCS #10 (mail/membership/csr.py), the certificate PEM.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from storage.user.keyring import IdentityKey
 from storage.user.profile import Profile
 
 _FILE_LIMIT = 8 * MAX_CERTIFICATE + 1
-"""Bytes of a file that are read: more is none of ours."""
+"""Most bytes that are read of a file. A larger one is not ours."""
 
 
 def write_request(
@@ -43,11 +42,11 @@ def write_request(
     now: Callable[[], float] = time.time,
     random: Callable[[int], bytes] = os.urandom,
 ) -> None:
-    """Make keys for `address` and write a request for its certificate; the same again gives the same keys.
+    """Make keys for `address` and write a request for its certificate. A repeated call uses the same keys.
 
-    Who has a certificate for it asks with her key for the next one, unless that key is known to be revoked. Raises
-    EnrolmentError when the profile has another address, AddressError, KeyringError, ProfileError, OSError,
-    DatabaseError.
+    A profile that has a certificate for the address asks with its certified key, unless that key is known to be
+    revoked. Raises EnrolmentError if the profile has another address, AddressError, KeyringError, ProfileError,
+    OSError, DatabaseError.
     """
     address = normalise_address(address)
     profile.create()
@@ -74,8 +73,8 @@ def issue_offline(
 ) -> Certificate:
     """Certify the key in a request file for `address`, and write the certificate (PEM) to `out_file`.
 
-    Which address is decided by the caller, whatever the request says. Raises CertificateRequestError, AuthorityError
-    (AddressTaken, KeyRevoked, WrongPassphrase), AddressError, OSError.
+    The caller decides the address; the one in the request is ignored. Raises CertificateRequestError, AuthorityError
+    (AddressTaken, KeyRevoked, WrongAuthorityPassphrase), AddressError, OSError.
     """
     with request_file.open("rb") as file:
         public_key = read_csr(file.read(_FILE_LIMIT))
@@ -93,9 +92,9 @@ def take_certificate(
     *,
     now: Callable[[], float] = time.time,
 ) -> str:
-    """Finish what `write_request` began, with the certificate and the network file; the address.
+    """Finish what `write_request` began: store the certificate and the network file. Returns the address.
 
-    The card is published when the agent runs. Raises EnrolmentError, CertificateError, NoNetwork, NetworkFileError,
+    The agent publishes the card when it runs. Raises EnrolmentError, CertificateError, NoNetwork, NetworkFileError,
     KeyringError, ProfileError, OSError.
     """
     network = read_network_file(network_file)

@@ -1,6 +1,8 @@
-"""What is kept in the keyring from the moment an invite is pasted until the authority has answered.
- Decisions only: which keys are asked with, and what is still to be done after a crash. The file is
-storage/user/keyring.py's, asking is mail/membership/join.py's."""
+"""The pending join in the keyring: kept from pasting an invite until the authority answers.
+
+Decides which keys a request uses, and what remains to be done after a crash. storage/user/keyring.py writes the file;
+mail/membership/join.py sends the request.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,12 @@ from storage.user.keyring import Contents, EncryptionKey, IdentityKey, Keyring, 
 from storage.user.profile import Profile
 
 ASK_AGAIN = 3600.0
-"""Seconds after which a request is left once more: the nodes that had it, or its answer, may be gone."""
+"""Seconds after which a request is sent again: the nodes that had it, or its answer, may be gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A join that waits, from the keyring."""
+    """A join that waits for the authority's answer, as the keyring has it."""
 
     kept: PendingJoin
     invite: Invite
@@ -30,29 +32,29 @@ class Pending:
 
     @property
     def request(self) -> Request:
-        """What is asked of the authority."""
+        """The request to the authority."""
         public_key = self.key.public_key().public_bytes_raw()
         return Request(self.kept.address, self.invite.code, public_key, self.pair.public)
 
     @property
     def asked(self) -> bool:
-        """Whether nodes have the request."""
+        """Whether the request was sent."""
         return bool(self.kept.request)
 
     def must_ask(self, now: float) -> bool:
-        """Whether to leave the request (again), at `now` (epoch seconds)."""
+        """Whether to send the request (again) at `now` (epoch seconds)."""
         return not self.asked or not 0 <= now - self.kept.created < ASK_AGAIN
 
 
 def open_keyring(profile: Profile, passphrase: str | None, random: Callable[[int], bytes]) -> Keyring:
-    """The profile's keyring, an empty one when there is none. Raises KeyringError, OSError."""
+    """Open the profile's keyring, or create an empty one. Raises KeyringError, OSError."""
     if profile.keyring_file.exists():
         return Keyring.open(profile.keyring_file, passphrase)
     return Keyring.create(profile.keyring_file, passphrase, random)
 
 
 def pending_join(keyring: Keyring) -> Pending | None:
-    """The join that waits for its answer, None when there is none. Raises InviteError when its invite is damaged."""
+    """The join that waits for its answer, or None. Raises InviteError if the stored invite is damaged."""
     kept = keyring.pending
     if kept is None or not kept.invite or not kept.encryption_keys:
         return None
@@ -73,10 +75,10 @@ def begin(
     *,
     renewed: IdentityKey | None = None,
 ) -> None:
-    """Keep what asking with this invite takes, durably; a join that waits for the same invite goes on as it is.
+    """Store durably what a request with this invite needs. A pending join with the same invite stays unchanged.
 
-    For another invite to the same address the keys stay: an answer to them may be on its way, and the address would be
-    theirs. `renewed`: whose certificate is asked for anew, with her key. Raises InviteError, OSError.
+    Another invite to the same address keeps the keys: an answer to them may be on its way, and would bind the address
+    to them. `renewed`: the identity whose key asks for its next certificate. Raises InviteError, OSError.
     """
     invite = read_invite(invite_text)
     before = pending_join(keyring)
@@ -88,7 +90,7 @@ def begin(
 
 
 def give_up(keyring: Keyring, revoked: IdentityKey) -> None:
-    """Forget a join that asks with a key which was revoked: it would be refused. Raises KeyringError, OSError."""
+    """Delete a pending join that uses a revoked key: it would be refused. Raises KeyringError, OSError."""
 
     def without(before: Contents) -> Contents:
         theirs = before.pending is not None and before.pending.private_key == revoked.private_key
@@ -105,9 +107,9 @@ def begin_offline(
     *,
     renewed: IdentityKey | None = None,
 ) -> Ed25519PrivateKey:
-    """The key for a normalised address that is to be certified without the network, kept durably. Raises OSError.
+    """The key to be certified offline for a normalised address, stored durably. Raises OSError.
 
-    `renewed`: whose certificate is asked for anew, with her key.
+    `renewed`: the identity whose key asks for its next certificate.
     """
     kept = keyring.pending
     if kept is None or kept.invite or kept.address != address:
@@ -117,7 +119,7 @@ def begin_offline(
 
 
 def asked(keyring: Keyring, pending: Pending, sealed: bytes, now: float) -> Pending:
-    """Note durably that nodes have the request since `now`."""
+    """Store durably that the request was sent at `now`."""
     kept = replace(pending.kept, request=sealed, created=now)
     keyring.set_pending(kept)
     return replace(pending, kept=kept)

@@ -1,6 +1,32 @@
-"""Renewing the user's certificate by itself, in its last 60 days and 60 days after: the key that is certified asks.
- The request and the answer travel as those of a join (mail/membership/messages.py), without an invite. What is asked
-follows from the certificate alone, so nothing is kept but when it was asked: whoever comes next finds the same answer.
+"""Renew the user's certificate automatically, from 60 days before its end until 60 days after.
+
+Theory of operation
+-------------------
+The certified key itself asks; no invite is needed. Request and answer have the formats of a join
+(mail/membership/messages.py). A renewal is in one of these states:
+
+    idle       the certificate is valid for more than 60 days, or can't be renewed (revoked, or ended too long ago)
+    due        the certificate can be renewed and no request was sent in the last day
+    asked      a request lies in the authority's inbox; for the first 10 minutes it is "fresh"
+
+What moves it from one state to the next:
+
+    idle -> due      time passes
+    due -> asked     a request is appended to the authority's inbox
+    asked -> due     a day passes without an answer
+    asked -> idle    the authority granted a certificate that ends later than the current one
+    asked -> asked   the authority declined: the user is told once for each reason, and the request is repeated daily
+
+The agent calls `run` and then waits for `pause` seconds: 30 while the request is fresh, because a running authority
+answers within that time, otherwise an hour.
+
+Invariants:
+
+- The key under which the answer lies follows from the certificate and its private key. Only the time of the last
+  request is stored, so any process of the profile finds the answer, also after a crash, and nobody else can tell where
+  it lies.
+- A new certificate replaces the old one only if the keyring still holds the certificate for which it was requested.
+- `run` holds the lock "join", so it never works beside a `join` in another process.
 """
 
 from __future__ import annotations
@@ -43,12 +69,13 @@ from storage.user.state import UserState
 log = logging.getLogger(__name__)
 
 ASK_AGAIN = 86_400.0
-"""Seconds after which the request is left once more."""
+"""Seconds after which the request is sent again."""
 SOON = 30.0
-"""Seconds after which the answer is looked for while the request is fresh."""
+"""Seconds between two attempts to fetch the answer while the request is fresh."""
 FRESH = 600.0
-"""Seconds for which a request is fresh: an authority that is at work has answered by then."""
+"""Seconds for which a request is fresh: a running authority has answered by then."""
 LOOK_EVERY = 3600.0
+"""Seconds between two runs otherwise."""
 
 ASKED_FACT = "renewal-asked"
 REFUSED_FACT = "renewal-refused"
@@ -56,7 +83,7 @@ _NONCE = 16
 
 
 class Renewal:
-    """Renews the certificate of one profile's user."""
+    """Renews the certificate of one profile."""
 
     def __init__(
         self,
@@ -78,7 +105,7 @@ class Renewal:
         self._now = now
 
     def due(self) -> bool:
-        """Whether the certificate is to be renewed, and can be: near its end, or not long after, and not revoked."""
+        """Whether the certificate should and can be renewed: within 60 days of its end, and not revoked."""
         if self._identity.waiting:
             return False
         certificate = self._identity.owner.certificate
@@ -92,10 +119,9 @@ class Renewal:
         return True
 
     async def run(self) -> bool:
-        """Take the authority's answer when it is there, else leave the request where that is due; whether renewed.
+        """Store the authority's answer if there is one, else send a request if one is due. Returns whether renewed.
 
-        A `join` that is at work in another process is not disturbed. Raises OverlayError, KeyringError, OSError,
-        DatabaseError.
+        Does nothing while another process joins. Raises OverlayError, KeyringError, OSError, DatabaseError.
         """
         if not self.due():
             return False
@@ -107,11 +133,11 @@ class Renewal:
 
     @property
     def fresh(self) -> bool:
-        """Whether an authority that is at work is about to answer."""
+        """Whether a request was sent so recently that an answer may come at any moment."""
         return self.due() and 0 <= self._now() - self._asked() < FRESH
 
     def pause(self) -> float:
-        """Seconds until it is worth another run."""
+        """Seconds until the next run."""
         return SOON if self.fresh else LOOK_EVERY
 
     async def _renew(self, who: Certified) -> bool:
@@ -134,7 +160,7 @@ class Renewal:
             return None
         answers = []
         for data in found:
-            for pair in self._identity.pairs().values():  # it was sealed to the one in use when it was asked for
+            for pair in self._identity.pairs().values():  # sealed to the key that was in use when the request was sent
                 try:
                     answers.append(read_answer(data, request, pair, self._trust, self._now()))
                 except BadAnswer as error:
@@ -155,14 +181,14 @@ class Renewal:
 
     def _take(self, who: Certified, certificate: bytes) -> None:
         def take(before: Contents) -> Contents:
-            if before.identity != who:  # another process was faster
+            if before.identity != who:  # another process has replaced it meanwhile
                 return before
             return with_identity(before, replace(who, certificate=certificate))
 
         self._identity.keyring.change(take)
 
     async def _say(self, reason: str) -> None:
-        """Tell the user of a refusal once."""
+        """Tell the user of a refusal, once for each reason."""
         if self._state.fact(REFUSED_FACT) != reason.encode():
             await asyncio.to_thread(self._state.keep_fact, REFUSED_FACT, reason.encode())
             self._tell(Trouble(f"The authority doesn't renew your certificate: {reason}", lasting=True))
@@ -175,9 +201,9 @@ class Renewal:
 
 
 def request_for(identity: Identity) -> Request:
-    """What is asked to renew the newest certificate. Where the answer lies can be known by the key's holder alone.
+    """The request to renew the newest certificate. Only the key's holder can compute where its answer lies.
 
-    Raises NotJoined.
+    Raises NotJoined, and OverlayError if there is no encryption key.
     """
     who = identity.certified
     current = in_use(identity.keyring.contents)

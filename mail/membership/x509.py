@@ -1,6 +1,8 @@
-"""The X.509 documents that an authority signs: its root, users' certificates, revocation lists (design section 5).
- What lives here turns values into DER: no state, no I/O, and no decision about who gets what.
-overlay/identity/certificates.py reads them again; `openssl verify` accepts them."""
+"""Build the X.509 documents that an authority signs: root, certificates, revocation lists (design section 5).
+
+Turns values into DER, without state, I/O or decisions. overlay/identity/certificates.py reads the documents, and
+`openssl verify` accepts them.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +18,20 @@ from overlay.identity.certificates import address_name
 from overlay.protocol_limits import DAY, RETENTION
 
 ROOT_LIFE = 3652 * DAY
-"""Seconds that an authority's root is good: 10 years."""
+"""Seconds for which an authority's root is valid: 10 years."""
 
 CERTIFICATE_LIFE = 365 * DAY
-"""Seconds that a user's certificate is good: 1 year."""
+"""Seconds for which a user's certificate is valid: 1 year."""
 
 BACKDATED = DAY
-"""Seconds that a certificate's beginning lies back, so that it is good on a computer whose clock is behind."""
+"""Seconds by which notBefore is backdated, so that a computer with a slow clock accepts the certificate."""
 
 REVOCATIONS_LIFE = RETENTION
 """Seconds until the nextUpdate of a revocation list: as long as nodes keep an object."""
 
 
 def make_root(key: Ed25519PrivateKey, name: str, serial: int, now: float) -> bytes:
-    """A self-signed root (DER) for the network `name` (1 to 64 characters), for users' certificates only."""
+    """A self-signed root (DER) for the network `name` (1 to 64 characters). It can sign no further authority."""
     public_key = key.public_key()
     identifier = x509.SubjectKeyIdentifier.from_public_key(public_key)
     title = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -48,11 +50,11 @@ def make_root(key: Ed25519PrivateKey, name: str, serial: int, now: float) -> byt
 def make_certificate(
     root_der: bytes, root_key: Ed25519PrivateKey, address: str, public_key: Ed25519PublicKey, *, serial: int, now: float
 ) -> bytes:
-    """A user's certificate (DER) for a normalised address; it ends with the root at the latest."""
+    """A user's certificate (DER) for a normalised address. It doesn't outlive the root."""
     root = x509.load_der_x509_certificate(root_der)
     end = min(_when(now + CERTIFICATE_LIFE), root.not_valid_after_utc)
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key())
-    # No subject: the address alone is certified. RFC 5280 section 4.2.1.6 then wants the name to be critical.
+    # The subject is empty: only the address is certified. RFC 5280 section 4.2.1.6 then requires a critical SAN.
     return (
         x509.CertificateBuilder(root.subject, x509.Name([]), public_key, serial)
         .not_valid_before(_when(now - BACKDATED))
