@@ -52,9 +52,9 @@ from mail.membership.certificate_status import (
     REVOCATIONS_EVERY,
     REVOCATIONS_FACT,
     CertificateState,
+    certificate_status,
     check_may_send,
     is_news,
-    standing,
 )
 from mail.membership.renewal import Renewal
 from mail.notices import NoticeKeeper
@@ -329,11 +329,11 @@ class Agent:
         if self.identity.waiting:
             return status
         try:
-            stands, ends = standing(self.identity.owner.certificate, self._trust, self._now()).document
+            state, ends = certificate_status(self.identity.owner.certificate, self._trust, self._now()).document
         except CertificateError as error:  # not valid yet: the clock is wrong; show the rest
-            log.info("the certificate's standing isn't known: %s", error)
+            log.info("the certificate's status isn't known: %s", error)
             return status
-        return replace(status, certificate=stands, certificate_ends=ends)
+        return replace(status, certificate=state, certificate_ends=ends)
 
     async def answer(self, request: str) -> dict[str, object]:
         """Answer a request at the control socket."""
@@ -414,16 +414,19 @@ class Agent:
     @property
     def ended(self) -> bool:
         """Whether our certificate has ended, so that only renewing it is possible."""
-        return standing(self.identity.owner.certificate, self._trust, self._now()).stand is CertificateState.ENDED
+        return (
+            certificate_status(self.identity.owner.certificate, self._trust, self._now()).state
+            is CertificateState.ENDED
+        )
 
     async def _look_at_certificate(self) -> None:
         """Store our certificate for commands without the passphrase, and warn the user once of each new status."""
         if self.identity.waiting:
             return
-        stands = standing(self.identity.owner.certificate, self._trust, self._now())
-        if await asyncio.to_thread(is_news, self.state, self.identity.owner.certificate, stands):
-            log.info("%s", stands.words)  # not a warning: a terminal would show it twice
-            self._tell(Trouble(stands.words, lasting=True))
+        status = certificate_status(self.identity.owner.certificate, self._trust, self._now())
+        if await asyncio.to_thread(is_news, self.state, self.identity.owner.certificate, status):
+            log.info("%s", status.words)  # not a warning: a terminal would show it twice
+            self._tell(Trouble(status.words, lasting=True))
 
     async def _revocations(self) -> float:
         await self._learn_revocations()

@@ -20,7 +20,7 @@ from mail.cli.passphrase import from_file
 from mail.cli.running import run_loop
 from mail.events import Event, NodeStatus, Progress, Trouble
 from mail.identity import Identity
-from mail.membership.certificate_status import refuse_if_nobody_takes_it
+from mail.membership.certificate_status import check_may_accept
 from mail.membership.create_network_with_member import AUTHORITY
 from mail.membership.join import join as join_network
 from mail.membership.join import resume
@@ -172,18 +172,18 @@ class AgentThread:
 
         Raises AuthorityError, AddressError, KeyringError, OSError.
         """
-        from mail.membership.create_network_with_member import found_with_member
+        from mail.membership.create_network_with_member import create_with_member
 
         said: list[str] = []
-        folder = await asyncio.to_thread(found_with_member, self.profile, name, address, passphrase, said.append)
+        folder = await asyncio.to_thread(create_with_member, self.profile, name, address, passphrase, said.append)
         return "\n".join([f"Its authority lies in {folder}: keep a copy.", *said])
 
     # Inside
 
     def _accept(self, draft: Draft) -> str:
         if self._outbox is None or self._identity is None:
-            raise OverlayError("The keys are not open yet; the letter was kept as a draft.")
-        refuse_if_nobody_takes_it(self.profile, self._identity, time.time())
+            raise OverlayError("The keys are not open yet; the message was kept as a draft.")
+        check_may_accept(self.profile, self._identity, time.time())
         return accept_draft(self._outbox, self.profile, self._identity, draft, time.time())
 
     def _start_thread(self) -> None:

@@ -63,7 +63,9 @@ class Directory:
             if card is not None and (newest is None or card.sequence > newest.sequence):
                 newest = card
         if newest is None:
-            raise UnknownAddress(f"The card of {address} isn't valid: it has expired, was revoked, or isn't hers.")
+            raise UnknownAddress(
+                f"The card of {address} isn't valid: it has expired, was revoked, or belongs to somebody else."
+            )
         self._remember(address, newest)
         return newest
 

@@ -20,7 +20,7 @@ class Version(argparse.Action):
     """The option `--version`. Looks the version up only when used."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:  # noqa: A002
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help or "print the version and end")
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help or "print the version and exit")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print the version and exit."""

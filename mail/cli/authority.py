@@ -13,7 +13,7 @@ from mail.cli.errors import CONFIGURATION, OK, PERMISSION, USAGE, CommandError
 from mail.cli.passphrase import from_file, new_passphrase
 from mail.cli.running import run_loop, stop_requested
 from mail.membership.authority_service import AuthorityService
-from mail.membership.create_network import found_network, make_invite, network_file
+from mail.membership.create_network import create_network, make_invite, network_file
 from mail.membership.create_network import revoke as revoke_address
 from mail.membership.offline import issue_offline
 from mail.mime import sanitize
@@ -27,7 +27,7 @@ def init(args: argparse.Namespace, _: Profile) -> int:
     """`p2pmail authority init DIR --name NAME [--join HOST:PORT]... [--private | --public]`."""
     _check_places(args.join)
     scope = decide(args.join, args.private)
-    found_network(
+    create_network(
         args.dir, args.name, args.join, new_passphrase(args), private_addresses=scope.private, certified=args.certified
     )
     print(f"founded {args.name}: {network_file(args.dir)}")

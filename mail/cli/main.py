@@ -30,7 +30,10 @@ def parser() -> Parser:
     common = Parser(add_help=False)
     common.add_argument("--profile", type=Path, default=argparse.SUPPRESS, help="the profile's folder")
     common.add_argument(
-        "--passphrase-file", type=Path, default=argparse.SUPPRESS, help="a file whose first line opens the keys"
+        "--passphrase-file",
+        type=Path,
+        default=argparse.SUPPRESS,
+        help="a file whose first line is the passphrase of the keys",
     )
     top = Parser(
         prog="p2pmail", description="Serverless e-mail for scripts; the reader is p2pmail-tui.", parents=[common]
@@ -43,71 +46,77 @@ def parser() -> Parser:
         made.set_defaults(answer=answer)
         return made
 
-    join = command("join", "user:join_", "make keys, get the certificate, publish the card")
+    join = command("join", "user:join_", "join a network: make keys, get a certificate, publish the card")
     join.add_argument("invite", metavar="INVITE", nargs="*", help="the line that begins with p2pmail:")
     offline = join.add_argument_group("without a network", "see `p2pmail authority issue`")
-    offline.add_argument("--request", type=Path, metavar="FILE", help="write a request for ADDRESS (in INVITE's place)")
-    offline.add_argument("--certificate", type=Path, metavar="FILE", help="what the authority issued for it")
+    offline.add_argument(
+        "--request", type=Path, metavar="FILE", help="write a certificate request for ADDRESS (given instead of INVITE)"
+    )
+    offline.add_argument(
+        "--certificate", type=Path, metavar="FILE", help="the certificate that the authority issued for it"
+    )
     offline.add_argument(
         "--network", type=Path, metavar="FILE", help="the authority's network file, with --certificate"
     )
     send = command("send", "user:send", "send a message (RFC 5322) from standard input")
     send.add_argument("-t", dest="from_headers", action="store_true", help="take recipients from To, Cc and Bcc")
-    send.add_argument("-i", "-oi", action="store_true", help="accepted, as sendmail does; changes nothing")
+    send.add_argument("-i", "-oi", action="store_true", help="accepted as in sendmail; has no effect")
     send.add_argument("address", metavar="ADDRESS", nargs="*")
-    sync = command("sync", "user:sync", "send what waits, collect what has come")
-    sync.add_argument("--watch", action="store_true", help="go on until interrupted")
-    listing = command("list", "local:list_", "the messages of a folder")
+    sync = command("sync", "user:sync", "send unsent mail, collect new mail")
+    sync.add_argument("--watch", action="store_true", help="keep running until interrupted")
+    listing = command("list", "local:list_", "list the messages of a folder")
     listing.add_argument("folder", metavar="FOLDER", nargs="?", default="Inbox")
     listing.add_argument("--json", action="store_true")
-    show = command("show", "local:show", "one message")
+    show = command("show", "local:show", "print one message")
     show.add_argument("id", metavar="ID", help="a Message-ID")
     show.add_argument("--raw", action="store_true", help="the original bytes")
-    search = command("search", "local:search", "messages that match")
+    search = command("search", "local:search", "search the mail")
     search.add_argument("query", metavar="QUERY", nargs="+")
     search.add_argument("--json", action="store_true")
-    command("unread-count", "local:unread_count", "how many messages of the Inbox are unread")
-    command("outbox", "local:outbox", "the state of sent mail").add_argument("--json", action="store_true")
-    notices = command("notices", "local:notices", "what you must know and haven't seen yet")
-    notices.add_argument("--all", action="store_true", help="those that you have seen, too")
+    command("unread-count", "local:unread_count", "print the number of unread messages in the Inbox")
+    command("outbox", "local:outbox", "show the state of sent mail").add_argument("--json", action="store_true")
+    notices = command("notices", "local:notices", "show notices that you haven't seen yet")
+    notices.add_argument("--all", action="store_true", help="also notices that you have seen")
     notices.add_argument("--json", action="store_true")
-    notices.add_argument("--seen", action="store_true", help="you have seen what this prints")
-    command("status", "user:status", "this node and what it sees").add_argument("--json", action="store_true")
+    notices.add_argument("--seen", action="store_true", help="mark the printed notices as seen")
+    command("status", "user:status", "show the state of this node and its network").add_argument(
+        "--json", action="store_true"
+    )
 
-    analyse = command("analyse", "analyse:analyse", "the paper's analysis, beside its figures and a simulation")
-    analyse.add_argument("--trials", type=_trials, default=20_000, metavar="N", help="simulated for each figure")
+    analyse = command("analyse", "analyse:analyse", "compare the paper's analysis with its figures and a simulation")
+    analyse.add_argument("--trials", type=_trials, default=20_000, metavar="N", help="simulated trials for each figure")
     analyse.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed gives the same figures")
-    analyse.add_argument("--svg", type=Path, metavar="FILE", help="write Figure 2 there too")
+    analyse.add_argument("--svg", type=Path, metavar="FILE", help="also write Figure 2 to FILE")
     analyse.add_argument("--json", action="store_true")
 
-    authority = commands.add_parser("authority", help="found a network and say who holds which address")
-    deeds = authority.add_subparsers(dest="deed", required=True, metavar="DEED", parser_class=Parser)
+    authority = commands.add_parser("authority", help="create a network and certify its members' addresses")
+    actions = authority.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
 
-    def deed(name: str, text: str) -> argparse.ArgumentParser:
-        made = deeds.add_parser(name, help=text, description=text, parents=[common])
+    def action(name: str, text: str) -> argparse.ArgumentParser:
+        made = actions.add_parser(name, help=text, description=text, parents=[common])
         made.set_defaults(answer=f"authority:{name}")
         made.add_argument("dir", metavar="DIR", type=Path, help="the authority's folder")
         return made
 
-    init = deed("init", "found a network: its authority and its network file")
+    init = action("init", "create a network: its authority and its network file")
     init.add_argument("--name", required=True)
     init.add_argument("--join", action="append", default=[], metavar="HOST:PORT[/KEY]")
     scope = init.add_mutually_exclusive_group()
     scope.add_argument(
-        "--private", action="store_true", default=None, help="take addresses of a local network, whatever --join is"
+        "--private", action="store_true", default=None, help="accept private addresses, whatever --join is"
     )
     scope.add_argument(
-        "--public", dest="private", action="store_false", help="take global addresses only, whatever --join is"
+        "--public", dest="private", action="store_false", help="accept global addresses only, whatever --join is"
     )
-    init.add_argument("--certified", action="store_true", help="only nodes of members are let in")
-    deed("invite", "one line to paste for a new member").add_argument("address", metavar="ADDRESS")
-    serve = deed("serve", "answer those who join")
+    init.add_argument("--certified", action="store_true", help="admit only members' nodes")
+    action("invite", "make an invite for a new member, one line to paste").add_argument("address", metavar="ADDRESS")
+    serve = action("serve", "answer requests to join and to renew")
     serve.add_argument("--join", action="append", default=[], metavar="HOST:PORT[/KEY]")
-    issue = deed("issue", "issue a certificate without a server")
+    issue = action("issue", "issue a certificate without a server")
     issue.add_argument("address", metavar="ADDRESS")
     issue.add_argument("--request", type=Path, required=True, metavar="FILE")
     issue.add_argument("--out", type=Path, required=True, metavar="FILE")
-    deed("revoke", "revoke the certificates of an address").add_argument("address", metavar="ADDRESS")
+    action("revoke", "revoke the certificates of an address").add_argument("address", metavar="ADDRESS")
     return top
 
 

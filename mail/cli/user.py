@@ -24,7 +24,7 @@ from mail.cli.running import run_loop, stop_requested
 from mail.control import NotRunning, ask
 from mail.events import Event, NodeStatus, Progress, Trouble
 from mail.identity import Identity
-from mail.membership.certificate_status import refuse_if_nobody_takes_it, stored_standing
+from mail.membership.certificate_status import check_may_accept, stored_certificate_status
 from mail.membership.join import join, resume
 from mail.membership.offline import take_certificate, write_request
 from mail.mime import sanitize
@@ -120,7 +120,7 @@ def _accept(profile: Profile, outbox: Outbox, taken: Submission, identity: Ident
         raise CommandError(
             DATA, f"The message says it is from {taken.sender}, and you are {identity.address}. Nothing was kept."
         )
-    refuse_if_nobody_takes_it(profile, identity, time.time())
+    check_may_accept(profile, identity, time.time())
     folders = profile.folders()
     accept(
         outbox,
@@ -322,7 +322,7 @@ def _waiting(profile: Profile, late: int) -> int:
 def _status_on_disk(profile: Profile) -> dict[str, object]:
     """The figures on disk, when no node is running."""
     usage = stored_usage(profile.node_folder)
-    stands, ends = stored_standing(profile, time.time())
+    state, ends = stored_certificate_status(profile, time.time())
     return status_document(
         NodeStatus(
             node_id=stored_node_id(profile.node_folder),
@@ -336,7 +336,7 @@ def _status_on_disk(profile: Profile) -> dict[str, object]:
             availability=None,
             k=DEFAULT_K,
             version=program_version(),
-            certificate=stands,
+            certificate=state,
             certificate_ends=ends,
         )
     )

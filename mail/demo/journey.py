@@ -22,8 +22,8 @@ from pathlib import Path
 from mail.agent import Agent
 from mail.agent_thread import AgentThread
 from mail.cli.running import run_loop
-from mail.demo.letters import ALICE, ATTACHMENT_BYTES, BOB, letters
 from mail.demo.private_overlay import PrivateOverlay
+from mail.demo.sample_messages import ALICE, ATTACHMENT_BYTES, BOB, sample_messages
 from mail.events import Event, NewMail
 from mail.identity import Identity
 from mail.mailbox import Mailbox
@@ -58,7 +58,7 @@ class DemoWorld:
     """The nodes and Bob, in one event loop and one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.private_overlay = PrivateOverlay(folder / "village", "demo")
+        self.private_overlay = PrivateOverlay(folder / "network", "demo")
         self.alice = Profile(folder / "alice")
         self._bob_profile = Profile(folder / "bob")
         self._bob: Agent | None = None
@@ -77,13 +77,13 @@ class DemoWorld:
         self._bob = await self.private_overlay.agent_of(self._bob_profile, tell=self._heard)
         await self._bob.publish_card()
         self._bob.start()
-        for letter in letters(time.time()):
-            tell(f"Bob sends: {letter.subject}")
+        for message in sample_messages(time.time()):
+            tell(f"Bob sends: {message.subject}")
             await asyncio.to_thread(
                 self._bob.outbox.accept,
-                letter.content,
+                message.content,
                 Envelope(
-                    letter.message_id, subject=letter.subject, sender=BOB, recipients=[ALICE], created=time.time()
+                    message.message_id, subject=message.subject, sender=BOB, recipients=[ALICE], created=time.time()
                 ),
             )
             await self._bob.send()
@@ -196,7 +196,7 @@ class Journey:
     async def make(self) -> None:
         """Make the journey. Raises JourneyFailed at the first step that fails."""
         await self._world.start(lambda _: None)
-        self._step(f"12 nodes and 2 members are up, Bob's letters lie at them as {await self._bodies()} objects")
+        self._step(f"12 nodes and 2 members are up, the nodes hold Bob's messages as {await self._bodies()} objects")
         agent = await self._world.private_overlay.agent_of(self._world.alice, tell=self._tell)
         try:
             await self._collect(agent)
@@ -214,9 +214,9 @@ class Journey:
             for row in mailbox.rows(mailbox.ids(name)):
                 self._say(f"             {name:<11} {row.size:>9,} bytes  {row.subject}")
         counts = {name: counted.total for name, counted in mailbox.folders().items()}
-        _must(counts["Inbox"] == 5, "five letters are in the Inbox")
+        _must(counts["Inbox"] == 5, "five messages are in the Inbox")
         _must(counts["Junk"] == 1, "the spam is in Junk")
-        _must(counts["Quarantine"] == 1, "the infected letter is in Quarantine")
+        _must(counts["Quarantine"] == 1, "the infected message is in Quarantine")
         row = next(row for row in mailbox.rows(mailbox.ids("Inbox")) if row.attachments)
         saved = mailbox.save_attachment(row, mailbox.open(row).attachments[0].index, self._world.alice.root)
         content = saved.read_bytes()
@@ -226,7 +226,7 @@ class Journey:
         )
         mailbox.close()
         left = await self._bodies()
-        self._step(f"of Bob's letters {left} copies are left at the nodes")
+        self._step(f"the nodes hold {left} copies of Bob's messages now")
         _must(left == 0, "nodes forget what was collected")
 
     async def _kill(self) -> None:
@@ -238,17 +238,17 @@ class Journey:
         self._heard.clear()
         message_id = new_message_id(ALICE)
         text = f"From: Alice <{ALICE}>\r\nTo: Bob <{BOB}>\r\nSubject: Is anybody there?\r\n"
-        letter = f"{text}Message-ID: <{message_id}>\r\n\r\nHello Bob!\r\n".encode()
+        message = f"{text}Message-ID: <{message_id}>\r\n\r\nHello Bob!\r\n".encode()
         agent.outbox.accept(
-            letter,
+            message,
             Envelope(message_id, subject="Is anybody there?", sender=ALICE, recipients=[BOB], created=time.time()),
         )
         await agent.send()
         sent = agent.outbox.entry(message_id)
-        _must(sent is not None, "the letter is in the outbox")
+        _must(sent is not None, "the message is in the outbox")
         assert sent is not None
         have, want = sent.recipients[0].bodies
-        self._step(f"Alice's letter to Bob is {sent.recipients[0].state}: {have} of {want} bodies")
+        self._step(f"Alice's message to Bob is {sent.recipients[0].state}: {have} of {want} bodies")
         deadline = time.monotonic() + PATIENCE
         while not self._heard.is_set() and time.monotonic() < deadline:
             await agent.sync()

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from mail.agent import Agent
 from mail.events import Event
 from mail.identity import Identity
-from mail.membership.authority import Authority, found
+from mail.membership.authority import Authority, create_authority
 from overlay.identity.address import normalise_address
 from overlay.identity.network import Network, write_network
 from overlay.node.config import NodeConfig
@@ -39,7 +39,7 @@ class PrivateOverlay:
     def __init__(self, folder: Path, name: str, k: int = DEFAULT_K, now: Callable[[], float] = time.time) -> None:
         self.folder = folder
         self._now = now
-        self.authority: Authority = found(folder / "authority", name, now=now)
+        self.authority: Authority = create_authority(folder / "authority", name, now=now)
         self.network = Network(name=name, k=k, private_addresses=True, authorities=(self.authority.certificate,))
         self.nodes: list[Node] = []
 

@@ -141,7 +141,7 @@ class Issued:
     revoked: float | None
 
 
-def found(
+def create_authority(
     folder: Path,
     name: str,
     *,

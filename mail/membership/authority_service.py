@@ -64,7 +64,7 @@ REFUSALS = 20
 further refusals are dropped. A request with a valid code is always answered."""
 
 
-class _Fate(Enum):
+class _Handled(Enum):
     """What was done with a notification in the authority's inbox. All but KEPT are acknowledged."""
 
     ANSWERED = 1
@@ -140,7 +140,7 @@ class AuthorityService:
         try:
             await self._keep_published()
         except OverlayError as error:
-            self._say(str(error))
+            self._report(str(error))
 
     async def stop(self) -> None:
         """Stop. Unanswered requests stay in the inbox."""
@@ -155,7 +155,7 @@ class AuthorityService:
             try:
                 await self.run_once()
             except (OverlayError, AuthorityError, OSError) as error:
-                self._say(str(error))
+                self._report(str(error))
             await pause(POLL)
 
     async def run_once(self) -> int:
@@ -165,33 +165,33 @@ class AuthorityService:
         key = inbox_key(parts.identity.address)
         readings = await parts.overlay.read_inbox(key, parts.identity.owner)
         waiting = list(dict.fromkeys(data for reading in readings for data in reading.notifications))[:REQUESTS]
-        fates: dict[bytes, _Fate] = {}
+        handled: dict[bytes, _Handled] = {}
         refused = 0
         try:
             for data in waiting:
-                answer = await self._judge(data)
+                answer = await self._decide(data)
                 if isinstance(answer, tuple):
                     refused += isinstance(answer[1], Declined)
                     dropped = isinstance(answer[1], Declined) and refused > REFUSALS
-                    fates[data] = _Fate.DROPPED if dropped else await self._deliver(*answer)
+                    handled[data] = _Handled.DROPPED if dropped else await self._store_answer(*answer)
                 else:
-                    fates[data] = answer
+                    handled[data] = answer
         finally:
             for reading in readings:
-                done = [data for data in reading.notifications if fates.get(data, _Fate.KEPT) is not _Fate.KEPT]
+                done = [data for data in reading.notifications if handled.get(data, _Handled.KEPT) is not _Handled.KEPT]
                 if done:
                     hashes = [sha256(data).digest() for data in done]
                     await parts.overlay.acknowledge_inbox(key, reading, parts.identity.owner, hashes)
-        return sum(fate is _Fate.ANSWERED for fate in fates.values())
+        return sum(one is _Handled.ANSWERED for one in handled.values())
 
-    async def _judge(self, data: bytes) -> tuple[Request, Answer] | _Fate:
+    async def _decide(self, data: bytes) -> tuple[Request, Answer] | _Handled:
         """Decide on a notification from the inbox. Raises AuthorityError if the authority itself fails."""
         parts = self._running
         try:
             request = open_request(data, parts.identity.pairs(), parts.authority.fingerprint)
         except BadRequest as error:
             log.info("dropped something that is no request: %s", error)
-            return _Fate.DROPPED
+            return _Handled.DROPPED
         try:
             if request.renewal:
                 certificate = await asyncio.to_thread(parts.authority.renew, request.address, request.public_key)
@@ -203,21 +203,23 @@ class AuthorityService:
             return request, Declined(str(error))
         return request, Granted(certificate.der, self._revocations)
 
-    async def _deliver(self, request: Request, answer: Answer) -> _Fate:
+    async def _store_answer(self, request: Request, answer: Answer) -> _Handled:
         """Store the answer where the requester looks for it."""
         parts = self._running
         sealed = seal_answer(answer, request, parts.identity.owner, int(self._now() * 1000))
         life = RETENTION if request.renewal else ANSWER_LIFE  # a renewing user may come online once a month
         outcome = await parts.overlay.store(Kind.ENROLMENT, request.key, sealed, ttl=life)
         if not outcome.have:
-            self._say(f"No node took the answer for {request.address} ({'; '.join(outcome.refusals)}); trying again.")
-            return _Fate.KEPT
+            self._report(
+                f"No node took the answer for {request.address} ({'; '.join(outcome.refusals)}); trying again."
+            )
+            return _Handled.KEPT
         match answer:
             case Granted():
                 self._tell(f"{request.address} {'was renewed' if request.renewal else 'has joined'}.")
             case Declined():
                 self._tell(f"A request for {request.address} was refused: {answer.reason}")
-        return _Fate.ANSWERED
+        return _Handled.ANSWERED
 
     async def _keep_published(self) -> None:
         """Publish card and revocation list daily, and at once after a revocation. Raises OverlayError."""
@@ -234,7 +236,7 @@ class AuthorityService:
         card_at = await parts.directory.publish_next(parts.identity.address, parts.identity.card)
         if not list_at.have or not card_at.have:
             reasons = "; ".join(dict.fromkeys(list_at.refusals + card_at.refusals))
-            self._say(f"No node took the authority's card and revocation list ({reasons}); trying again.")
+            self._report(f"No node took the authority's card and revocation list ({reasons}); trying again.")
             return
         self._published = self._now()
 
@@ -244,7 +246,7 @@ class AuthorityService:
             raise RuntimeError("the service isn't started")
         return self._parts
 
-    def _say(self, words: str) -> None:
+    def _report(self, words: str) -> None:
         """Report a problem once, not at every round."""
         if words != self._told:
             self._told = words

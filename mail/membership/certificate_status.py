@@ -52,7 +52,7 @@ class CertificateState(StrEnum):
 class CertificateStatus:
     """A certificate's status at a moment. `ends`: epoch seconds; `words`: for the user, empty while it is valid."""
 
-    stand: CertificateState
+    state: CertificateState
     ends: float
     words: str
     threshold: str
@@ -61,10 +61,10 @@ class CertificateStatus:
     @property
     def document(self) -> tuple[str, str]:
         """What `p2pmail status` prints: the state and the end (ISO 8601, UTC)."""
-        return self.stand.value, datetime.fromtimestamp(int(self.ends), UTC).isoformat()
+        return self.state.value, datetime.fromtimestamp(int(self.ends), UTC).isoformat()
 
 
-def standing(certificate: bytes, trust: TrustStore, now: float) -> CertificateStatus:
+def certificate_status(certificate: bytes, trust: TrustStore, now: float) -> CertificateStatus:
     """The status of our certificate (DER) at `now` (epoch seconds). Raises CertificateError if it can't be read."""
     parsed = parse_certificate(certificate)
     ends, day = parsed.not_after, _day(parsed.not_after)
@@ -104,14 +104,14 @@ def standing(certificate: bytes, trust: TrustStore, now: float) -> CertificateSt
     )
 
 
-def is_news(state: UserState, certificate: bytes, stands: CertificateStatus) -> bool:
+def is_news(state: UserState, certificate: bytes, status: CertificateStatus) -> bool:
     """Whether the user must be told something new about our certificate. Notes that it was told.
 
     Also stores the certificate for commands that run without the passphrase. Raises DatabaseError.
     """
     if state.fact(CERTIFICATE_FACT) != certificate:
         state.keep_fact(CERTIFICATE_FACT, certificate)
-    told = stands.threshold.encode()
+    told = status.threshold.encode()
     if not told or state.fact(WARNED_FACT) == told:
         return False
     state.keep_fact(WARNED_FACT, told)
@@ -120,11 +120,11 @@ def is_news(state: UserState, certificate: bytes, stands: CertificateStatus) -> 
 
 def check_may_send(identity: Identity, trust: TrustStore, now: float) -> None:
     """Raises CertificateExpired or Revoked if no recipient would accept mail from the user; NotJoined."""
-    stands = standing(identity.owner.certificate, trust, now)
-    if stands.stand is CertificateState.REVOKED:
-        raise Revoked(stands.words)
-    if stands.stand is CertificateState.ENDED:
-        raise CertificateExpired(stands.words)
+    status = certificate_status(identity.owner.certificate, trust, now)
+    if status.state is CertificateState.REVOKED:
+        raise Revoked(status.words)
+    if status.state is CertificateState.ENDED:
+        raise CertificateExpired(status.words)
 
 
 def known_trust(profile: Profile, now: float) -> TrustStore | None:
@@ -156,7 +156,7 @@ def remember_certificate(profile: Profile, certificate: bytes) -> None:
         state.close()
 
 
-def stored_standing(profile: Profile, now: float) -> tuple[str, str] | tuple[None, None]:
+def stored_certificate_status(profile: Profile, now: float) -> tuple[str, str] | tuple[None, None]:
     """The state and end of our certificate as far as the disk tells without a passphrase. Never raises."""
     try:
         trust = known_trust(profile, now)
@@ -167,13 +167,13 @@ def stored_standing(profile: Profile, now: float) -> tuple[str, str] | tuple[Non
             certificate = state.fact(CERTIFICATE_FACT)
         finally:
             state.close()
-        return (None, None) if certificate is None else standing(certificate, trust, now).document
+        return (None, None) if certificate is None else certificate_status(certificate, trust, now).document
     except (DatabaseError, CertificateError) as error:
-        log.info("the certificate's standing isn't known: %s", error)
+        log.info("the certificate's status isn't known: %s", error)
         return None, None
 
 
-def refuse_if_nobody_takes_it(profile: Profile, identity: Identity, now: float) -> None:
+def check_may_accept(profile: Profile, identity: Identity, now: float) -> None:
     """Check before a message is accepted that it could be sent, judging by what is on disk.
 
     Raises CertificateExpired or Revoked if it couldn't, DatabaseError.

@@ -13,7 +13,14 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from mail.membership.authority import AlreadyFounded, Authority, AuthorityDamaged, AuthorityError, Random, found
+from mail.membership.authority import (
+    AlreadyFounded,
+    Authority,
+    AuthorityDamaged,
+    AuthorityError,
+    Random,
+    create_authority,
+)
 from mail.membership.invite import Invite, write_invite
 from mail.profile_node import NoNetwork, read_network_file
 from overlay.identity.network import Network, write_network
@@ -33,7 +40,7 @@ def network_file(folder: Path) -> Path:
     return folder / "network.toml"
 
 
-def found_network(  # noqa: PLR0913 - the settings of a network, named at each call
+def create_network(  # noqa: PLR0913 - the settings of a network, named at each call
     folder: Path,
     name: str,
     join: Sequence[str] = (),
@@ -69,7 +76,7 @@ def found_network(  # noqa: PLR0913 - the settings of a network, named at each c
     elif left - _FOUNDING:
         raise AuthorityError(f"{folder} is not empty; an authority wants a folder of its own. Nothing was changed.")
     else:
-        with closing(found(folder, name, passphrase=secret, now=now, random=random)) as authority:
+        with closing(create_authority(folder, name, passphrase=secret, now=now, random=random)) as authority:
             root = authority.certificate
     network = replace(network, authorities=(root,))
     durable.write(network_file(folder), write_network(network), 0o644)

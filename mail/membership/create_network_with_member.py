@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mail.identity import Identity
 from mail.membership.authority import Authority
-from mail.membership.create_network import found_network, network_file, remember_places
+from mail.membership.create_network import create_network, network_file, remember_places
 from mail.profile_node import node_key, read_network_file
 from overlay.identity.address import normalise_address
 from overlay.identity.contact import host_port, key_text
@@ -32,7 +32,7 @@ PORT = 4600
 """UDP and TCP port of a founder's node."""
 
 
-def found_with_member(
+def create_with_member(
     profile: Profile,
     name: str,
     address: str,
@@ -53,7 +53,7 @@ def found_with_member(
     if network_file(folder).exists():  # continue an interrupted call
         network = read_network_file(network_file(folder))
     else:
-        network = found_network(folder, name, passphrase=passphrase, private_addresses=decide([here]).private)
+        network = create_network(folder, name, passphrase=passphrase, private_addresses=decide([here]).private)
     tell(decide([here], network.private_addresses).words)
     key = node_key(profile.node_folder / "node.key", network)
     place = f"{here}/{key_text(key.public_key().public_bytes_raw())}"

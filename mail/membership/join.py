@@ -140,7 +140,7 @@ async def join(
         keyring = await asyncio.to_thread(open_keyring, profile, passphrase, random)
         renewed = keyring.identity
         if renewed is not None:
-            match await _standing(profile, renewed, invite, now):
+            match await _certificate_state(profile, renewed, invite, now):
                 case _CertificateState.GOOD:
                     tell(f"This profile has joined as {invite.address} already.")
                     return invite.address
@@ -342,7 +342,9 @@ class _CertificateState(Enum):
     OVER = 3
 
 
-async def _standing(profile: Profile, has: Certified, invite: Invite, now: Callable[[], float]) -> _CertificateState:
+async def _certificate_state(
+    profile: Profile, has: Certified, invite: Invite, now: Callable[[], float]
+) -> _CertificateState:
     """The state of the profile's certificate, for an invite to the same address.
 
     Raises AlreadyJoined if the invite is for another address, NobodyAnswers if no node has the revocation list.

@@ -144,11 +144,11 @@ class Renewal:
         request = request_for(self._identity)
         answer = await self._look(request)
         if isinstance(answer, Granted) and _end(answer.certificate) > _end(who.certificate):
-            await asyncio.to_thread(self._take, who, answer.certificate)
+            await asyncio.to_thread(self._store, who, answer.certificate)
             log.info("the certificate of %s was renewed", who.address)
             return True
         if isinstance(answer, Declined):
-            await self._say(answer.reason)
+            await self._report(answer.reason)
         if not 0 <= self._now() - self._asked() < ASK_AGAIN:
             await self._ask(request)
         return False
@@ -179,7 +179,7 @@ class Renewal:
         log.info("the authority was asked to renew the certificate of %s", who.address)
         await asyncio.to_thread(self._state.keep_fact, ASKED_FACT, repr(self._now()).encode())
 
-    def _take(self, who: Certified, certificate: bytes) -> None:
+    def _store(self, who: Certified, certificate: bytes) -> None:
         def take(before: Contents) -> Contents:
             if before.identity != who:  # another process has replaced it meanwhile
                 return before
@@ -187,7 +187,7 @@ class Renewal:
 
         self._identity.keyring.change(take)
 
-    async def _say(self, reason: str) -> None:
+    async def _report(self, reason: str) -> None:
         """Tell the user of a refusal, once for each reason."""
         if self._state.fact(REFUSED_FACT) != reason.encode():
             await asyncio.to_thread(self._state.keep_fact, REFUSED_FACT, reason.encode())

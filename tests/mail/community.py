@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from mail.membership.authority_service import AuthorityService
-from mail.membership.create_network import found_network, make_invite
+from mail.membership.create_network import create_network, make_invite
 from overlay.client import Overlay
 from overlay.identity.network import Network
 from overlay.node.config import NodeConfig
@@ -76,7 +76,7 @@ async def community(tmp_path: Path, count: int = 3) -> AsyncIterator[Community]:
     """A network of `count` system nodes and an authority that isn't at work yet."""
     folder = tmp_path / "authority"
     world = Community(folder, [], Network("unfounded"))
-    network = found_network(folder, "campus", now=world.now, random=world.random)
+    network = create_network(folder, "campus", now=world.now, random=world.random)
     async with AsyncExitStack() as stack:
         for number in range(count):
             store = open_node_store(tmp_path / f"node{number}", quota=1 << 24, now=world.now)

@@ -21,7 +21,7 @@ def test_the_demo_without_a_terminal_makes_the_journey(tmp_path: Path) -> None:
         "Junk",
         "Quarantine",
         "the attachment of 5,000,000 bytes is saved",
-        "0 copies are left at the nodes",
+        "the nodes hold 0 copies of Bob's messages now",
         "5 of the 12 nodes were cut off",
         "Bob's answer is in the Inbox",
         "the outbox says collected",

@@ -28,7 +28,7 @@ from mail.membership.authority import (
     KeyRevoked,
     NothingToRenew,
     WrongAuthorityPassphrase,
-    found,
+    create_authority,
 )
 from overlay.identity.address import AddressError
 from overlay.identity.certificates import Certificate, CertificateError, TrustStore, certificate_pem
@@ -53,7 +53,7 @@ class World:
         return self.time
 
     def found(self, folder: Path, passphrase: bytes | None = None) -> Authority:
-        return found(folder, "campus", passphrase=passphrase, now=self.now, random=self.random.randbytes)
+        return create_authority(folder, "campus", passphrase=passphrase, now=self.now, random=self.random.randbytes)
 
     def open(self, folder: Path, passphrase: bytes | None = None) -> Authority:
         return Authority(folder, passphrase=passphrase, now=self.now, random=self.random.randbytes)
@@ -131,7 +131,7 @@ def test_a_founding_that_was_interrupted_can_be_repeated(world: World, tmp_path:
 @pytest.mark.parametrize("name", ["", "a" * 65, "a\nb", " a", "\x1b[2J"])
 def test_a_network_s_name_is_printable_and_short(tmp_path: Path, name: str) -> None:
     with pytest.raises(AuthorityError):
-        found(tmp_path / "x", name)
+        create_authority(tmp_path / "x", name)
     assert not (tmp_path / "x").exists()
 
 

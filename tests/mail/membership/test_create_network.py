@@ -22,11 +22,11 @@ from mail.membership.authority import (
     AuthorityDamaged,
     AuthorityError,
     WrongAuthorityPassphrase,
-    found,
+    create_authority,
 )
 from mail.membership.create_network import (
     PUZZLE_BITS,
-    found_network,
+    create_network,
     is_protected,
     make_invite,
     network_file,
@@ -58,7 +58,7 @@ def resolve(host: str) -> list[str]:
 
 
 def test_a_network_is_its_authority_and_where_to_join(tmp_path: Path) -> None:
-    network = found_network(tmp_path / "a", "campus", ["node.example:4600"], now=now, resolve=resolve)
+    network = create_network(tmp_path / "a", "campus", ["node.example:4600"], now=now, resolve=resolve)
     assert read_network_file(network_file(tmp_path / "a")) == network
     assert network.join == ("node.example:4600",)
     authority, same = open_authority(tmp_path / "a", now=now)
@@ -86,29 +86,29 @@ def test_a_network_is_its_authority_and_where_to_join(tmp_path: Path) -> None:
     ],
 )
 def test_private_addresses_are_for_networks_that_begin_in_one(tmp_path: Path, join: list[str], private: bool) -> None:
-    network = found_network(tmp_path, "campus", join, now=now, resolve=resolve)
+    network = create_network(tmp_path, "campus", join, now=now, resolve=resolve)
     assert network.private_addresses is private
     assert network.puzzle_bits == (0 if private else PUZZLE_BITS)
 
 
 def test_private_addresses_can_be_asked_for(tmp_path: Path) -> None:
-    assert found_network(tmp_path, "campus", ["8.8.8.8:1"], private_addresses=True, now=now).private_addresses
+    assert create_network(tmp_path, "campus", ["8.8.8.8:1"], private_addresses=True, now=now).private_addresses
 
 
 def test_an_authority_is_never_written_over(tmp_path: Path) -> None:
-    before = found_network(tmp_path, "campus", now=now)
+    before = create_network(tmp_path, "campus", now=now)
     with pytest.raises(AlreadyFounded):
-        found_network(tmp_path, "campus", now=now)
+        create_network(tmp_path, "campus", now=now)
     assert read_network_file(network_file(tmp_path)) == before
 
 
 def test_a_founding_that_was_interrupted_is_finished(tmp_path: Path) -> None:
-    found(tmp_path, "campus", now=now).close()
+    create_authority(tmp_path, "campus", now=now).close()
     with pytest.raises(AuthorityDamaged, match="authority init"):
         open_authority(tmp_path, now=now)
     with pytest.raises(AlreadyFounded, match="campus"):
-        found_network(tmp_path, "other", now=now)
-    network = found_network(tmp_path, "campus", now=now)
+        create_network(tmp_path, "other", now=now)
+    network = create_network(tmp_path, "campus", now=now)
     open_authority(tmp_path, now=now)[0].close()
     assert TrustStore(network.authorities)
 
@@ -116,19 +116,19 @@ def test_a_founding_that_was_interrupted_is_finished(tmp_path: Path) -> None:
 def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(AuthorityError, match="not empty"):
-        found_network(tmp_path, "campus", now=now)
+        create_network(tmp_path, "campus", now=now)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_bad_place_founds_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="HOST:PORT"):
-        found_network(tmp_path / "a", "campus", ["nowhere"], now=now)
+        create_network(tmp_path / "a", "campus", ["nowhere"], now=now)
     assert not (tmp_path / "a").exists()
 
 
 def test_a_network_file_of_another_authority_is_noticed(tmp_path: Path) -> None:
-    found_network(tmp_path / "a", "campus", now=now)
-    found_network(tmp_path / "b", "campus", now=now)
+    create_network(tmp_path / "a", "campus", now=now)
+    create_network(tmp_path / "b", "campus", now=now)
     network_file(tmp_path / "a").write_bytes(network_file(tmp_path / "b").read_bytes())
     with pytest.raises(AuthorityDamaged):
         open_authority(tmp_path / "a", now=now)
@@ -138,7 +138,7 @@ def test_a_network_file_of_another_authority_is_noticed(tmp_path: Path) -> None:
 
 
 def test_an_invite_says_where_to_join_or_how_to_come_by_a_place(tmp_path: Path) -> None:
-    network = found_network(tmp_path, "campus", now=now)
+    network = create_network(tmp_path, "campus", now=now)
     with pytest.raises(AuthorityError, match="authority serve"):
         make_invite(tmp_path, ALICE, now=now)
     remember_places(tmp_path, network, ["127.0.0.1:4600"])
@@ -148,7 +148,7 @@ def test_an_invite_says_where_to_join_or_how_to_come_by_a_place(tmp_path: Path) 
 
 
 def test_a_protected_authority_asks_for_its_passphrase(tmp_path: Path) -> None:
-    found_network(tmp_path, "campus", ["127.0.0.1:1"], "secret", now=now)
+    create_network(tmp_path, "campus", ["127.0.0.1:1"], "secret", now=now)
     assert is_protected(tmp_path)
     with pytest.raises(WrongAuthorityPassphrase):
         make_invite(tmp_path, ALICE, now=now)
@@ -168,7 +168,7 @@ def test_where_no_authority_is_that_is_said(tmp_path: Path) -> None:
 def test_a_certificate_comes_by_files_as_well(tmp_path: Path) -> None:
     folder, profile = tmp_path / "authority", Profile(tmp_path / "alice", environ={})
     request, certificate = tmp_path / "alice.csr", tmp_path / "alice.pem"
-    network = found_network(folder, "campus", now=now)
+    network = create_network(folder, "campus", now=now)
     write_request(profile, "Alice@village.example", request, None, now=now)
     issue_offline(folder, ALICE, request, certificate, now=now)
     assert take_certificate(profile, network_file(folder), certificate, None, now=now) == ALICE
@@ -190,7 +190,7 @@ def test_a_request_written_again_is_for_the_same_key(tmp_path: Path) -> None:
 
 def test_a_certificate_for_somebody_else_is_not_taken(tmp_path: Path) -> None:
     folder = tmp_path / "authority"
-    found_network(folder, "campus", now=now)
+    create_network(folder, "campus", now=now)
     alice, bob = (Profile(tmp_path / name, environ={}) for name in ("alice", "bob"))
     write_request(alice, ALICE, tmp_path / "alice.csr", None, now=now)
     write_request(bob, "bob@village.example", tmp_path / "bob.csr", None, now=now)
@@ -203,7 +203,7 @@ def test_a_certificate_for_somebody_else_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_a_certificate_without_a_request_is_not_taken(tmp_path: Path) -> None:
-    found_network(tmp_path / "authority", "campus", now=now)
+    create_network(tmp_path / "authority", "campus", now=now)
     profile = Profile(tmp_path / "alice", environ={})
     profile.create()
     with pytest.raises(EnrolmentError, match="no request"):
@@ -211,7 +211,7 @@ def test_a_certificate_without_a_request_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_an_address_is_certified_for_one_key_by_files_too(tmp_path: Path) -> None:
-    found_network(tmp_path / "authority", "campus", now=now)
+    create_network(tmp_path / "authority", "campus", now=now)
     for number in (1, 2):
         key = Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
         (tmp_path / f"{number}.csr").write_bytes(write_csr(key, ALICE))
@@ -229,7 +229,7 @@ def test_a_request_that_openssl_made_is_read(tmp_path: Path, need_program: Calla
     subprocess.run(command, check=True, capture_output=True)
     assert len(read_csr(request.read_bytes())) == 32
     folder = tmp_path / "authority"
-    found_network(folder, "campus")
+    create_network(folder, "campus")
     issue_offline(folder, ALICE, request, tmp_path / "out.pem")
     verify = [openssl, "verify", "-CAfile", str(folder / "authority.pem"), str(tmp_path / "out.pem")]
     assert b"OK" in subprocess.run(verify, check=True, capture_output=True).stdout

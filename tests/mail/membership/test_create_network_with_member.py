@@ -11,7 +11,7 @@ from mail.agent import Agent
 from mail.events import Event
 from mail.identity import Identity
 from mail.membership import create_network_with_member
-from mail.membership.create_network_with_member import found_with_member
+from mail.membership.create_network_with_member import create_with_member
 from mail.profile_node import read_network_file
 from storage.user.outbox import Envelope, State
 from storage.user.profile import Profile
@@ -22,7 +22,7 @@ ADDRESS = "alice@village.example"
 
 def founded(tmp_path: Path, said: list[str]) -> Profile:
     profile = Profile(tmp_path / "alice", environ={})
-    found_with_member(profile, "village", ADDRESS, None, said.append)
+    create_with_member(profile, "village", ADDRESS, None, said.append)
     profile.change_config(listen="127.0.0.1:0")  # not the port that founders have: tests run beside each other
     return profile
 

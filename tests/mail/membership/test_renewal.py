@@ -13,11 +13,11 @@ from mail.events import Event, Trouble
 from mail.identity import Identity
 from mail.membership.authority_service import AuthorityService
 from mail.membership.certificate_status import (
+    certificate_status,
+    check_may_accept,
     check_may_send,
     known_trust,
-    refuse_if_nobody_takes_it,
-    standing,
-    stored_standing,
+    stored_certificate_status,
 )
 from mail.membership.create_network import revoke
 from mail.membership.join import join
@@ -285,8 +285,8 @@ async def test_it_is_told_at_30_and_7_days_and_when_it_has_ended(world: Communit
     certificate, ends = alice.identity.owner.certificate, alice.ends
 
     def told(moment: float) -> tuple[str, str, str]:
-        found = standing(certificate, alice.trust, moment)
-        return found.stand, found.threshold[17:], found.words
+        found = certificate_status(certificate, alice.trust, moment)
+        return found.state, found.threshold[17:], found.words
 
     assert told(ends - 30 * DAY - 1) == ("valid", "", "")
     assert told(ends - 30 * DAY)[:2] == ("ending", "30")
@@ -301,18 +301,18 @@ async def test_it_is_told_at_30_and_7_days_and_when_it_has_ended(world: Communit
 
 async def test_who_has_ended_or_was_revoked_may_not_send(world: Community, alice: Member) -> None:
     check_may_send(alice.identity, alice.trust, alice.ends)
-    refuse_if_nobody_takes_it(alice.profile, alice.identity, alice.ends)
+    check_may_accept(alice.profile, alice.identity, alice.ends)
     with pytest.raises(CertificateExpired, match="ended on"):
         check_may_send(alice.identity, alice.trust, alice.ends + 1)
     with pytest.raises(CertificateExpired, match=r"Nothing was accepted\."):
-        refuse_if_nobody_takes_it(alice.profile, alice.identity, alice.ends + 1)
+        check_may_accept(alice.profile, alice.identity, alice.ends + 1)
     revoke(world.folder, ALICE, now=world.now)
     async with world.serving():
         learn(world, alice)
     with pytest.raises(Revoked, match="new invite"):
         check_may_send(alice.identity, alice.trust, world.time)
     with pytest.raises(Revoked, match=r"Nothing was accepted\."):
-        refuse_if_nobody_takes_it(alice.profile, alice.identity, world.time)
+        check_may_accept(alice.profile, alice.identity, world.time)
     with pytest.raises(Revoked):
         check_may_send(alice.identity, alice.trust, alice.ends + 1)
 
@@ -320,8 +320,8 @@ async def test_who_has_ended_or_was_revoked_may_not_send(world: Community, alice
 async def test_how_it_stands_is_known_on_disk_without_a_passphrase(world: Community, alice: Member) -> None:
     Keyring.open(alice.profile.keyring_file, None).change_passphrase("secret")
     end = "2028-01-15T08:00:00+00:00"
-    assert stored_standing(alice.profile, world.time) == ("valid", end)
-    assert stored_standing(alice.profile, alice.ends - DAY) == ("ending", end)
-    assert stored_standing(alice.profile, alice.ends + DAY) == ("ended", end)
-    assert stored_standing(world.profile("nobody"), world.time) == (None, None)
+    assert stored_certificate_status(alice.profile, world.time) == ("valid", end)
+    assert stored_certificate_status(alice.profile, alice.ends - DAY) == ("ending", end)
+    assert stored_certificate_status(alice.profile, alice.ends + DAY) == ("ended", end)
+    assert stored_certificate_status(world.profile("nobody"), world.time) == (None, None)
     assert known_trust(world.profile("nobody"), world.time) is None

@@ -30,27 +30,27 @@ class DemoMessage:
     content: bytes
 
 
-def letters(now: float) -> Iterator[DemoMessage]:
+def sample_messages(now: float) -> Iterator[DemoMessage]:
     """Bob's messages to Alice, oldest first. `now`: epoch seconds."""
-    first = _letter(1, now - 7200, "A mail system without a server", _THREAD[0])
-    second = _letter(2, now - 5400, "Re: A mail system without a server", _THREAD[1], answers=(first,))
-    yield _sealed(first)
-    yield _sealed(second)
-    yield _sealed(_letter(3, now - 3600, "Re: A mail system without a server", _THREAD[2], answers=(first, second)))
-    html = _letter(4, now - 1800, "The plan for Saturday", _PLAN)
+    first = _message(1, now - 7200, "A mail system without a server", _THREAD[0])
+    second = _message(2, now - 5400, "Re: A mail system without a server", _THREAD[1], answers=(first,))
+    yield _ready(first)
+    yield _ready(second)
+    yield _ready(_message(3, now - 3600, "Re: A mail system without a server", _THREAD[2], answers=(first, second)))
+    html = _message(4, now - 1800, "The plan for Saturday", _PLAN)
     html.add_alternative(_PLAN_HTML, subtype="html")
-    yield _sealed(html)
-    photos = _letter(5, now - 1200, "The photos, 5 MB of them", _PHOTOS)
+    yield _ready(html)
+    photos = _message(5, now - 1200, "The photos, 5 MB of them", _PHOTOS)
     content = random.Random(7).randbytes(ATTACHMENT_BYTES)  # noqa: S311  # the same each time, and not compressible
     photos.add_attachment(content, maintype="application", subtype="octet-stream", filename="photos.bin")
-    yield _sealed(photos)
-    yield _sealed(_letter(6, now - 600, "You have won", f"Act now!\n\n{GTUBE}\n"))
-    infected = _letter(7, now - 300, "The invoice you asked for", "See the attached file.\n")
+    yield _ready(photos)
+    yield _ready(_message(6, now - 600, "You have won", f"Act now!\n\n{GTUBE}\n"))
+    infected = _message(7, now - 300, "The invoice you asked for", "See the attached file.\n")
     infected.add_attachment(EICAR, maintype="application", subtype="octet-stream", filename="invoice.com")
-    yield _sealed(infected)
+    yield _ready(infected)
 
 
-def _letter(number: int, date: float, subject: str, text: str, answers: tuple[EmailMessage, ...] = ()) -> EmailMessage:
+def _message(number: int, date: float, subject: str, text: str, answers: tuple[EmailMessage, ...] = ()) -> EmailMessage:
     message = EmailMessage(policy=SMTP)
     message["From"] = f"Bob <{BOB}>"
     message["To"] = f"Alice <{ALICE}>"
@@ -64,16 +64,16 @@ def _letter(number: int, date: float, subject: str, text: str, answers: tuple[Em
     return message
 
 
-def _sealed(message: EmailMessage) -> DemoMessage:
+def _ready(message: EmailMessage) -> DemoMessage:
     return DemoMessage(str(message["Message-ID"])[1:-1], str(message["Subject"]), message.as_bytes())
 
 
 _THREAD = (
-    "Hello Alice,\n\nthis letter lies on no server. Ten of the twelve computers of this little\nnetwork keep a copy of"
+    "Hello Alice,\n\nthis message is on no server. Ten of the twelve computers of this little\nnetwork keep a copy of"
     " it, sealed, until you have collected it; then they\nforget it.\n\nBob\n",
     "One more thing: switch off as many of them as you like. As long as one copy\nis left, you get your mail.\n\nBob\n",
     "And when you answer, look at the Outbox: it says 'collected' only when my\ncomputer has signed that it has your"
-    " letter. Press r to try it.\n\nBob\n",
+    " message. Press r to try it.\n\nBob\n",
 )
 _PLAN = "Saturday\n\n10:00 Market\n13:00 Lunch at the river\n16:00 Concert: https://demo.example/concert\n"
 _PLAN_HTML = (
