@@ -1,4 +1,4 @@
-"""Running `p2pmail` in this process against a village of real nodes that lives in a thread of its own."""
+"""Runs `p2pmail` in this process against a network of real nodes in another thread."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DOMAIN = "test.example"
 
 
 class Background:
-    """An event loop in a thread, so that commands can have loops of their own in this one."""
+    """An event loop in a thread, so that commands can run their own loops in the test's thread."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -44,7 +44,7 @@ class Background:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended."""
+    """A command's exit code and output."""
 
     code: int
     output: bytes
@@ -59,14 +59,14 @@ class Outcome:
         return json.loads(self.output)
 
 
-class Hamlet:
-    """Five nodes, and people who join."""
+class CommandNetwork:
+    """A network of five nodes for tests of commands."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._numbers = itertools.count()
         self.background = Background()
-        self.private_overlay = PrivateOverlay(folder / "village", "test", k=3)
+        self.private_overlay = PrivateOverlay(folder / "network", "test", k=3)
         self.background.run(self.private_overlay.start(5))
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class Hamlet:
         self.background.close()
 
     def member(self, name: str, passphrase: str | None = None) -> Member:
-        """A new person, whose card is published."""
+        """A new member with a published card."""
         number = next(self._numbers)
         profile = Profile(self._folder / f"{name}{number}", environ={})
         address = f"{name}{number}@{DOMAIN}"
@@ -87,19 +87,19 @@ class Hamlet:
 
 @dataclass(frozen=True)
 class Member:
-    """Somebody with a profile."""
+    """A member with a profile."""
 
-    hamlet: Hamlet
+    network: CommandNetwork
     profile: Profile
     address: str
 
     def agent(self) -> Agent:
-        """Her agent, at work in the background until it is closed there."""
-        return self.hamlet.background.run(Agent.open(self.profile, Identity.open(self.profile, None)))
+        """Open the member's agent in the background; close it there too."""
+        return self.network.background.run(Agent.open(self.profile, Identity.open(self.profile, None)))
 
 
 class Shell:
-    """Runs commands, and fails where one asks for a passphrase."""
+    """Runs commands, and fails if one asks for a passphrase."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[bytes]) -> None:
         self._monkeypatch = monkeypatch

@@ -1,6 +1,6 @@
 """An overlay in memory for tests of the user agent: nodes that can refuse, vanish, lie, and fail at a chosen moment.
 
-Only what `overlay.client.Overlay` promises is kept to; the real one is met in tests with a Village.
+Only what `overlay.client.Overlay` promises is kept to; tests with a PrivateOverlay use the real one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The user agent whole, on a village of real nodes: sockets, stores and folders as they are in use."""
+"""The whole user agent on a network of real nodes, with real sockets, stores and folders."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ DOMAIN = "test.example"
 
 
 class Town:
-    """A village, and agents that are closed at its end."""
+    """A network, and agents that are closed with it."""
 
     def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
         self.folder = folder
-        self.private_overlay = PrivateOverlay(folder / "village", "test", k=3)
+        self.private_overlay = PrivateOverlay(folder / "network", "test", k=3)
         self._stack = stack
 
     def profile(self, name: str) -> Profile:
@@ -46,7 +46,7 @@ class Town:
         return agent
 
     async def held(self, kind: Kind) -> int:
-        """Objects of a kind that all nodes hold together."""
+        """Number of objects of a kind that all nodes hold together."""
         count = 0
         for node in self.private_overlay.nodes:
             assert node.store is not None
@@ -66,7 +66,7 @@ async def town(tmp_path: Path) -> AsyncIterator[Town]:
 def write(
     sender: Agent, *recipients: Agent, text: bytes = b"Hello.\n", message_id: str = "letter@test.example"
 ) -> bytes:
-    """Put a letter into the outbox; its bytes."""
+    """Put a message into the outbox. Returns its bytes."""
     to = [recipient.identity.address for recipient in recipients]
     message = letter(sender.identity.address, to, message_id, text)
     sender.outbox.accept(

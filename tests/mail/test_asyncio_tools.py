@@ -1,4 +1,4 @@
-"""Work at the same time: everything is ended, nothing is left unwatched, one at a time where it must be."""
+"""Concurrent work: all of it ends, no error is unobserved, and locks exclude."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands as scripts meet them: exit codes, what is printed where, and that nothing is asked or lost.
+"""The commands as scripts use them: exit codes, standard output and error, no questions, nothing lost.
 
 docs/commands.md is the contract. Joining is met in tests/mail/membership/test_enrolment.py.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mail.checks.spam import GTUBE
-from tests.mail.commands import Hamlet, Member, Shell
+from tests.mail.commands import CommandNetwork, Member, Shell
 from tests.mail.sample_messages import EICAR, with_attachment
 from tests.mail.user_agents import letter
 
@@ -20,20 +20,20 @@ LOCAL = (["list"], ["show", "x@y"], ["search", "word"], ["unread-count"], ["outb
 
 
 @pytest.fixture(scope="module")
-def hamlet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hamlet]:
-    hamlet = Hamlet(tmp_path_factory.mktemp("hamlet"))
-    yield hamlet
-    hamlet.close()
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandNetwork]:
+    network = CommandNetwork(tmp_path_factory.mktemp("network"))
+    yield network
+    network.close()
 
 
 @pytest.fixture
-def alice(hamlet: Hamlet) -> Member:
-    return hamlet.member("alice")
+def alice(network: CommandNetwork) -> Member:
+    return network.member("alice")
 
 
 @pytest.fixture
-def bob(hamlet: Hamlet) -> Member:
-    return hamlet.member("bob")
+def bob(network: CommandNetwork) -> Member:
+    return network.member("bob")
 
 
 @pytest.fixture
@@ -91,8 +91,10 @@ def test_the_outbox_says_what_is_known_and_no_more(run: Shell, alice: Member, bo
     assert "collected" in run(alice, "outbox").text
 
 
-def test_bcc_is_neither_in_the_message_nor_lost(run: Shell, alice: Member, bob: Member, hamlet: Hamlet) -> None:
-    carol = hamlet.member("carol")
+def test_bcc_is_neither_in_the_message_nor_lost(
+    run: Shell, alice: Member, bob: Member, network: CommandNetwork
+) -> None:
+    carol = network.member("carol")
     message = mail(alice, bob).replace(b"Subject:", f"Bcc: {carol.address}\nSubject:".encode())
     assert run(alice, "send", "-t", stdin=message).code == 0
     for person in (bob, carol):
@@ -100,7 +102,9 @@ def test_bcc_is_neither_in_the_message_nor_lost(run: Shell, alice: Member, bob: 
         assert run(person, "show", "one@test.example", "--raw").output == mail(alice, bob)
 
 
-def test_status_has_its_shape_with_and_without_a_running_process(run: Shell, alice: Member, hamlet: Hamlet) -> None:
+def test_status_has_its_shape_with_and_without_a_running_process(
+    run: Shell, alice: Member, network: CommandNetwork
+) -> None:
     names = [
         "node_id",
         "listening",
@@ -134,7 +138,7 @@ def test_status_has_its_shape_with_and_without_a_running_process(run: Shell, ali
     try:
         running = run(alice, "status", "--json").json
     finally:
-        hamlet.background.run(agent.close())
+        network.background.run(agent.close())
     assert list(running) == names
     assert (running["contacts"], running["k"], running["availability"]) == (5, 3, None)
     assert (running["online"], running["offline_since"]) == (True, None)
@@ -196,7 +200,9 @@ def test_an_unknown_address_is_told_by_send_waits_with_75_and_fails_with_69(
     assert "isn't known" in entry["recipients"][0]["reason"]
 
 
-def test_mail_that_cannot_be_collected_yet_is_75(run: Shell, alice: Member, bob: Member, hamlet: Hamlet) -> None:
+def test_mail_that_cannot_be_collected_yet_is_75(
+    run: Shell, alice: Member, bob: Member, network: CommandNetwork
+) -> None:
     run(alice, "send", bob.address, stdin=mail(alice, bob))
     from overlay.client import Overlay
     from overlay.errors import NotFound
@@ -213,13 +219,13 @@ def test_mail_that_cannot_be_collected_yet_is_75(run: Shell, alice: Member, bob:
 
 
 def test_what_anybody_can_put_into_an_inbox_is_no_reason_for_75(
-    run: Shell, alice: Member, bob: Member, hamlet: Hamlet
+    run: Shell, alice: Member, bob: Member, network: CommandNetwork
 ) -> None:
     from overlay.ids import inbox_key
 
     agent = alice.agent()
-    hamlet.background.run(agent.overlay.append_inbox(inbox_key(bob.address), b"\x01" * 3072, ttl=1000))
-    hamlet.background.run(agent.close())
+    network.background.run(agent.overlay.append_inbox(inbox_key(bob.address), b"\x01" * 3072, ttl=1000))
+    network.background.run(agent.close())
     assert run(bob, "sync").code == 0
 
 

@@ -1,4 +1,4 @@
-"""Commands in trouble: no network, a busy profile, a full disk, protected keys, a pipe that closes. Nothing is lost."""
+"""Commands under failures: no network, a busy profile, a full disk, protected keys, a closed pipe. Nothing is lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from storage.space import NoDiskSpace
 from storage.user.folders import Folders
 from storage.user.index import Index, IndexUnavailable
 from storage.user.outbox import Outbox
-from tests.mail.commands import Hamlet, Member, Shell
+from tests.mail.commands import CommandNetwork, Member, Shell
 from tests.mail.user_agents import letter
 
 LOCAL = (["list"], ["show", "x@y"], ["search", "word"], ["unread-count"], ["outbox"], ["status"])
@@ -27,20 +27,20 @@ DEAD_PORT = 9
 
 
 @pytest.fixture(scope="module")
-def hamlet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hamlet]:
-    hamlet = Hamlet(tmp_path_factory.mktemp("hamlet"))
-    yield hamlet
-    hamlet.close()
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandNetwork]:
+    network = CommandNetwork(tmp_path_factory.mktemp("network"))
+    yield network
+    network.close()
 
 
 @pytest.fixture
-def alice(hamlet: Hamlet) -> Member:
-    return hamlet.member("alice")
+def alice(network: CommandNetwork) -> Member:
+    return network.member("alice")
 
 
 @pytest.fixture
-def bob(hamlet: Hamlet) -> Member:
-    return hamlet.member("bob")
+def bob(network: CommandNetwork) -> Member:
+    return network.member("bob")
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def mail(sender: Member, to: Member) -> bytes:
 
 
 def cut_off(member: Member) -> bytes:
-    """Have her know only nodes that don't answer; what her network file was."""
+    """Let the member know only nodes that don't answer. Returns the former network file."""
     before = member.profile.network_file.read_bytes()
     lines = [
         f'join = ["127.0.0.1:{DEAD_PORT}/{"A" * 43}"]' if line.startswith("join") else line
@@ -138,7 +138,7 @@ def test_a_message_in_a_file_that_is_too_large_is_refused_before_it_is_copied(al
 
 
 def test_a_running_process_sends_and_collects_for_the_commands(
-    run: Shell, alice: Member, bob: Member, hamlet: Hamlet
+    run: Shell, alice: Member, bob: Member, network: CommandNetwork
 ) -> None:
     agents = [alice.agent(), bob.agent()]
     try:
@@ -150,7 +150,7 @@ def test_a_running_process_sends_and_collects_for_the_commands(
         assert run(alice, "outbox", "--json").json[0]["recipients"][0]["state"] == "collected"
     finally:
         for agent in agents:
-            hamlet.background.run(agent.close())
+            network.background.run(agent.close())
 
 
 def test_a_profile_that_is_busy_without_answering_is_75_and_send_keeps(run: Shell, alice: Member, bob: Member) -> None:
@@ -165,17 +165,17 @@ def test_a_profile_that_is_busy_without_answering_is_75_and_send_keeps(run: Shel
 
 
 @pytest.mark.parametrize("arguments", LOCAL, ids=lambda arguments: arguments[0])
-def test_what_needs_no_key_asks_for_no_passphrase(run: Shell, hamlet: Hamlet, arguments: list[str]) -> None:
-    member = hamlet.member("protected", passphrase="secret")
+def test_what_needs_no_key_asks_for_no_passphrase(run: Shell, network: CommandNetwork, arguments: list[str]) -> None:
+    member = network.member("protected", passphrase="secret")
     member.profile.keyring_file.chmod(0)
     looked = run(member, *arguments)
     assert looked.code == (65 if arguments[0] == "show" else 0)
 
 
 def test_protected_keys_are_opened_by_a_passphrase_file_alone(
-    run: Shell, hamlet: Hamlet, bob: Member, tmp_path: Path
+    run: Shell, network: CommandNetwork, bob: Member, tmp_path: Path
 ) -> None:
-    member = hamlet.member("protected", passphrase="secret")
+    member = network.member("protected", passphrase="secret")
     good, wrong, empty = tmp_path / "good", tmp_path / "wrong", tmp_path / "empty"
     good.write_text("secret\nmore\n")
     wrong.write_text("public\n")

@@ -1,4 +1,4 @@
-"""The control socket: only its owner can ask, nonsense is answered, and what a killed process left is no obstacle."""
+"""The control socket: only its owner can connect, nonsense gets an error, a leftover socket is replaced."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def socket(tmp_path: Path) -> AsyncIterator[Path]:
 
 
 async def raw(path: Path, data: bytes) -> object:
-    """What is answered to these bytes."""
+    """The answer to these bytes."""
     reader, writer = await asyncio.open_unix_connection(str(path))
     writer.write(data)
     writer.write_eof()

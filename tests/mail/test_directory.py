@@ -1,4 +1,4 @@
-"""The directory: whose card counts, whatever nodes hand out."""
+"""The directory chooses the right card whatever nodes answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.overlay.issuing import NOW, Issuer
 
 
 def hand_out(world: World, address: str, *cards: bytes) -> None:
-    """Have the nodes know these under the address, one a node."""
+    """Let each node hold one of these cards under the address."""
     key = (Kind.CERTIFICATE, certificate_key(address))
     for node in world.nodes:
         node.objects.pop(key, None)

@@ -1,4 +1,4 @@
-"""Who the user is: her keys, and which of them her card offers."""
+"""The user's identity: the keys, and which of them the card offers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.overlay.issuing import DAY, NOW, Issuer
 
 @pytest.fixture
 def profile(tmp_path: Path) -> Profile:
-    """Alice's, with a certificate and no encryption key yet; protected."""
+    """Alice's protected keyring, with a certificate and without an encryption key."""
     profile = Profile(tmp_path, environ={})
     person = Issuer().person("alice@example.org")
     keyring = Keyring.create(profile.keyring_file, "secret")

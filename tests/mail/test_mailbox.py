@@ -13,13 +13,13 @@ from mail.write.compose import Enclosure
 from mail.write.drafts import DraftForm
 from storage import durable
 
-ME = Address("", "alice@village.example")
+ME = Address("", "alice@network.example")
 NOW = 1_790_000_000.0
 
 
 def message(number: int, text: str = "Hello.") -> bytes:
     return (
-        f"From: Bob <bob@village.example>\r\nSubject: Letter {number}\r\nMessage-ID: <m{number}@village.example>\r\n"
+        f"From: Bob <bob@network.example>\r\nSubject: Letter {number}\r\nMessage-ID: <m{number}@network.example>\r\n"
         f"Date: Mon, 21 Sep 2026 {10 + number:02}:00:00 +0000\r\n\r\n{text}\r\n"
     ).encode()
 
@@ -209,9 +209,9 @@ def test_release_is_the_only_way_out_of_quarantine_and_can_be_undone(mailbox: Ma
 
 def test_a_draft_kept_again_replaces_what_was_kept_before(mailbox: Mailbox) -> None:
     first = mailbox.save_draft(DraftForm(to="bob"), ME)
-    second = mailbox.save_draft(DraftForm(to="bob@village.example"), ME, first)
+    second = mailbox.save_draft(DraftForm(to="bob@network.example"), ME, first)
     assert on_disk(mailbox, DRAFTS) == [second]
-    assert [mailbox.open_draft(row).to for row in rows(mailbox, DRAFTS)] == ["bob@village.example"]
+    assert [mailbox.open_draft(row).to for row in rows(mailbox, DRAFTS)] == ["bob@network.example"]
     mailbox.discard_draft(second)
     assert on_disk(mailbox, DRAFTS) == []
 

@@ -1,4 +1,4 @@
-"""A lasting trouble is kept before it is told, whoever tells it, and a command's exit code says that there is one."""
+"""A lasting trouble is stored before it is told, and a command's exit code says that there is one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mail.notices import NoticeKeeper
 from storage.database import DatabaseError
 from storage.user.profile import Profile
 from storage.user.state import UserState
-from tests.mail.commands import Hamlet, Member, Shell
+from tests.mail.commands import CommandNetwork, Member, Shell
 from tui.ports import Options
 
 NOW = 1_700_000_000.0
@@ -22,15 +22,15 @@ LOST = Trouble("A message is lost.", lasting=True)
 
 
 @pytest.fixture(scope="module")
-def hamlet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hamlet]:
-    hamlet = Hamlet(tmp_path_factory.mktemp("hamlet"))
-    yield hamlet
-    hamlet.close()
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandNetwork]:
+    network = CommandNetwork(tmp_path_factory.mktemp("network"))
+    yield network
+    network.close()
 
 
 @pytest.fixture
-def bob(hamlet: Hamlet) -> Member:
-    return hamlet.member("bob")
+def bob(network: CommandNetwork) -> Member:
+    return network.member("bob")
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def texts(profile: Profile) -> list[str]:
 
 
 def lose(monkeypatch: pytest.MonkeyPatch, trouble: Trouble = LOST) -> None:
-    """Have every collection find that a message is lost."""
+    """Make every collection report a lost message."""
 
     async def sync(agent: Agent, *, everything: bool = True) -> int:
         agent._tell(trouble)
@@ -115,7 +115,7 @@ def test_sync_is_69_when_the_agent_in_another_process_finds_that_a_message_is_lo
             lose(patch)
             synced = run(bob, "sync")
     finally:
-        bob.hamlet.background.run(agent.close())
+        bob.network.background.run(agent.close())
     assert synced.code == 69
     assert synced.errors.count(LOST.text) == 1
 

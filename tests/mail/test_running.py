@@ -1,4 +1,4 @@
-"""What asks a program without a screen to stop."""
+"""The signals that stop a program without a screen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mail.cli.running import run_loop, stop_requested, unhandled
 
 @pytest.fixture(autouse=True)
 def hangup_isnt_ignored() -> Iterator[None]:
-    """As in a terminal; the suite itself may run under nohup."""
+    """Handle SIGHUP as in a terminal: the suite itself may run under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)

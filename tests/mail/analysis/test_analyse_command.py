@@ -1,4 +1,4 @@
-"""`p2pmail analyse` as it is met by users and scripts."""
+"""`p2pmail analyse` as users and scripts run it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FEW = ["analyse", "--trials", "100"]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer long chains than it takes to say anything."""
+    """Too few long chains for a statement."""
     monkeypatch.setattr(analyse, "LEAST", 1)
 
 

@@ -1,4 +1,4 @@
-"""The paper's section 4 beside a simulation: what follows from the equations, and what doesn't."""
+"""Section 4 of the paper compared with a simulation: what follows from its equations, and what doesn't."""
 
 from __future__ import annotations
 

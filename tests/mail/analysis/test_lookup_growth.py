@@ -1,4 +1,4 @@
-"""The growth of lookups on paper."""
+"""The computed growth of lookups."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def key(number: int) -> bytes:
 
 
 class World:
-    """A clock that stands still until it is set, and seeded randomness."""
+    """A clock that a test sets, and seeded randomness."""
 
     def __init__(self) -> None:
         self.time = NOW

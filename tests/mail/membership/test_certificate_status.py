@@ -1,4 +1,4 @@
-"""An agent and the commands under a certificate that ends, is renewed beside them, or is revoked."""
+"""The agent and the commands when the certificate ends, is renewed by another process, or is revoked."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from storage.user.keyring import Keyring
 from storage.user.outbox import Envelope, Outbox, State
 from storage.user.profile import Profile
 from storage.user.state import UserState
-from tests.mail.commands import Hamlet, Member, Shell
+from tests.mail.commands import CommandNetwork, Member, Shell
 from tests.mail.user_agents import letter
 
 DAY = 86_400.0
 
 
 class Town:
-    """A village whose clock moves when it is told to, with Alice's agent."""
+    """A network with a clock that a test sets, and Alice's agent."""
 
     def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
         self.time = time.time()
-        self.private_overlay = PrivateOverlay(folder / "village", "test", k=3, now=lambda: self.time)
+        self.private_overlay = PrivateOverlay(folder / "network", "test", k=3, now=lambda: self.time)
         self.profile = Profile(folder / "alice", environ={})
         self.events: list[Event] = []
         self._stack = stack
@@ -155,10 +155,10 @@ def _public(who: Certified) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def hamlet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hamlet]:
-    hamlet = Hamlet(tmp_path_factory.mktemp("hamlet"))
-    yield hamlet
-    hamlet.close()
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandNetwork]:
+    network = CommandNetwork(tmp_path_factory.mktemp("network"))
+    yield network
+    network.close()
 
 
 @pytest.fixture
@@ -174,11 +174,13 @@ def accepted(member: Member) -> int:
         outbox.close()
 
 
-def test_send_of_a_member_who_was_revoked_is_refused_before_anything_is_accepted(hamlet: Hamlet, run: Shell) -> None:
-    alice = hamlet.member("alice")
-    hamlet.private_overlay.authority.revoke(alice.address)
+def test_send_of_a_member_who_was_revoked_is_refused_before_anything_is_accepted(
+    network: CommandNetwork, run: Shell
+) -> None:
+    alice = network.member("alice")
+    network.private_overlay.authority.revoke(alice.address)
     state = UserState(alice.profile.state_file)
-    state.keep_fact(REVOCATIONS_FACT, hamlet.private_overlay.authority.revocations())
+    state.keep_fact(REVOCATIONS_FACT, network.private_overlay.authority.revocations())
     state.close()
     message = letter(alice.address, ["bob@test.example"], "one@test.example")
     refused = run(alice, "send", "-t", stdin=message)
@@ -191,9 +193,9 @@ def test_send_of_a_member_who_was_revoked_is_refused_before_anything_is_accepted
 
 
 def test_send_under_a_certificate_that_has_ended_is_refused(
-    hamlet: Hamlet, run: Shell, monkeypatch: pytest.MonkeyPatch
+    network: CommandNetwork, run: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alice = hamlet.member("alice")
+    alice = network.member("alice")
     ends = parse_certificate(Identity.open(alice.profile, None).owner.certificate).not_after
     monkeypatch.setattr("mail.cli.user.time.time", lambda: ends + 1)
     refused = run(alice, "send", "-t", stdin=letter(alice.address, ["bob@test.example"], "one@test.example"))

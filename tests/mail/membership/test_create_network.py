@@ -1,4 +1,4 @@
-"""Founding a network, inviting, and certifying by files: what lies in the authority's folder."""
+"""Creating a network, inviting, and certifying by files: the contents of the authority's folder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from storage.user.keyring import Keyring
 from storage.user.profile import Profile
 
 NOW = 1_800_000_000.0
-ALICE = "alice@village.example"
+ALICE = "alice@network.example"
 
 
 def now() -> float:
@@ -52,7 +52,7 @@ def now() -> float:
 
 
 def resolve(host: str) -> list[str]:
-    """What a resolver says, without one."""
+    """A fake resolver."""
     known = {"node.example": ["8.8.4.4", "2001:4860:4860::8844"], "home.example": ["192.168.1.5"]}
     return {"localhost": ["127.0.0.1"], **known}.get(host, [])
 
@@ -169,7 +169,7 @@ def test_a_certificate_comes_by_files_as_well(tmp_path: Path) -> None:
     folder, profile = tmp_path / "authority", Profile(tmp_path / "alice", environ={})
     request, certificate = tmp_path / "alice.csr", tmp_path / "alice.pem"
     network = create_network(folder, "campus", now=now)
-    write_request(profile, "Alice@village.example", request, None, now=now)
+    write_request(profile, "Alice@network.example", request, None, now=now)
     issue_offline(folder, ALICE, request, certificate, now=now)
     assert take_certificate(profile, network_file(folder), certificate, None, now=now) == ALICE
     identity = Identity.open(profile, None)
@@ -193,8 +193,8 @@ def test_a_certificate_for_somebody_else_is_not_taken(tmp_path: Path) -> None:
     create_network(folder, "campus", now=now)
     alice, bob = (Profile(tmp_path / name, environ={}) for name in ("alice", "bob"))
     write_request(alice, ALICE, tmp_path / "alice.csr", None, now=now)
-    write_request(bob, "bob@village.example", tmp_path / "bob.csr", None, now=now)
-    issue_offline(folder, "bob@village.example", tmp_path / "bob.csr", tmp_path / "bob.pem", now=now)
+    write_request(bob, "bob@network.example", tmp_path / "bob.csr", None, now=now)
+    issue_offline(folder, "bob@network.example", tmp_path / "bob.csr", tmp_path / "bob.pem", now=now)
     with pytest.raises(CertificateError, match="not for the request"):
         take_certificate(alice, network_file(folder), tmp_path / "bob.pem", None, now=now)
     assert Keyring.open(alice.keyring_file, None).identity is None

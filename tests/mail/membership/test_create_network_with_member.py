@@ -1,4 +1,4 @@
-"""Who founds a network in the reader is all of it for a while, and has mail all the same."""
+"""A founder who is alone in the new network can already use mail."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from storage.user.outbox import Envelope, State
 from storage.user.profile import Profile
 from tests.mail.user_agents import letter
 
-ADDRESS = "alice@village.example"
+ADDRESS = "alice@network.example"
 
 
 def founded(tmp_path: Path, said: list[str]) -> Profile:
     profile = Profile(tmp_path / "alice", environ={})
-    create_with_member(profile, "village", ADDRESS, None, said.append)
+    create_with_member(profile, "family", ADDRESS, None, said.append)
     profile.change_config(listen="127.0.0.1:0")  # not the port that founders have: tests run beside each other
     return profile
 
@@ -52,11 +52,11 @@ async def test_a_lone_founder_writes_to_herself_and_to_who_has_yet_to_join(
         await agent.publish_card()
         status = await agent.status()
         assert (status.alone, status.online, status.contacts) == (True, True, 0)
-        to = [ADDRESS, "bob@village.example"]
-        message = letter(ADDRESS, to, "first@village.example")
+        to = [ADDRESS, "bob@network.example"]
+        message = letter(ADDRESS, to, "first@network.example")
         agent.outbox.accept(
             message,
-            Envelope("first@village.example", subject="Hello", sender=ADDRESS, recipients=to, created=time.time()),
+            Envelope("first@network.example", subject="Hello", sender=ADDRESS, recipients=to, created=time.time()),
         )
         assert await agent.sync() + await agent.sync() == 1
         (entry,) = agent.outbox.entries()

@@ -1,4 +1,4 @@
-"""Joining: an invite gives one person one address, through nodes that neither read nor change what passes."""
+"""Joining: an invite gives one user one address, and nodes can neither read nor change the messages."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ from storage.user.profile import Profile, ProfileBusy
 from tests.mail.community import NOW, Community, community
 from tests.overlay.issuing import Issuer, Person, seeded
 
-ALICE = "alice@village.example"
-BOB = "bob@village.example"
+ALICE = "alice@network.example"
+BOB = "bob@network.example"
 CODE = b"one-time code 16"
 DAY = 86_400.0
 
@@ -74,7 +74,7 @@ def identity(profile: Profile) -> Identity:
 async def test_an_invite_gives_an_address_a_network_and_a_card(world: Community) -> None:
     profile = world.profile("alice")
     async with world.serving() as service:
-        assert await joined(world, service, profile, world.invite("Alice@Village.example")) == ALICE
+        assert await joined(world, service, profile, world.invite("Alice@Network.example")) == ALICE
     network = read_network_file(profile.network_file)
     trust = TrustStore(network.authorities)
     assert network.authorities == world.network.authorities
@@ -291,7 +291,7 @@ async def test_without_an_authority_at_work_the_user_is_told_whom_to_ask(world: 
 
 
 def make_invite_at(world: Community, address: str) -> str:
-    """An invite of an authority that has never served, and knows of a node all the same."""
+    """An invite from an authority that has never run `serve` but knows a node."""
     authority = Authority(world.folder, now=world.now)
     try:
         invitation = authority.invite(address)
@@ -391,7 +391,7 @@ async def test_attack_a_flood_of_made_up_codes_costs_few_answers(world: Communit
 
 
 async def test_attack_a_forged_answer_is_kept_by_no_node_and_believed_by_no_joiner(world: Community) -> None:
-    """Bob has a certificate, and yet can't answer in the authority's place."""
+    """Bob has a certificate but can't answer for the authority."""
     async with world.serving() as service:
         bob = world.profile("bob")
         await joined(world, service, bob, world.invite(BOB))
@@ -483,8 +483,8 @@ def test_attack_a_request_with_an_encryption_key_that_is_none() -> None:
 
 
 def test_attack_a_request_for_an_address_in_another_form() -> None:
-    request, _, _ = asker("Alice@village.example".lower(), CODE)
-    shouted = Request("ALICE@village.example", CODE, request.public_key, request.encryption_key)
+    request, _, _ = asker("Alice@network.example".lower(), CODE)
+    shouted = Request("ALICE@network.example", CODE, request.public_key, request.encryption_key)
     with pytest.raises(BadRequest, match="rules"):
         open_request(sealed(shouted), PAIRS, FINGERPRINT)
 

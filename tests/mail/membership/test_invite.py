@@ -1,4 +1,4 @@
-"""Invites: what was written is read, however a mail program wrapped it; all else gets a clear error."""
+"""Invites are read back however a mail program wrapped them; everything else gets a clear error."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_any_text_is_an_invite_error(text: str) -> None:
 
 @pytest.mark.parametrize("letter", ["\u017f", "\u212a"], ids=["long s", "kelvin"])
 def test_letters_that_only_become_ascii_in_another_case_end_the_line(letter: str) -> None:
-    """A fuzzer's find: they counted as letters of the line, and base64 raised what nobody expected."""
+    """Found by a fuzzer: they matched the pattern of the line, and base64 raised an unexpected error."""
     with pytest.raises(InviteError):
         read_invite(f"p2pmail:AAC{letter}C")
 

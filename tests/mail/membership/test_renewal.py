@@ -1,4 +1,4 @@
-"""A certificate is renewed by itself before it ends, with the same key; by nobody else, and not once it is revoked."""
+"""A certificate is renewed automatically with its own key before it ends; with no other key, nor if it is revoked."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from storage.user.profile import Profile
 from storage.user.state import UserState
 from tests.mail.community import Community, community
 
-ALICE = "alice@village.example"
-BOB = "bob@village.example"
+ALICE = "alice@network.example"
+BOB = "bob@network.example"
 DAY = 86_400.0
 
 
@@ -48,7 +48,7 @@ async def world(tmp_path: Path) -> AsyncIterator[Community]:
 
 
 class Member:
-    """Somebody with a certificate, and what renews it."""
+    """A member with a certificate and its Renewal."""
 
     def __init__(self, world: Community, profile: Profile, overlay: Overlay) -> None:
         self.profile = profile
@@ -68,7 +68,7 @@ class Member:
 
 
 async def joined(world: Community, service: AuthorityService, name: str) -> str:
-    address, profile = f"{name}@village.example", world.profile(name)
+    address, profile = f"{name}@network.example", world.profile(name)
     pause = world.waiting_for(service)
     return await join(profile, world.invite(address), None, wait=60, now=world.now, pause=pause)
 
@@ -156,7 +156,7 @@ async def test_a_join_at_work_beside_it_is_not_disturbed(world: Community, alice
 
 
 async def test_a_join_beside_a_running_agent_hands_its_certificate_over(world: Community, alice: Member) -> None:
-    """The agent has its keyring open for a year; a week later it replaces its encryption key."""
+    """An agent keeps its keyring open for a year, and replaces its encryption key a week later."""
     first = alice.identity.certified
     world.time = alice.ends - 20 * DAY
     async with world.serving() as service:
@@ -268,11 +268,11 @@ def test_a_request_that_is_a_renewal_arrives_as_one() -> None:
     assert open_request(sealed, {authority.key_id: authority}, fingerprint) == asked
 
 
-# How it stands
+# Its status
 
 
 def learn(world: Community, member: Member) -> None:
-    """The newest revocation list reaches her, and her disk."""
+    """Give the member the newest revocation list, also on disk."""
     trust = world.nodes[0].trust
     assert trust is not None
     newest = trust.revocations()

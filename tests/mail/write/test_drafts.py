@@ -21,13 +21,13 @@ from mail.write.drafts import DraftForm
 from mail.write.private_headers import without_private
 from mail.write.submission import read_submission
 
-ME = Address("", "alice@village.example")
+ME = Address("", "alice@network.example")
 KEY = b"k" * 32
 
 
 def written(unsent: DraftForm, key: bytes = KEY) -> bytes:
     out = io.BytesIO()
-    drafts.write(out, unsent, sender=ME, message_id="d@village.example", now=1e9, key=key)
+    drafts.write(out, unsent, sender=ME, message_id="d@network.example", now=1e9, key=key)
     return out.getvalue()
 
 
@@ -212,7 +212,7 @@ def test_flowed_lines_are_joined_again(tmp_path: Path) -> None:
 
 
 def test_five_thousand_recipients_are_all_there_again(tmp_path: Path) -> None:
-    people = [f"member{number}@village.example" for number in range(5000)]
+    people = [f"member{number}@network.example" for number in range(5000)]
     unsent = read(tmp_path, written(DraftForm(to=", ".join(people))))
     assert unsent.to.split(", ") == people
     assert list(drafts.draft_of(unsent, ME).recipients) == people
