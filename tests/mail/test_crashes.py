@@ -52,7 +52,7 @@ class Fuse:
         monkeypatch.setattr(owner, name, stepping)
 
 
-STATE = ("take", "filing", "filed", "deleted")
+STATE = ("take_over", "note_filing", "mark_filed", "delete_done")
 
 
 async def collect_until(fuse: Fuse, world: World, bob: UserAgent) -> None:
@@ -97,7 +97,7 @@ async def test_a_recipient_that_is_killed_anywhere_has_her_mail_once(tmp_path: P
     assert {"read_inbox", "acknowledge_inbox", "fetch", "delete"} <= set(fuse.named)
 
 
-@pytest.mark.parametrize("name", ["filed", "filing", "take"])
+@pytest.mark.parametrize("name", ["mark_filed", "note_filing", "take_over"])
 async def test_a_disk_that_refuses_at_any_write_loses_and_doubles_nothing(tmp_path: Path, name: str) -> None:
     world = World(tmp_path)
     alice, bob = await world.user_agent("alice"), await world.user_agent("bob")
