@@ -454,7 +454,8 @@ class Sender:
             return now
         before = max(entry.scheduled - recipient.unknown_since, 0.0)
         waited = min(max(now - entry.scheduled, 0.0), max(entry.next_attempt - entry.scheduled, 0.0))
-        return now - before - waited
+        planned = sum(back_off(attempt) for attempt in range(1, entry.attempts + 1))  # a clock may jump in an attempt
+        return now - min(before + waited, planned)
 
     def _good(self, recipient: Recipient) -> bool:
         """Whether the certificate that her copies name is good."""

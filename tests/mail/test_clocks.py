@@ -10,7 +10,7 @@ from overlay.identity.certificates import CertificateError
 from overlay.ids import Kind
 from overlay.protocol_limits import RETENTION
 from storage.user.outbox import State
-from tests.mail.fakes import FakeNode
+from tests.mail.fakes import FakeNode, nothing
 from tests.mail.user_agents import UserAgent, World, body_at
 
 DAY = 86400.0
@@ -204,3 +204,18 @@ async def test_no_address_is_unknown_for_good_because_a_clock_was_put_forward(
     bob = await world.user_agent("bob")
     await alice.send()
     assert alice.copy(bob).state is State.STORED
+
+
+async def test_a_clock_that_jumps_during_an_attempt_makes_no_address_unknown_for_good(
+    world: World, alice: UserAgent, carol: UserAgent
+) -> None:
+    def jump(call: str) -> None:  # after it was looked who is known
+        world.clock.time += 3 * 3600.0 * (call == "append_inbox")
+
+    alice.write("bob@example.org", carol)
+    world.overlay.before = jump
+    await alice.send()
+    world.overlay.before = nothing
+    for _ in range(3):
+        await alice.send()
+    assert alice.copy("bob@example.org").state is State.QUEUED
