@@ -193,34 +193,42 @@ class MailApp(App[None]):
         """From the agent's thread."""
         self.post_message(Heard(event))
 
-    def on_heard(self, message: Heard) -> None:  # noqa: C901 - a case for each event
-        """Pass it to whom it concerns."""
-        screens: list[MailScreen] = [screen for screen in self.screen_stack if isinstance(screen, MailScreen)]
+    def on_heard(self, message: Heard) -> None:
+        """Pass an event of the agent to the mail screens, and post it to every other screen."""
+        screens = [screen for screen in self.screen_stack if isinstance(screen, MailScreen)]
         match message.event:
             case NewMail():
-                self._arrived.append(message.event)
-                if len(self._arrived) == 1:
-                    after(self, self.pauses.together, self._tell_arrived)
-                for screen in screens:
-                    screen.refresh_index()
-            case OutboxChanged():
-                for screen in screens:
-                    screen.load_counts()
-            case Progress(what, done, total):
-                for screen in screens:
-                    screen.show_progress(what, done, total)
+                self._announce_later(message.event)
             case Online(online, since):
                 away = "" if since is None else f" since {when(since, self.now(), 5)}"
                 self.offline = "" if online else f"offline{away}, mail waits"
-                for screen in screens:
-                    screen.title_line.offline = self.offline
             case Trouble(text):
-                for screen in screens:
-                    screen.load_notices()
                 self.notify(text, severity="warning", timeout=10, markup=False)
+        for screen in screens:
+            self._show_event(screen, message.event)
         for other in self.screen_stack:
             if not isinstance(other, MailScreen):
                 other.post_message(Heard(message.event))
+
+    def _show_event(self, screen: MailScreen, event: Event) -> None:
+        """Have one mail screen show what the event changed."""
+        match event:
+            case NewMail():
+                screen.refresh_index()
+            case OutboxChanged():
+                screen.load_counts()
+            case Progress(what, done, total):
+                screen.show_progress(what, done, total)
+            case Online():
+                screen.title_line.offline = self.offline
+            case Trouble():
+                screen.load_notices()
+
+    def _announce_later(self, mail: NewMail) -> None:
+        """Collect arrivals for `Pauses.together` seconds, so that many become one notice."""
+        self._arrived.append(mail)
+        if len(self._arrived) == 1:
+            after(self, self.pauses.together, self._tell_arrived)
 
     def on_failed(self, message: Failed) -> None:
         """Something that belongs to no screen failed."""
