@@ -1,6 +1,6 @@
-"""The application: whose mail it is, which screen is on top, and what the agent tells. Small on purpose.
+"""The application: holds the session, pushes screens, and passes on the agent's events.
 
-What a screen shows is its own file in tui/screens/; nothing slow runs here, and nothing of the network is known.
+What a screen shows is in its own file in tui/screens/. Nothing slow runs here, and nothing here knows the network.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 NAMED = 4
-"""Messages that a notice names."""
+"""Messages named in one notification of new mail."""
 
 
 def _provider() -> type[Provider]:
@@ -83,10 +83,10 @@ class MailApp(App[None]):
         self._leaving = False
         self._arrived: list[NewMail] = []
         self.offline = ""
-        """That the network is away, and since when, as the title says it."""
+        """The title's words while no other node answers, with the time since when; "" while one does."""
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        """A colour of ours that every theme has: text of second rank."""
+        """Define `muted`, our colour for secondary text, for every theme."""
         theme = self.current_theme
         if theme.ansi:
             return {"muted": "ansi_bright_black"}
@@ -97,7 +97,7 @@ class MailApp(App[None]):
     # -- beginning
 
     def on_mount(self) -> None:
-        """The mail first; the agent starts when the first list stands."""
+        """Show the mail first; the agent starts once the first list is drawn."""
         listen(self.keep_unsent, lambda: self.session, self._told_to_stop)
         if self._demo:
             self.try_it()
@@ -107,7 +107,7 @@ class MailApp(App[None]):
             self.push_screen(MailScreen(self))
 
     def first_list(self) -> None:
-        """The first list stands: open the agent, and bring the index up to date."""
+        """The first list is drawn: open the agent, and bring the index up to date."""
         if not self._listed:
             self._listed = True
             self.call_after_refresh(self._begin)
@@ -187,10 +187,10 @@ class MailApp(App[None]):
             await self.pop_screen()
         await self.push_screen(MailScreen(self))
 
-    # -- what the agent tells
+    # -- events of the agent
 
     def hear(self, event: Event) -> None:
-        """From the agent's thread."""
+        """Take an event; called from the agent's thread."""
         self.post_message(Heard(event))
 
     def on_heard(self, message: Heard) -> None:
@@ -231,11 +231,11 @@ class MailApp(App[None]):
             after(self, self.pauses.together, self._tell_arrived)
 
     def on_failed(self, message: Failed) -> None:
-        """Something that belongs to no screen failed."""
+        """Show a failure that belongs to no screen."""
         self.notify(message.text, severity="error", timeout=10, markup=False)
 
     def _tell_arrived(self) -> None:
-        """Who wrote, and what about; many at once in one notice. Junk is silent."""
+        """Notify of the messages that arrived: sender and subject of the first few. Junk is left out."""
         from mail.mime import sanitize
 
         arrived, self._arrived = [mail for mail in self._arrived if mail.folder != "Junk"], []
@@ -253,13 +253,13 @@ class MailApp(App[None]):
 
     @property
     def me(self) -> Address:
-        """The user as a sender; without an address drafts can be written all the same."""
+        """The user as the sender. Without an address, drafts can still be written."""
         from mail.mime.headers import Address
 
         return Address("", self.session.address)
 
     def write(self) -> None:
-        """A new letter."""
+        """Begin a new message."""
         from tui.screens.compose import Compose
 
         self.push_screen(Compose(self.session, self.pauses, self.me))
@@ -322,14 +322,14 @@ class MailApp(App[None]):
     # -- anywhere
 
     def action_help(self) -> None:
-        """All keys."""
+        """Show all keys."""
         from tui.screens.help import Help
 
         if not isinstance(self.screen, Help):
             self.push_screen(Help())
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Textual's own, without those that the registry has."""
+        """Textual's own commands, without those that tui/actions.py has."""
         return (item for item in super().get_system_commands(screen) if item.title in ("Theme", "Screenshot"))
 
     # -- leaving
@@ -353,7 +353,7 @@ class MailApp(App[None]):
         self.run_worker(self.action_quit(), exit_on_error=False)
 
     def keep_unsent(self) -> None:
-        """Write what is being written to disk, here and now."""
+        """Save every open message as a draft, synchronously."""
         from tui.screens.compose import Compose
 
         for screen in self.screen_stack:

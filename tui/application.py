@@ -30,7 +30,7 @@ class Application(Protocol):
     offline: str
 
     def first_list(self) -> None:
-        """The first list is on the screen: slow work may begin."""
+        """Tell the application that the first list is drawn, so that slow work may begin."""
 
     def hear(self, event: Event) -> None:
         """Take an event of the agent, from any thread."""

@@ -1,7 +1,35 @@
-"""Work that could take time, done in threads that never touch a widget: they post a message, or `Failed`.
+"""Runs slow work in threads, and posts its result, or `Failed`, to a screen or widget.
 
-Also changes to the mail, one after the other in the order in which the user asked for them. What the work is, is
-known to whoever hands it in.
+Theory of operation
+-------------------
+Work is a function without arguments. It runs in a thread, must not touch a widget, and returns a message or None. The
+message is posted on the screen's loop; an exception is posted as `Failed`, whose text can be shown. The caller decides
+what the work is. There are three ways to run it:
+
+in_background   At once, and independent of all other work: saving an attachment, preparing a reply.
+
+Latest          For reading what is shown, where only the newest request matters. One instance a purpose. States:
+
+                    idle      `run` starts the work: running
+                    running   `run` stores its work: running, one waits
+                    one waits `run` replaces the work that waits, which is never started
+                    the work ends: the one that waits is started, else idle
+
+                The result of work that was overtaken while it ran isn't posted, unless `every` is set: a folder that
+                the user has left doesn't appear, and neither does the error of reading it. If mail pours in, one
+                thread reads at a time, however often the list is asked for.
+
+ChangeQueue     For changes to mail and drafts, one queue a session. Changes run one at a time, in the order in which
+                they were put. Each waits until the one before it has ended, whether that one succeeded or failed.
+
+Invariants:
+
+- A change that was put runs, even if the screen that put it is closed: it is a task of the loop, not a worker of the
+  screen. Leaving the program waits for it (`Session.close` calls `finish` first).
+- A message to a screen that was closed is dropped. So a screen that closes itself puts its last change with the screen
+  behind it as receiver (tui/screens/compose.py), or the user would not hear of a failure.
+- No change is replaced or merged: `u` undoes exactly what the keys before it did.
+- No traceback reaches the user. `explain` words an error; one that is not ours, nor the system's, is also logged.
 """
 
 from __future__ import annotations
@@ -29,7 +57,7 @@ class Failed(Message, bubble=False):
 
 
 class Poster(Protocol):
-    """A screen, widget or app: whatever has workers and takes messages."""
+    """A screen, widget or app, as this module needs it: it runs workers and takes messages."""
 
     def post_message(self, message: Message) -> bool: ...
     def run_worker(
@@ -57,11 +85,7 @@ def in_background(node: Poster, what: str, work: Work) -> None:
 
 
 class Latest:
-    """Work of which only the newest matters, such as reading a list: one runs at a time, and at most one waits.
-
-    However often it is asked for, as when mail pours in, no threads pile up. What was overtaken is not posted, unless
-    `every` is set.
-    """
+    """Runs work of which only the newest request matters; see the theory of operation above."""
 
     def __init__(self, *, every: bool = False) -> None:
         self._every = every
@@ -69,7 +93,7 @@ class Latest:
         self._running = False
 
     def run(self, node: Poster, what: str, work: Work) -> None:
-        """Run `work` in a thread as soon as what runs now is over; see `in_background`."""
+        """Run `work` in a thread once the running work has ended; parameters as for `in_background`."""
         self._waiting = (node, what, work)
         if not self._running:
             self._running = True
@@ -94,7 +118,7 @@ async def _outcome(what: str, work: Work) -> Message | None:
 
 
 def explain(what: str, error: BaseException) -> str:
-    """An error in words a user can read: its own and its advice if it is ours, else what was tried."""
+    """An error in words for the user: its own text and advice if it is ours, else what was tried."""
     text = str(error).strip()
     if isinstance(error, P2PMailError) and text:
         return f"{text} {error.advice}".rstrip()
@@ -106,7 +130,7 @@ def explain(what: str, error: BaseException) -> str:
 
 
 class ChangeQueue:
-    """Changes in the order they were asked for, one at a time, each in a thread; none is ever dropped."""
+    """Runs changes in the order in which they were put, one at a time; none is dropped."""
 
     def __init__(self) -> None:
         self._last: asyncio.Task[None] | None = None
@@ -114,11 +138,11 @@ class ChangeQueue:
 
     @property
     def busy(self) -> bool:
-        """Whether something is still to be done."""
+        """Whether a change is still to be done."""
         return self._waiting > 0
 
     def put(self, node: Poster, what: str, work: Work) -> None:
-        """Do `work` after everything that was put before; its message, or Failed, is posted to `node`."""
+        """Run `work` after all changes put before it; post its message, or `Failed`, to `node`."""
         before = self._last
         self._waiting += 1
 
@@ -135,6 +159,6 @@ class ChangeQueue:
         self._last = asyncio.get_running_loop().create_task(run())
 
     async def finish(self) -> None:
-        """Wait until everything is done."""
+        """Wait until all changes are done, including those put meanwhile."""
         while self._last is not None and not self._last.done():
             await asyncio.wait([self._last])

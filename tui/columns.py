@@ -80,7 +80,7 @@ def pieces(
 
 
 def who(row: Row) -> str:
-    """The person a line is about: the sender, or in Sent and Drafts whom it is for."""
+    """The person a line shows: the sender, or the recipients in Sent and Drafts."""
     if row.folder in (SENT, DRAFTS):
         names = ", ".join(person(recipient) for recipient in row.recipients)
         return f"To: {names}" if names else "(nobody yet)"

@@ -1,7 +1,7 @@
-"""When the terminal goes away (the window is closed, the connection breaks) or somebody says stop.
+"""Ends the process when the terminal goes away or SIGTERM arrives.
 
-Without a terminal nothing can be drawn, and what tries waits for ever: so what is being written is kept, the agent is
-stopped in good order, and the process ends, all without the screen.
+Without a terminal nothing can be drawn, and an attempt to draw blocks for ever. So open drafts are saved, the agent is
+stopped, and the process ends, all without the screen.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ def listen(keep_unsent: Callable[[], None], session: Callable[[], Session], leav
 
 
 def _watch(terminal: int, main_thread: int) -> None:
-    """Wait until the terminal is gone, and then see to it that the main thread hears.
+    """Wait until the terminal is gone, then send SIGHUP to the main thread.
 
-    The kernel tells the terminal's first process alone. A shell passes it on; `make` and others wait for their child.
+    The kernel sends SIGHUP to the session leader only. A shell passes it on; `make` and others wait for their child.
     """
     poller = select.poll()
-    poller.register(terminal, 0)  # what went wrong is told unasked
+    poller.register(terminal, 0)  # POLLHUP and POLLERR are always reported
     ((_, happened),) = poller.poll()
     if happened & (select.POLLHUP | select.POLLERR):
         signal.pthread_kill(main_thread, signal.SIGHUP)

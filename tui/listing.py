@@ -1,7 +1,7 @@
-"""A folder or the results of a search as the list shows them: which messages, which is selected, which are marked.
+"""The state of the message list: which messages, which is selected, which are marked, which rows are cached.
 
-Selection and marks belong to messages, never to places: whatever comes or goes, they don't move to another message.
-Nothing is drawn or fetched here.
+Selection and marks belong to messages, never to line numbers. Nothing is drawn or fetched here; the theory of
+operation is in tui/widgets/message_list.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from mail.mailbox import Row
 
 CACHE = 1000
-"""Rows kept: some twenty screens, about 1 MB."""
+"""Rows cached: about 20 screens, 1 MB."""
 AHEAD = 40
 """Rows fetched beyond what is visible, so that scrolling finds them here."""
 
@@ -56,7 +56,7 @@ class Listing:
             self.marked.intersection_update(ids)
 
     def remove(self, gone: Iterable[int]) -> None:
-        """Take messages out because the user said so: the next one is selected, or the last."""
+        """Take out messages that the user moved or deleted; selects the next one, or else the last."""
         away = set(gone)
         place = self.place
         if self.selected in away or self.selected is None:
@@ -71,7 +71,7 @@ class Listing:
             self._rows.pop(number, None)
 
     def select(self, place: int) -> bool:
-        """Put the cursor at this place (bounded); whether that changed anything."""
+        """Move the cursor to this place, clamped to the list; returns whether the selection changed."""
         if not self.ids:
             return False
         place = max(0, min(place, len(self.ids) - 1))
@@ -101,7 +101,7 @@ class Listing:
         return row
 
     def keep(self, rows: Iterable[Row]) -> None:
-        """Keep rows that were fetched; the ones not looked at for longest go."""
+        """Cache rows that were fetched; the least recently used ones are dropped."""
         for row in rows:
             self._rows[row.id] = row
             self._rows.move_to_end(row.id)

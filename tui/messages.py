@@ -1,4 +1,4 @@
-"""What workers and the agent post to the screens: typed, and small."""
+"""The messages that workers and the agent post to screens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Heard(Message, bubble=False):
-    """The agent told something."""
+    """The agent reported an event."""
 
     event: Event
 
@@ -40,7 +40,7 @@ class ListLoaded(Message, bubble=False):
 
 @dataclass
 class CountsLoaded(Message, bubble=False):
-    """How much is in each folder; `waiting`: letters that aren't settled; `delivery`: how far sent mail has come."""
+    """Counts of each folder; `waiting`: unsettled messages in the outbox; `delivery`: Message-ID -> state."""
 
     folders: Mapping[str, Counts]
     waiting: int
@@ -56,7 +56,7 @@ class NoticesLoaded(Message, bubble=False):
 
 @dataclass
 class RowsLoaded(Message, bubble=False):
-    """Rows that the list lacked."""
+    """Rows that the list had asked for were read."""
 
     rows: Sequence[Row]
 
@@ -81,7 +81,7 @@ class SourceLoaded(Message, bubble=False):
 
 @dataclass
 class Changed(Message, bubble=False):
-    """Something was changed; `text` says what, in words ("" when it isn't worth a word)."""
+    """A change to the mail is done; `text` tells the user what changed, "" if nothing needs to be said."""
 
     text: str = ""
 

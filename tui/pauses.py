@@ -1,4 +1,4 @@
-"""How long the screen waits before it does things by itself. Tests hand in none at all, so that they never wait."""
+"""How long the screen waits before it acts by itself. Tests set every pause to 0, so that they never wait."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ class Pauses:
     """All in seconds; 0: at once."""
 
     settle: float = 0.05
-    """On a message before it is shown beside the list, so that scrolling doesn't read every message passed."""
+    """The cursor rests on a message before it is shown beside the list, so that scrolling doesn't open each one."""
     typing: float = 0.12
-    """Without a key before what was typed is searched for."""
+    """Without a key before the search runs."""
     together: float = 0.8
-    """For which arrivals are gathered into one notice."""
+    """Arrivals within this time share one notification."""
     keep: float = 1.0
-    """Without a key before a draft is kept: no more than this is lost even when the power goes."""
+    """Without a key before a draft is saved."""
     keep_at_least: float = 5.0
-    """After which a draft is kept though the typing goes on."""
+    """From the first unsaved change to the save, if the user types without a pause. A power cut loses no more."""
     said: float = 5.0
-    """For which the title says what was done."""
+    """The title shows what was done."""
     silent: float = 8.0
-    """Without news after which progress isn't shown any more."""
+    """Without news before progress is no longer shown."""
     watch: float = 3.0
     """Between looks at whether another program changed a folder (a few stat calls in a thread)."""
 
 
 def after(node: MessagePump, seconds: float, call: Callable[[], object]) -> Timer | None:
-    """Call it after so long; with 0 as soon as what is being done now is done."""
+    """Call `call` after `seconds`; with 0, once the current message is handled."""
     if seconds > 0:
         return node.set_timer(seconds, call)
     node.call_later(call)

@@ -1,7 +1,15 @@
-"""What the screen needs from the user agent, as Protocols: the agent that speaks to the overlay, and the demo.
+"""What the reader needs from the user agent, as Protocols: the agent, the demo, and where both come from.
 
-The agent runs in a thread and an event loop of its own; each coroutine here may be awaited from the screen's loop
-and returns at once there. Nothing of the network is known on this side.
+    Services    opens an agent or a demo               tui/services.py `RealServices`
+    AgentPort   sends, collects, joins, reports        mail/agent_thread.py `AgentThread`
+    DemoPort    a private overlay and its profile      mail/demo/journey.py
+
+tui knows these Protocols and never the overlay. The agent runs in a thread with an event loop of its own. Its plain
+methods don't block. Its coroutines are awaited in the screen's loop, which goes on meanwhile. Its events arrive in the
+agent's thread: the callback must post a message (`MailApp.hear`) and not touch a widget. Mail that was stored is not
+read through the agent but from disk, with mail/mailbox.py; so reading works without an agent.
+
+What screens may ask of the application is another Protocol, tui/application.py.
 """
 
 from __future__ import annotations
@@ -33,7 +41,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line said. `profile` None: where platformdirs or P2PMAIL_PROFILE says."""
+    """The command line's options. `profile` None: the folder that P2PMAIL_PROFILE or platformdirs names."""
 
     profile: Path | None = None
     passphrase_file: Path | None = None
@@ -43,7 +51,7 @@ class Options:
 
 
 class AgentPort(Protocol):
-    """The user agent at work: sends what waits, collects what has come, keeps its node running."""
+    """The user agent of one profile: sends what waits, collects what has come, keeps its node running."""
 
     def joined(self) -> bool:
         """Whether this profile has an address (a keyring with a certificate, or a join that waits for one)."""
@@ -55,10 +63,10 @@ class AgentPort(Protocol):
         """The user's own address, or None while it isn't known (not joined, or locked)."""
 
     async def start(self, passphrase: str | None) -> None:
-        """Open the keyring and go to work. Raises an error a user can read (WrongPassphrase, KeyringDamaged)."""
+        """Open the keyring, and begin to send and collect. Raises an error a user can read."""
 
     async def stop(self) -> None:
-        """Stop in good order; what is in the outbox stays there."""
+        """Stop sending, collecting and the node; the outbox stays on disk."""
 
     async def submit(self, draft: Draft) -> str:
         """Put a finished message in the durable outbox; return its Message-ID. Raises an error a user can read."""
@@ -70,7 +78,7 @@ class AgentPort(Protocol):
         """This node and what it sees of the overlay."""
 
     def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `callback` with each event, from the agent's thread; the answer ends the subscription."""
+        """Call `callback` with each event, in the agent's thread; calling what is returned ends the subscription."""
 
     async def join(self, invite: str, passphrase: str | None) -> str:
         """Join the network of `invite`; return the address. Raises an error a user can read."""
@@ -79,14 +87,14 @@ class AgentPort(Protocol):
         """Whether this profile founded its network, and so can invite others."""
 
     async def invite(self, address: str) -> str:
-        """A line for `address` to join with. Raises an error a user can read."""
+        """Make an invite for `address`, as one line. Raises an error a user can read."""
 
     async def found(self, name: str, address: str, passphrase: str | None) -> str:
-        """Found a network called `name` and become its first member, `address`; return what came of it."""
+        """Found the network `name` with `address` as its first member; return a sentence for the user."""
 
 
 class DemoPort(Protocol):
-    """A private overlay on loopback with a profile that is thrown away."""
+    """A private overlay on loopback, with a temporary profile."""
 
     @property
     def profile(self) -> Path:
@@ -101,7 +109,7 @@ class DemoPort(Protocol):
 
 
 class Services(Protocol):
-    """Where the screen gets the slow parts from, all called in worker threads after the first paint."""
+    """Opens the slow parts. Called in threads, after the first paint."""
 
     def open_agent(self, profile: Path, options: Options) -> AgentPort:
         """The agent of `profile`, not started yet."""

@@ -1,4 +1,8 @@
-"""Where the screen gets its agent and its demo from: imported only when they are asked for, after the first paint."""
+"""Opens the real user agent and the demo. Tests hand the application another `Services` instead.
+
+The imports are inside the methods because they load the overlay and the cryptography. The
+screen calls them in threads after the first paint, so the mail on disk is shown before any of it is loaded.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class RealServices:
-    """The user agent of mail/; see tui.ports.Services."""
+    """Implements tui.ports.Services with mail/agent_thread.py and mail/demo/journey.py."""
 
     def open_agent(self, profile: Path, options: Options) -> AgentPort:
         """The agent of this profile, not started yet."""
@@ -20,7 +24,7 @@ class RealServices:
         return open_agent(profile, options)
 
     def open_demo(self, progress: Callable[[str], None]) -> DemoPort:
-        """Start a private overlay."""
+        """Start a private overlay with sample mail; blocks for several seconds."""
         from mail.demo.journey import open_demo
 
         return open_demo(progress)

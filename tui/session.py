@@ -1,4 +1,15 @@
-"""Whose mail is on the screen: the mailbox, the agent once it runs, and what was heard from it last."""
+"""One profile on the screen: its mailbox, its queue of changes, and its agent.
+
+A session goes through these states:
+
+    made      `of`: nothing is open; the mailbox opens its files when it is first asked
+    reading   the list is shown from disk; no agent is needed
+    opened    `agent` is set, not started: no address yet, or the keyring waits for its passphrase
+    started   `start` returned: mail is sent and collected, events arrive
+    closed    `close`: changes finished first, then events, agent, mailbox and demo
+
+The application holds one session at a time and makes a new one for the demo; after set-up the same one is shown again.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +26,12 @@ from tui.background import ChangeQueue
 from tui.ports import AgentPort, DemoPort, Options, Services
 
 STOP_WITHIN = 8.0
-"""Seconds that the agent gets for stopping in good order when the user leaves."""
+"""Seconds that leaving waits for the agent to stop."""
 
 
 @dataclass(slots=True)
 class Session:
-    """One profile on the screen. The demo is a session too, with a profile that is thrown away."""
+    """See above. The demo is a session too, with a temporary profile."""
 
     services: Services
     options: Options
@@ -31,7 +42,7 @@ class Session:
     demo: DemoPort | None = None
     started: bool = False
     given: str | None = None
-    """The passphrase typed during set-up, for the start that follows; forgotten with it."""
+    """The passphrase typed during set-up; the first call of `passphrase` returns and clears it."""
     unsubscribe: Callable[[], None] | None = None
 
     @classmethod
@@ -55,7 +66,7 @@ class Session:
         return (self.agent.address() or "") if self.agent is not None else ""
 
     def passphrase(self) -> str | None:
-        """What --passphrase-file holds, or None without one. Raises OSError."""
+        """The passphrase from set-up (once), else the first line of --passphrase-file, else None. Raises OSError."""
         given, self.given = self.given, None
         if given is not None:
             return given
@@ -66,7 +77,7 @@ class Session:
         return lines[0] if lines else ""
 
     async def start(self, passphrase: str | None, hear: Callable[[Event], None]) -> None:
-        """Have the agent go to work, and hear its events. Raises what the agent raises."""
+        """Start the agent and subscribe `hear` to its events. Raises what the agent raises."""
         assert self.agent is not None
         if self.unsubscribe is None:
             self.unsubscribe = self.agent.subscribe(hear)
@@ -74,14 +85,14 @@ class Session:
         self.started = True
 
     async def stop_agent(self) -> None:
-        """In good order, or not at all when it takes too long: what is in the outbox is on disk in any case."""
+        """Stop the agent, but wait no longer than `STOP_WITHIN`: the outbox is on disk in any case."""
         if self.agent is not None and self.started:
             self.started = False
             with suppress(Exception):
                 await asyncio.wait_for(self.agent.stop(), STOP_WITHIN)
 
     async def close(self) -> None:
-        """Finish the changes asked for, stop the agent, let go of everything."""
+        """Finish the queued changes, stop the agent, and close mailbox and demo."""
         await self.changes.finish()
         if self.unsubscribe is not None:
             self.unsubscribe()

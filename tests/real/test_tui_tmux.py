@@ -72,7 +72,7 @@ def tab_to(screen: Terminal, row: int) -> None:
 
 
 def fill_in(screen: Terminal, to: str, subject: str, text: str) -> None:
-    """Write a letter, from the first field to the last."""
+    """Write a message, from the first field to the last."""
     lines = screen.shows(r"^ *Subject").splitlines()
     first = next(row for row, line in enumerate(lines) if line.split() == ["To"])
     screen.write(to)
@@ -150,7 +150,7 @@ def test_an_answer_typed_on_the_screen_arrives(
     assert set(question["flags"]) == {"seen", "replied"}
 
 
-def test_a_letter_with_an_attachment_is_written_on_the_screen(
+def test_a_message_with_an_attachment_is_written_on_the_screen(
     alice: Path, bob: Path, reader: Callable[[Path, int, int], Terminal], tmp_path: Path
 ) -> None:
     enclosed = tmp_path / "notes.bin"

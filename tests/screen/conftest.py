@@ -1,4 +1,4 @@
-"""The same zone, terminal and letters for every test of the screen."""
+"""The same zone, terminal and messages for every test of the screen."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A profile that holds the world's letters."""
+    """A profile that holds the sample messages."""
     return profile_with(tmp_path / "profile").root

@@ -17,7 +17,7 @@ from tui.screens.help import Help
 from tui.screens.mail import MailScreen
 from tui.screens.node import NodeScreen
 from tui.screens.notices import NoticesScreen
-from tui.screens.outbox import Letters, OutboxScreen
+from tui.screens.outbox import OutboxList, OutboxScreen
 from tui.screens.passphrase import Passphrase
 from tui.screens.setup import Setup
 from tui.screens.starting import Starting
@@ -224,10 +224,10 @@ async def test_what_another_process_found_out_is_seen_at_the_next_look_the_newes
 
 
 def sent(root: Path) -> Outbox:
-    """An outbox with one letter for two people."""
+    """An outbox with one message for two recipients."""
     box = Outbox(Profile(root).outbox_file, now=lambda: NOW)
     recipients = ["bob@village.example", "carol@village.example"]
-    minutes = Envelope("letter6@village.example", "Minutes", "alice@village.example", recipients, created=NOW)
+    minutes = Envelope("message6@village.example", "Minutes", "alice@village.example", recipients, created=NOW)
     box.accept(b"Subject: Minutes\n\n", minutes)
     return box
 
@@ -239,16 +239,14 @@ async def test_the_outbox_tells_each_recipients_state_and_follows_it(root: Path)
     async with running(app, (120, 34)) as pilot:
         await press(pilot, "o")
         assert isinstance(app.screen, OutboxScreen)
-        letters = app.screen.query_one(Letters)
+        shown = app.screen.query_one(OutboxList)
 
         def lines() -> str:
-            return "\n".join(
-                "".join(text for text, _ in letters.line_pieces(y, 118)) for y in range(letters.line_count())
-            )
+            return "\n".join("".join(text for text, _ in shown.line_pieces(y, 118)) for y in range(shown.line_count()))
 
         assert lines().count("queued") == 2
-        box.record([("letter6@village.example", Recipient("bob@village.example", (10, 10), (9, 10)))])
-        agent.tell(OutboxChanged("letter6@village.example"))
+        box.record([("message6@village.example", Recipient("bob@village.example", (10, 10), (9, 10)))])
+        agent.tell(OutboxChanged("message6@village.example"))
         await settled(pilot)
         assert "stored" in lines() and "bodies 10/10  notices 9/10" in lines()
     box.close()
@@ -256,7 +254,7 @@ async def test_the_outbox_tells_each_recipients_state_and_follows_it(root: Path)
 
 async def test_sent_mail_says_how_far_it_has_come(root: Path) -> None:
     box = sent(root)
-    box.record([("letter6@village.example", Recipient("bob@village.example", (10, 10), (9, 10), proof=b"signed"))])
+    box.record([("message6@village.example", Recipient("bob@village.example", (10, 10), (9, 10), proof=b"signed"))])
     app = app_on(root)
     async with running(app) as pilot:
         mail_screen(app).show_folder("Sent")
@@ -269,7 +267,7 @@ async def test_sent_mail_says_how_far_it_has_come(root: Path) -> None:
 async def test_the_outbox_shows_what_was_not_delivered_first_and_what_was_collected_last(root: Path) -> None:
     box = sent(root)
     for number, subject in enumerate(("Failed", "Collected"), 7):
-        name = f"letter{number}@village.example"
+        name = f"message{number}@village.example"
         box.accept(
             b"Subject: x\n\n",
             Envelope(
@@ -280,14 +278,14 @@ async def test_the_outbox_shows_what_was_not_delivered_first_and_what_was_collec
                 created=NOW + number,
             ),
         )
-    box.record([("letter7@village.example", Recipient("bob@village.example", failed=True, reason="No such address."))])
-    box.record([("letter8@village.example", Recipient("bob@village.example", proof=b"signed"))])
+    box.record([("message7@village.example", Recipient("bob@village.example", failed=True, reason="No such address."))])
+    box.record([("message8@village.example", Recipient("bob@village.example", proof=b"signed"))])
     box.close()
     app = app_on(root)
     async with running(app, (120, 34)) as pilot:
         await press(pilot, "o")
-        shown = app.screen.query_one(Letters).letters
-        assert [letter.subject for letter in shown or ()] == ["Failed", "Minutes", "Collected"]
+        shown = app.screen.query_one(OutboxList).entries
+        assert [entry.subject for entry in shown or ()] == ["Failed", "Minutes", "Collected"]
         assert "1 not delivered · 1 on the way · 3" in app.screen.query_one(TitleLine).place
 
 
@@ -296,7 +294,7 @@ async def test_what_is_on_its_way_cannot_be_taken_off_the_outbox(root: Path) -> 
     app = app_on(root)
     async with running(app) as pilot:
         await press(pilot, "o", "d")
-        assert box.entry("letter6@village.example") is not None
+        assert box.entry("message6@village.example") is not None
         assert "settled" in notes(app)
     box.close()
 

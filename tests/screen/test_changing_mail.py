@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mail.events import NewMail
 from mail.mailbox import Mailbox, Profile
-from tests.screen.world import FakeAgent, Letter, app_on, mail_screen, press, running, settled, written
+from tests.screen.world import FakeAgent, SampleMessage, app_on, mail_screen, press, running, settled, written
 from tui.app import MailApp
 
 
@@ -42,8 +42,8 @@ async def test_new_mail_does_not_move_the_selection_to_another_message(root: Pat
     async with running(app) as pilot:
         await press(pilot, "j", "j")
         chosen = mail_screen(app).messages.selected
-        Profile(root).folders().add("Inbox", written(Letter("Fresh", age=0), 99))
-        agent.tell(NewMail("letter99@village.example", "Bob <bob@village.example>", "Fresh", "Inbox"))
+        Profile(root).folders().add("Inbox", written(SampleMessage("Fresh", age=0), 99))
+        agent.tell(NewMail("message99@village.example", "Bob <bob@village.example>", "Fresh", "Inbox"))
         await settled(pilot)
         assert subjects(app, "Inbox")[0] == "Fresh"
         assert mail_screen(app).messages.selected == chosen

@@ -87,12 +87,16 @@ def test_the_outbox(size: tuple[int, int], root: Path, snap_compare: Compare) ->
     box.accept(
         b"Subject: Minutes\n\n",
         Envelope(
-            "letter6@village.example", subject="Minutes", sender="alice@village.example", recipients=people, created=NOW
+            "message6@village.example",
+            subject="Minutes",
+            sender="alice@village.example",
+            recipients=people,
+            created=NOW,
         ),
     )
-    box.record([("letter6@village.example", Recipient(people[0], (10, 10), (10, 10), proof=b"signed"))])
-    box.record([("letter6@village.example", Recipient(people[1], (10, 10), (9, 10)))])
-    box.record([("letter6@village.example", Recipient(people[2], failed=True, reason="Nobody has this address."))])
+    box.record([("message6@village.example", Recipient(people[0], (10, 10), (10, 10), proof=b"signed"))])
+    box.record([("message6@village.example", Recipient(people[1], (10, 10), (9, 10)))])
+    box.record([("message6@village.example", Recipient(people[2], failed=True, reason="Nobody has this address."))])
     box.close()
     assert snap_compare(app_on(root), terminal_size=size, run_before=keys("o"))
 

@@ -49,7 +49,7 @@ async def test_the_source_is_shown_and_left_again(root: Path) -> None:
     app = app_on(root)
     async with running(app) as pilot:
         await press(pilot, "enter", "backslash")
-        assert "Message-ID: <letter0@village.example>" in shown(app)
+        assert "Message-ID: <message0@village.example>" in shown(app)
         await press(pilot, "backslash")
         assert "Message-ID:" not in shown(app)
 

@@ -22,7 +22,7 @@ def kept(app: MailApp) -> list[DraftForm]:
     return [mailbox.open_draft(row) for row in mailbox.rows(mailbox.ids("Drafts"))]
 
 
-async def test_a_letter_is_sent_as_it_was_typed_and_its_draft_goes(root: Path) -> None:
+async def test_a_message_is_sent_as_it_was_typed_and_its_draft_goes(root: Path) -> None:
     agent = FakeAgent()
     app = app_on(root, agent)
     async with running(app) as pilot:
@@ -83,7 +83,7 @@ async def test_a_draft_that_can_not_be_kept_whole_stays_as_it_is(root: Path) -> 
         assert any("It stays in Drafts unchanged" in note.message for note in app._notifications)
 
 
-async def test_a_letter_without_recipient_is_not_sent_and_says_why(root: Path) -> None:
+async def test_a_message_without_recipient_is_not_sent_and_says_why(root: Path) -> None:
     agent = FakeAgent()
     app = app_on(root, agent)
     async with running(app) as pilot:
@@ -93,7 +93,7 @@ async def test_a_letter_without_recipient_is_not_sent_and_says_why(root: Path) -
         assert any("no recipient" in note.message for note in app._notifications)
 
 
-async def test_a_letter_that_the_agent_refuses_stays_on_the_screen_and_in_drafts(root: Path) -> None:
+async def test_a_message_that_the_agent_refuses_stays_on_the_screen_and_in_drafts(root: Path) -> None:
     agent = FakeAgent()
     agent.refuse = OSError(28, "No space left on device")
     app = app_on(root, agent)
@@ -110,14 +110,14 @@ async def test_reply_quotes_names_the_parent_and_marks_it_replied_and_read(root:
     async with running(app) as pilot:
         await press(pilot, "r", "=Fine", "f5")
         (draft,) = agent.submitted
-        assert draft.in_reply_to == "letter0@village.example"
+        assert draft.in_reply_to == "message0@village.example"
         assert draft.text.startswith("Fine")
         assert "> 10:00 Market" in draft.text
-        row = app.session.mailbox.find("letter0@village.example", "Inbox")
+        row = app.session.mailbox.find("message0@village.example", "Inbox")
         assert row is not None and set(row.flags) >= {"R", "S"}
 
 
-async def test_text_typed_right_after_reply_lands_in_the_letter(root: Path) -> None:
+async def test_text_typed_right_after_reply_lands_in_the_message(root: Path) -> None:
     app = app_on(root)
     async with running(app) as pilot:
         type_ahead(pilot, "r")
@@ -157,7 +157,7 @@ async def test_forward_takes_the_attachments_along(root: Path) -> None:
         (draft,) = agent.submitted
         assert [item.name for item in draft.enclosures] == ["photo.jpg"]
         assert draft.subject == "Fwd: Photos"
-        row = app.session.mailbox.find("letter2@village.example", "Inbox")
+        row = app.session.mailbox.find("message2@village.example", "Inbox")
         assert row is not None and "P" in row.flags
         assert list(app.session.profile.spool.glob("forward-*")) == []
 

@@ -1,4 +1,4 @@
-"""A small world for the screen: a profile with the same letters every time, and an agent that only notes what it hears.
+"""Fixtures for the screen: a profile with the same messages every time, and an agent that only records its calls.
 
 The clock stands still; the zone is UTC (see conftest.py).
 """
@@ -36,8 +36,8 @@ ALICE = "Alice <alice@village.example>"
 
 
 @dataclass
-class Letter:
-    """One letter of the world. `age` in hours."""
+class SampleMessage:
+    """One message of the profile. `age` in hours."""
 
     subject: str
     text: str = "Hello.\n"
@@ -52,57 +52,57 @@ class Letter:
 
     def message_id(self, number: int) -> str:
         """The same for the same place in the list."""
-        return f"letter{number}@village.example"
+        return f"message{number}@village.example"
 
 
-LETTERS = (
-    Letter("The plan for Saturday", "Saturday\n\n10:00 Market\n13:00 Lunch at the river\n", age=0.5),
-    Letter(
+SAMPLES = (
+    SampleMessage("The plan for Saturday", "Saturday\n\n10:00 Market\n13:00 Lunch at the river\n", age=0.5),
+    SampleMessage(
         "Re: Who brings the tent?",
         "I do.\n\nOn Sunday, Alice wrote:\n> Who brings the tent?\n>> I can't.\nSee https://village.example/tent\n"
         "-- \nBob\n",
         age=3,
         flags="S",
     ),
-    Letter(
+    SampleMessage(
         "Photos", "Here they are.\n", "Carol Čapek <carol@village.example>", 5, attached=[("photo.jpg", b"\xff" * 9000)]
     ),
-    Letter(
+    SampleMessage(
         "Newsletter", "", "Letters <news@village.example>", 26, "S", html="<h1>News</h1><p>Of the <b>village</b>.</p>"
     ),
-    Letter("日本語の件名", "こんにちは\n", "山田太郎 <yamada@village.example>", 49, "RS"),
-    Letter("Budget", "The budget of the village.\n", "Dan <dan@village.example>", 24 * 40, "FS"),
-    Letter("Minutes", "Sent words.\n", ALICE, 2, "S", "Sent", to="Bob <bob@village.example>"),
-    Letter("You have won", "Click here.\n", "Winner <x@spam.example>", 4, "", "Junk"),
-    Letter("The invoice", "EICAR would be here.\n", "Mallory <m@bad.example>", 6, "", "Quarantine"),
+    SampleMessage("日本語の件名", "こんにちは\n", "山田太郎 <yamada@village.example>", 49, "RS"),
+    SampleMessage("Budget", "The budget of the village.\n", "Dan <dan@village.example>", 24 * 40, "FS"),
+    SampleMessage("Minutes", "Sent words.\n", ALICE, 2, "S", "Sent", to="Bob <bob@village.example>"),
+    SampleMessage("You have won", "Click here.\n", "Winner <x@spam.example>", 4, "", "Junk"),
+    SampleMessage("The invoice", "EICAR would be here.\n", "Mallory <m@bad.example>", 6, "", "Quarantine"),
 )
 
 
-def written(letter: Letter, number: int) -> bytes:
-    """The letter's bytes."""
+def written(sample: SampleMessage, number: int) -> bytes:
+    """The message's bytes."""
     message = EmailMessage()
-    message["From"], message["To"], message["Subject"] = letter.sender, letter.to, letter.subject
-    message["Date"] = formatdate(NOW - letter.age * HOUR)
-    message["Message-ID"] = f"<{letter.message_id(number)}>"
-    for name, value in letter.headers.items():
+    message["From"], message["To"], message["Subject"] = sample.sender, sample.to, sample.subject
+    message["Date"] = formatdate(NOW - sample.age * HOUR)
+    message["Message-ID"] = f"<{sample.message_id(number)}>"
+    for name, value in sample.headers.items():
         message[name] = value
-    if letter.html:
-        message.set_content(letter.html, subtype="html")
+    if sample.html:
+        message.set_content(sample.html, subtype="html")
     else:
-        message.set_content(letter.text)
-    for name, data in letter.attached:
+        message.set_content(sample.text)
+    for name, data in sample.attached:
         message.add_attachment(data, maintype="image", subtype="jpeg", filename=name)
     return message.as_bytes()
 
 
-def profile_with(root: Path, letters: Sequence[Letter] = LETTERS) -> Profile:
-    """A profile that holds these letters, indexed."""
+def profile_with(root: Path, samples: Sequence[SampleMessage] = SAMPLES) -> Profile:
+    """A profile that holds these messages, indexed."""
     profile = Profile(root)
     profile.create()
     folders = profile.folders()
-    for number, letter in enumerate(letters):
-        unique = folders.add(letter.folder, written(letter, number), letter.flags)
-        if letter.folder == "Quarantine":
+    for number, sample in enumerate(samples):
+        unique = folders.add(sample.folder, written(sample, number), sample.flags)
+        if sample.folder == "Quarantine":
             state = UserState(profile.state_file)
             state.note_quarantine_reason(unique, "infected: EICAR Test File (found by virus rules)")
             state.close()

@@ -1,4 +1,4 @@
-"""What came with a message: open it with the desktop's program where there is a desktop, or save it somewhere."""
+"""The attachments of a message: open one with the desktop's program, or save them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tui.screens.prompt import Prompt
 
 
 class Attachments(ModalScreen[None]):
-    """A short list."""
+    """Lists name, size and type of each attachment."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,v", "dismiss", "close", key_display="Esc"),
@@ -106,13 +106,13 @@ class Attachments(ModalScreen[None]):
         self.app.push_screen(Prompt("Save", "Where to? (a folder ends with /)", place, path=True), save)
 
     def action_open(self) -> None:
-        """With the desktop's program, from a private copy."""
+        """Open a private copy with the desktop's program."""
         current = self._current()
         if current is None:
             return
         program = desktop_opener()
         if program is None:
-            self.notify("There is no desktop here to open it with. s saves it.", severity="warning")
+            self.notify("There is no desktop to open it with. Press s to save it.", severity="warning")
             return
         mailbox, row = self._mailbox, self._row
 
@@ -131,14 +131,14 @@ class Attachments(ModalScreen[None]):
         in_background(self, "open the attachment", work)
 
     def on_attachments_saved(self, event: Saved) -> None:
-        """Say where."""
+        """Tell the user where the files are."""
         text = (
             str(event.places[0]) if len(event.places) == 1 else f"{len(event.places)} files in {event.places[0].parent}"
         )
         self.notify(text, title="Saved", markup=False)
 
     def on_failed(self, event: Failed) -> None:
-        """Say why not."""
+        """Show the error."""
         self.notify(event.text, severity="error", markup=False)
 
 

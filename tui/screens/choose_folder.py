@@ -1,4 +1,4 @@
-"""Which folder to move to: typed or chosen, and a new one by its new name."""
+"""Asks which folder to move to: an existing one, or a new one by its name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ChooseFolder(ModalScreen[str | None]):
         self._names: list[str] = []
 
     def compose(self) -> ComposeResult:
-        """A line, and the folders that fit."""
+        """Lay out the input and the matching folders."""
         with Vertical(classes="dialog") as box:
             box.border_title = "Move to"
             yield Input(placeholder="the beginning of a folder's name, or a new one", compact=True)
@@ -36,17 +36,17 @@ class ChooseFolder(ModalScreen[str | None]):
             yield Label("Enter moves · Esc leaves", classes="dim", markup=False)
 
     def on_mount(self) -> None:
-        """The folders; names only, no counting."""
+        """Read the names of the folders, without counting their messages."""
         away = (self._current, QUARANTINE, DRAFTS)
         self._names = [name for name in self._mailbox.names() if name not in away]
         self._fill("")
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Narrow."""
+        """Show the folders that match."""
         self._fill(event.value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """The first that fits, or a new folder."""
+        """Answer with the first match, or with a new name."""
         fitting = self._fitting(event.value)
         if fitting:
             self.dismiss(fitting[0])
@@ -54,11 +54,11 @@ class ChooseFolder(ModalScreen[str | None]):
             self.dismiss(event.value.strip())
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Chosen."""
+        """Answer with the chosen folder."""
         self.dismiss(event.option_id)
 
     def action_leave(self) -> None:
-        """Not chosen."""
+        """Close without an answer."""
         self.dismiss(None)
 
     def _fitting(self, start: str) -> list[str]:

@@ -1,6 +1,6 @@
-"""Writing a letter. What is typed is kept as a draft while it is typed, so that nothing is ever lost.
+"""The screen for writing a message. Saves what is typed as a draft every few seconds.
 
-What a letter becomes when it is sent is mail/write/compose.py's; sending it is the agent's.
+mail/write/compose.py turns the draft into a message; the agent sends it.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from tui.widgets.title_line import TitleLine
 
 
 class Compose(Screen[None]):
-    """One letter."""
+    """Fields and text of one message."""
 
     BINDINGS = bindings(Context.COMPOSE)
 
     class Kept(Message):
-        """The draft is on disk, under this name."""
+        """The draft is on disk, under this unique name; `words` are warnings for the user."""
 
         def __init__(self, unsent: DraftForm, unique: str, words: Sequence[str] = ()) -> None:
             super().__init__()
             self.unsent, self.unique, self.words = unsent, unique, words
 
     class Prepared(Message):
-        """What a reply or a forward begins with was made."""
+        """The content that a reply, a forward or a draft begins with is ready."""
 
         def __init__(self, unsent: DraftForm) -> None:
             super().__init__()
@@ -65,15 +65,16 @@ class Compose(Screen[None]):
         draft: str | None = None,
         begin: str = "#to",
     ) -> None:
-        """`prepare` makes what the letter begins with, in a thread; `begin`: where the typing begins.
+        """`prepare` makes the initial content in a thread; `begin` is the field that gets the focus.
 
-        The screen is there at once, so that what is typed ahead lands in the letter and is no command.
+        The screen doesn't wait for `prepare`, so text typed meanwhile goes into the message. Keys that reach the
+        application in the same read as the key that opened this screen are dropped; they are never commands.
         """
         super().__init__()
         self._session, self._pauses, self._me = session, pauses, me
         self._prepare, self._begin = prepare, begin
         self._unsent = self._kept = DraftForm()
-        """What is on disk (or not worth it)."""
+        """`_kept`: the content that was saved last, or that needs no saving."""
         self._draft = draft
         self._continued = draft is not None
         self._timer: Timer | None = None
@@ -97,7 +98,7 @@ class Compose(Screen[None]):
         yield HintLine(id="hints")
 
     def on_mount(self) -> None:
-        """Where one begins to type."""
+        """Set the focus, and start preparing the initial content."""
         title = self.query_one(TitleLine)
         title.place, title.whose = "New message", self._me.address
         self._show_enclosures()
@@ -105,16 +106,16 @@ class Compose(Screen[None]):
         if self._prepare is not None:
             prepare = self._prepare
             title.work = "preparing ..."
-            in_background(self, "prepare the letter", lambda: self.Prepared(prepare()))
+            in_background(self, "prepare the message", lambda: self.Prepared(prepare()))
 
     @on(Prepared)
     def _prepared(self, event: Prepared) -> None:
-        """Fill in what was made, around what was typed meanwhile."""
+        """Fill in the initial content; text typed meanwhile stays in front of it."""
         unsent, title = event.unsent, self.query_one(TitleLine)
         self._prepare = None
         self._unsent = unsent
         if not unsent.whole:
-            self._draft = None  # that one stays
+            self._draft = None  # the original draft stays
         if unsent.notes:
             self.notify(unsent.notes, severity="warning", timeout=20, markup=False)
         for name, value in (("to", unsent.to), ("cc", unsent.cc), ("bcc", unsent.bcc), ("subject", unsent.subject)):
@@ -127,14 +128,14 @@ class Compose(Screen[None]):
         text.move_cursor(text.document.end if self._continued else _end(ahead))
         title.place, title.work = unsent.subject or "New message", ""
         self._show_enclosures()
-        # An answer that nobody wrote a word of is no draft.
+        # Don't save an untouched reply as a draft.
         self._kept = replace(self.unsent, text=room + unsent.text) if ahead else self.unsent
 
     # -- what was typed
 
     @property
     def unsent(self) -> DraftForm:
-        """The letter as it stands on the screen."""
+        """The message as it is on the screen."""
         return replace(
             self._unsent,
             to=self.query_one("#to", Input).value,
@@ -154,7 +155,7 @@ class Compose(Screen[None]):
             self._latest = after(self, self._pauses.keep_at_least, self._keep)
 
     def on_key(self, event: events.Key) -> None:
-        """A letter that nobody took was typed before the fields stood: it belongs where the typing begins."""
+        """Insert a character that bubbled up: it was typed before the focused field was ready to take it."""
         place = self.focused
         if event.is_printable and event.character and isinstance(place, (Input, TextArea)):
             event.stop()
@@ -164,12 +165,12 @@ class Compose(Screen[None]):
                 place.insert(event.character)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter: the next line."""
+        """Enter goes to the next field."""
         event.stop()
         self.focus_next()
 
     def _keep(self) -> None:
-        """Keep it, in its turn, in a thread."""
+        """Save the draft in a thread, in its turn among the changes."""
         for timer in (self._timer, self._latest):
             if timer is not None:
                 timer.stop()
@@ -192,7 +193,7 @@ class Compose(Screen[None]):
         return self.Kept(unsent, self._draft, words)
 
     def keep_now(self) -> None:
-        """Keep it here and now: the program is about to end."""
+        """Save the draft synchronously: the program is about to end."""
         unsent = self.unsent
         if not unsent.empty:
             self._write(unsent)
@@ -226,7 +227,7 @@ class Compose(Screen[None]):
         shown.update("Attached  " + "\n          ".join(lines))
 
     def action_attach(self) -> None:
-        """Ask for a file."""
+        """Ask for a file and attach it."""
         from tui.screens.prompt import Prompt
 
         def attach(typed: str | None) -> None:
@@ -249,7 +250,7 @@ class Compose(Screen[None]):
         self.app.push_screen(Prompt("Attach", "Which file?", f"{Path.cwd()}/", path=True), attach)
 
     def action_detach(self) -> None:
-        """The last one off again."""
+        """Remove the last attachment."""
         self._unsent = replace(self._unsent, enclosures=self._unsent.enclosures[:-1])
         self._show_enclosures()
         self._keep()
@@ -262,7 +263,7 @@ class Compose(Screen[None]):
         text = self.query_one("#text", TextArea)
         self._keep()
         with tempfile.TemporaryDirectory(prefix="p2pmail-") as folder:
-            file = Path(folder) / "letter.txt"
+            file = Path(folder) / "message.txt"
             file.write_text(text.text, "utf-8")
             try:
                 with self.app.suspend():
@@ -281,14 +282,14 @@ class Compose(Screen[None]):
     # -- the end
 
     def action_send(self) -> None:
-        """Hand it to the agent."""
+        """Hand the message to the agent."""
         if self._sending or self._prepare is not None:
             return
         unsent = self.unsent
         agent = self._session.agent
         if agent is None or not self._session.started:
             self._keep()
-            self.notify("Not connected: the letter is kept in Drafts and can be sent later.", severity="warning")
+            self.notify("Not connected: the message is kept in Drafts and can be sent later.", severity="warning")
             return
         try:
             draft = draft_of(unsent, self._me)
@@ -314,7 +315,7 @@ class Compose(Screen[None]):
         self.run_worker(send(), group="send", exclusive=True, exit_on_error=False)
 
     def _done(self, unsent: DraftForm, said: str) -> None:
-        """It was sent: the draft goes, and the message that it answers gets its sign."""
+        """After sending: delete the draft, and mark the message that it answers or forwards."""
         self._over = True
         mailbox, draft = self._session.mailbox, self._draft
         flag = "R" if unsent.in_reply_to else "P"
@@ -332,7 +333,7 @@ class Compose(Screen[None]):
         return self.app.screen_stack[-2]
 
     def action_close(self) -> None:
-        """Leave; what is worth keeping is kept."""
+        """Close; save the draft unless it is empty or unchanged."""
         if self._sending:
             return
         unsent = self.unsent
@@ -357,7 +358,7 @@ class Compose(Screen[None]):
         self.dismiss(None)
 
     def action_discard(self) -> None:
-        """Throw it away, after a question."""
+        """Discard the draft, after a question."""
         from tui.screens.confirm import Confirm
 
         def discard(sure: bool | None) -> None:
@@ -387,6 +388,6 @@ class Compose(Screen[None]):
 
 
 def _end(text: str) -> tuple[int, int]:
-    """The place after `text`, as row and column."""
+    """The position after `text`, as row and column."""
     lines = text.split("\n")
     return len(lines) - 1, len(lines[-1])

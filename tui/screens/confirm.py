@@ -1,4 +1,4 @@
-"""Questions before something that can't be taken back: yes or no, or a word to type where more is at stake."""
+"""Questions before a step that can't be undone: yes or no, or a word to type."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TypedConfirm(ModalScreen[bool]):
             yield Input(id="word", compact=True)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Right or not."""
+        """Accept the word, or say that it was another."""
         if event.value.strip().lower() == self._word:
             self.dismiss(True)
         else:

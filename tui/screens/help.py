@@ -1,4 +1,4 @@
-"""All keys, made of the registry, and what can be typed into the search."""
+"""The help screen: all keys, generated from tui/actions.py, and the search syntax."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COLUMN = 20
 
 
 class Help(ModalScreen[None]):
-    """Scrolls; any of the usual keys closes it."""
+    """A scrolling table; Esc, q, ? or F1 closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,f1", "dismiss", "close", key_display="Esc"),

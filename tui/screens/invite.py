@@ -1,4 +1,4 @@
-"""Inviting somebody, for who founded the network: an address in, a line to send out."""
+"""Makes an invite for an address, for the founder of a network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tui.ports import AgentPort
 
 
 class InviteScreen(ModalScreen[None]):
-    """Asks for an address, and shows its invite."""
+    """Asks for an address, and shows the invite as one line to send."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "leave it", key_display="Esc"),
@@ -29,7 +29,7 @@ class InviteScreen(ModalScreen[None]):
         self._line = ""
 
     def compose(self) -> ComposeResult:
-        """A line to type, and room for what comes of it."""
+        """Lay out the input and the result."""
         with Vertical(classes="dialog") as box:
             box.border_title = "Invite somebody"
             yield Label("The address that the new member will have", markup=False)
@@ -38,7 +38,7 @@ class InviteScreen(ModalScreen[None]):
             yield Label("Enter makes the invite · Esc leaves", classes="dim", markup=False)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Make it."""
+        """Make the invite."""
         if event.value.strip():
             self._make(event.value.strip())
 
@@ -56,7 +56,7 @@ class InviteScreen(ModalScreen[None]):
         )
 
     def action_copy(self) -> None:
-        """Ask the terminal to take the line over (OSC 52); whether it did can't be known."""
+        """Ask the terminal to copy the line (OSC 52). The terminal doesn't answer, so success is unknown."""
         if self._line:
             self.app.copy_to_clipboard(self._line)
 

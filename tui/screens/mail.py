@@ -1,4 +1,4 @@
-"""The main screen: folders, list, reader. Loads what they show, in threads, and keeps it true.
+"""The main screen: folders, list, reader. Loads what they show in threads, and reloads it when it changes.
 
 What a user does with messages is in tui/screens/mail_actions.py.
 """
@@ -56,7 +56,7 @@ NOT_IN_QUARANTINE = frozenset({"reply", "reply_all", "forward", "archive", "move
 
 
 class MailScreen(Screen[None]):
-    """Everything that is in the mailbox."""
+    """Shows the mailbox."""
 
     BINDINGS = bindings(Context.MAIL)
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-below"), (150, "-beside")]  # noqa: RUF012 - Textual's own type
@@ -79,14 +79,14 @@ class MailScreen(Screen[None]):
         self._counts_work, self._watch_work, self._refresh_work = Latest(), Latest(), Latest(every=True)
         self._notices_work = Latest()
         self._sent: tuple[tuple[object, ...], int, Mapping[str, str]] | None = None
-        """The outbox's stamp, letters on their way, and how far each has come: read again only when it has changed."""
+        """The outbox's stamp, its unsettled messages, and the state of each. Read again only when the stamp changes."""
         self._settling: Timer | None = None
         self._typing: Timer | None = None
         self._saying: Timer | None = None
         self._stamps: tuple[object, ...] = ()
 
     def compose(self) -> ComposeResult:
-        """Title, notice, folders, list above or beside the reader, hints."""
+        """Lay out title, notice, folders, list above or beside the reader, hints."""
         yield TitleLine(id="title")
         yield NoticeLine(id="notice")
         with Horizontal(id="panes"):
@@ -113,7 +113,7 @@ class MailScreen(Screen[None]):
         self.load_notices()
 
     def begin_watching(self) -> None:
-        """After the first paint: bring the index up to date, and see what other programs change."""
+        """After the first paint: bring the index up to date, and watch for changes by other programs."""
         self.refresh_index()
         self.set_interval(self.pauses.watch, self._watch)
 
@@ -145,7 +145,7 @@ class MailScreen(Screen[None]):
         return self.query_one("#reader-pane", Vertical).display and self.query_one("#list-pane", Vertical).display
 
     def painted(self) -> None:
-        """The first list stands: now the slow parts may start."""
+        """The first list is drawn: slow work may start now."""
         self._application.first_list()
 
     def heard_progress(self, what: str, done: int, total: int) -> None:
@@ -186,21 +186,21 @@ class MailScreen(Screen[None]):
         self._list_work.run(self, "read the folder", work)
 
     def load_counts(self) -> None:
-        """Count, and see how far sent mail has come."""
+        """Count the messages of each folder, and read the state of sent mail."""
         mailbox = self.session.mailbox
 
         def work() -> Message:
             stamp = mailbox.outbox_stamp()
             if self._sent is None or stamp != self._sent[0]:
-                letters = mailbox.outbox()
-                delivery = {letter.message_id: summary([str(r.state) for r in letter.recipients]) for letter in letters}
-                self._sent = stamp, sum(not letter.settled for letter in letters), delivery
+                entries = mailbox.outbox()
+                delivery = {entry.message_id: summary([str(r.state) for r in entry.recipients]) for entry in entries}
+                self._sent = stamp, sum(not entry.settled for entry in entries), delivery
             return CountsLoaded(mailbox.folders(), *self._sent[1:])
 
         self._counts_work.run(self, "count the mail", work)
 
     def refresh_index(self) -> None:
-        """Make the list say what is on disk."""
+        """Bring the index up to date with the folders on disk."""
         mailbox = self.session.mailbox
 
         def progress(done: int, total: int) -> None:
@@ -225,7 +225,7 @@ class MailScreen(Screen[None]):
         self.load_notices()
 
     def load_notices(self) -> None:
-        """Say what the user must know, until she has seen it; another process may have found it out."""
+        """Show the notices that the user hasn't seen. Another process may have written one."""
         mailbox = self.session.mailbox
         self._notices_work.run(self, "read the notices", lambda: NoticesLoaded(mailbox.notices()))
 
@@ -257,7 +257,7 @@ class MailScreen(Screen[None]):
 
     @on(Refreshed)
     def _refreshed(self, event: Refreshed) -> None:
-        # Always: what was filed just now is in the index already, and no change to it any more.
+        # Always: a message filed just now is in the index already, so the refresh reports no change.
         self.load(again=True)
         self.load_counts()
 
@@ -314,7 +314,7 @@ class MailScreen(Screen[None]):
         self.close_reader()
         self.refresh_bindings()
         if folder == OUTBOX:
-            self.messages.notice = "Enter shows how far each letter has come."
+            self.messages.notice = "Enter shows how far each message has come."
             self.messages.show(OUTBOX, array("q"))
             self.describe()
             return
@@ -461,7 +461,7 @@ class MailScreen(Screen[None]):
             self.set_focus(self.reader)
 
     def say_found(self) -> None:
-        """Which of how many."""
+        """Show which match is selected, of how many."""
         here, count = self.reader.found
         words = self.query_one("#find", QueryBar).words
         text = f"{here} of {count}" if count else "not found" if words else ""
@@ -478,10 +478,10 @@ class MailScreen(Screen[None]):
         self.query_one("#find", QueryBar).end()
         self.clear_reader()
 
-    # -- going about
+    # -- moving between views
 
     def action_back(self) -> None:
-        """From the message to the list, from the search to the folder, and then nothing: leaving is Ctrl+Q."""
+        """Close the message, then the search, then the marks. It never quits: Ctrl+Q does."""
         if self.has_class("-reading"):
             self.remove_class("-reading")
             self.query_one("#find", QueryBar).end()
@@ -506,7 +506,7 @@ class MailScreen(Screen[None]):
         self.query_one("#search", QueryBar).begin()
 
     def action_layout(self) -> None:
-        """The next way to lay out list and reader."""
+        """Switch to the next layout of list and reader."""
         now = next((name for name in LAYOUTS if name and self.has_class(name)), "")
         chosen = LAYOUTS[(LAYOUTS.index(now) + 1) % len(LAYOUTS)]
         for name in LAYOUTS:
@@ -518,7 +518,7 @@ class MailScreen(Screen[None]):
     # -- the title
 
     def describe(self) -> None:
-        """Say where we are."""
+        """Show folder and counts in the title."""
         counts = self.query_one(FolderList).folders.get(self.folder)
         marked = len(self.messages.listing.marked)
         if self.words:
@@ -532,14 +532,14 @@ class MailScreen(Screen[None]):
         self.title_line.place = f"{place} · {marked} marked" if marked else place
 
     def say(self, text: str) -> None:
-        """Say for a moment what was done."""
+        """Show `text` in the title for a few seconds."""
         self.title_line.work, self.title_line.share = text, -1.0
         if self._saying is not None:
             self._saying.stop()
         self._saying = after(self, self.pauses.said, partial(self._said, text))
 
     def show_progress(self, what: str, done: int, total: int) -> None:
-        """Say how far a piece of work is; the end is silence, also when nobody told of it."""
+        """Show progress in the title until the work ends, or until no progress comes for `Pauses.silent` seconds."""
         over = 0 < total <= done
         self.title_line.work = "" if over else what
         self.title_line.share = done / total if total else -1.0

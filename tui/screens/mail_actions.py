@@ -1,4 +1,4 @@
-"""What a user does with messages: what keys of the main screen do to mail, and which screens they open.
+"""Carries out the keys of the main screen: what they do to mail, and which screens they open.
 
 Each action concerns the marked messages, or else the selected one, by their rows: what the user saw when the key was
 pressed. The list shows the outcome at once; the change itself follows in its turn in a thread.
@@ -77,7 +77,7 @@ class MailActions:
     # -- messages in the list
 
     def _chosen(self) -> Sequence[int]:
-        """The message that is being read; else what is marked; else what is selected."""
+        """IDs that an action is for: the message being read, else the marked ones, else the selected one."""
         listing = self._view.messages.listing
         if self._view.reader.has_focus:
             opened = self._view.opened
@@ -112,7 +112,7 @@ class MailActions:
             self._view.clear_reader()
 
     def delete(self) -> None:
-        """To Trash; for good from Trash and Quarantine, after a question."""
+        """Move to Trash. In Trash and Quarantine: delete for good, after a question."""
         ids = self._chosen()
         if not ids:
             return
@@ -136,7 +136,7 @@ class MailActions:
             self._change("delete for good", lambda: mailbox.purge(ids), "deleted for good", undo=False)
 
     def archive(self) -> None:
-        """To Archive."""
+        """Move to Archive."""
         ids = self._chosen()
         if ids and self._may_leave() and self._view.folder != ARCHIVE:
             mailbox = self._view.session.mailbox
@@ -144,7 +144,7 @@ class MailActions:
             self._change("archive", lambda: mailbox.archive(ids), "archived")
 
     def spam(self) -> None:
-        """Spam, or in Junk not spam."""
+        """Mark as spam; in Junk, as not spam."""
         ids = self._chosen()
         if not ids or not self._may_leave():
             return
@@ -156,7 +156,7 @@ class MailActions:
             self._change("mark as spam", lambda: mailbox.mark_spam(ids), "spam: moved to Junk, and learned")
 
     def move(self) -> None:
-        """To a folder that is asked for."""
+        """Ask for a folder, and move there."""
         from tui.screens.choose_folder import ChooseFolder
 
         ids = self._chosen()
@@ -179,7 +179,7 @@ class MailActions:
         return True
 
     def release(self) -> None:
-        """Out of Quarantine, after the word was typed."""
+        """Move from Quarantine to Inbox, after the user has typed "release"."""
         from tui.screens.confirm import TypedConfirm
 
         if self._view.folder != QUARANTINE:
@@ -201,7 +201,7 @@ class MailActions:
         self._view.app.push_screen(screen, sure)
 
     def undo(self) -> None:
-        """Take the last change back."""
+        """Undo the last change."""
         mailbox = self._view.session.mailbox
 
         def work() -> Message:
@@ -211,11 +211,11 @@ class MailActions:
         self._view.session.changes.put(self._view, "undo", work)
 
     def flag(self) -> None:
-        """Flag, or take flags off where all have one."""
+        """Flag; if all are flagged, remove the flags."""
         self._toggle("F", "flagged", "flag taken off")
 
     def toggle_read(self) -> None:
-        """Unread, or read where all are unread."""
+        """Mark as unread; if all are unread, as read."""
         self._toggle("S", "marked as read", "marked as unread")
 
     def _toggle(self, flag: str, on: str, off: str) -> None:
@@ -231,7 +231,7 @@ class MailActions:
             self._change(on, lambda: mailbox.flag(ids, flag, "", on), on)
 
     def mark_seen(self, row: Row) -> None:
-        """It was read."""
+        """Mark a message as read, because it was opened."""
         mailbox = self._view.session.mailbox
         self._view.messages.take_rows([replace(row, flags="".join(sorted({*row.flags, "S"})))])
         self._change("mark as read", lambda: mailbox.mark_seen(row))
@@ -239,15 +239,15 @@ class MailActions:
     # -- writing
 
     def compose(self) -> None:
-        """A new message."""
+        """Write a new message."""
         self._app.write()
 
     def reply(self) -> None:
-        """To the sender."""
+        """Reply to the sender."""
         self._begin_reply(everybody=False)
 
     def reply_all(self) -> None:
-        """To everybody."""
+        """Reply to the sender and all recipients."""
         self._begin_reply(everybody=True)
 
     def _begin_reply(self, *, everybody: bool) -> None:
@@ -256,19 +256,19 @@ class MailActions:
             self._app.answer(row, everybody=everybody)
 
     def forward(self) -> None:
-        """Pass it on."""
+        """Forward."""
         row = self._one()
         if row is not None:
             self._app.pass_on(row)
 
     def _one(self) -> Row | None:
-        """The message that is read, or the selected one; none of Quarantine."""
+        """The message being read, else the selected one. None in Quarantine; a draft is opened instead."""
         opened = self._view.opened if self._view.reader.has_focus else None
         row = opened or self._view.messages.selected
         if row is None:
             self._view.say("No message is selected.")
         elif row.folder == QUARANTINE:
-            self._view.say("Messages in Quarantine aren't answered or passed on.")
+            self._view.say("Messages in Quarantine can't be answered or forwarded.")
             return None
         elif row.folder == DRAFTS:
             self.continue_draft(row)
@@ -276,13 +276,13 @@ class MailActions:
         return row
 
     def continue_draft(self, row: Row) -> None:
-        """Go on writing."""
+        """Open a draft."""
         self._app.continue_draft(row)
 
     # -- reading
 
     def attachments(self) -> None:
-        """Open or save what is attached."""
+        """List the attachments, to open or save them."""
         from tui.screens.attachments import Attachments
 
         content = None if isinstance(self._view.content, QuarantinedMessage) else self._view.content
@@ -297,13 +297,13 @@ class MailActions:
     # -- other screens
 
     def outbox(self) -> None:
-        """How far each letter has come."""
+        """Show the state of each sent message."""
         from tui.screens.outbox import OutboxScreen
 
         self._view.app.push_screen(OutboxScreen(self._view.session, self._app.now))
 
     def notices(self) -> None:
-        """What the user must know; what was shown there was seen."""
+        """Show the notices, and then mark those shown as seen."""
         from tui.messages import NoticesLoaded
         from tui.screens.notices import NoticesScreen
 
@@ -319,25 +319,25 @@ class MailActions:
         self._view.app.push_screen(NoticesScreen(self._view.session, self._app.now()), closed)
 
     def node(self) -> None:
-        """The node."""
+        """Show the node."""
         from tui.screens.node import NodeScreen
 
         self._view.app.push_screen(NodeScreen(self._view.session))
 
     def sync(self) -> None:
-        """Now."""
+        """Send and collect now."""
         self._app.sync()
 
     def join(self) -> None:
-        """Set-up again."""
+        """Show the set-up screen."""
         self._app.set_up()
 
     def invite(self) -> None:
-        """A line for somebody to join with."""
+        """Make an invite."""
         from tui.screens.invite import InviteScreen
 
         agent = self._view.session.agent
         if agent is None or not agent.founder():
-            self._view.say("only who founded a network can invite others")
+            self._view.say("Only the founder of a network can invite others.")
             return
         self._view.app.push_screen(InviteScreen(agent))

@@ -1,4 +1,4 @@
-"""This node and what it sees of the overlay. Asks the agent every few seconds and draws only what has changed."""
+"""Figures of this node and its view of the overlay. Asks the agent every 3 s and redraws only changes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class NodeScreen(ModalScreen[None]):
             yield Static("asking ...", id="figures", markup=False)
 
     def on_mount(self) -> None:
-        """Ask now and then."""
+        """Ask now, and every `EVERY` seconds."""
         self._ask()
         self.set_interval(EVERY, self._ask)
 
@@ -54,7 +54,7 @@ class NodeScreen(ModalScreen[None]):
             try:
                 shown = await self._session.agent.status()
             except Exception as error:
-                shown = f"The node doesn't say: {error}"
+                shown = f"The node gave no status: {error}"
         if shown != self._shown:
             self._shown = shown
             text = shown if isinstance(shown, str) else status_text(shown)
@@ -65,7 +65,7 @@ REACHED = {True: "others reach it", False: "others can't reach it", None: ""}
 
 
 def availability(status: NodeStatus) -> tuple[str, str]:
-    """What is known of p, and how well."""
+    """The measured availability p of nodes, with its interval."""
     if status.availability is None or status.interval is None:
         return "not measured yet", "probes are on their way"
     low, high = status.interval
@@ -73,7 +73,7 @@ def availability(status: NodeStatus) -> tuple[str, str]:
 
 
 def copies(status: NodeStatus) -> tuple[str, str]:
-    """How many copies are made, and what they reach."""
+    """The number of copies k, and the delivery probability that it gives."""
     target = f"{100 * status.target:.6g}%"
     if status.reached is None:
         return str(status.k), f"until p is known; the target is {target}"
@@ -83,7 +83,7 @@ def copies(status: NodeStatus) -> tuple[str, str]:
 
 
 def exact_percent(share: float) -> str:
-    """A success rate to two digits of what it lacks, never rounded up: 0.98765 is 98.7%, 0.99876 is 99.87%."""
+    """A probability in percent, never rounded up, with two digits of the shortfall: 0.99876 gives 99.87%."""
     lacking = max((1 - share) * 100, 1e-5)
     digits = max(1, 1 - math.floor(math.log10(lacking) + 1e-9))
     scale = 10**digits
@@ -91,7 +91,7 @@ def exact_percent(share: float) -> str:
 
 
 def network(status: NodeStatus) -> tuple[str, str]:
-    """Whether anybody answers."""
+    """Whether other nodes answer."""
     if status.alone:
         return "this node alone", "nobody else has been in it yet"
     if status.online is None:
@@ -103,7 +103,7 @@ def network(status: NodeStatus) -> tuple[str, str]:
 
 
 def status_text(status: NodeStatus) -> Text:
-    """The figures, each with what it means."""
+    """The figures, each with its meaning."""
     share = status.bytes / status.quota if status.quota else 0.0
     full = round(min(1.0, share) * BAR)
     node = status.mode == "node"

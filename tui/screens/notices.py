@@ -1,4 +1,4 @@
-"""What the user must know: what failed, what was lost, what ends soon. What is shown here was seen."""
+"""The notices: what failed, what was lost, what ends soon. Notices shown here count as seen."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHOWN = 100
 
 
 class NoticesScreen(ModalScreen[int]):
-    """Scrolls; those that weren't seen before come first and are bold. Ends with the id of the newest one shown."""
+    """A scrolling list, unseen notices first and in bold. Answers with the ID of the newest one shown."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,w", "close", "close", key_display="Esc"),
@@ -77,7 +77,7 @@ class NoticesScreen(ModalScreen[int]):
         self.query_one(Static).update(event.text)
 
     def action_close(self) -> None:
-        """What stood here was seen."""
+        """Close, and answer with the newest ID, so that all up to it count as seen."""
         self.dismiss(self._newest)
 
     def action_down(self) -> None:
@@ -94,9 +94,9 @@ class NoticesScreen(ModalScreen[int]):
 
 
 def notices_text(notices: Sequence[Notice], now: float) -> Text:
-    """Each with its date; those that weren't seen are bold."""
+    """Each notice with its date; unseen ones in bold."""
     text = Text()
     for notice in notices:
         text.append(f"{when(notice.at, now, 12)}\n", "dim")
         text.append(f"{sanitize.line(notice.text)}\n\n", "" if notice.seen else "bold")
-    return text if notices else Text("There is nothing that you must know.")
+    return text if notices else Text("There are no notices.")

@@ -1,4 +1,4 @@
-"""The Outbox: each letter, each recipient, and what is true of her copy. Facts only, as the outbox has them."""
+"""The Outbox screen: each sent message with the delivery state of each recipient's copy."""
 
 from __future__ import annotations
 
@@ -25,35 +25,36 @@ from tui.widgets.lines import Lines
 from tui.widgets.title_line import TitleLine
 
 if TYPE_CHECKING:
-    from mail.mailbox import Letter, Recipient
+    from mail.mailbox import Recipient
+    from storage.user.outbox_entry import OutboxEntry
 
 WIDE = 100
-"""Cells from which a recipient's line has room for what its state means."""
+"""Width in cells from which a recipient's line has room for the reason."""
 
 PLAIN = ("collected", "stored")
-"""As it should be: in a narrow window the reason has a line of its own, and these need none."""
+"""States that need no reason: in a narrow window the reason takes a second line."""
 
 MEANING = {
     "queued": "waits here; no node has it yet",
-    "stored": "lies at the nodes until it is collected",
+    "stored": "stored on nodes until it is collected",
     "collected": "collected: the recipient's signed receipt is here",
-    "expired": "the nodes have let it go; no proof came that it was collected",
+    "expired": "the nodes no longer keep it; no receipt says that it was collected",
     "failed": "given up",
 }
 
 
-def urgency(letter: Letter) -> int:
-    """Where a letter stands: first what wasn't delivered, then what is on its way, then what was collected."""
-    return 0 if undelivered(letter) else 1 if not letter.settled else 2
+def urgency(entry: OutboxEntry) -> int:
+    """Sort key: undelivered first, then on the way, then collected."""
+    return 0 if undelivered(entry) else 1 if not entry.settled else 2
 
 
-def undelivered(letter: Letter) -> bool:
-    """Whether somebody won't get it."""
-    return any(str(recipient.state) in ("failed", "expired") for recipient in letter.recipients)
+def undelivered(entry: OutboxEntry) -> bool:
+    """Whether delivery failed or expired for any recipient."""
+    return any(str(recipient.state) in ("failed", "expired") for recipient in entry.recipients)
 
 
-class Letters(Lines):
-    """Two kinds of lines: a letter, and below it one line for each recipient."""
+class OutboxList(Lines):
+    """A line for each message, and below it one or two lines for each recipient."""
 
     PREFIX = "outbox"
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -61,27 +62,27 @@ class Letters(Lines):
     }
 
     def __init__(self, now: Callable[[], float]) -> None:
-        super().__init__(id="letters")
-        self.letters: Sequence[Letter] | None = None
+        super().__init__(id="entries")
+        self.entries: Sequence[OutboxEntry] | None = None
         self.selected: str | None = None
-        self._shown: list[tuple[Letter, Recipient | None, int] | None] = []
-        """What each line says: the letter's head, or which line of a recipient's; None: nothing, between letters."""
+        self._shown: list[tuple[OutboxEntry, Recipient | None, int] | None] = []
+        """Content of each line: entry, recipient (None on the entry's own line), line number; None is a blank line."""
         self._now = now
 
-    def show(self, letters: Sequence[Letter]) -> None:
-        """Show these, trouble first; the selection stays with its letter."""
-        self.letters = letters = sorted(letters, key=urgency)
-        if self.selected not in [letter.message_id for letter in letters]:
-            self.selected = letters[0].message_id if letters else None
+    def show(self, entries: Sequence[OutboxEntry]) -> None:
+        """Show these entries, undelivered ones first. The selection stays with its message."""
+        self.entries = entries = sorted(entries, key=urgency)
+        if self.selected not in [entry.message_id for entry in entries]:
+            self.selected = entries[0].message_id if entries else None
         self._arrange()
 
     def on_resize(self) -> None:
-        """Another width."""
+        """Arrange the lines for the new width."""
         self._arrange()
 
     def move(self, step: int) -> None:
-        """The next letter."""
-        names = [letter.message_id for letter in self.letters or ()]
+        """Move the selection by `step` messages."""
+        names = [entry.message_id for entry in self.entries or ()]
         if self.selected in names:
             place = max(0, min(len(names) - 1, names.index(self.selected) + step))
             self.selected = names[place]
@@ -91,25 +92,25 @@ class Letters(Lines):
             self.refresh()
 
     def line_count(self) -> int:
-        """As arranged; one where there is no letter, to say so."""
+        """Number of lines; 1 when the outbox is empty."""
         return len(self._shown) or 1
 
     def line_background(self, y: int) -> str | None:
-        """The selected letter."""
+        """Highlight the selected message."""
         return "selected" if self._whose(y) is not None and self._whose(y) == self.selected else None
 
     def line_pieces(self, y: int, width: int) -> Sequence[Piece]:
-        """As arranged."""
+        """The pieces of line `y`."""
         if not self._shown:
-            return [] if self.letters is None else [("  Nothing was sent yet. c writes a letter.", "dim")]
+            return [] if self.entries is None else [("  Nothing has been sent yet.", "dim")]
         shown, width = self._shown[y], max(40, width)
         if shown is None:
             return []
-        letter, recipient, number = shown
+        entry, recipient, number = shown
         if recipient is not None:
-            return self._recipient(letter, recipient, width)[number]
-        date = when(letter.created, self._now(), 12)
-        subject = sanitize.line(letter.subject) or "(no subject)"
+            return self._recipient(entry, recipient, width)[number]
+        date = when(entry.created, self._now(), 12)
+        subject = sanitize.line(entry.subject) or "(no subject)"
         return [(f" {fit(subject, width - 16)}", "subject"), (f" {date:>13} ", "dim")]
 
     def _whose(self, y: int) -> str | None:
@@ -119,23 +120,23 @@ class Letters(Lines):
     def _arrange(self) -> None:
         wide = self.scrollable_content_region.width >= WIDE
         self._shown = []
-        for letter in self.letters or ():
-            self._shown.append((letter, None, 0))
-            for recipient in letter.recipients:
+        for entry in self.entries or ():
+            self._shown.append((entry, None, 0))
+            for recipient in entry.recipients:
                 lines = 1 if wide or str(recipient.state) in PLAIN else 2
-                self._shown += [(letter, recipient, number) for number in range(lines)]
+                self._shown += [(entry, recipient, number) for number in range(lines)]
             self._shown.append(None)
         self.lines_changed()
 
-    def _recipient(self, letter: Letter, recipient: Recipient, width: int) -> list[list[Piece]]:
+    def _recipient(self, entry: OutboxEntry, recipient: Recipient, width: int) -> list[list[Piece]]:
         state = str(recipient.state)
         style = {"collected": "good", "failed": "bad", "expired": "bad"}.get(state, "waiting")
         copies = "bodies {}/{}  notices {}/{}".format(*recipient.bodies, *recipient.notifications)
         if not any((*recipient.bodies, *recipient.notifications)):
             copies = ""
         more = sanitize.line(recipient.reason) or MEANING[state]
-        if state == "queued" and letter.next_attempt > self._now():
-            more = more.rstrip(".") + f"; next try in {_span(letter.next_attempt - self._now())}"
+        if state == "queued" and entry.next_attempt > self._now():
+            more = more.rstrip(".") + f"; next try in {_span(entry.next_attempt - self._now())}"
         wide = width >= WIDE
         who = 32 if wide else max(16, width - 46)
         line: list[Piece] = [
@@ -149,42 +150,42 @@ class Letters(Lines):
 
 
 class OutboxScreen(Screen[None]):
-    """How far each sent message has come."""
+    """Shows how far each sent message has come."""
 
     BINDINGS = bindings(Context.OUTBOX)
-    AUTO_FOCUS = "#letters"
+    AUTO_FOCUS = "#entries"
 
     class OutboxRead(Message):
         """The outbox was read."""
 
-        def __init__(self, letters: Sequence[Letter]) -> None:
+        def __init__(self, entries: Sequence[OutboxEntry]) -> None:
             super().__init__()
-            self.letters = letters
+            self.entries = entries
 
     def __init__(self, session: Session, now: Callable[[], float] = time.time) -> None:
         super().__init__()
         self._session, self._now = session, now
 
     def compose(self) -> ComposeResult:
-        """Title, letters, hints."""
+        """Lay out title, messages, hints."""
         yield TitleLine(id="title")
-        yield Letters(self._now)
+        yield OutboxList(self._now)
         yield HintLine(id="hints")
 
     def on_mount(self) -> None:
-        """Read it."""
+        """Read the outbox."""
         self.query_one(TitleLine).place = "Outbox"
         self.query_one(TitleLine).whose = self._session.address
         self._load()
 
     def on_key(self, event: object) -> None:
-        """Up and down."""
+        """Move the selection."""
         from textual.events import Key
 
         assert isinstance(event, Key)
         if event.key in ("j", "down", "k", "up"):
             event.stop()
-            self.query_one(Letters).move(1 if event.key in ("j", "down") else -1)
+            self.query_one(OutboxList).move(1 if event.key in ("j", "down") else -1)
 
     def _load(self) -> None:
         mailbox = self._session.mailbox
@@ -192,11 +193,11 @@ class OutboxScreen(Screen[None]):
 
     @on(OutboxRead)
     def _loaded(self, event: OutboxRead) -> None:
-        waiting = sum(not letter.settled for letter in event.letters)
-        trouble = sum(undelivered(letter) for letter in event.letters)
+        waiting = sum(not entry.settled for entry in event.entries)
+        trouble = sum(undelivered(entry) for entry in event.entries)
         told = f" · {trouble} not delivered" if trouble else ""
-        self.query_one(TitleLine).place = f"Outbox{told} · {waiting} on the way · {len(event.letters)}"
-        self.query_one(Letters).show(event.letters)
+        self.query_one(TitleLine).place = f"Outbox{told} · {waiting} on the way · {len(event.entries)}"
+        self.query_one(OutboxList).show(event.entries)
 
     @on(Heard)
     def _heard(self, event: Heard) -> None:
@@ -212,37 +213,37 @@ class OutboxScreen(Screen[None]):
         self._load()
 
     def action_retry(self) -> None:
-        """Once more."""
-        mailbox, letter = self._session.mailbox, self.query_one(Letters).selected
-        if letter is None:
+        """Try the failed and expired recipients of the selected message again."""
+        mailbox, entry = self._session.mailbox, self.query_one(OutboxList).selected
+        if entry is None:
             return
 
         def work() -> Message:
-            if not mailbox.retry(letter):
-                raise ValueError("nothing of it has failed; it is tried again by itself")
+            if not mailbox.retry(entry):
+                raise ValueError("no recipient has failed; it is retried automatically")
             return Changed()
 
-        self._session.changes.put(self, "try that letter again", work)
+        self._session.changes.put(self, "try that message again", work)
         self.action_sync_now()
 
     def action_forget(self) -> None:
-        """Off the list."""
-        mailbox, letter = self._session.mailbox, self.query_one(Letters).selected
-        if letter is None:
+        """Take the selected message off the list."""
+        mailbox, entry = self._session.mailbox, self.query_one(OutboxList).selected
+        if entry is None:
             return
 
         def work() -> Message:
-            mailbox.forget(letter)
+            mailbox.forget(entry)
             return Changed()
 
         self._session.changes.put(self, "take it off the list", work)
 
     def action_sync_now(self) -> None:
-        """Send."""
+        """Send what waits, now."""
         application(self).sync()
 
     async def action_dismiss(self, result: None = None) -> None:
-        """Back."""
+        """Close the screen."""
         self.dismiss(result)
 
 

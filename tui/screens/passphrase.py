@@ -1,4 +1,4 @@
-"""Asks for the passphrase of the keys. It is handed on and kept nowhere here."""
+"""Asks for the passphrase of the keys. This module doesn't keep it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Passphrase(ModalScreen[str | None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "without it", key_display="Esc")]
 
     def compose(self) -> ComposeResult:
-        """One hidden line."""
+        """Lay out an input that hides what is typed."""
         with Vertical(classes="dialog") as box:
             box.border_title = "Passphrase"
             yield Label("Your keys are protected. The passphrase opens them for sending and collecting.")
@@ -25,9 +25,9 @@ class Passphrase(ModalScreen[str | None]):
             yield Label("Enter opens · Esc: only read what is here", classes="dim")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Typed."""
+        """Answer with the passphrase."""
         self.dismiss(event.value)
 
     def action_leave(self) -> None:
-        """Without."""
+        """Go on without it."""
         self.dismiss(None)

@@ -1,4 +1,4 @@
-"""One line to type: a name, a path. Paths are completed with Tab, read in a thread."""
+"""Asks for one line of text, such as a path. Tab completes paths; folders are read in a thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from textual.widgets import Input, Label
 
 
 class PathSuggester(Suggester):
-    """The first file or folder that begins as what was typed."""
+    """Suggests the first file or folder that begins with the typed text."""
 
     def __init__(self) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
@@ -27,7 +27,7 @@ class PathSuggester(Suggester):
 
 
 def completed(typed: str) -> str | None:
-    """`typed` with the rest of the first name that fits, folders with a slash; None when there is none."""
+    """`typed` completed to the first matching name, with a slash after a folder; None if none matches."""
     folder, slash, start = typed.rpartition("/")
     if not start:
         return None
@@ -64,12 +64,12 @@ class Prompt(ModalScreen[str | None]):
                 yield Label("Tab completes · Enter takes it · Esc leaves", classes="dim", markup=False)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Taken."""
+        """Answer with the line."""
         if event.value.strip():
             self.dismiss(event.value.strip())
 
     def action_leave(self) -> None:
-        """Not taken."""
+        """Close without an answer."""
         self.dismiss(None)
 
     def action_complete(self) -> None:

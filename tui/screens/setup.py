@@ -1,4 +1,4 @@
-"""The first start: try it, paste an invite, or found a network. Each way ends in the mailbox."""
+"""The set-up screen: start the demo, join with an invite, or found a network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tui.messages import Heard
 from tui.session import Session
 
 WELCOME = (
-    "Mail without a server: letters are sealed on your computer, kept in copies by the computers of your community "
+    "Mail without a server: messages are sealed on your computer, kept in copies by the computers of your community "
     "until the recipient collects them, and then deleted."
 )
 WAYS = (
@@ -32,7 +32,7 @@ WAYS = (
 
 
 class Setup(Screen[None]):
-    """Three ways in."""
+    """Offers three ways to start, with a form for two of them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1,t", "go('try')", "try it", show=False),
@@ -51,7 +51,7 @@ class Setup(Screen[None]):
         self._working = False
 
     def compose(self) -> ComposeResult:
-        """The ways, and a form for each."""
+        """Lay out the ways and the forms."""
         with VerticalScroll(id="setup"), Vertical(id="setup-box"):
             yield Static("p2pmail", id="setup-title")
             yield Static(WELCOME, id="setup-welcome")
@@ -76,11 +76,11 @@ class Setup(Screen[None]):
             yield Static("", id="setup-said", markup=False)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """A way."""
+        """Open the chosen way."""
         self.action_go(event.option_id or "")
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        """A form's end."""
+        """Submit a form, or go back."""
         if self._working:
             return
         match event.button.id:
@@ -92,7 +92,7 @@ class Setup(Screen[None]):
                 self.action_back()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """On to the next line; from the last one it begins."""
+        """Go to the next field; submit from the last one."""
         if self._working:
             return
         match event.input.id:
@@ -104,7 +104,7 @@ class Setup(Screen[None]):
                 self.focus_next()
 
     def action_go(self, way: str) -> None:
-        """One of the three."""
+        """Start the demo, or show a form."""
         switcher = self.query_one(ContentSwitcher)
         if self._working or switcher.current != "ways":
             return
@@ -115,7 +115,7 @@ class Setup(Screen[None]):
         self.query_one("#invite-line" if way == "invite" else "#network-name", Input).focus()
 
     def action_back(self) -> None:
-        """To the ways; from there to the mail, if there is any behind."""
+        """Go back to the ways, or from there to the mail screen if there is one."""
         switcher = self.query_one(ContentSwitcher)
         if switcher.current != "ways":
             switcher.current = "ways"

@@ -1,4 +1,4 @@
-"""While the demo's overlay starts: each step as it happens."""
+"""Shows the steps while the demo's private overlay starts."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Starting(ModalScreen[DemoPort | None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "leave", "leave", key_display="Esc")]
 
     class Step(Message):
-        """A step in words."""
+        """A step of the start, in words."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
             self.text = text
 
     class Ready(Message):
-        """It runs."""
+        """The demo runs."""
 
         def __init__(self, demo: DemoPort) -> None:
             super().__init__()
@@ -43,7 +43,7 @@ class Starting(ModalScreen[DemoPort | None]):
         self._steps: list[str] = []
 
     def compose(self) -> ComposeResult:
-        """What happens."""
+        """Lay out progress bar and steps."""
         with Vertical(classes="dialog") as box:
             box.border_title = "A private network on this machine"
             yield Static("12 nodes, two addresses, sample mail. Nothing is kept.\n", markup=False)
@@ -51,7 +51,7 @@ class Starting(ModalScreen[DemoPort | None]):
             yield Static("", id="steps", markup=False)
 
     def on_mount(self) -> None:
-        """Begin."""
+        """Start the demo in a thread."""
         services = self._services
 
         def step(text: str) -> None:
@@ -77,5 +77,5 @@ class Starting(ModalScreen[DemoPort | None]):
         self.query_one("#steps", Static).update(f"{event.text}\n\nEsc goes back.")
 
     def action_leave(self) -> None:
-        """Not now."""
+        """Close without a demo."""
         self.dismiss(None)

@@ -13,13 +13,13 @@ from tui.columns import Piece, fit
 from tui.widgets.lines import Lines
 
 OUTBOX = "Outbox"
-"""Shown among the folders, though it is a view of its own: what was sent and isn't settled yet."""
+"""A view of its own that is listed among the folders: sent messages and their delivery."""
 
 _STYLES = ("plain", "unread", "dim", "selected", "selected-away")
 
 
 class FolderList(Lines):
-    """Moving the cursor opens the folder under it at once."""
+    """A list of folders; the folder under the cursor opens at once."""
 
     PREFIX = "folders"
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"folders--{name}" for name in _STYLES}
@@ -40,7 +40,7 @@ class FolderList(Lines):
         self.waiting = 0
 
     def show(self, folders: Mapping[str, Counts], waiting: int) -> None:
-        """Show these folders; `waiting`: letters in the outbox that aren't settled."""
+        """Show these folders; `waiting`: number of unsettled messages in the outbox."""
         shown: dict[str, Counts] = {}
         for name, counts in folders.items():
             if name == QUARANTINE and not counts.total:
@@ -115,7 +115,7 @@ class FolderList(Lines):
         self.refresh()
 
     def on_blur(self) -> None:
-        """As above."""
+        """Redraw the cursor's line without the focus."""
         self.refresh()
 
     def on_click(self, event: events.Click) -> None:

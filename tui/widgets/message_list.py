@@ -53,7 +53,7 @@ class MessageList(Lines):
     BINDINGS = bindings(Context.LIST)
 
     notice: reactive[str] = reactive("")
-    """What stands there when there are no messages."""
+    """Shown when there are no messages."""
 
     class Wanted(Message):
         """These rows are to be shown and aren't here."""
@@ -82,7 +82,7 @@ class MessageList(Lines):
         self.everywhere = False
         """Whether messages of several folders are shown, so that each one's folder must be."""
         self.when_opened: Callable[[], None] = lambda: None
-        """Called, not posted: keys typed ahead must find the focus where opening puts it."""
+        """Called, not posted, so that the focus has moved before the next key is handled."""
         self.when_left: Callable[[], None] = lambda: None
         self._now = now
         self._moment = now()
@@ -105,7 +105,7 @@ class MessageList(Lines):
         self.listing.replace(ids)
         self.lines_changed()
         if again:
-            # The message under the cursor stays where the eye is, however many came above it.
+            # Keep the message under the cursor on the same line of the screen.
             self.scroll_to(y=top + self.listing.place - before, animate=False, immediate=True)
         else:
             self.scroll_to(y=0, animate=False, immediate=True)
@@ -184,7 +184,7 @@ class MessageList(Lines):
         self._put_terminal_cursor()
 
     def on_blur(self) -> None:
-        """As above."""
+        """Redraw the cursor's line without the focus."""
         self.refresh()
 
     def _want(self) -> None:

@@ -1,4 +1,4 @@
-"""The line under the title that stays until the user has seen it: the newest notice, and how many there are."""
+"""The line below the title: the newest unseen notice, and how many more there are."""
 
 from __future__ import annotations
 

@@ -20,14 +20,14 @@ class QueryBar(Horizontal):
     ]
 
     class Typed(Message):
-        """The words, so far."""
+        """The text so far; `entered`: Enter was pressed."""
 
         def __init__(self, bar: QueryBar, words: str, entered: bool) -> None:
             super().__init__()
             self.bar, self.words, self.entered = bar, words, entered
 
     class Ended(Message):
-        """The user is done."""
+        """The user closed the bar."""
 
         def __init__(self, bar: QueryBar) -> None:
             super().__init__()
@@ -46,7 +46,7 @@ class QueryBar(Horizontal):
 
     @property
     def words(self) -> str:
-        """What stands there."""
+        """The text in the bar."""
         return self.query_one(Input).value
 
     def begin(self) -> None:
@@ -57,7 +57,7 @@ class QueryBar(Horizontal):
         line.cursor_position = len(line.value)
 
     def end(self) -> None:
-        """Hide and forget."""
+        """Hide the bar and clear its text."""
         self.display = False
         with self.prevent(Input.Changed):
             self.query_one(Input).value = ""

@@ -1,6 +1,6 @@
-"""One message to read: draws the lines that tui/reading.py lays out, scrolls, and shows where words were found.
+"""The message reader: draws the lines that tui/reading.py lays out, scrolls, and highlights matches.
 
-Knows no files: what is shown is handed in, laid out anew for each width.
+It reads no files. It is given a function that lays out the message for a width, and calls it when the width changes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Reader(Lines):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self.ask: Callable[[str], None] = lambda what: None
-        """Called with the id of an action that the screen carries out; at once, so that keys typed ahead fit."""
+        """Called with the ID of an action of the screen. Not posted, so that the focus moves before the next key."""
         self._lay_out: LayOut | None = None
         self._lines: tuple[Line, ...] = ()
         self._width = 0

@@ -1,4 +1,4 @@
-"""The top line: which folder, how much is in it, whether the network is away, what is being done, whose mail it is."""
+"""The top line: folder and counts, whether the node is offline, current work, and the user's address."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ BAR = 10
 
 
 class TitleLine(Widget):
-    """One line; what doesn't fit is left out, the least important first."""
+    """One line. If it doesn't fit, the least important part is left out first."""
 
     place: reactive[str] = reactive("")
     """Folder and counts."""
     offline: reactive[str] = reactive("")
-    """That the network is away, and since when; "" while it is there."""
+    """Words for being offline, with the time since when; "" while other nodes answer."""
     work: reactive[str] = reactive("")
     """What is being done."""
     share: reactive[float] = reactive(-1.0)
