@@ -1,8 +1,7 @@
-"""Filing a collected message: checks first, then the folder they decide on (paper, section 3.4). Nothing is shown
-before it has been here.
+"""Files a collected message: runs the checks, and puts it into the folder that they choose (paper, section 3.4).
 
-Where it goes: infected or unchecked mail, and mail that isn't from whom it says, to Quarantine; spam to Junk; the
-rest to the Inbox. Its bytes stay as they were sent.
+No message is shown before it was filed. Infected mail, unchecked mail, and mail whose From isn't the proven sender go
+to Quarantine, spam goes to Junk, and the rest to the Inbox. The message's bytes stay as they were sent.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from storage.user.index import Index, IndexUnavailable
 from storage.user.state import UserState
 
 ADDED = 256
-"""Bytes that other programs add to the header of what they move (neomutt: Content-Length; mbsync: X-TUID)."""
+"""Bytes that other programs may add to the header of a message they move (neomutt: Content-Length; mbsync: X-TUID)."""
 PIECE = 1 << 20
 
 
 class Filing:
-    """Files messages into one user's folders. Synchronous; for a worker thread."""
+    """Files messages into one user's folders. Synchronous, for a worker thread."""
 
     def __init__(self, folders: Folders, index: Index, checks: Pipeline, state: UserState) -> None:
         self._folders = folders
@@ -33,16 +32,16 @@ class Filing:
         self._checks = checks
         self._state = state
 
-    def find(self, folder: str | None, unique: str | None) -> bool:
-        """Whether a message that was about to be filed under this name, when the process died, is there."""
+    def is_filed(self, folder: str | None, unique: str | None) -> bool:
+        """Whether the message that was to be filed under this name, when the process died, is there."""
         return bool(folder and unique and self._folders.find_anywhere(unique) is not None)
 
-    def moved(self, spooled: Path, notification: Notification) -> str | None:
-        """Where another program put the message after it was filed, under a name of its own; None when it is nowhere.
+    def find_moved(self, spooled: Path, notification: Notification) -> str | None:
+        """The folder to which another program moved the filed message, under a name of its own; None if not found.
 
-        Its header may have more lines there. Raises OSError.
+        The other program may have added lines to its header. Raises OSError.
         """
-        if notification.sender == notification.recipient:  # her own copy has the same bytes
+        if notification.sender == notification.recipient:  # the sender's own copy in Sent has the same bytes
             return None
         size = spooled.stat().st_size
         for name in self._folders.names():
@@ -54,9 +53,9 @@ class Filing:
         return None
 
     def file(self, hash_: bytes, spooled: Path, notification: Notification) -> str:
-        """Check and file; the folder's name, once the message is on disk for good. Raises OSError.
+        """Check and file the message; returns the folder's name once it is durable. Raises OSError.
 
-        The name is noted first, so that a crash in between can't file it twice.
+        The file's name is recorded first, so that a crash in between can't file the message twice.
         """
         folder, reason = self._place(spooled, notification)
         unique = self._folders.new_unique()
@@ -64,12 +63,12 @@ class Filing:
         if reason:
             self._state.note_quarantine_reason(unique, reason)
         self._folders.add(folder, spooled, consume=True, unique=unique)
-        with suppress(IndexUnavailable, OSError):  # it can be rebuilt from the folders; the mail is safe
+        with suppress(IndexUnavailable, OSError):  # the index can be rebuilt from the folders
             self._index.add(self._folders, folder, unique, summarise)
         return folder
 
     def _place(self, spooled: Path, notification: Notification) -> tuple[str, str]:
-        """The folder, and why where that isn't the Inbox."""
+        """The folder, and the reason if it isn't the Inbox."""
         report = self._checks.run(IncomingMessage(spooled, notification.sender))
         message = read_headers(spooled)
         claimed = message.sender.address
@@ -77,13 +76,13 @@ class Filing:
             if not _same(claimed, notification.sender):
                 what = f"says it is from {claimed or 'nobody'}, but {notification.sender} sent it"
                 return Destination.QUARANTINE.value, what
-            if sum(name == "from" for name, _ in message.headers) > 1:  # programs differ in which one they show
+            if sum(name == "from" for name, _ in message.headers) > 1:  # programs differ in which From they show
                 return Destination.QUARANTINE.value, f"says it is from several, and {notification.sender} sent it"
         return report.place.value, "" if report.place is Destination.INBOX else str(report)
 
 
 def _same_message(spooled: Path, other: Path) -> bool:
-    """Whether both have the same Message-ID, sender and body."""
+    """Whether both files have the same Message-ID, sender and body."""
     ours, theirs = read_headers(spooled), read_headers(other)
     if not ours.message_id or (ours.message_id, ours.sender) != (theirs.message_id, theirs.sender):
         return False

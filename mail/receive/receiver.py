@@ -1,4 +1,4 @@
-"""Collects one user's mail (paper, sections 3.2 and 3.3): the inbox's superset, each message, then its deletion.
+"""Collects one user's mail (paper, sections 3.2 and 3.3): reads the inbox, fetches and files messages, deletes them.
 
 Theory of operation
 -------------------
@@ -62,7 +62,7 @@ from mail.sealed.notification import (
     Untrusted,
     open_notification,
 )
-from mail.send.rules import AWAY, back_off, kind_of, segment_key
+from mail.send.rules import UNANSWERED_RETRY, back_off, body_kind, segment_key
 from overlay.client import Overlay
 from overlay.errors import NotFound, Offline, OverlayError, Unreachable
 from overlay.identity.certificates import TrustStore
@@ -78,16 +78,17 @@ log = logging.getLogger(__name__)
 MESSAGES_AT_ONCE = 4
 ROUNDS = 20
 """Inbox readings in a row, while nodes say that more waits."""
-STRAY, SEALED = "stray", "sealed"
-"""Places for what can't be opened: sealed to a key that isn't here, or to one of ours and not read or not known."""
+UNKNOWN_KEY, UNREADABLE = "stray", "sealed"
+"""Values of `hold` for what can't be opened: sealed to a key that isn't here; or to one of ours, but unreadable or from
+an unknown sender."""
 JUNK_KEPT = 64
-"""Notifications kept in each of these: anybody can make such bytes, and nearly all of them are none."""
+"""Notifications kept under each of these: anybody can make such bytes, and nearly all of them are junk."""
 PROVEN_KEPT = 100
-"""Notifications kept of one member of the network whose certificate isn't good now, or whose program is newer."""
+"""Notifications kept from one member of the network whose certificate isn't good now, or whose program is newer."""
 LACKING_KEPT = 1000
-"""Notifications kept for longer than a day of one sender whose messages no node has, or can't be opened."""
+"""Notifications kept for more than a day from one sender whose messages no node has, or that can't be opened."""
 COSTLY_BACK_OFF = (HOUR, 4 * HOUR, 24 * HOUR)
-"""Seconds between attempts at what can't be opened or is lost: each fetches the whole message again."""
+"""Seconds between attempts at damaged or lost messages: each attempt fetches the whole message again."""
 LEAST_ATTEMPTS = 2
 """Attempts before a message is called lost, whatever the clock says."""
 DELETES_AT_ONCE = 8
@@ -97,9 +98,9 @@ DELETE_ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class RecipientKeys:
-    """Whose mail it is, and what opens it. `pairs`: her encryption keys by key id, the retired ones too.
+    """The recipient's identity and keys. `pairs`: its encryption keys by key id, including retired ones.
 
-    `earlier`: the owner by certificates that were renewed, which letters may still name as who may delete them.
+    `earlier`: the owner with certificates that were renewed since; messages may still name them as deleters.
     """
 
     address: str
@@ -111,46 +112,46 @@ class RecipientKeys:
 class Receiver:
     """Collects one user's mail. One for a profile."""
 
-    def __init__(  # noqa: PLR0913 - the parts that it is put together from, named at each call
+    def __init__(  # noqa: PLR0913 - its collaborators, passed by keyword
         self,
         state: UserState,
         overlay: Overlay,
         trust: TrustStore,
         *,
-        reader: Callable[[], RecipientKeys],
+        keys: Callable[[], RecipientKeys],
         filing: Filing,
-        spool: SegmentCache,
+        cache: SegmentCache,
         tell: Callable[[Event], None],
         now: Callable[[], float] = time.time,
         version: str = "",
     ) -> None:
-        """`version`: the program's; what another one couldn't open is tried again at once."""
+        """`version`: the program's. What another version couldn't open is tried again at once."""
         self._state = state
         self._overlay = overlay
         self._trust = trust
-        self._reader = reader
+        self._keys = keys
         self._filing = filing
-        self._spool = spool
-        self._fetching = BodyDownload(overlay, spool, tell)
+        self._cache = cache
+        self._download = BodyDownload(overlay, cache, tell)
         self._opener = f"{version}/{REVISION}"
         self._tell = tell
         self._now = now
         self._running = asyncio.Lock()
-        self._messages = KeyedLocks()  # two notifications of one message are one message
+        self._messages = KeyedLocks()  # by message: two notifications of one message must file it once
         self._swept = False
-        self._crowds: set[str] = set()
-        """Senders of whom the user was told that they have too many that can't be had."""
+        self._told_too_many: set[str] = set()
+        """Senders about whom the user was told that they announced too many messages that can't be collected."""
 
     @property
     def late(self) -> int:
-        """Messages that are there for us and couldn't be collected when last tried. Raises DatabaseError."""
-        return self._state.count_waiting(without=(STRAY, SEALED))
+        """Number of announced messages that couldn't be collected when last tried. Raises DatabaseError."""
+        return self._state.count_waiting(without=(UNKNOWN_KEY, UNREADABLE))
 
     async def run(self, *, everything: bool = False) -> int:
-        """Collect what has come; how many messages were filed. Raises Unreachable when no inbox node answers.
+        """Collect new mail; returns the number of messages filed. Raises Unreachable when no inbox node answers.
 
-        What was taken over earlier is worked on even then. Raises DatabaseError when the disk refuses; nothing that
-        was acknowledged is lost by that.
+        Notifications taken over earlier are worked on even then. Raises DatabaseError when the disk fails; nothing
+        that was acknowledged is lost.
         """
         async with self._running:
             filed = await self.work(everything=everything)
@@ -163,11 +164,11 @@ class Receiver:
             return filed
 
     async def _take_over(self) -> bool:
-        """Read all replicas, keep the superset, acknowledge; whether more waits (paper, section 3.2)."""
-        reader = self._reader()
-        key = inbox_key(reader.address)
-        readings = await self._overlay.read_inbox(key, reader.owner)
-        # What has a size that no notification has isn't worth a place on this disk, but its room at the nodes.
+        """Read all replicas, save the superset, acknowledge; returns whether more waits (paper, section 3.2)."""
+        keys = self._keys()
+        key = inbox_key(keys.address)
+        readings = await self._overlay.read_inbox(key, keys.owner)
+        # Anything of another size is no notification: it isn't saved, but acknowledged to free its space at the nodes.
         superset = dict.fromkeys(n for reading in readings for n in reading.notifications if len(n) in BUCKETS)
         if superset:
             await asyncio.to_thread(self._state.take_over, superset, self._now())
@@ -175,22 +176,22 @@ class Receiver:
         async def acknowledge(reading: InboxRead) -> bool:
             taken = dict.fromkeys((*superset, *reading.notifications))
             hashes = [hashlib.sha256(notification).digest() for notification in taken]
-            return await self._overlay.acknowledge_inbox(key, reading, reader.owner, hashes)
+            return await self._overlay.acknowledge_inbox(key, reading, keys.owner, hashes)
 
-        # At every replica, at those too that had less: what moves there later is known there to be taken.
+        # At every replica, including those that had less: they then refuse what repair brings them later.
         heard = await gather_all(acknowledge(reading) for reading in readings if superset or reading.notifications)
         return any(heard) and any(reading.more for reading in readings)
 
     async def work(self, *, everything: bool = False) -> int:
-        """Fetch, check and file the messages of notifications taken over; how many were filed. Raises DatabaseError."""
+        """Fetch, check and file the pending messages; returns the number filed. Raises DatabaseError."""
         if not self._swept:
-            await asyncio.to_thread(lambda: self._spool.sweep(self._state.hashes(), self._now()))
+            await asyncio.to_thread(lambda: self._cache.sweep(self._state.hashes(), self._now()))
             self._swept = True
         gate = asyncio.Semaphore(MESSAGES_AT_ONCE)
 
         async def one(taken: TakenNotification) -> bool:
             async with gate:
-                return await self._one(taken)
+                return await self._process(taken)
 
         filed = 0
         while True:
@@ -200,72 +201,74 @@ class Receiver:
             filed += sum(await gather_all(one(taken) for taken in pending))
             if len(pending) < AT_ONCE:
                 return filed
-            everything = False  # what was tried just now isn't due any more
+            everything = False  # otherwise what was tried just now would be tried again
 
-    async def _one(self, taken: TakenNotification) -> bool:
-        reader = self._reader()
+    async def _process(self, taken: TakenNotification) -> bool:
+        keys = self._keys()
         try:
             notification, _ = await asyncio.to_thread(
-                open_notification, taken.content, reader.pairs, reader.address, self._trust, self._now()
+                open_notification, taken.content, keys.pairs, keys.address, self._trust, self._now()
             )
         except (NotForUs, Unreadable, Untrusted, Proven, KeyMaterialError) as error:
-            await self._unopened(taken, error)
+            await self._set_aside(taken, error)
             return False
-        except NotificationError as error:  # anybody can put bytes into an inbox: no word to the user
+        except NotificationError as error:  # anybody can put bytes into an inbox, so the user isn't told
             await self._reject(taken, error)
             return False
         async with self._messages.of((notification.message_id, notification.sender)):
-            return await self._once(taken, notification)
+            return await self._collect_once(taken, notification)
 
-    async def _once(self, taken: TakenNotification, notification: Notification) -> bool:
-        """Collect a message unless it was filed before: nothing is delivered twice to the eye."""
+    async def _collect_once(self, taken: TakenNotification, notification: Notification) -> bool:
+        """Collect a message unless it was filed before, so that the user never sees it twice."""
         if await asyncio.to_thread(self._state.has_message, _identity(notification), notification.sender):
-            await self._filed(taken, notification)
+            await self._note_filed(taken, notification)
             return False
         try:
             await self._collect(taken, notification)
         except (OverlayError, OSError, NoRoomToReceive, SealingError) as error:
-            await self._missed(taken, notification, error)
+            await self._postpone(taken, notification, error)
             return False
         except DatabaseError:
             raise
-        except Exception as error:  # a fault of ours holds up this message alone, and isn't silent
+        except Exception as error:  # a bug here must not block other messages: log it and tell the user
             log.exception("collecting %s failed", notification.message_id)
-            await self._missed(taken, notification, error)
+            await self._postpone(taken, notification, error)
             return False
         return True
 
     async def _collect(self, taken: TakenNotification, notification: Notification) -> None:
-        """Fetch and open the body into the spool, check it, file it (paper, sections 3.3 and 3.4)."""
+        """Fetch and open the body, check it, and file it (paper, sections 3.3 and 3.4)."""
         folder = taken.folder or ""
-        if not await asyncio.to_thread(self._filing.find, taken.folder, taken.file):
-            async with self._fetching.body(taken.hash, notification) as spooled:
-                found = await asyncio.to_thread(self._filing.moved, spooled, notification) if taken.file else None
+        if not await asyncio.to_thread(self._filing.is_filed, taken.folder, taken.file):
+            async with self._download.fetch(taken.hash, notification) as spooled:
+                found = await asyncio.to_thread(self._filing.find_moved, spooled, notification) if taken.file else None
                 if found is None:
                     found = await shielded_to_thread(self._filing.file, taken.hash, spooled, notification)
                 folder = found
-        await self._filed(taken, notification)
-        self._tell(NewMail(notification.message_id, _person(notification), notification.subject, folder))
+        await self._note_filed(taken, notification)
+        self._tell(NewMail(notification.message_id, _sender_text(notification), notification.subject, folder))
 
-    async def _filed(self, taken: TakenNotification, notification: Notification) -> None:
+    async def _note_filed(self, taken: TakenNotification, notification: Notification) -> None:
         many = len(notification.segments) > 1
         keys = [segment_key(notification.message_id, s.index, many, notification.group) for s in notification.segments]
-        kind = kind_of(notification.coding)
+        kind = body_kind(notification.coding)
         deletes = [(kind, key, notification.deleter_salt) for key in keys]
         await shielded_to_thread(
             self._state.mark_filed, taken.hash, _identity(notification), notification.sender, deletes, self._now()
         )
-        await self._fetching.settled(taken.hash)
+        await self._download.discard(taken.hash)
 
-    async def _missed(self, taken: TakenNotification, notification: Notification, error: Exception) -> None:
-        """The message couldn't be had now: later again, for as long as anybody can have it, and the user is told."""
-        what = f'"{notification.subject or "(no subject)"}" from {_person(notification)}'
-        reason = _words(error)
-        self._explain(taken, what, reason, error)
+    async def _postpone(self, taken: TakenNotification, notification: Notification, error: Exception) -> None:
+        """Schedule another attempt at a message that couldn't be collected, tell the user, or give it up."""
+        what = f'"{notification.subject or "(no subject)"}" from {_sender_text(notification)}'
+        reason = _error_reason(error)
+        self._tell_failure(taken, what, reason, error)
         if isinstance(error, SealingError):
-            await self._fetching.settled(taken.hash)
+            await self._download.discard(taken.hash)
         lacking = isinstance(error, NotFound | SealingError)
-        if lacking and (await self._given_up(taken, f"{what} is", reason) or await self._crowded(taken, notification)):
+        if lacking and (
+            await self._expire(taken, f"{what} is", reason) or await self._drop_if_too_many(taken, notification)
+        ):
             return
         pause = back_off(taken.attempts + 1)
         hold = DAMAGED if isinstance(error, SealingError) else ""
@@ -273,7 +276,7 @@ class Receiver:
         if hold or taken.lost is not None:
             pause = back_off(taken.attempts + 1, COSTLY_BACK_OFF)
         elif away:
-            pause = min(pause, AWAY)
+            pause = min(pause, UNANSWERED_RETRY)
         moment = self._now() + pause
         await asyncio.to_thread(
             self._state.postpone,
@@ -286,12 +289,12 @@ class Receiver:
             sender=notification.sender if lacking else "",
         )
 
-    def _explain(self, taken: TakenNotification, what: str, reason: str, error: Exception) -> None:
-        """Say what failed, once and not at every attempt."""
+    def _tell_failure(self, taken: TakenNotification, what: str, reason: str, error: Exception) -> None:
+        """Tell the user what failed, once and not at every attempt."""
         new = taken.attempts == 0 or reason != taken.reason
         kept = "It stays at the nodes for up to 30 days and is tried again"
         if isinstance(error, SealingError):
-            # The bytes are those that the sender announced. Whether she or this program is wrong can't be known here.
+            # The bytes are what the sender announced. Whether the sender or this program is wrong is unknown here.
             if new:
                 words = f"{what} can't be opened: {reason} {kept}, at once after an update of p2pmail."
                 self._tell(Trouble(words, lasting=True))
@@ -300,15 +303,15 @@ class Receiver:
                 words = f"{what} can't be collected: {reason}. {kept}; make room before that."
                 self._tell(Trouble(words, lasting=True))
         elif isinstance(error, Offline):
-            return  # shown while it lasts
+            return  # shown elsewhere while it lasts
         elif not taken.reason or (new and not isinstance(error, NotFound | Unreachable)):
             self._tell(Trouble(f"{what} can't be collected yet ({reason}); it will be tried again."))
 
-    async def _given_up(self, taken: TakenNotification, what: str, reason: str) -> bool:
-        """Once the nodes can't have it any more, tell the user that it is lost; after as long again let it go.
+    async def _expire(self, taken: TakenNotification, what: str, reason: str) -> bool:
+        """After 30 days, when the nodes have removed it, tell the user that it is lost; drop it 30 days later.
 
-        Kept until then: the clock may be wrong, somebody may have it still, a newer program may open it. (A delete
-        would say "collected".) True when it was let go.
+        It is kept until then: the clock may be wrong, a node may still have it, a newer program may open it. No delete
+        is sent, because that would tell the sender `collected`. Returns whether it was dropped.
         """
         if self._now() - taken.taken <= RETENTION or taken.attempts < LEAST_ATTEMPTS:
             return False
@@ -319,13 +322,13 @@ class Receiver:
         if self._now() - taken.lost <= RETENTION:
             return False
         await asyncio.to_thread(self._state.reject, taken.hash, Fate.LOST, f"{what} lost: {reason}")
-        await self._fetching.settled(taken.hash)
+        await self._download.discard(taken.hash)
         return True
 
-    async def _crowded(self, taken: TakenNotification, notification: Notification) -> bool:
-        """Bound what one sender may announce without its being there; True when this one was let go for that.
+    async def _drop_if_too_many(self, taken: TakenNotification, notification: Notification) -> bool:
+        """Bound the messages that one sender announces but no node has; returns whether this one was dropped.
 
-        Only after a day: nodes may have been out of reach, and many messages come at once.
+        Only after a day: nodes may be unreachable for a while, and many messages may arrive at once.
         """
         if self._now() - taken.taken <= DAY or taken.attempts < LEAST_ATTEMPTS:
             return False
@@ -336,15 +339,15 @@ class Receiver:
         )
         if not await asyncio.to_thread(self._state.drop_if_too_many, taken.hash, sender, words, room=LACKING_KEPT):
             return False
-        await self._fetching.settled(taken.hash)
-        if sender not in self._crowds:
-            self._crowds.add(sender)
+        await self._download.discard(taken.hash)
+        if sender not in self._told_too_many:
+            self._told_too_many.add(sender)
             self._tell(Trouble(words, lasting=True))
         return True
 
-    async def _unopened(self, taken: TakenNotification, error: Exception) -> None:
-        """Set aside what may be opened later, each kind in a place of its own, as long as its message can be there."""
-        hold, room, what = _place(error)
+    async def _set_aside(self, taken: TakenNotification, error: Exception) -> None:
+        """Set aside a notification that may be opened later, within its kind's limit, until its message expires."""
+        hold, room, what = _hold_for(error)
         words = f"{what} can't be opened: {error}"
         moment = self._now() + back_off(taken.attempts + 1)
         aside = await asyncio.to_thread(
@@ -357,7 +360,7 @@ class Receiver:
         elif isinstance(error, Proven | KeyMaterialError):
             if not taken.attempts:
                 self._tell(Trouble(f"{words} It is kept and tried again for 60 days.", lasting=True))
-            await self._given_up(taken, f"{what} is", str(error))
+            await self._expire(taken, f"{what} is", str(error))
         elif self._now() - taken.taken > RETENTION:
             words = f"{words} It was kept for 30 days and is given up."
             self._tell(Trouble(words, lasting=True))
@@ -370,9 +373,9 @@ class Receiver:
         await asyncio.to_thread(self._state.reject, taken.hash, Fate.REJECTED, str(error))
 
     async def settle_deletes(self) -> None:
-        """Take our hash from the objects of filed messages, at all k nodes (paper, section 3.3)."""
+        """Delete the bodies of filed messages, as far as they are ours, at all k nodes (paper, section 3.3)."""
         owed = await asyncio.to_thread(self._state.owed_deletes, self._now())
-        reader = self._reader()
+        keys = self._keys()
         gate = asyncio.Semaphore(DELETES_AT_ONCE)
 
         async def heard(owed: OwedDelete, owner: Owner) -> bool:
@@ -384,12 +387,12 @@ class Receiver:
             pause, away = back_off(owed.attempts + 1), False
             try:
                 async with gate:
-                    enough = await heard(owed, reader.owner)
-                    for owner in reader.earlier:  # which of them the sender knew isn't told
+                    enough = await heard(owed, keys.owner)
+                    for owner in keys.earlier:  # the notification doesn't say which certificate the sender used
                         enough = (await heard(owed, owner) or owed.attempts >= DELETE_ATTEMPTS) and enough
             except OverlayError as error:
                 enough, away = False, isinstance(error, Unreachable)
-                pause = min(pause, AWAY) if away else pause
+                pause = min(pause, UNANSWERED_RETRY) if away else pause
             if enough:
                 await asyncio.to_thread(self._state.delete_done, owed.key, owed.salt)
             else:
@@ -399,26 +402,26 @@ class Receiver:
         await gather_all(delete(one) for one in owed)
 
 
-def _place(error: Exception) -> tuple[str, int, str]:
-    """Where a notification that can't be opened is set aside, beside how many others of the kind, and what it is."""
+def _hold_for(error: Exception) -> tuple[str, int, str]:
+    """Why a notification that can't be opened is held, how many of the kind are kept, and its name for the user."""
     if isinstance(error, Proven):
         return error.sender, PROVEN_KEPT, f"Mail from {error.sender}"
     if isinstance(error, KeyMaterialError):
         return "key", AT_ONCE, "Mail"
     if isinstance(error, NotForUs):
-        return STRAY, JUNK_KEPT, "Something in the inbox, which may be mail,"
-    return SEALED, JUNK_KEPT, "Something in the inbox, which may be mail,"
+        return UNKNOWN_KEY, JUNK_KEPT, "Something in the inbox, which may be mail,"
+    return UNREADABLE, JUNK_KEPT, "Something in the inbox, which may be mail,"
 
 
 def _identity(notification: Notification) -> str:
-    """What tells messages apart: the Message-ID and the body. A sender who uses an ID twice loses nothing by it."""
+    """Identifies a message by Message-ID and body, so that a sender that reuses a Message-ID loses nothing."""
     body = hashlib.sha256(b"".join(segment.digest for segment in notification.segments))
     return f"{notification.message_id} {body.hexdigest()}"
 
 
-def _words(error: Exception) -> str:
+def _error_reason(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
-def _person(notification: Notification) -> str:
+def _sender_text(notification: Notification) -> str:
     return f"{notification.sender_name} <{notification.sender}>" if notification.sender_name else notification.sender

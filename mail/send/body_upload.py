@@ -1,8 +1,8 @@
-"""Storing a body: sealed segment by segment, some on their way at the same time (paper, section 3.1, steps 2 to 4).
+"""Stores a body at the nodes, segment by segment, several at a time (paper, section 3.1, steps 2 to 4).
 
-A small one in whole copies, a large one in shares where that is cheaper (mail/availability/erasure_code.py).
-
-Holds a few segments whatever the size of the message. Who is told of the body, and when, is mail/send/sender.py's.
+A small body is stored in whole copies, a large one in erasure-coded shares where that is cheaper
+(mail/availability/erasure_code.py). Memory is bounded by a few segments, whatever the size of the message.
+mail/send/sender.py decides who is notified, and when.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from mail.availability.erasure_code import CODED_FROM
 from mail.sealed.body import SealingError, seal_body
 from mail.sealed.erasure_shares import BodyCoding, CodingPlan, make_shares
 from mail.sealed.segments import Segment
-from mail.send.rules import deleters_of, segment_key
+from mail.send.rules import deleter_hashes, segment_key
 from overlay.client import Outcome, Overlay
 from overlay.ids import Kind
 from storage.user.outbox import Recipient, Secrets
 
 AT_ONCE = 3
-"""Segments on their way at the same time: 3 MiB held, whatever the size of the message."""
+"""Segments uploaded at the same time: 3 MiB of memory, whatever the size of the message."""
 
 
 class BodyChanged(SealingError):
-    """The message seals to other bytes than before: the file was changed, or zlib is another one now."""
+    """The message seals to other bytes than before: the file was changed, or zlib has another version."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBody:
-    """A body's segments, how they are coded, and of each group of recipients what became of what was stored for it.
+    """A stored body: its segments, their coding, and the outcome for each group of recipients.
 
-    An outcome counts copies (or shares) of the rarest segment, and has what nodes said that took none. `have` is 0
-    while there are fewer shares than make the segment: nobody could read it.
+    An outcome counts copies (or shares) of the rarest segment, with the reasons of nodes that refused. `have` is 0
+    while there are too few shares to restore the segment, because nobody could read it.
     """
 
     segments: tuple[Segment, ...]
@@ -60,20 +60,20 @@ async def store_body(  # noqa: PLR0913 - each is named at the one call
     plan: Callable[[bytes], Awaitable[CodingPlan | None]],
     again: bool,
 ) -> StoredBody:
-    """Seal the message in `file` and store it for `ttl` seconds for each of `groups`, to be deleted by its members.
+    """Seal the message in `file`, and store it for `ttl` seconds for each of `groups`; its members may delete it.
 
-    `plan` is asked, with its first object's key, how a large body is to be coded, unless `secrets` say it. `progress`
-    hears, for a body of several segments or groups, how many of its sealed bytes are stored (for the average group).
-    `again`: an earlier attempt began to store it for these members, and what nodes have of that isn't sent again.
-    Raises Changed when it isn't what `secrets` says it was before, TooLarge, SealingError, Unreachable, OSError; then
-    no upload is left running.
+    `plan` chooses the coding of a large body, given its first object's key, unless `secrets` has it. For a body of
+    several segments or groups, `progress` receives the number of sealed bytes stored (for the average group). `again`:
+    an earlier attempt began to store it for these members, so what nodes already have isn't sent again. Raises
+    BodyChanged when the body differs from what `secrets` says, TooLarge, SealingError, Unreachable, OSError; no upload
+    is left running then.
     """
     segments: list[Segment] = []
     upload = _Upload(overlay, message_id, groups, progress=progress, ttl=ttl, again=again)
     source = await asyncio.to_thread(file.open, "rb")
     try:
         parts = seal_body(source, secrets.session_key)
-        # A body of one segment lies under the Message-ID itself, and how many there are is known after the first.
+        # A body of one segment lies under the Message-ID itself. Whether there are more shows after the first one.
         buffered = await asyncio.to_thread(_take, parts, 2)
         many = len(buffered) > 1
         coded = CodingPlan.decode(secrets.coding) if secrets.coding else None
@@ -92,12 +92,12 @@ async def store_body(  # noqa: PLR0913 - each is named at the one call
         source.close()
     if secrets.segments and len(segments) != len(secrets.segments):
         raise _changed()
-    together = {group: _together(of_segments) for group, of_segments in upload.outcomes.items()}
-    return StoredBody(tuple(segments), coded.coding if coded else None, together)
+    outcomes = {group: _worst(of_segments) for group, of_segments in upload.outcomes.items()}
+    return StoredBody(tuple(segments), coded.coding if coded else None, outcomes)
 
 
 class _Upload:
-    """The segments of one body on their way to the nodes, AT_ONCE of them at the same time."""
+    """Uploads the segments of one body, AT_ONCE at a time."""
 
     def __init__(
         self,
@@ -116,19 +116,19 @@ class _Upload:
         self._sent = 0
 
     async def begin(self, segment: Segment, data: bytes, coded: CodingPlan | None, *, many: bool) -> None:
-        """Begin to store a segment for each group, and wait until there is room for the next one."""
+        """Start storing a segment for each group, and wait until another upload may start."""
         for group in self._groups:
             self._running.add(asyncio.create_task(self._store(segment, data, coded, many=many, group=group)))
             if len(self._running) >= AT_ONCE:
-                self._running = await _some_done(self._running)
+                self._running = await _wait_for_one(self._running)
 
     async def finish(self) -> None:
-        """Wait for all. Raises what one of them raised."""
+        """Wait for all uploads. Raises the first error of one."""
         while self._running:
-            self._running = await _some_done(self._running)
+            self._running = await _wait_for_one(self._running)
 
     async def stop(self) -> None:
-        """Cancel what still runs."""
+        """Cancel the uploads that still run, and wait for their end."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -137,7 +137,7 @@ class _Upload:
         self, segment: Segment, data: bytes, coded: CodingPlan | None, *, many: bool, group: bytes
     ) -> None:
         key = segment_key(self._message_id, segment.index, many, group)
-        deleters, ttl, again = deleters_of(key, self._groups[group]), self._ttl, self._again
+        deleters, ttl, again = deleter_hashes(key, self._groups[group]), self._ttl, self._again
         if coded is None:
             outcome = await self._overlay.store(Kind.BODY, key, data, deleters=deleters, ttl=ttl, again=again)
         else:
@@ -150,14 +150,14 @@ class _Upload:
             self._progress(self._sent // len(self._groups))
 
 
-def _together(outcomes: Sequence[Outcome]) -> Outcome:
-    """That of the rarest segment, with what was said of any."""
+def _worst(outcomes: Sequence[Outcome]) -> Outcome:
+    """The outcome of the rarest segment, with the refusals of all segments."""
     refusals = tuple(dict.fromkeys(reason for outcome in outcomes for reason in outcome.refusals))
     return Outcome(max(o.want for o in outcomes), min(o.have for o in outcomes), refusals)
 
 
-async def _some_done(running: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
-    """Wait for the next one; those still running. Raises what one of them raised, the others being looked at too."""
+async def _wait_for_one(running: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+    """Wait until an upload ends; returns those still running. If it failed, cancels the others and raises its error."""
     done, left = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
     errors = [error for error in (task.exception() for task in done) if error is not None]
     if errors:
@@ -169,7 +169,7 @@ async def _some_done(running: set[asyncio.Task[None]]) -> set[asyncio.Task[None]
 
 
 def _check(segment: Segment, secrets: Secrets) -> None:
-    """Compare a segment with what it was at an earlier attempt. Raises Changed."""
+    """Compare a segment with the same one of an earlier attempt. Raises BodyChanged."""
     known = secrets.segments
     if known and (segment.index >= len(known) or tuple(known[segment.index]) != (segment.size, segment.digest)):
         raise _changed()

@@ -1,11 +1,11 @@
-"""Accepting a finished message: from here on the user agent is responsible for it (docs/commands.md, `send`).
+"""Accepts a finished message into the outbox; then the user agent is responsible for it (docs/commands.md, `send`).
 
-The one door into the outbox for screen and commands: every limit is checked here, before the disk is used. Carrying
-the message away is mail/send/sender.py's.
+Screen and commands both use this way into the outbox. Every limit is checked here, before the disk is used.
+mail/send/sender.py sends the message.
 
-The commit of the outbox's row is the moment of acceptance. Before it everything is invisible and can be removed
-without any room on the disk (the copy for Sent lies in Sent/tmp); after it nothing makes a refusal of it: the copy gets
-its name by a rename, now or at the next start (`finish_copies`).
+The message is accepted when the outbox's row is committed. Before that everything is invisible and can be removed
+without free disk space (the copy for Sent lies in Sent/tmp). After that nothing turns acceptance into refusal: the copy
+gets its name by a rename, now or at the next start (`finish_copies`).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ log = logging.getLogger(__name__)
 RECIPIENT_LIMIT = 10_000
 """Recipients of one message: the paper's n (section 4)."""
 BESIDES = 128 * 1024
-"""Bytes of disk that the outbox needs besides the message: pages of the database and of its log."""
+"""Bytes of disk that the outbox needs besides the message: pages of the database and its log."""
 FOR_A_RECIPIENT = 1024
 """The same for each recipient."""
 SENT = "Sent"
 
 
 class CannotAccept(OutboxError):
-    """The message can't be carried out, so it is refused at once; the text says why and what to do."""
+    """The message can't be sent, so it is refused at once; the text says why and what to do."""
 
 
 class ClockWrong(CannotAccept):
@@ -47,7 +47,7 @@ class ClockWrong(CannotAccept):
 
 
 class NotCertified(CannotAccept):
-    """The sender has no valid certificate (any more)."""
+    """The sender has no valid certificate, or no longer has one."""
 
     exit_code = PERMISSION
 
@@ -88,8 +88,10 @@ def check_sender(certificate: bytes, now: float) -> None:
 
 
 def check_room(outbox: Outbox, folders: Folders, size: int, recipients: int, *, composed: bool = False) -> None:
-    """Raises storage.space.NoRoom unless a message of `size` bytes can be kept, besides what of it is on disk already
-    (with `composed` nothing is)."""
+    """Raises storage.space.NoRoom unless there is room for a message of `size` bytes.
+
+    The message's own file is on disk already, unless it is still to be `composed`.
+    """
     needs = {folders.folder(SENT): size, outbox.folder: BESIDES + FOR_A_RECIPIENT * recipients}
     if composed:
         needs[outbox.folder] += size
@@ -108,11 +110,11 @@ def accept(  # noqa: PLR0913 - the message's envelope, named at each call
     now: float,
     certificate: bytes,
 ) -> None:
-    """Put the message in the file `message`, which is taken away, into the outbox, and a copy into Sent; or neither.
+    """Move the message in the file `message` into the outbox, and put a copy into Sent; or do neither.
 
     `now` in epoch seconds; `certificate` (DER) is the sender's. A message that was accepted before (the same bytes,
-    Message-ID and recipients) is accepted again without being sent or kept twice. Raises CannotAccept, AddressError,
-    AlreadySent, DatabaseError, OSError; then nothing was accepted. Only AcceptanceUnknown says that this isn't certain.
+    Message-ID and recipients) is accepted again, but not sent or kept twice. Raises CannotAccept, AddressError,
+    AlreadySent, DatabaseError, OSError; then nothing was accepted. Only AcceptanceUnknown leaves that open.
     """
     addresses = list(dict.fromkeys(normalise_address(recipient) for recipient in recipients))
     size = message.stat().st_size
@@ -141,13 +143,13 @@ def accept(  # noqa: PLR0913 - the message's envelope, named at each call
 
 
 def finish_copies(outbox: Outbox, folders: Folders) -> None:
-    """Show those copies in Sent that an acceptance which was cut off left unseen. Raises DatabaseError."""
+    """Publish the copies in Sent that an interrupted acceptance left in Sent/tmp. Raises DatabaseError."""
     for message_id, unique, file in outbox.missing_sent_copies():
         _finish(outbox, folders, message_id, unique, file)
 
 
 def _finish(outbox: Outbox, folders: Folders, message_id: str, unique: str, file: Path | None) -> None:
-    """Show the copy; made again from the outbox's `file` if it was swept. What fails is tried at the next start."""
+    """Publish the copy, made again from the outbox's `file` if it was swept. A failure is retried at the next start."""
     try:
         if not folders.publish(SENT, unique, "S"):
             if file is None:

@@ -1,4 +1,4 @@
-"""What notifications tell of a message, read from its file in the outbox."""
+"""Reads the headers that notifications carry from a message's file in the outbox."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from storage.user.outbox_entry import OutboxEntry
 
 
 class FileGone(SealingError):
-    """The message's file isn't in the outbox any more: somebody deleted it."""
+    """The message's file is no longer in the outbox: somebody deleted it."""
 
 
-def headers_of(entry: OutboxEntry) -> NotifiedHeaders:
-    """What notifications tell of the message, read from it (the guarded adapter never raises)."""
+def read_notified_headers(entry: OutboxEntry) -> NotifiedHeaders:
+    """The headers that notifications carry. A malformed message doesn't raise. Raises FileGone, OSError."""
     try:
         message, size = read_headers(entry.file), entry.file.stat().st_size
     except FileNotFoundError as error:

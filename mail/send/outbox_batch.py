@@ -1,6 +1,7 @@
-"""Noting facts in the outbox: what is learnt of many recipients at the same moment is one commit.
+"""Records facts about recipients in the outbox, many in one commit.
 
-A commit waits for the disk (milliseconds); a message to 5,000 has four facts of each. Decides nothing.
+A commit waits for the disk (milliseconds), and a message to 5,000 recipients has four facts about each of them. Facts
+that arrive while a commit runs wait, and form the next one. No decisions are made here.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from storage.user.outbox import Outbox, Recipient
 
 
 class OutboxBatch:
-    """The outbox's facts, written by one commit after the other. For one event loop."""
+    """Writes facts to the outbox, one commit at a time. For one event loop."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._waiting: list[tuple[list[tuple[str, Recipient]], asyncio.Future[list[Recipient]]]] = []
         self._writing: asyncio.Task[None] | None = None
 
-    async def learn(self, message_id: str, facts: Sequence[Recipient]) -> list[Recipient]:
-        """Note facts of recipients of one message; what is noted, once it is on disk. Raises DatabaseError."""
+    async def record(self, message_id: str, facts: Sequence[Recipient]) -> list[Recipient]:
+        """Record facts about recipients of one message; returns what is on disk now. Raises DatabaseError."""
         if not facts:
             return []
         noted: asyncio.Future[list[Recipient]] = asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""What the user is told of a message that isn't where it should be, and why. Values in, words out."""
+"""Texts that tell the user what happened to a message, and why. Values in, texts out."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from overlay.errors import Offline
 from storage.user.outbox import Recipient, State
 
 NAMED = 5
-"""Addresses that a text for the user names; of more it says how many."""
+"""Addresses that a text names; for the rest it gives a number."""
 
 
-def refused(refusals: tuple[str, ...]) -> str:
-    """Why no node took it."""
+def refusal_reason(refusals: tuple[str, ...]) -> str:
+    """Why no node accepted it."""
     return "; ".join(refusals) or "None of the nodes that should keep it answered."
 
 
-def endings(subject: str, recipients: Sequence[Recipient]) -> list[str]:
-    """What the user is told of those for whom a message has failed or expired: one text for each way it ended."""
+def failure_notices(subject: str, recipients: Sequence[Recipient]) -> list[str]:
+    """What the user is told about recipients whose copy has failed or expired: one text for each outcome and reason."""
     together: dict[tuple[State, str], list[Recipient]] = {}
     for recipient in recipients:
         alike = recipient.state, recipient.reason.replace(recipient.address, "the address")
@@ -35,8 +35,8 @@ def _some(addresses: Sequence[str]) -> str:
     return named if len(addresses) <= NAMED else f"{named} and {len(addresses) - NAMED} more"
 
 
-def words_of(error: BaseException) -> str:
-    """Why it wasn't sent, and what becomes of it where that isn't plain."""
+def error_reason(error: BaseException) -> str:
+    """Why a message wasn't sent, and what happens next where that isn't obvious."""
     if isinstance(error, Offline):
         return f"{error} It will be sent when the network is back."
     if isinstance(error, NobodyElse):

@@ -1,6 +1,6 @@
-"""What the overlay is told for one letter: keys, deleter hashes, notifications, proofs. Decisions only.
+"""Decides which keys, deleter hashes, notifications and proofs belong to a message. No I/O.
 
-mail/send/sender.py carries them there; storage/user/outbox.py remembers how far it came.
+mail/send/sender.py sends them; storage/user/outbox.py records how far that got.
 """
 
 from __future__ import annotations
@@ -27,38 +27,36 @@ MINUTE = 60.0
 MEMBER_SIZE = 8
 
 BACK_OFF = (5.0, 15.0, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR)
-"""Seconds between attempts; the last one goes on until the letter has expired."""
+"""Seconds between attempts; the last value repeats until the message has expired."""
 
 PROOF_BACK_OFF = (2.0, 5.0, 15.0, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR)
-"""Seconds between questions whether the recipient has collected it."""
+"""Seconds between queries for the recipient's proof of collection."""
 
-AWAY = 60.0
-"""Seconds after which it is tried again when nobody answered: asking costs nothing, and the network may be back."""
+UNANSWERED_RETRY = 60.0
+"""The longest pause in seconds after an attempt that no node answered: asking is cheap, and the network may be back."""
 
 GIVEN_UP_AFTER = 10
-"""Attempts before a letter is given up because 30 days are over: that the clock says so alone proves nothing."""
+"""Attempts before a message is given up after 30 days: the clock alone proves nothing."""
 
 ASK_AGAIN = 24 * HOUR
-"""Seconds between questions for the proof of what the nodes have let go."""
+"""Seconds between queries for the late proof of a copy that has expired at the nodes."""
 
 UNKNOWN_AFTER = 3
-"""Attempts that were answered, after which an address that nobody knows is a failure: one may have missed the right
-nodes."""
-
+"""Answered attempts before an unknown address counts as a failure: a lookup may have missed the right nodes."""
 
 UNKNOWN_FOR = 600.0
-"""Seconds for which nodes must have said so at least. Time offline doesn't count, nor of the time between two attempts
-more than the pause that was planned: a clock may have jumped."""
+"""Seconds for which nodes must have answered that the address is unknown. Time offline doesn't count, and between two
+attempts at most the planned pause counts, because a clock may jump."""
 
 
 def back_off(attempts: int, steps: Sequence[float] = BACK_OFF) -> float:
-    """Seconds to wait after so many attempts."""
+    """Seconds to wait after `attempts` attempts."""
     return steps[min(max(attempts, 1), len(steps)) - 1]
 
 
 @dataclass(frozen=True, slots=True)
 class NotifiedHeaders:
-    """What of a message is told in its notifications."""
+    """The headers of a message that its notifications carry."""
 
     message_id: str
     sender: str
@@ -72,16 +70,17 @@ class NotifiedHeaders:
 
 
 def segment_key(message_id: str, index: int, many: bool, group: bytes = b"") -> bytes:
-    """Key of one object of a body that has one or `many` of them, stored for this group of recipients."""
+    """Key of segment `index` of a body, stored for `group`; `many` says whether the body has several segments."""
     return body_key(segment_identifier(message_id, index, many, group))
 
 
-def groups_of(secret: bytes, addresses: Sequence[str]) -> dict[str, bytes]:
-    """The group of each recipient, for each of which the body is stored once: a node takes MAX_DELETERS deleters.
+def assign_groups(secret: bytes, addresses: Sequence[str]) -> dict[str, bytes]:
+    """Divide the recipients into groups of at most MAX_DELETERS, as many as a node accepts deleters for one object.
 
-    Always the same for the same recipients. One group has no name. Several have names (16 bytes) that only their
-    members are told, and who is in which doesn't depend on the order of the recipients: a member learns that there
-    are more than MAX_DELETERS of them, and nothing of those in Bcc.
+    The body is stored once for each group. The same recipients always get the same groups. A single group has no name.
+    Several groups have names of 16 bytes that only their members are told, and the division doesn't depend on the
+    order of the recipients: a member learns that there are more than MAX_DELETERS recipients, and nothing about those
+    in Bcc.
     """
     count = -(-len(addresses) // MAX_DELETERS)
     if count <= 1:
@@ -91,10 +90,10 @@ def groups_of(secret: bytes, addresses: Sequence[str]) -> dict[str, bytes]:
     return {address: names[place % count] for place, address in enumerate(shuffled)}
 
 
-def in_turn(entries: Sequence[OutboxEntry]) -> list[OutboxEntry]:
-    """The order in which to send: the first message to each recipient, the second one to each, and so on.
+def interleave_recipients(entries: Sequence[OutboxEntry]) -> list[OutboxEntry]:
+    """The order in which to send: the first message to each recipient, then the second one to each, and so on.
 
-    Many to one whose inbox is filling up, and asks for stamps, hold up nobody else's.
+    Many messages to one recipient, whose inbox is filling up and demands stamps, must not delay those to others.
     """
     before: Counter[str] = Counter()
     turns: list[tuple[int, OutboxEntry]] = []
@@ -105,21 +104,21 @@ def in_turn(entries: Sequence[OutboxEntry]) -> list[OutboxEntry]:
     return [entry for _, entry in sorted(turns, key=lambda turn: turn[0])]
 
 
-def groups_of_entry(entry: OutboxEntry) -> dict[str, bytes]:
+def entry_groups(entry: OutboxEntry) -> dict[str, bytes]:
     """The group of each recipient of a message in the outbox, by address."""
     secret = entry.secrets.group_secret if entry.secrets is not None else b""
-    return groups_of(secret, [recipient.address for recipient in entry.recipients])
+    return assign_groups(secret, [recipient.address for recipient in entry.recipients])
 
 
-def kind_of(coding: object) -> Kind:
-    """The kind of a body's objects: shares when it is coded (`coding` is anything), else whole copies."""
+def body_kind(coding: object) -> Kind:
+    """The kind of a body's objects: shares if it is erasure-coded (`coding` is not empty), else whole copies."""
     return Kind.SHARE if coding else Kind.BODY
 
 
-def deleters_of(key: bytes, recipients: Iterable[Recipient]) -> list[bytes]:
-    """The certificate set of one object (paper, section 2.2): one hash a recipient, none telling whose.
+def deleter_hashes(key: bytes, recipients: Iterable[Recipient]) -> list[bytes]:
+    """The certificate set of one object (paper, section 2.2): one hash for each recipient, which doesn't reveal it.
 
-    Of those who have a salt and haven't collected the message yet.
+    Only recipients that have a salt and haven't collected the message yet are included.
     """
     return sorted(
         deleter_hash(key, recipient.salt, recipient.certificate)
@@ -128,8 +127,8 @@ def deleters_of(key: bytes, recipients: Iterable[Recipient]) -> list[bytes]:
     )
 
 
-def members(recipients: Iterable[Recipient]) -> set[bytes]:
-    """Who they are that may delete a body, 8 bytes each: another salt or certificate is another member."""
+def member_ids(recipients: Iterable[Recipient]) -> set[bytes]:
+    """Ids, 8 bytes each, of the recipients that may delete a body. A new salt or certificate makes a new id."""
     return {
         hashlib.sha256(recipient.salt + recipient.certificate).digest()[:MEMBER_SIZE]
         for recipient in recipients
@@ -137,8 +136,8 @@ def members(recipients: Iterable[Recipient]) -> set[bytes]:
     }
 
 
-def members_in(begun: bytes) -> set[bytes]:
-    """The members that an outbox has noted."""
+def decode_member_ids(begun: bytes) -> set[bytes]:
+    """The member ids in an outbox's `begun` column."""
     return {begun[start : start + MEMBER_SIZE] for start in range(0, len(begun), MEMBER_SIZE)}
 
 
@@ -152,7 +151,7 @@ def notification_for(
     coding: BodyCoding | None,
     group: bytes,
 ) -> Notification:
-    """What one recipient is told (paper, section 3.1, step 5)."""
+    """The notification of one recipient (paper, section 3.1, step 5)."""
     return Notification(
         session_key=session_key,
         message_id=headers.message_id,
@@ -174,9 +173,9 @@ def notification_for(
 
 
 def proves_collected(proof: bytes, key: bytes, deleter: bytes, recipient: str) -> bool:
-    """Whether a tombstone convinces the sender that `recipient` has deleted the object, and so has the message.
+    """Whether a tombstone proves that `recipient` has deleted the object, and so has collected the message.
 
-    The hash names her certificate and the signature is made with its key, so no node can invent one.
+    The hash names the recipient's certificate and the signature is made with its key, so no node can forge one.
     """
     try:
         signed = decode_delete_proof(proof)

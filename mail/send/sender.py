@@ -19,7 +19,7 @@ notification, the recipient's signed delete, how often the nodes denied having i
 
 An attempt at a message does these steps in this order. Each writes its result to the outbox before the next begins:
 
-    1. Ask the nodes for proofs; whoever gave one is done.
+    1. Ask the nodes for proofs. A recipient with a proof is done.
     2. After 30 days: ask whether the nodes still have the copies. Proofs are asked for once more before a copy is
        called expired, because a message that was collected meanwhile is gone too.
     3. Now and then: count the copies. What nodes have lost is sent again.
@@ -62,27 +62,27 @@ from mail.sealed.erasure_shares import SEED_SIZE, CodingPlan
 from mail.sealed.keys import KeyMaterialError
 from mail.sealed.notification import NotificationError, seal_notification
 from mail.send.body_upload import BodyChanged, StoredBody, store_body
+from mail.send.certificate_changes import fail_uncollected, with_new_certificate
 from mail.send.collection_check import CollectionCheck
-from mail.send.notified_headers import FileGone, headers_of
+from mail.send.notified_headers import FileGone, read_notified_headers
 from mail.send.outbox_batch import OutboxBatch
-from mail.send.reasons import endings, refused, words_of
+from mail.send.reasons import error_reason, failure_notices, refusal_reason
 from mail.send.rules import (
     ASK_AGAIN,
-    AWAY,
     GIVEN_UP_AFTER,
     MINUTE,
     PROOF_BACK_OFF,
+    UNANSWERED_RETRY,
     UNKNOWN_AFTER,
     UNKNOWN_FOR,
     NotifiedHeaders,
     back_off,
-    groups_of_entry,
-    in_turn,
-    members,
-    members_in,
+    decode_member_ids,
+    entry_groups,
+    interleave_recipients,
+    member_ids,
     notification_for,
 )
-from mail.send.superseded import given_up, superseded
 from overlay.client import Overlay
 from overlay.errors import OverlayError, Unreachable
 from overlay.identity.card import KEY_ID_SIZE, Card
@@ -95,19 +95,19 @@ from storage.user.outbox import Outbox, OutboxEntry, OutboxError, Recipient, Sec
 
 log = logging.getLogger(__name__)
 
-LETTERS_AT_ONCE = 4
+MESSAGES_AT_ONCE = 4
 RECIPIENTS_AT_ONCE = 32
 
 
-HOPELESS = (TooLarge, BodyChanged, NotificationError, FileGone)
-"""What no other attempt can mend: the recipients concerned have failed, and the user is told at once."""
+PERMANENT = (TooLarge, BodyChanged, NotificationError, FileGone)
+"""Errors that no further attempt can cure: the recipients concerned fail, and the user is told at once."""
 TEMPORARY = (OverlayError, SealingError, KeyMaterialError, OutboxError, OSError)
 
 
 class Sender:
-    """Carries the outbox's letters into the overlay; one for a profile."""
+    """Sends the messages in the outbox. There is one sender for a profile."""
 
-    def __init__(  # noqa: PLR0913 - the parts that it is put together from, named at each call
+    def __init__(  # noqa: PLR0913 - its collaborators, passed by keyword
         self,
         outbox: Outbox,
         overlay: Overlay,
@@ -120,8 +120,11 @@ class Sender:
         code: Callable[[int], ErasureCode] | None = None,
         may_send: Callable[[], None] = lambda: None,
     ) -> None:
-        """`owner` says who sends, with the newest certificate; `may_send` raises Revoked or Ended when nobody would
-        take it. `code` chooses how a large body is coded on so many nodes; without it in whole copies."""
+        """`owner` returns the sender with its newest certificate.
+
+        `may_send` raises Revoked or CertificateExpired when no recipient would accept this sender's mail. `code`
+        chooses the erasure code of a large body for a number of nodes; without it bodies are stored in whole copies.
+        """
         self._outbox = outbox
         self._overlay = overlay
         self._directory = directory
@@ -131,99 +134,105 @@ class Sender:
         self._random = random
         self._code = code
         self._may_send = may_send
-        self._learning = OutboxBatch(outbox)
-        self._away: Counter[str] = Counter()  # attempts in a row at which nobody answered, by Message-ID
-        self._proving = CollectionCheck(overlay, self._learning)
-        self._looked = False
-        self._letters = KeyedLocks()  # one attempt a letter: two at once would be two notifications
+        self._batch = OutboxBatch(outbox)
+        self._unanswered: Counter[str] = Counter()  # attempts in a row that no node answered, by Message-ID
+        self._collection = CollectionCheck(overlay, self._batch)
+        self._reported_earlier = False
+        self._locks = KeyedLocks()  # by Message-ID: two attempts at once would send two notifications
 
     async def run(self, *, everything: bool = False) -> None:
-        """Send what is due (or all that waits), and ask for proofs of collection. What fails is in the outbox.
+        """Send the messages that are due, and ask for proofs of collection. Failures are recorded in the outbox.
 
-        A letter that another call is at is left to that, or with `everything` waited for. Raises DatabaseError when
-        the outbox can't be read or written, once the other letters are done.
+        With `everything` the messages that aren't due yet are sent too. A message that another call is working on is
+        skipped; with `everything` this call waits for it. Raises DatabaseError when the outbox can't be read or
+        written, after the other messages are done.
         """
-        gate = asyncio.Semaphore(LETTERS_AT_ONCE)
-        if not self._looked:
-            self._looked = True
+        gate = asyncio.Semaphore(MESSAGES_AT_ONCE)
+        if not self._reported_earlier:
+            self._reported_earlier = True
             for entry in await asyncio.to_thread(self._outbox.unreported):
                 await self._report(entry)
 
         async def attempt(message_id: str) -> None:
-            async with self._letters.of(message_id), gate:
+            async with self._locks.of(message_id), gate:
                 await self._attempt(message_id, everything=everything)
             if len(names) > 1:
                 steps.another()
 
         entries = await asyncio.to_thread(self._outbox.due, self._now(), everything)
-        names = [e.message_id for e in in_turn(entries) if everything or not self._letters.held(e.message_id)]
-        del entries  # 5,000 recipients have 25 MB
+        names = [
+            e.message_id for e in interleave_recipients(entries) if everything or not self._locks.held(e.message_id)
+        ]
+        del entries  # 5,000 recipients take 25 MB
         what = f"going through {len(names)} messages in the outbox"
         steps = ProgressSteps(self._tell, what, len(names), asyncio.get_running_loop().time)
         with self._overlay.areas.share(len(names)):
             await gather_all(attempt(name) for name in names)
 
     async def network_is_back(self) -> None:
-        """Make due what waits for somebody to answer. Raises DatabaseError."""
-        waiting = list(self._away)
-        self._away.clear()
+        """Make the messages due whose last attempt no node answered. Raises DatabaseError."""
+        waiting = list(self._unanswered)
+        self._unanswered.clear()
         await asyncio.to_thread(self._outbox.make_due, waiting, self._now())
 
     async def _attempt(self, message_id: str, *, everything: bool) -> None:
-        """Bring one letter as far as it comes today if it is due, and note how far that was."""
+        """Make one attempt at a message if it is due, and record the result."""
         entry = await asyncio.to_thread(self._outbox.entry, message_id)
         if entry is None or not (entry.due(self._now()) or (everything and not entry.settled)):
             return
-        late = self._over(entry) and not entry.notified
+        late = self._lifetime_is_over(entry) and not entry.notified
         away = lonely = False
         try:
             await self._advance(entry)
         except Revoked as error:
-            lost = given_up((await self._reload(entry)).recipients, words_of(error))
-            await self._learning.learn(entry.message_id, lost)
-        except HOPELESS as error:
-            await self._explain(entry, words_of(error), failed=True)
+            lost = fail_uncollected((await self._reload(entry)).recipients, error_reason(error))
+            await self._batch.record(entry.message_id, lost)
+        except PERMANENT as error:
+            await self._record_reason(entry, error_reason(error), failed=True)
         except TEMPORARY as error:
             log.info("%s: %s", entry.message_id, error)
             away, lonely = isinstance(error, Unreachable), isinstance(error, NobodyElse)
-            await self._explain(entry, words_of(error), answered=not away)
+            await self._record_reason(entry, error_reason(error), answered=not away)
         except DatabaseError:
             raise
-        except Exception as error:  # a fault of ours holds up this letter alone, and isn't silent
+        except Exception as error:  # a bug here must not block other messages: log it and tell the user
             log.exception("sending %s failed", entry.message_id)
-            await self._explain(entry, f"This is a fault of p2pmail ({type(error).__name__}: {error}).")
+            await self._record_reason(entry, f"This is a fault of p2pmail ({type(error).__name__}: {error}).")
         entry = await self._reload(entry)
-        if late and entry.notified:  # it was written under a clock that was wrong, or without a network for weeks
+        if late and entry.notified:  # written under a wrong clock, or without a network for weeks
             await asyncio.to_thread(self._outbox.restart_lifetime, entry.message_id)
         elif not away or lonely:
-            await self._give_up(entry, self._away[entry.message_id] if lonely else entry.attempts)
+            await self._give_up(entry, self._unanswered[entry.message_id] if lonely else entry.attempts)
         await self._note_attempt(await self._reload(entry), away=away)
 
     async def _advance(self, entry: OutboxEntry) -> None:
-        """Learn what was collected, check what nodes still have, and send to the recipients for whom copies lack."""
-        await self._proving.prove(await self._reload(entry))
+        """Ask for proofs, check the copies at the nodes, and send to the recipients whose copies are missing."""
+        await self._collection.ask_for_proofs(await self._reload(entry))
         entry = await self._reload(entry)
-        if self._over(entry):
-            await self._proving.let_go(entry)
+        if self._lifetime_is_over(entry):
+            await self._collection.note_expired(entry)
         else:
-            await self._proving.take_back(entry)
+            await self._collection.undo_expiry(entry)
         self._may_send()
-        lacking = set() if self._over(entry) else await self._proving.recheck(entry)
+        lacking = set() if self._lifetime_is_over(entry) else await self._collection.check_copies(entry)
         entry = await self._reload(entry)
         wanting = {r.address for r in entry.recipients if r.address in lacking or self._wants_copies(r, entry)}
-        wanting |= await superseded(entry, self._directory)
+        wanting |= await with_new_certificate(entry, self._directory)
         if wanting:
             await self._send(entry, wanting)
 
     async def _note_attempt(self, entry: OutboxEntry, *, away: bool) -> None:
-        """Write down when the next attempt is due, and tell the user. `away`: nobody answered, so this one is none."""
+        """Record when the next attempt is due, and tell the user.
+
+        `away`: no node answered, so this one doesn't count as an attempt.
+        """
         waits = any(r.state is State.QUEUED for r in entry.recipients)
         pause = back_off(entry.attempts + 1) if waits else back_off(entry.attempts + 1, PROOF_BACK_OFF)
         if away:
-            self._away[entry.message_id] += 1
-            pause = min(back_off(self._away[entry.message_id]), AWAY)
+            self._unanswered[entry.message_id] += 1
+            pause = min(back_off(self._unanswered[entry.message_id]), UNANSWERED_RETRY)
         else:
-            self._away.pop(entry.message_id, None)
+            self._unanswered.pop(entry.message_id, None)
         pause = ASK_AGAIN if entry.settled else pause
         counts = not away and self._now() >= parse_certificate(self._owner().certificate).not_before
         await asyncio.to_thread(self._outbox.record_attempt, entry.message_id, self._now() + pause, answered=counts)
@@ -231,30 +240,32 @@ class Sender:
         await self._report(entry)
 
     async def _report(self, entry: OutboxEntry) -> None:
-        """Tell the user for whom it has failed or expired, unless she was told. Noted only then: better twice than
-        never."""
+        """Tell the user for which recipients the message has failed or expired, unless they were told before.
+
+        It is recorded only afterwards, so that a crash in between tells the user twice rather than never.
+        """
         ended = [r for r in entry.recipients if r.state in (State.FAILED, State.EXPIRED) and not r.reported]
-        for words in endings(entry.subject, ended):
+        for words in failure_notices(entry.subject, ended):
             self._tell(Trouble(words, lasting=True))
         if ended:
             await asyncio.to_thread(self._outbox.mark_reported, entry.message_id, [r.address for r in ended])
 
     async def _send(self, entry: OutboxEntry, wanting: Collection[str]) -> None:
-        """Bring body and notifications to those who want them (addresses), as far as nodes lack them."""
+        """Store the body and the notifications of the recipients in `wanting` (addresses) where nodes lack them."""
         with self._overlay.areas.share(len(wanting)):
-            cards, missing = await self._cards(entry, wanting)
+            cards, missing = await self._look_up_cards(entry, wanting)
             if cards:
                 await self._send_to(entry, cards)
         if missing is not None:
             raise missing
 
     async def _send_to(self, entry: OutboxEntry, cards: Mapping[str, Card | None]) -> None:
-        """Bring body and notifications to those in `cards`."""
+        """Store the body and the notifications of the recipients in `cards`."""
         entry = await self._reload(entry)
-        headers = await asyncio.to_thread(headers_of, entry)
+        headers = await asyncio.to_thread(read_notified_headers, entry)
         secrets = entry.secrets
-        assert secrets is not None  # only what everybody has collected has none
-        group_of = groups_of_entry(entry)
+        assert secrets is not None  # they are removed only when every recipient has collected the message
+        group_of = entry_groups(entry)
         groups: dict[bytes, list[Recipient]] = {group_of[address]: [] for address in cards}
         for recipient in entry.recipients:
             if group_of[recipient.address] in groups:
@@ -264,12 +275,14 @@ class Sender:
         def with_body(recipient: Recipient) -> Recipient:
             of = stored.outcomes[group_of[recipient.address]]
             return replace(
-                recipient, bodies=(of.have, of.want), reason=recipient.reason if of.have else refused(of.refusals)
+                recipient,
+                bodies=(of.have, of.want),
+                reason=recipient.reason if of.have else refusal_reason(of.refusals),
             )
 
         found = [with_body(recipient) for recipient in entry.recipients if recipient.address in cards]
-        learnt = await self._learning.learn(entry.message_id, found)
-        to_notify = [recipient for recipient in learnt if recipient.bodies[0]]
+        updated = await self._batch.record(entry.message_id, found)
+        to_notify = [recipient for recipient in updated if recipient.bodies[0]]
         steps = self._steps(f"notifying {len(to_notify)} recipients of", entry, len(to_notify))
 
         async def notify(recipient: Recipient) -> None:
@@ -281,13 +294,14 @@ class Sender:
 
         await gather_each(to_notify, notify, RECIPIENTS_AT_ONCE)
 
-    async def _cards(
+    async def _look_up_cards(
         self, entry: OutboxEntry, wanting: Collection[str]
     ) -> tuple[dict[str, Card | None], Unreachable | None]:
-        """The cards of those who still need something, each with a salt of their own from here on (step 1).
+        """Look up the cards of the recipients in `wanting`, and draw a salt for each that has none (step 4).
 
-        None for who has no card any more: what was sealed for her before is brought again. With them why some may
-        still come to have one: nobody answered, or the network has only begun.
+        A recipient whose card has expired at the nodes gets None: its notification was sealed before and is sent
+        again as it is. The second value is the error of a lookup that may succeed later: no node answered, or the
+        network has no other member yet.
         """
         cards: dict[str, Card | None] = {}
         steps = self._steps(f"looking up {len(wanting)} recipients of", entry, len(wanting))
@@ -298,29 +312,33 @@ class Sender:
             steps.another()
             try:
                 card = await self._directory.card(recipient.address)
-            except Unreachable as error:  # it holds up nobody else
+            except Unreachable as error:  # it must not block other recipients
                 missing = error
                 return
             except UnknownAddress as error:
-                if recipient.notification is not None and self._good(recipient):
-                    cards[recipient.address] = None  # she may have been away for longer than nodes keep a card
+                if recipient.notification is not None and self._certificate_is_good(recipient):
+                    cards[recipient.address] = None  # away for longer than nodes keep a card
                     return
-                # Several times in a row: one may have missed the right nodes while the network was coming up.
-                # And for a while: those that have her card may be away just now.
+                # Several times in a row: a lookup may miss the right nodes while the network is starting.
+                # And for a while: the nodes that have the card may be away just now.
                 since = self._unknown_since(entry, recipient)
                 certain = entry.attempts + 1 >= UNKNOWN_AFTER and self._now() - since >= UNKNOWN_FOR
-                learnt = replace(recipient, failed=certain, reason=str(error), unknown_since=since)
-                await self._learn(entry, learnt)
+                updated = replace(recipient, failed=certain, reason=str(error), unknown_since=since)
+                await self._record(entry, updated)
                 return
             cards[recipient.address] = card
             if recipient.unknown_since is not None:
-                recipient = await self._learn(entry, replace(recipient, unknown_since=None))
-            told = recipient.notifications[0] and recipient.notification is not None and self._good(recipient)
+                recipient = await self._record(entry, replace(recipient, unknown_since=None))
+            told = (
+                recipient.notifications[0]
+                and recipient.notification is not None
+                and self._certificate_is_good(recipient)
+            )
             if recipient.certificate != card.certificate.der and not told:
-                # The first attempt, or another certificate. Of what names that one nobody has anything yet.
+                # The first attempt, or a new certificate. No node has anything yet that names it.
                 new = replace(recipient, salt=self._random(SALT_BYTES), certificate=card.certificate.der)
                 none = (0, recipient.notifications[1])
-                await self._learn(entry, replace(new, notification=None, notifications=none, reason=""))
+                await self._record(entry, replace(new, notification=None, notifications=none, reason=""))
 
         wanted = [recipient for recipient in entry.recipients if recipient.address in wanting]
         await gather_each(wanted, find, RECIPIENTS_AT_ONCE)
@@ -329,7 +347,7 @@ class Sender:
     async def _store_body(
         self, entry: OutboxEntry, secrets: Secrets, groups: Mapping[bytes, Sequence[Recipient]], size: int
     ) -> StoredBody:
-        """The body at its nodes, and what its segments are in the outbox (steps 2 to 4)."""
+        """Store the body, and record its segments in the outbox (step 5)."""
         what = f"sending {entry.subject or entry.message_id}"
 
         def progress(sent: int) -> None:
@@ -340,16 +358,16 @@ class Sender:
         async def plan(key: bytes) -> CodingPlan | None:
             nonlocal coding
             made = await self._plan(key)
-            if made is not None:  # kept before the first share is out: another try makes the same ones
+            if made is not None:  # saved before the first share is sent, so that a retry makes the same shares
                 coding = made.encode()
                 await asyncio.to_thread(self._outbox.save_secrets, entry.message_id, replace(secrets, coding=coding))
             return made
 
         everybody = [recipient for group in groups.values() for recipient in group]
-        ttl = max(self._left(entry, recipient) for recipient in everybody)
-        those, begun = members(everybody), members_in(secrets.begun)
-        again = those <= begun and not self._over(entry)
-        if not begun:  # kept before anything is out: an attempt that is interrupted goes on where it was
+        ttl = max(self._time_left(entry, recipient) for recipient in everybody)
+        those, begun = member_ids(everybody), decode_member_ids(secrets.begun)
+        again = those <= begun and not self._lifetime_is_over(entry)
+        if not begun:  # saved before anything is sent, so that a retry can resume
             secrets = replace(secrets, begun=b"".join(sorted(those)))
             await asyncio.to_thread(self._outbox.save_secrets, entry.message_id, secrets)
         stored = await store_body(
@@ -363,9 +381,10 @@ class Sender:
             plan=plan,
             again=again,
         )
-        # Who came later is noted once all nodes know her: what one had before is deleted without her.
+        # A member that was added later is recorded once all nodes know it: nodes that stored the body before don't
+        # wait for its delete.
         complete = [group for group, of in stored.outcomes.items() if of.have >= of.want]
-        noted = members_in(secrets.begun).union(*(members(groups[group]) for group in complete))
+        noted = decode_member_ids(secrets.begun).union(*(member_ids(groups[group]) for group in complete))
         known = replace(secrets, coding=coding, begun=b"".join(sorted(noted)))
         if not secrets.segments:
             digests = [(segment.size, segment.digest) for segment in stored.segments]
@@ -394,10 +413,10 @@ class Sender:
         stored: StoredBody,
         group: bytes,
     ) -> None:
-        """Append the notification to the k replicas of one inbox (step 5). What goes wrong concerns her alone."""
+        """Append the notification to the k replicas of one inbox (step 6). An error affects this recipient alone."""
         try:
             sealed = recipient.notification
-            # What nobody has yet may as well be sealed to the key that she uses now.
+            # A notification that no node has yet is sealed again if the recipient's key has changed.
             other_key = sealed is not None and card is not None and sealed[:KEY_ID_SIZE] != card.key_id
             if sealed is None or (other_key and not recipient.notifications[0]):
                 assert card is not None and recipient.salt is not None  # without a card it was sealed before
@@ -411,43 +430,43 @@ class Sender:
                     group=group,
                 )
                 sealed = await asyncio.to_thread(seal_notification, told, self._owner(), card.encryption_key)
-                recipient = await self._learn(entry, replace(recipient, notification=sealed))
-            left = self._left(entry, recipient)
+                recipient = await self._record(entry, replace(recipient, notification=sealed))
+            left = self._time_left(entry, recipient)
             outcome = await self._overlay.append_inbox(inbox_key(recipient.address), sealed, ttl=left)
         except NotificationError as error:
-            await self._learn(entry, replace(recipient, failed=True, reason=str(error)))
+            await self._record(entry, replace(recipient, failed=True, reason=str(error)))
             return
         except Unreachable:
             raise
         except (KeyMaterialError, OverlayError) as error:
-            await self._learn(entry, replace(recipient, reason=str(error)))
+            await self._record(entry, replace(recipient, reason=str(error)))
             return
-        reason = "" if outcome.have else refused(outcome.refusals)
-        await self._learn(entry, replace(recipient, notifications=(outcome.have, outcome.want), reason=reason))
+        reason = "" if outcome.have else refusal_reason(outcome.refusals)
+        await self._record(entry, replace(recipient, notifications=(outcome.have, outcome.want), reason=reason))
 
     async def _give_up(self, entry: OutboxEntry, attempts: int) -> None:
-        """What couldn't be sent for as long as nodes keep anything won't be, and the sender must be told."""
-        if not self._over(entry) or attempts + 1 < GIVEN_UP_AFTER:
+        """Fail the recipients that the message couldn't be sent to for 30 days, as long as nodes keep anything."""
+        if not self._lifetime_is_over(entry) or attempts + 1 < GIVEN_UP_AFTER:
             return
-        given_up = [
+        failed = [
             replace(r, failed=True, reason=f"It couldn't be sent for 30 days. {r.reason}".rstrip())
             for r in entry.recipients
             if r.state is State.QUEUED
         ]
-        await self._learning.learn(entry.message_id, given_up)
+        await self._batch.record(entry.message_id, failed)
 
-    def _left(self, entry: OutboxEntry, recipient: Recipient) -> float:
-        """Seconds that her copies have, whenever they are made: all of retention when no node had one in that time."""
+    def _time_left(self, entry: OutboxEntry, recipient: Recipient) -> float:
+        """Seconds until this recipient's copies expire; the whole retention if no node has had a copy by then."""
         left = entry.created + RETENTION - self._now()
         if left <= 0 and not recipient.notifications[0]:
             return RETENTION
         return min(max(left, MINUTE), RETENTION)
 
     def _unknown_since(self, entry: OutboxEntry, recipient: Recipient) -> float:
-        """Since when each answer has been that nobody holds the address, moved forward by what wasn't waited for.
+        """When nodes first answered that nobody holds the address, moved forward by time that mustn't count.
 
-        Of the time since the last attempt the pause that was planned counts at the most: a clock that is put forward
-        by an hour must not make seconds of looking into an hour.
+        Of the time since the last attempt, at most the planned pause counts: a clock that jumps an hour ahead must not
+        turn seconds of looking into an hour.
         """
         now = self._now()
         if recipient.unknown_since is None:
@@ -457,30 +476,32 @@ class Sender:
         planned = sum(back_off(attempt) for attempt in range(1, entry.attempts + 1))  # a clock may jump in an attempt
         return now - min(before + waited, planned)
 
-    def _good(self, recipient: Recipient) -> bool:
-        """Whether the certificate that her copies name is good."""
+    def _certificate_is_good(self, recipient: Recipient) -> bool:
+        """Whether the certificate that this recipient's copies name is good."""
         return recipient.certificate is not None and self._directory.good(recipient.certificate)
 
-    def _over(self, entry: OutboxEntry) -> bool:
-        """Whether its time is over by this computer's clock, which may be wrong."""
+    def _lifetime_is_over(self, entry: OutboxEntry) -> bool:
+        """Whether the message is older than the retention by this computer's clock, which may be wrong."""
         return self._now() - entry.created >= RETENTION
 
     def _wants_copies(self, recipient: Recipient, entry: OutboxEntry) -> bool:
-        """Whether it isn't at enough nodes: surely while none has it, and for the first attempts while some lack."""
+        """Whether to store more copies: always while no node has one; at the first attempts also while some lack it."""
         if recipient.settled:
             return False
         short = recipient.bodies[0] < recipient.bodies[1] or recipient.notifications[0] < recipient.notifications[1]
         return recipient.state is State.QUEUED or (short and entry.attempts < UNKNOWN_AFTER)
 
-    async def _explain(self, entry: OutboxEntry, reason: str, *, failed: bool = False, answered: bool = True) -> None:
+    async def _record_reason(
+        self, entry: OutboxEntry, reason: str, *, failed: bool = False, answered: bool = True
+    ) -> None:
         recipients = [r for r in (await self._reload(entry)).recipients if r.state is State.QUEUED]
-        if not answered:  # whether the address is known is looked for anew when somebody answers
+        if not answered:  # whether the address is known is looked up again once a node answers
             recipients = [replace(recipient, unknown_since=None) for recipient in recipients]
         waiting = [replace(recipient, reason=reason, failed=failed) for recipient in recipients]
-        await self._learning.learn(entry.message_id, waiting)
+        await self._batch.record(entry.message_id, waiting)
 
-    async def _learn(self, entry: OutboxEntry, recipient: Recipient) -> Recipient:
-        (noted,) = await self._learning.learn(entry.message_id, [recipient])
+    async def _record(self, entry: OutboxEntry, recipient: Recipient) -> Recipient:
+        (noted,) = await self._batch.record(entry.message_id, [recipient])
         return noted
 
     def _steps(self, what: str, entry: OutboxEntry, total: int) -> ProgressSteps:

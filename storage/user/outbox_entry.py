@@ -104,7 +104,7 @@ class Secrets:
     group_secret: bytes = field(default=b"", repr=False)
     """What decides who is in which group, when there are too many recipients for one object (mail/send/rules.py)."""
     begun: bytes = field(default=b"", repr=False)
-    """For whom nodes were given the body, or began to be (mail/send/rules.py's `members`): for them it can go on."""
+    """For whom nodes were given the body, or began to be (mail/send/rules.py's `member_ids`): for them it can go on."""
 
 
 @dataclass(frozen=True, slots=True)

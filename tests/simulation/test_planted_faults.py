@@ -134,7 +134,7 @@ def test_a_proof_that_is_never_asked_for_is_noticed(tmp_path: Path, monkeypatch:
     async def prove(*_: object) -> set[str]:
         return set()
 
-    monkeypatch.setattr(CollectionCheck, "prove", prove)
+    monkeypatch.setattr(CollectionCheck, "ask_for_proofs", prove)
     assert noticed(tmp_path, "arrived and is shown as")
 
 

@@ -90,9 +90,9 @@ class Device:
             self.state,
             self.overlay,
             self._trust,
-            reader=lambda: reader,
+            keys=lambda: reader,
             filing=filing,
-            spool=SegmentCache(self.profile.spool),
+            cache=SegmentCache(self.profile.spool),
             tell=self._tell,
             now=now,
         )

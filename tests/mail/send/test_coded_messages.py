@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mail.availability.erasure_code import ErasureCode
-from mail.send.replica_check import AFTER, CODED_EVERY
+from mail.send.replica_check import CODED_EVERY, FIRST_CHECK_AFTER
 from mail.send.sender import Sender
 from overlay.errors import Unreachable
 from overlay.ids import Kind
@@ -187,7 +187,7 @@ async def test_another_attempt_goes_on_with_the_shares_that_are_out(wide: World)
 async def test_shares_that_are_lost_are_made_again_and_the_others_stay(wide: World) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
-    for _ in range(AFTER):
+    for _ in range(FIRST_CHECK_AFTER):
         await alice.send()
     before = {data for _, data in shares(wide)}
     for node, _ in shares(wide)[2:]:
@@ -201,7 +201,7 @@ async def test_shares_that_are_lost_are_made_again_and_the_others_stay(wide: Wor
 async def test_its_many_holders_are_asked_less_often_than_those_of_copies(wide: World) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
-    for _ in range(AFTER):
+    for _ in range(FIRST_CHECK_AFTER):
         await alice.send()
     wide.overlay.calls.clear()
     for _ in range(2 * CODED_EVERY):
@@ -237,7 +237,7 @@ async def test_a_body_that_its_sender_coded_wrong_is_said_to_be_lost(wide: World
     false = dataclasses.replace(told.segments[0], digest=bytes(32))
     with pytest.raises(Exception, match="isn't what its sender announced"):
         assert told.coding is not None
-        await bob.receiving._fetching._gather(told.coding, body_at(), false)
+        await bob.receiving._download._gather(told.coding, body_at(), false)
 
 
 async def test_shares_that_were_brought_are_not_brought_again(wide: World) -> None:

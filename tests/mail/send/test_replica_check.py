@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mail.send.replica_check import AFTER
+from mail.send.replica_check import FIRST_CHECK_AFTER
 from overlay.ids import Kind
 from overlay.protocol_limits import RETENTION
 from storage.user.outbox import State
@@ -15,7 +15,7 @@ DAY = 86400.0
 async def sent(alice: UserAgent, *recipients: UserAgent) -> None:
     """A letter that has been out for a while."""
     alice.write(*recipients)
-    for _ in range(AFTER):
+    for _ in range(FIRST_CHECK_AFTER):
         await alice.send()
     assert all(alice.copy(recipient).state is State.STORED for recipient in recipients)
 

@@ -17,7 +17,7 @@ from mail.sealed.notification import NotificationError, open_notification, seal_
 from mail.sealed.segments import Segment
 from mail.send import rules
 from mail.send.replica_check import count_copies
-from mail.send.rules import UNKNOWN_FOR, NotifiedHeaders, groups_of, groups_of_entry, notification_for, segment_key
+from mail.send.rules import UNKNOWN_FOR, NotifiedHeaders, assign_groups, entry_groups, notification_for, segment_key
 from mail.write.submission import read_submission
 from overlay.client import Outcome
 from overlay.errors import Offline, Unreachable
@@ -722,7 +722,7 @@ async def test_a_body_is_stored_for_each_group_of_recipients_and_collected_by_al
     monkeypatch.setattr(rules, "MAX_DELETERS", 2)
     readers = [await world.user_agent(f"reader{number}") for number in range(5)]
     entry = alice.write(*readers)
-    original, groups = entry.file.read_bytes(), groups_of_entry(entry)
+    original, groups = entry.file.read_bytes(), entry_groups(entry)
     await alice.send()
     assert [r.state for r in alice.entry().recipients] == 5 * [State.STORED]
     assert Counter(Counter(groups.values()).values()) == {2: 2, 1: 1}
@@ -765,7 +765,7 @@ async def test_copies_are_counted_for_each_group(
     readers = [await world.user_agent(f"reader{number}") for number in range(2)]
     entry = alice.write(*readers)
     await alice.send()
-    lost = segment_key(entry.message_id, 0, False, groups_of_entry(entry)[readers[1].address])
+    lost = segment_key(entry.message_id, 0, False, entry_groups(entry)[readers[1].address])
     for node in world.nodes:
         node.objects.pop((Kind.BODY, lost), None)
     copies = await count_copies(world.overlay, alice.entry())
@@ -801,17 +801,17 @@ async def test_an_end_of_which_the_user_was_not_told_when_the_process_died_is_to
 
 def test_up_to_1000_recipients_are_one_group_without_a_name() -> None:
     people = [f"reader{number}@example.org" for number in range(1001)]
-    assert set(groups_of(b"secret", people[:1000]).values()) == {b""}
-    assert sorted(Counter(groups_of(b"secret", people).values()).values()) == [500, 501]
+    assert set(assign_groups(b"secret", people[:1000]).values()) == {b""}
+    assert sorted(Counter(assign_groups(b"secret", people).values()).values()) == [500, 501]
 
 
 def test_who_is_in_which_group_depends_on_the_secret_and_not_on_the_order() -> None:
     people = [f"reader{number}@example.org" for number in range(5000)]
-    groups = groups_of(b"secret", people)
-    assert groups == groups_of(b"secret", people[::-1])
+    groups = assign_groups(b"secret", people)
+    assert groups == assign_groups(b"secret", people[::-1])
     assert list(Counter(groups.values()).values()) == 5 * [1000]
     assert all(len(group) == 16 for group in groups.values())
-    assert not set(groups.values()) & set(groups_of(b"other", people).values())
+    assert not set(groups.values()) & set(assign_groups(b"other", people).values())
     assert len({groups[person] for person in people[:100]}) == 5, "those who stand together aren't in one group"
 
 

@@ -1,8 +1,8 @@
-"""What becomes of letters on their way when a certificate has changed, the recipient's or our own. Decisions only.
+"""Decides what happens to sent messages when a certificate has changed, the recipient's or the sender's.
 
-A recipient whose certificate was revoked or has ended can't delete what names it, so that her proof would never come,
-and with the keys of before she may have lost the means to open it: when she has a new one mail/send/sender.py writes to
-her again. Nobody takes what a revoked sender wrote.
+A recipient whose certificate was revoked or has ended can't delete a body that names it, so its proof would never come.
+It may also have lost the keys that open the message. Once it has a new certificate, mail/send/sender.py notifies it
+again. Nobody accepts a message from a revoked sender.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from mail.directory import Directory, UnknownAddress
 from storage.user.outbox_entry import OutboxEntry, Recipient, State
 
 
-async def superseded(entry: OutboxEntry, directory: Directory) -> set[str]:
-    """The addresses whose letter names a certificate that isn't good any more, and who have another one now.
+async def with_new_certificate(entry: OutboxEntry, directory: Directory) -> set[str]:
+    """The addresses whose copy names a certificate that is no longer good, and that have a new one.
 
     Raises Unreachable.
     """
@@ -32,10 +32,10 @@ async def superseded(entry: OutboxEntry, directory: Directory) -> set[str]:
     return found
 
 
-def given_up(recipients: Sequence[Recipient], reason: str) -> list[Recipient]:
-    """Those who haven't collected it, as failed: the copies that nodes have will be taken by nobody.
+def fail_uncollected(recipients: Sequence[Recipient], reason: str) -> list[Recipient]:
+    """The recipients that haven't collected the message, marked as failed: nobody will accept the copies at the nodes.
 
-    What was sealed names the certificate that nobody takes, so another attempt seals anew.
+    The sealed notification names the revoked certificate, so it is dropped, and another attempt seals a new one.
     """
     return [
         replace(
