@@ -11,7 +11,15 @@ from functools import partial
 
 from mail.send.outbox_batch import OutboxBatch
 from mail.send.replica_check import count_copies, find_expired, is_due
-from mail.send.rules import body_kind, entry_groups, proves_collected, segment_key
+from mail.send.rules import (
+    GONE_FOR,
+    PROOF_BACK_OFF,
+    body_kind,
+    counted_since,
+    entry_groups,
+    proves_collected,
+    segment_key,
+)
 from overlay.client import Overlay
 from overlay.ids import deleter_hash
 from storage.user.outbox import OutboxEntry, Recipient, Secrets, State
@@ -45,26 +53,32 @@ class CollectionCheck:
             proven |= proofs.keys()
         return proven
 
-    async def note_expired(self, entry: OutboxEntry) -> None:
+    async def note_expired(self, entry: OutboxEntry, now: float) -> None:
         """Record which copies of a message have expired at the nodes, and which of them nodes have after all.
 
-        Called when the message's time is over by this clock; that nodes have removed the copies confirms it. A copy
-        that was collected since the last query is gone too, so proofs are asked for again before any copy is called
-        expired. Raises Unreachable.
+        Called when the message's time is over by this clock (`now`, epoch seconds); that nodes have removed the copies
+        confirms it. One answer confirms nothing, because the nodes that have a copy may be away: it has expired when
+        nodes have answered so for GONE_FOR. A copy that was collected since the last query is gone too, so proofs are
+        asked for again before any copy is called expired. Raises Unreachable.
         """
         left = await find_expired(self._overlay, entry)
         if any(r.address in left and r.state is not State.EXPIRED for r in entry.recipients):
             left -= await self.ask_for_proofs(entry)
-        updated = [
-            replace(r, expired=r.expired + 1, reason=LET_GO) if r.address in left else replace(r, expired=0, reason="")
-            for r in entry.recipients
-            if r.address in left or r.state is State.EXPIRED
-        ]
+
+        def after_this_answer(recipient: Recipient) -> Recipient:
+            if recipient.address not in left:
+                return _not_gone(recipient)
+            since = counted_since(entry, recipient.gone_since, now, PROOF_BACK_OFF)
+            if now - since < GONE_FOR and not recipient.expired:
+                return replace(recipient, gone_since=since)
+            return replace(recipient, expired=recipient.expired + 1, gone_since=since, reason=LET_GO)
+
+        updated = [after_this_answer(r) for r in entry.recipients if r.address in left or _seems_gone(r)]
         await self._batch.record(entry.message_id, updated)
 
     async def undo_expiry(self, entry: OutboxEntry) -> None:
         """Call no copy expired of a message whose time isn't over: the clock was ahead when that was recorded."""
-        updated = [replace(r, expired=0, reason="") for r in entry.recipients if r.state is State.EXPIRED]
+        updated = [_not_gone(r) for r in entry.recipients if _seems_gone(r)]
         await self._batch.record(entry.message_id, updated)
 
     async def _proofs_of(
@@ -100,3 +114,11 @@ class CollectionCheck:
         worse = [with_what_is_left(recipient) for recipient in entry.recipients if recipient.address in lacking]
         await self._batch.record(entry.message_id, worse)
         return lacking
+
+
+def _seems_gone(recipient: Recipient) -> bool:
+    return recipient.state is State.EXPIRED or (recipient.state is State.STORED and recipient.gone_since is not None)
+
+
+def _not_gone(recipient: Recipient) -> Recipient:
+    return replace(recipient, expired=0, gone_since=None, reason="")

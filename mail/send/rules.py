@@ -41,6 +41,10 @@ GIVEN_UP_AFTER = 10
 ASK_AGAIN = 24 * HOUR
 """Seconds between queries for the late proof of a copy that has expired at the nodes."""
 
+GONE_FOR = 2 * HOUR
+"""Seconds for which nodes must have answered that they have none of a copy before it is called expired: those that have
+it may be away just now, and the clock that says its time is over may be wrong. They count as for UNKNOWN_FOR."""
+
 UNKNOWN_AFTER = 3
 """Answered attempts before an unknown address counts as a failure: a lookup may have missed the right nodes."""
 
@@ -52,6 +56,22 @@ attempts at most the planned pause counts, because a clock may jump."""
 def back_off(attempts: int, steps: Sequence[float] = BACK_OFF) -> float:
     """Seconds to wait after `attempts` attempts."""
     return steps[min(max(attempts, 1), len(steps)) - 1]
+
+
+def counted_since(entry: OutboxEntry, since: float | None, now: float, steps: Sequence[float] = BACK_OFF) -> float:
+    """When nodes first gave an answer that they have given since (epoch seconds), moved forward by time that mustn't
+    count; `now` if this is the first time.
+
+    Of the time since the last attempt, at most the planned pause counts: a clock that jumps an hour ahead must not
+    turn seconds of looking into an hour. It may jump during an attempt too, so no more counts than the pauses in
+    `steps` of all attempts together.
+    """
+    if since is None:
+        return now
+    before = max(entry.scheduled - since, 0.0)
+    waited = min(max(now - entry.scheduled, 0.0), max(entry.next_attempt - entry.scheduled, 0.0))
+    planned = sum(back_off(attempt, steps) for attempt in range(1, entry.attempts + 1))
+    return now - min(before + waited, planned)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ notification, the recipient's signed delete, how often the nodes denied having i
     queued      no node has the body, or none has the notification
     stored      at least one node has each: the recipient can collect the message
     collected   a proof is here: the recipient's signed delete of the body, checked
-    expired     it was stored, its time is over, and the nodes say that they let it go
+    expired     it was stored, its time is over, and nodes have said for two hours that they have none of it
     failed      given up before any node had it; the reason says why
 
         queued ----> stored ----> collected
@@ -37,7 +37,8 @@ Invariants:
 - One attempt at a message runs at a time. One recipient's trouble holds up no other recipient, one message's no other
   message, and a bug here is told to the user instead of stopping the outbox.
 - Being offline is no attempt: what nobody answered isn't counted, so nothing fails because of it.
-- The clock alone ends nothing. A copy expires when nodes say so, and a later proof turns `expired` into `collected`.
+- The clock alone ends nothing. A copy expires when nodes say so for hours, and a later proof turns `expired` into
+  `collected`.
 - The user is told first and the outbox notes it afterwards: a crash between them tells twice, never not at all.
 
 Which bytes go where is decided in mail/send/rules.py; mail/send/body_upload.py carries the body.
@@ -77,6 +78,7 @@ from mail.send.rules import (
     UNKNOWN_FOR,
     NotifiedHeaders,
     back_off,
+    counted_since,
     decode_member_ids,
     entry_groups,
     interleave_recipients,
@@ -210,7 +212,7 @@ class Sender:
         await self._collection.ask_for_proofs(await self._reload(entry))
         entry = await self._reload(entry)
         if self._lifetime_is_over(entry):
-            await self._collection.note_expired(entry)
+            await self._collection.note_expired(entry, self._now())
         else:
             await self._collection.undo_expiry(entry)
         self._may_send()
@@ -321,7 +323,7 @@ class Sender:
                     return
                 # Several times in a row: a lookup may miss the right nodes while the network is starting.
                 # And for a while: the nodes that have the card may be away just now.
-                since = self._unknown_since(entry, recipient)
+                since = counted_since(entry, recipient.unknown_since, self._now())
                 certain = entry.attempts + 1 >= UNKNOWN_AFTER and self._now() - since >= UNKNOWN_FOR
                 updated = replace(recipient, failed=certain, reason=str(error), unknown_since=since)
                 await self._record(entry, updated)
@@ -461,20 +463,6 @@ class Sender:
         if left <= 0 and not recipient.notifications[0]:
             return RETENTION
         return min(max(left, MINUTE), RETENTION)
-
-    def _unknown_since(self, entry: OutboxEntry, recipient: Recipient) -> float:
-        """When nodes first answered that nobody holds the address, moved forward by time that mustn't count.
-
-        Of the time since the last attempt, at most the planned pause counts: a clock that jumps an hour ahead must not
-        turn seconds of looking into an hour.
-        """
-        now = self._now()
-        if recipient.unknown_since is None:
-            return now
-        before = max(entry.scheduled - recipient.unknown_since, 0.0)
-        waited = min(max(now - entry.scheduled, 0.0), max(entry.next_attempt - entry.scheduled, 0.0))
-        planned = sum(back_off(attempt) for attempt in range(1, entry.attempts + 1))  # a clock may jump in an attempt
-        return now - min(before + waited, planned)
 
     def _certificate_is_good(self, recipient: Recipient) -> bool:
         """Whether the certificate that this recipient's copies name is good."""

@@ -319,7 +319,7 @@ class Outbox:
             ended = [r for r in entry.recipients if r.state in (State.FAILED, State.EXPIRED)] if entry else []
             connection.executemany(
                 "UPDATE recipient SET bodies_have = 0, notifications_have = 0, failed = 0, expired = 0, reason = '',"
-                " unknown_since = NULL, reported = 0"
+                " unknown_since = NULL, gone_since = NULL, reported = 0"
                 " WHERE message_id = ? AND address = ?",
                 [(message_id, recipient.address) for recipient in ended],
             )
@@ -436,7 +436,8 @@ def _insert(connection: sqlite3.Connection, new: _Accepted) -> bool:
         ),
     )
     connection.executemany(
-        "INSERT INTO recipient VALUES(?, ?, ?, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, '', NULL, 0)",
+        "INSERT INTO recipient (message_id, number, address, bodies_have, bodies_want, notifications_have,"
+        " notifications_want, failed, expired, reason) VALUES (?, ?, ?, 0, 0, 0, 0, 0, 0, '')",
         [(message_id, number, address) for number, address in enumerate(envelope.recipients)],
     )
     return True

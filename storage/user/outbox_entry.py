@@ -54,13 +54,15 @@ class Recipient:
     failed: bool = False
     """Whether it is given up (unless copies are out already)."""
     expired: int = 0
-    """How often nodes have said, when its time was over, that they have let it go; 0: they haven't."""
+    """How often its time was over and nodes had said for long enough that they have none of it; 0: never."""
     reason: str = ""
     """Why it isn't better than it is, in words for the user."""
     unknown_since: float | None = None
     """Since when (epoch seconds) each answer has been that nobody holds the address; None while that isn't so."""
     reported: bool = False
     """Whether the user was told that it has failed or expired (only Outbox.mark_reported sets it)."""
+    gone_since: float | None = None
+    """Since when (epoch seconds) each answer has been that nodes have none of it; None while that isn't so."""
 
     @property
     def state(self) -> State:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from storage.user.outbox_entry import OutboxEntry, Recipient, Secrets
 
-VERSION = 11
+VERSION = 12
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS letter (
     message_id TEXT PRIMARY KEY, subject TEXT NOT NULL, sender TEXT NOT NULL, created REAL NOT NULL,
@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS recipient (
     notifications_have INTEGER NOT NULL, notifications_want INTEGER NOT NULL,
     salt BLOB, certificate BLOB, notification BLOB, proof BLOB,
     failed INTEGER NOT NULL, expired INTEGER NOT NULL, reason TEXT NOT NULL, unknown_since REAL,
-    reported INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (message_id, address));
+    reported INTEGER NOT NULL DEFAULT 0, gone_since REAL, PRIMARY KEY (message_id, address));
 CREATE INDEX IF NOT EXISTS letter_due ON letter(next_attempt);
 """
 UPGRADES = {
@@ -55,6 +55,7 @@ UPGRADES = {
         "ALTER TABLE recipient ADD COLUMN reported INTEGER NOT NULL DEFAULT 0",
         "UPDATE recipient SET reported = 1 WHERE expired OR (failed AND (bodies_have = 0 OR notifications_have = 0))",
     ),
+    11: ("ALTER TABLE recipient ADD COLUMN gone_since REAL",),
 }
 
 
@@ -90,7 +91,7 @@ def load(connection: sqlite3.Connection, folder: Path, which: str, *parameters: 
 
 def recipients_of(connection: sqlite3.Connection, which: str, *parameters: object) -> Iterator[tuple[str, Recipient]]:
     """What is known of those whose rows `which` selects, each with the Message-ID."""
-    sql = f"SELECT message_id, address, bodies_have, bodies_want, notifications_have, notifications_want, salt, certificate, notification, proof, failed, expired, reason, unknown_since, reported FROM recipient {which}"  # noqa: S608, E501
+    sql = f"SELECT message_id, address, bodies_have, bodies_want, notifications_have, notifications_want, salt, certificate, notification, proof, failed, expired, reason, unknown_since, reported, gone_since FROM recipient {which}"  # noqa: S608, E501
     rows = connection.execute(sql, parameters)
     for (
         name,
@@ -108,6 +109,7 @@ def recipients_of(connection: sqlite3.Connection, which: str, *parameters: objec
         reason,
         since,
         reported,
+        gone,
     ) in rows:
         facts = Recipient(
             address,
@@ -122,6 +124,7 @@ def recipients_of(connection: sqlite3.Connection, which: str, *parameters: objec
             reason,
             since,
             bool(reported),
+            gone,
         )
         yield name, facts
 
@@ -131,7 +134,8 @@ def note_facts(connection: sqlite3.Connection, message_id: str, facts: Recipient
     connection.execute(
         "UPDATE recipient SET bodies_have = ?, bodies_want = ?, notifications_have = ?, notifications_want = ?,"
         " salt = ?, certificate = ?, notification = ?, proof = coalesce(?, proof), failed = ?, expired = ?,"
-        " reason = ?, unknown_since = ?, reported = reported AND ? WHERE message_id = ? AND address = ?",
+        " reason = ?, unknown_since = ?, gone_since = ?, reported = reported AND ?"
+        " WHERE message_id = ? AND address = ?",
         (
             *facts.bodies,
             *facts.notifications,
@@ -143,6 +147,7 @@ def note_facts(connection: sqlite3.Connection, message_id: str, facts: Recipient
             facts.expired,
             facts.reason,
             facts.unknown_since,
+            facts.gone_since,
             facts.failed or facts.expired > 0,
             message_id,
             facts.address,

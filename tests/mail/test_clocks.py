@@ -13,6 +13,7 @@ from storage.user.outbox import State
 from tests.mail.fakes import FakeNode, nothing
 from tests.mail.user_agents import UserAgent, World, body_at
 
+HOUR = 3600.0
 DAY = 86400.0
 WRONG = [5.0, 3 * 3600.0, 60 * DAY, 400 * DAY]
 
@@ -139,9 +140,32 @@ async def expired(world: World, alice: UserAgent, bob: UserAgent) -> list[FakeNo
     for node in had:
         node.down = True
     world.clock.time += RETENTION
-    await alice.send()
+    await alice.send_for(3 * HOUR)
     assert alice.copy(bob).state is State.EXPIRED
     return had
+
+
+async def test_while_the_nodes_that_have_it_are_away_a_clock_that_is_ahead_ends_nothing(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
+    alice.write(bob)
+    await alice.send_for(HOUR)
+    had = [node for node in world.nodes if (Kind.BODY, body_at()) in node.objects]
+    for node in had:
+        node.down = True
+    world.clock.time += 31 * DAY
+    for _ in range(2):  # and jumps on
+        await alice.send()
+        world.clock.time += DAY
+    assert (alice.copy(bob).state, alice.copy(bob).expired) == (State.STORED, 0)
+    for node in had:
+        node.down = False
+    await alice.send()
+    assert alice.copy(bob).gone_since is None
+    assert await bob.collect() == 1
+    await alice.send()
+    assert alice.copy(bob).state is State.COLLECTED
+    assert alice.troubles == []
 
 
 async def test_expired_is_taken_back_by_a_later_proof(world: World, alice: UserAgent, bob: UserAgent) -> None:
@@ -183,10 +207,11 @@ async def test_what_has_expired_is_asked_about_for_thirty_days_and_not_for_ever(
     world: World, alice: UserAgent, bob: UserAgent
 ) -> None:
     await expired(world, alice, bob)
+    world.overlay.calls.clear()
     for _ in range(40):
         world.clock.time += DAY
         await alice.sending.run()
-    assert world.overlay.calls.count("tombstones") == 1 + 30
+    assert world.overlay.calls.count("tombstones") == 29
     assert len(alice.troubles) == 1
 
 

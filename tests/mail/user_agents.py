@@ -161,6 +161,14 @@ class UserAgent:
     async def send(self) -> None:
         await self.sending.run(everything=True)
 
+    async def send_for(self, seconds: float) -> None:
+        """Be online for so long: make each attempt when it is due."""
+        end = self.world.clock() + seconds
+        while (due := min(entry.next_attempt for entry in self.outbox.entries())) <= end:
+            self.world.clock.time = max(self.world.clock(), due)
+            await self.sending.run()
+        self.world.clock.time = end
+
     def entry(self, message_id: str = "letter@example.org") -> OutboxEntry:
         found = self.outbox.entry(message_id)
         assert found is not None

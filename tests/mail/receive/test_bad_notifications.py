@@ -259,6 +259,7 @@ async def test_what_a_program_before_gave_up_and_acknowledged_arrives_when_sende
         node.inboxes.clear()
     alice.outbox._db._connection.executescript(
         "ALTER TABLE letter DROP COLUMN begun; ALTER TABLE recipient DROP COLUMN reported;"
+        " ALTER TABLE recipient DROP COLUMN gone_since;"
         " ALTER TABLE recipient DROP COLUMN unknown_since; PRAGMA user_version=7;"
     )
     alice.restart()

@@ -18,6 +18,7 @@ from tests.mail.user_agents import UserAgent, World, body_at
 from tests.overlay.issuing import Issuer
 
 DAY = 86400.0
+HOUR = 3600.0
 
 
 async def test_a_letter_is_collected_when_its_recipient_has_deleted_it(
@@ -50,6 +51,13 @@ async def test_what_is_not_collected_in_time_is_expired_when_the_nodes_have_let_
     assert alice.copy(bob).state is State.STORED  # nobody could be asked what is left
     world.overlay.before = nothing
     await alice.send()
+    assert alice.copy(bob).state is State.STORED  # those that have it may be away just now
+    since = alice.copy(bob).gone_since
+    assert since == world.clock()
+    await alice.send_for(2 * HOUR - 1.0)
+    assert (alice.copy(bob).state, alice.copy(bob).gone_since) == (State.STORED, since)
+    assert alice.troubles == []
+    await alice.send_for(HOUR)
     assert alice.copy(bob).state is State.EXPIRED
     assert "bob@example.org expired" in alice.troubles[0]
     assert "no proof came" in alice.troubles[0]

@@ -159,7 +159,8 @@ def test_an_outbox_of_the_first_version_is_opened_with_its_letters(outbox: Outbo
         " ALTER TABLE letter DROP COLUMN scheduled; ALTER TABLE letter DROP COLUMN copy;"
         " ALTER TABLE recipient DROP COLUMN unknown_since;"
         " ALTER TABLE letter DROP COLUMN begun;"
-        " ALTER TABLE recipient DROP COLUMN reported; PRAGMA user_version=1;"
+        " ALTER TABLE recipient DROP COLUMN reported;"
+        " ALTER TABLE recipient DROP COLUMN gone_since; PRAGMA user_version=1;"
     )
     again = reopened(outbox)
     entry = again.entry("1@x")
@@ -390,7 +391,8 @@ def test_letters_that_an_earlier_version_saw_collected_rest(outbox: Outbox) -> N
         " ALTER TABLE letter DROP COLUMN group_secret; ALTER TABLE letter DROP COLUMN scheduled;"
         " ALTER TABLE letter DROP COLUMN copy; ALTER TABLE recipient DROP COLUMN unknown_since;"
         " ALTER TABLE letter DROP COLUMN begun;"
-        " ALTER TABLE recipient DROP COLUMN reported; PRAGMA user_version=2;"
+        " ALTER TABLE recipient DROP COLUMN reported;"
+        " ALTER TABLE recipient DROP COLUMN gone_since; PRAGMA user_version=2;"
     )
     os.utime(entry.file, (NOW - 90_000, NOW - 90_000))
     again = reopened(outbox)
@@ -408,7 +410,8 @@ def test_what_an_earlier_version_called_expired_is_asked_about_again(outbox: Out
         "UPDATE letter SET next_attempt = 9e999; ALTER TABLE letter DROP COLUMN scheduled;"
         " ALTER TABLE letter DROP COLUMN copy; ALTER TABLE recipient DROP COLUMN unknown_since;"
         " ALTER TABLE letter DROP COLUMN begun;"
-        " ALTER TABLE recipient DROP COLUMN reported; PRAGMA user_version=4;"
+        " ALTER TABLE recipient DROP COLUMN reported;"
+        " ALTER TABLE recipient DROP COLUMN gone_since; PRAGMA user_version=4;"
     )
     assert [entry.message_id for entry in reopened(outbox).due(NOW)] == ["1@x"]
 
@@ -422,7 +425,8 @@ def test_who_has_not_collected_a_large_message_of_an_earlier_version_is_told_of_
         outbox.record_attempt(f"{number}@x", NOW + 900)
     outbox._db._connection.executescript(
         "ALTER TABLE recipient DROP COLUMN unknown_since; ALTER TABLE letter DROP COLUMN begun;"
-        " ALTER TABLE recipient DROP COLUMN reported; PRAGMA user_version=7;"
+        " ALTER TABLE recipient DROP COLUMN reported;"
+        " ALTER TABLE recipient DROP COLUMN gone_since; PRAGMA user_version=7;"
     )
     again = reopened(outbox)
     told = {(entry.message_id, r.address): r for entry in again.entries() for r in entry.recipients}
@@ -553,7 +557,8 @@ def test_an_outbox_of_the_eighth_version_is_opened_with_its_letters(outbox: Outb
     accept(outbox)
     outbox._db._connection.executescript(
         "ALTER TABLE recipient DROP COLUMN unknown_since; ALTER TABLE letter DROP COLUMN begun;"
-        " ALTER TABLE recipient DROP COLUMN reported; PRAGMA user_version=8;"
+        " ALTER TABLE recipient DROP COLUMN reported;"
+        " ALTER TABLE recipient DROP COLUMN gone_since; PRAGMA user_version=8;"
     )
     (entry,) = reopened(outbox).entries()
     assert [recipient.unknown_since for recipient in entry.recipients] == [None, None]
@@ -590,7 +595,10 @@ def test_a_message_that_is_being_accepted_is_not_swept_when_the_clock_jumps(tmp_
 def test_what_an_outbox_of_the_tenth_version_says_has_ended_was_reported(outbox: Outbox) -> None:
     accept(outbox)
     learn(outbox, "1@x", Recipient("b@x", failed=True))
-    outbox._db._connection.executescript("ALTER TABLE recipient DROP COLUMN reported; PRAGMA user_version=10;")
+    outbox._db._connection.executescript(
+        "ALTER TABLE recipient DROP COLUMN reported; ALTER TABLE recipient DROP COLUMN gone_since;"
+        " PRAGMA user_version=10;"
+    )
     again = reopened(outbox)
     (entry,) = again.entries()
     assert {recipient.address: recipient.reported for recipient in entry.recipients}["b@x"]
