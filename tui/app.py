@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.color import Color
+from textual.events import Event as TextualEvent
 from textual.screen import Screen
 
 from mail.events import Event, NewMail, Online, OutboxChanged, Progress, Trouble
@@ -24,6 +25,7 @@ from tui.actions import Context, bindings
 from tui.background import Failed
 from tui.columns import person, when
 from tui.ending import listen
+from tui.input_queue import InputQueue, Mark
 from tui.messages import Heard
 from tui.pauses import Pauses, after
 from tui.ports import DemoPort, Options, Services
@@ -82,6 +84,7 @@ class MailApp(App[None]):
         self._listed = False
         self._leaving = False
         self._arrived: list[NewMail] = []
+        self.typed = InputQueue(self, super().on_event)
         self.offline = ""
         """The title's words while no other node answers, with the time since when; "" while one does."""
 
@@ -93,6 +96,24 @@ class MailApp(App[None]):
         back = Color.parse(theme.background or ("#121212" if theme.dark else "#efefef"))
         ink = Color.parse(theme.foreground or ("#e0e0e0" if theme.dark else "#1f1f1f"))
         return {"muted": back.blend(ink, 0.62).hex}
+
+    # -- keys
+
+    async def on_event(self, event: TextualEvent) -> None:
+        """Handle keys, pastes and clicks one after the other."""
+        await (self.typed.put(event) if self.typed.takes(event) else super().on_event(event))
+
+    def hold_keys(self) -> None:
+        """Let keys wait for what a thread is about to bring, since they may be meant for it (at most a second)."""
+        self.typed.hold()
+
+    def release_keys(self) -> None:
+        """It is there."""
+        self.typed.release()
+
+    async def on_input_queue_mark(self, mark: Mark) -> None:
+        """An input has been handled."""
+        await self.typed.arrived(mark)
 
     # -- beginning
 

@@ -29,6 +29,12 @@ class Application(Protocol):
     pauses: Pauses
     offline: str
 
+    def hold_keys(self) -> None:
+        """Let keys wait for what a thread is about to bring, since they may be meant for it (at most a second)."""
+
+    def release_keys(self) -> None:
+        """It is there."""
+
     def first_list(self) -> None:
         """Tell the application that the first list is drawn, so that slow work may begin."""
 

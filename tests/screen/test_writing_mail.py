@@ -128,15 +128,6 @@ async def test_text_typed_right_after_reply_lands_in_the_message(root: Path) -> 
         assert len(app.session.mailbox.ids("Inbox")) == 6
 
 
-async def test_keys_typed_in_the_same_moment_as_reply_are_no_commands(root: Path) -> None:
-    app = app_on(root)
-    async with running(app) as pilot:
-        type_ahead(pilot, "r", "d", "d", "a")
-        await settled(pilot)
-        assert isinstance(app.screen, Compose)
-        assert len(app.session.mailbox.ids("Inbox")) == 6
-
-
 async def test_what_is_too_large_is_said_when_it_is_attached(root: Path, tmp_path: Path) -> None:
     video = tmp_path / "video.bin"
     with video.open("wb") as out:

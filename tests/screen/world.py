@@ -227,6 +227,8 @@ async def settled(pilot: Pilot[None]) -> None:
     app = pilot.app
     assert isinstance(app, MailApp)
     for _ in range(4):
+        while not app.typed.idle:
+            await pilot.pause(0)
         await pilot.pause(0)
         await app.session.changes.finish()
         for worker in [worker for worker in app.workers if worker.group != "agent"]:

@@ -270,6 +270,7 @@ class MailScreen(Screen[None]):
 
     @on(Failed)
     def _failed(self, event: Failed) -> None:
+        self._application.release_keys()
         if self.words and "search" in event.text:
             self.query_one("#search", QueryBar).found("?")
         self.notify(event.text, severity="error", timeout=8, markup=False)
@@ -382,6 +383,7 @@ class MailScreen(Screen[None]):
             self.actions.continue_draft(row)
             return
         # At once, so that keys typed ahead are for the message that is being opened.
+        self._application.hold_keys()
         self.add_class("-reading")
         self.set_focus(self.reader)
         if self.opened is None or self.opened.id != row.id:
@@ -408,6 +410,7 @@ class MailScreen(Screen[None]):
     @on(MailOpened)
     def _mail_opened(self, event: MailOpened) -> None:
         self.opened, self.content, self._source = event.row, event.content, False
+        self._application.release_keys()
         self.reader.show(event.lines)
         if event.enter and event.row.unread:
             self.actions.mark_seen(event.row)
