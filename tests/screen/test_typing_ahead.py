@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from textual import events
 from textual.widgets import Input, TextArea
 
-from tests.screen.world import app_on, mail_screen, running, settled, type_ahead, until
+from mail.write.compose import Draft
+from tests.screen.world import FakeAgent, app_on, mail_screen, running, settled, type_ahead, until
+from tui import input_queue
 from tui.app import MailApp
 from tui.screens.compose import Compose
 
@@ -102,3 +105,43 @@ async def test_a_command_chosen_from_the_palette_in_one_packet_is_carried_out(ro
         type_ahead(pilot, ":", *"outbox")
         await settled(pilot)
         assert app.screen.query_one(Input).value == "outbox"
+
+
+async def test_what_is_typed_with_send_is_for_the_list_behind(root: Path) -> None:
+    agent = FakeAgent()
+    app = app_on(root, agent)
+    async with running(app) as pilot:
+        type_ahead(pilot, "r", *"Fine", "f5", "j", "j")
+        await until(pilot, lambda: subject(app) == "Photos")
+        (draft,) = agent.submitted
+        assert draft.text.startswith("Fine")
+
+
+async def test_nothing_can_be_written_into_a_message_that_is_being_sent(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be lost: the message is what it was when it was sent."""
+    agent = FakeAgent()
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def submit(draft: Draft) -> None:
+        begun.set()
+        await go_on.wait()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(agent, "submit", submit)
+    monkeypatch.setattr(input_queue, "HELD", 0.001)
+    app = app_on(root, agent)
+    async with running(app) as pilot:
+        type_ahead(pilot, "c", *"dan@village.example", "f5")
+        await begun.wait()
+        await until(pilot, lambda: app.typed.idle)
+        type_ahead(pilot, "x")
+        await pilot.pause(0)
+        await until(pilot, lambda: app.typed.idle)
+        assert field(app, "to") == "dan@village.example"
+        go_on.set()
+        await settled(pilot)
+        type_ahead(pilot, "y")
+        await settled(pilot)
+        assert field(app, "to") == "dan@village.exampley"

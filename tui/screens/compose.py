@@ -27,6 +27,7 @@ from mail.send.enqueue import CannotAccept, check_size
 from mail.write.compose import ComposeError, Draft, Enclosure, composed_size
 from mail.write.drafts import DraftForm, draft_of
 from tui.actions import Context, bindings
+from tui.application import application
 from tui.background import Failed, explain, in_background
 from tui.messages import Changed, Heard
 from tui.pauses import Pauses, after
@@ -106,6 +107,7 @@ class Compose(Screen[None]):
         if self._prepare is not None:
             prepare = self._prepare
             title.work = "preparing ..."
+            application(self).hold_keys()
             in_background(self, "prepare the message", lambda: self.Prepared(prepare()))
 
     @on(Prepared)
@@ -128,6 +130,7 @@ class Compose(Screen[None]):
         text.move_cursor(text.document.end if self._continued else _end(ahead))
         title.place, title.work = unsent.subject or "New message", ""
         self._show_enclosures()
+        application(self).release_keys()
         # Don't save an untouched reply as a draft.
         self._kept = replace(self.unsent, text=room + unsent.text) if ahead else self.unsent
 
@@ -300,6 +303,9 @@ class Compose(Screen[None]):
         self._keep()
         self._sending = True
         self.query_one(TitleLine).work = "sealing ..."
+        writing_in = self.focused
+        self._lock(locked=True)
+        application(self).hold_keys()  # they are for the screen behind
 
         async def send() -> None:
             try:
@@ -308,6 +314,9 @@ class Compose(Screen[None]):
             except Exception as error:
                 self._sending = False
                 self.query_one(TitleLine).work = "not sent"
+                self._lock(locked=False)
+                self.set_focus(writing_in)
+                application(self).release_keys()
                 self.notify(explain("send it; it stays in Drafts", error), severity="error", timeout=10, markup=False)
                 return
             self._done(unsent, "sent: the Outbox says how far it has come")
@@ -328,6 +337,11 @@ class Compose(Screen[None]):
 
         self._session.changes.put(self._behind(), "tidy up after sending", work)
         self.dismiss(None)
+        application(self).release_keys()
+
+    def _lock(self, *, locked: bool) -> None:
+        """While a message is being sent nothing can be written into it: that would be lost."""
+        self.query_one("#fields").disabled = self.query_one("#text").disabled = locked
 
     def _behind(self) -> Screen[object]:
         return self.app.screen_stack[-2]
