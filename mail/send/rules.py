@@ -45,12 +45,13 @@ GONE_FOR = 2 * HOUR
 """Seconds for which nodes must have answered that they have none of a copy before it is called expired: those that have
 it may be away just now, and the clock that says its time is over may be wrong. They count as for UNKNOWN_FOR."""
 
-UNKNOWN_AFTER = 3
-"""Answered attempts before an unknown address counts as a failure: a lookup may have missed the right nodes."""
+FIRST_ATTEMPTS = 3
+"""Attempts at which what some of the nodes lack is stored again at once; later attempts count the copies first."""
 
 UNKNOWN_FOR = 600.0
 """Seconds for which nodes must have answered that the address is unknown. Time offline doesn't count, and between two
-attempts at most the planned pause counts, because a clock may jump."""
+attempts at most the planned pause counts, because a clock may jump: five attempts
+at least."""
 
 
 def back_off(attempts: int, steps: Sequence[float] = BACK_OFF) -> float:

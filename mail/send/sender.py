@@ -70,11 +70,11 @@ from mail.send.outbox_batch import OutboxBatch
 from mail.send.reasons import error_reason, failure_notices, refusal_reason
 from mail.send.rules import (
     ASK_AGAIN,
+    FIRST_ATTEMPTS,
     GIVEN_UP_AFTER,
     MINUTE,
     PROOF_BACK_OFF,
     UNANSWERED_RETRY,
-    UNKNOWN_AFTER,
     UNKNOWN_FOR,
     NotifiedHeaders,
     back_off,
@@ -321,10 +321,10 @@ class Sender:
                 if recipient.notification is not None and self._certificate_is_good(recipient):
                     cards[recipient.address] = None  # away for longer than nodes keep a card
                     return
-                # Several times in a row: a lookup may miss the right nodes while the network is starting.
-                # And for a while: the nodes that have the card may be away just now.
+                # For a while: a lookup may miss the right nodes while the network is starting, and the nodes that have
+                # the card may be away just now.
                 since = counted_since(entry, recipient.unknown_since, self._now())
-                certain = entry.attempts + 1 >= UNKNOWN_AFTER and self._now() - since >= UNKNOWN_FOR
+                certain = self._now() - since >= UNKNOWN_FOR
                 updated = replace(recipient, failed=certain, reason=str(error), unknown_since=since)
                 await self._record(entry, updated)
                 return
@@ -477,7 +477,7 @@ class Sender:
         if recipient.settled:
             return False
         short = recipient.bodies[0] < recipient.bodies[1] or recipient.notifications[0] < recipient.notifications[1]
-        return recipient.state is State.QUEUED or (short and entry.attempts < UNKNOWN_AFTER)
+        return recipient.state is State.QUEUED or (short and entry.attempts < FIRST_ATTEMPTS)
 
     async def _record_reason(
         self, entry: OutboxEntry, reason: str, *, failed: bool = False, answered: bool = True

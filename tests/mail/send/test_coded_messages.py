@@ -38,7 +38,7 @@ async def user_agent(world: World, name: str) -> UserAgent:
     return made
 
 
-def coding(user_agent: UserAgent) -> None:
+def coding(user_agent: UserAgent, code: ErasureCode = CODE) -> None:
     world, tell = user_agent.world, user_agent.events.append
     user_agent.sending = Sender(
         user_agent.outbox,
@@ -47,7 +47,7 @@ def coding(user_agent: UserAgent) -> None:
         owner=lambda: user_agent.owner,
         tell=tell,
         now=world.clock,
-        code=lambda nodes: CODE,
+        code=lambda nodes: code,
     )
 
 
@@ -70,6 +70,16 @@ async def test_a_large_letter_is_stored_in_shares_one_a_node_and_arrives(wide: W
     assert alice.copy(bob).bodies == (9, 9)
     assert await bob.collect() == 1
     assert bob.everywhere()[0].endswith(TEXT)
+
+
+@pytest.mark.parametrize(("m", "stored"), [(1, (Kind.BODY, 3)), (2, (Kind.SHARE, 6))])
+async def test_from_two_of_n_shares_on_a_body_is_coded(wide: World, m: int, stored: tuple[Kind, int]) -> None:
+    alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
+    coding(alice, ErasureCode(m, 6))
+    write(alice, bob)
+    await alice.send()
+    kinds = [kind for node in wide.nodes for kind, key in node.objects if key == body_at()]
+    assert (set(kinds), len(kinds)) == ({stored[0]}, stored[1])
 
 
 async def test_a_letter_of_several_segments_is_coded_segment_by_segment(wide: World) -> None:
