@@ -224,3 +224,48 @@ async def test_why_all_nodes_refused_a_notification_is_said(world: World, alice:
     copy = alice.copy(bob)
     assert (copy.state, copy.bodies[0], copy.notifications) == (State.QUEUED, 3, (0, 3))
     assert "This inbox is full." in copy.reason
+
+
+@pytest.mark.parametrize(
+    ("age", "ttl"), [(10 * DAY, 20 * DAY), (RETENTION - 1, 60.0), (RETENTION, RETENTION), (RETENTION + DAY, RETENTION)]
+)
+async def test_what_no_node_has_yet_is_kept_for_what_is_left_of_its_time_or_for_all_of_it_when_that_is_over(
+    world: World, alice: UserAgent, bob: UserAgent, age: float, ttl: float
+) -> None:
+    """Nodes refused the notification at the first attempt."""
+    alice.write(bob)
+    world.overlay.before = FailAt("append_inbox", NoAnswer("Nobody takes it."))
+    await alice.send()
+    alice.outbox.record([(alice.entry().message_id, replace(alice.copy(bob), notifications=(0, 3)))])
+    world.overlay.before = nothing
+    world.overlay.ttls.clear()
+    world.clock.time += age
+    await alice.send()
+    assert set(world.overlay.ttls) == {ttl}
+    assert alice.copy(bob).state is State.STORED
+
+
+async def test_notifications_that_some_nodes_lack_are_brought_again_at_the_first_attempts_alone(
+    world: World, alice: UserAgent, bob: UserAgent
+) -> None:
+    alice.write(bob)
+    await alice.send()
+    for attempts in (1, 2, 3):
+        assert alice.entry().attempts == attempts
+        alice.outbox.record([(alice.entry().message_id, replace(alice.copy(bob), notifications=(2, 3)))])
+        await alice.send()
+        assert alice.copy(bob).notifications == ((3, 3) if attempts < 3 else (2, 3))
+
+
+async def test_a_fault_of_the_program_does_not_end_the_time_for_which_an_address_is_unknown(
+    world: World, alice: UserAgent
+) -> None:
+    alice.write(NOBODY)
+    await alice.send()
+    since = alice.copy(NOBODY).unknown_since
+    assert since == world.clock()
+    world.clock.time += MINUTE
+    world.overlay.before = FailAt("fetch_variants", ZeroDivisionError("division by zero"))
+    await alice.send()
+    assert "This is a fault of p2pmail" in alice.copy(NOBODY).reason
+    assert alice.copy(NOBODY).unknown_since == since
