@@ -13,7 +13,7 @@ from bench.figure import Figure, quantile
 from bench.overlay import K, private_overlay
 from mail.agent import Agent
 from mail.events import Event, NewMail
-from mail.mime.headers import Address
+from mail.mime.addresses import Address
 from mail.write.compose import Draft, compose
 from overlay import event_loop
 from storage.user.outbox import Envelope

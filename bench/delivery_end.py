@@ -23,8 +23,8 @@ from mail.agent import Agent
 from mail.cli.running import run_loop
 from mail.events import Event, Progress, Trouble
 from mail.identity import Identity
+from mail.mime.addresses import Address
 from mail.mime.attachments import save_attachment
-from mail.mime.headers import Address
 from mail.mime.message import read_message
 from mail.write.compose import Draft, Enclosure, compose
 from storage.user.outbox import Envelope, State

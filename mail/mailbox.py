@@ -101,6 +101,16 @@ class Mailbox(DraftStore):
         rows = self._index.by_message_id(message_id) if message_id else []
         return next((row for row in rows if folder in (None, row.folder)), None)
 
+    def named(self, identifier: str) -> list[Row]:
+        """The messages with this Message-ID, in the order of the folders, or the one whose file has this name."""
+        rows = (self._index.by_message_id(identifier) or self._index.by_unique(identifier)) if identifier else []
+        order = {name: number for number, name in enumerate(self.folders())}
+        return sorted(rows, key=lambda row: order.get(row.folder, len(order)))
+
+    def shared_message_ids(self) -> set[str]:
+        """The Message-IDs that several messages have, in any folders."""
+        return self._index.shared_message_ids()
+
     def search(self, query: str, folder: str | None = None, *, typing: bool = False) -> Iterator[array[int]]:
         """The messages that match, newest first, in batches: a first one soon, then all. Raises SearchError.
 

@@ -37,7 +37,7 @@ from tui.theme import DARK, NO_COLOUR, THEMES
 if TYPE_CHECKING:
     from textual.command import Provider
 
-    from mail.mime.headers import Address
+    from mail.mime.addresses import Address
     from mail.write.drafts import DraftForm
 
 
@@ -275,7 +275,7 @@ class MailApp(App[None]):
     @property
     def me(self) -> Address:
         """The user as the sender. Without an address, drafts can still be written."""
-        from mail.mime.headers import Address
+        from mail.mime.addresses import Address
 
         return Address("", self.session.address)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from email.utils import parseaddr
 
 from rich.cells import cell_len, set_cell_size
 
@@ -92,7 +91,7 @@ def person(mailbox: str) -> str:
     text = sanitize.line(mailbox)
     if "<" in text:
         name = text.rpartition("<")[0].strip().strip('"')
-        return name or parseaddr(text)[1] or text
+        return name or text.rpartition("<")[2].rstrip("> ") or text
     return text
 
 

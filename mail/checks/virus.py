@@ -131,7 +131,7 @@ class _Scan:
 
 def _leaves(parts: Sequence[Part]) -> Iterator[Part]:
     """The parts with their own content, also those within forwarded messages."""
-    return (part for part in parts if not part.children)
+    return (part for part in parts if not (part.is_multipart or part.is_message))
 
 
 def _name(found: Sequence[yara_x.Rule]) -> str:

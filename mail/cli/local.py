@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -55,7 +55,7 @@ def list_(args: argparse.Namespace, profile: Profile) -> int:
     name = next((n for n in mailbox.folders() if n.lower() == args.folder.lower()), None)
     if name is None:
         raise CommandError(DATA, f"There is no folder {args.folder!r}; there are: {', '.join(mailbox.folders())}.")
-    _print_rows(_rows(mailbox, mailbox.ids(name)), args.json)
+    _print_rows(mailbox, _rows(mailbox, mailbox.ids(name)), args.json)
     return OK
 
 
@@ -65,7 +65,7 @@ def search(args: argparse.Namespace, profile: Profile) -> int:
     found: Sequence[int] = ()
     for batch in mailbox.search(" ".join(args.query)):
         found = batch
-    _print_rows((row for row in _rows(mailbox, found) if row.folder != QUARANTINE), args.json)
+    _print_rows(mailbox, (row for row in _rows(mailbox, found) if row.folder != QUARANTINE), args.json)
     return OK
 
 
@@ -79,13 +79,14 @@ def unread_count(args: argparse.Namespace, profile: Profile) -> int:
 def show(args: argparse.Namespace, profile: Profile) -> int:
     """`p2pmail show ID [--raw]`."""
     mailbox = opened(profile)
-    identifier = args.id.strip().removeprefix("<").removesuffix(">")
-    readable = (mailbox.find(identifier, name) for name in mailbox.folders() if name != QUARANTINE)
-    row = next((found for found in readable if found is not None), None)
-    if row is None and mailbox.find(identifier, QUARANTINE) is None:
+    found = mailbox.named(args.id.strip().removeprefix("<").removesuffix(">"))
+    row = next((row for row in found if row.folder != QUARANTINE), None)
+    if not found:
         raise CommandError(DATA, f"There is no message {args.id} here.")
     if row is None:
         raise CommandError(PERMISSION, "That message is in Quarantine and isn't shown. The reader can release it.")
+    if len(found) > 1:
+        print(f"p2pmail: {len(found)} messages have this id; `p2pmail list --json` names each.", file=sys.stderr)
     if args.raw:
         with mailbox.path(row).open("rb") as file:
             chunks = iter(partial(file.read, 1 << 16), b"")
@@ -97,7 +98,7 @@ def show(args: argparse.Namespace, profile: Profile) -> int:
         ("From", str(message.sender)),
         ("To", ", ".join(map(str, message.to))),
         ("Cc", ", ".join(map(str, message.cc))),
-        ("Date", _date(message.date)),
+        ("Date", _date(message.date) or f"{_date(row.date)} (of arrival; its own date can't be read)"),
         ("Subject", message.subject),
     ):
         if value:
@@ -175,18 +176,22 @@ def _rows(mailbox: Mailbox, ids: Sequence[int]) -> Iterable[Row]:
         yield from mailbox.rows(ids[start : start + ROWS_AT_ONCE])
 
 
-def _print_rows(rows: Iterable[Row], as_json: bool) -> None:
+def _print_rows(mailbox: Mailbox, rows: Iterable[Row], as_json: bool) -> None:
     if as_json:
-        print(json.dumps([_row(row) for row in rows], indent=2, ensure_ascii=False))
+        shared = mailbox.shared_message_ids()
+        print(json.dumps([_row(row, shared) for row in rows], indent=2, ensure_ascii=False))
         return
     for row in rows:
         mark = "N" if row.unread else " "
         print(f"{mark} {_day(row.date)}  {sanitize.line(row.sender)[:28]:<28}  {sanitize.line(row.subject)}")
 
 
-def _row(row: Row) -> dict[str, object]:
+def _row(row: Row, shared: Collection[str]) -> dict[str, object]:
+    """`id` is what the commands take: the Message-ID, or where that is missing or not the only one the file's name."""
+    alone = row.message_id and row.message_id not in shared
     return {
-        "id": f"<{row.message_id}>",
+        "id": f"<{row.message_id}>" if alone else row.unique,
+        "message_id": f"<{row.message_id}>" if row.message_id else "",
         "folder": row.folder,
         "from": row.sender,
         "to": ", ".join(row.recipients),

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from mail.agent import Agent, status_document
-from mail.cli.errors import CONFIGURATION, DATA, OK, TEMPORARY, UNAVAILABLE, USAGE, CommandError, words
+from mail.cli.errors import CONFIGURATION, OK, TEMPORARY, UNAVAILABLE, USAGE, CommandError, words
 from mail.cli.local import existing, profile_state
 from mail.cli.passphrase import existing_passphrase, new_passphrase
 from mail.cli.progress import ProgressLine
@@ -28,13 +28,13 @@ from mail.membership.certificate_status import check_may_accept, stored_certific
 from mail.membership.join import join, resume
 from mail.membership.offline import take_certificate, write_request
 from mail.mime import sanitize
-from mail.mime.headers import addresses
+from mail.mime.addresses import addresses
 from mail.profile_node import stored_node_id
 from mail.send.enqueue import accept, check_room, check_sender, check_size
 from mail.version import program_version
 from mail.write.submission import Submission, read_submission
 from overlay.errors import Unreachable
-from overlay.identity.address import AddressError, normalise_address
+from overlay.identity.address import normalise_address
 from overlay.protocol_limits import DEFAULT_K
 from storage import durable
 from storage.node.store import stored_usage
@@ -111,15 +111,7 @@ def _check_addresses(texts: Sequence[str]) -> None:
 
 
 def _accept(profile: Profile, outbox: Outbox, taken: Submission, identity: Identity) -> None:
-    """Accept the message into the outbox, with a copy in Sent. Raises CommandError for a foreign From; as `accept`."""
-    try:
-        ours = normalise_address(taken.sender) == identity.address
-    except AddressError:
-        ours = False
-    if not ours:
-        raise CommandError(
-            DATA, f"The message says it is from {taken.sender}, and you are {identity.address}. Nothing was kept."
-        )
+    """Accept the message into the outbox, with a copy in Sent. Raises as `accept`."""
     check_may_accept(profile, identity, time.time())
     folders = profile.folders()
     accept(

@@ -27,7 +27,7 @@ from mail.demo.sample_messages import ALICE, ATTACHMENT_BYTES, BOB, sample_messa
 from mail.events import Event, NewMail
 from mail.identity import Identity
 from mail.mailbox import Mailbox
-from mail.mime.headers import Address
+from mail.mime.addresses import Address
 from mail.mime.message import Message, read_message
 from mail.write.compose import compose, new_message_id
 from mail.write.reply import reply

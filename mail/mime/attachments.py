@@ -34,12 +34,16 @@ class AttachmentError(P2PMailError):
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """An attachment: safe name, media type, decoded bytes (mail.mime.content_decoding.size), number of its part."""
+    """An attachment: safe name, media type, decoded bytes (mail.mime.content_decoding.size), number of its part.
+
+    `within`: it lies in a message that is attached itself, so that who passes on that message passes it on too.
+    """
 
     name: str
     content_type: str
     size: int
     index: int
+    within: bool = False
 
 
 def safe_name(name: str, fallback: str = "attachment") -> str:

@@ -1,4 +1,4 @@
-"""Decodes the content of a part in chunks: base64, quoted-printable or unencoded (RFC 2045, section 6).
+"""Decodes the content of a part in chunks: base64, quoted-printable, uuencoded or unencoded (RFC 2045, section 6).
 
 Holds one block in memory, whatever the size, and never raises on any bytes. The virus scan and saving both use this
 module, so nothing can be saved that was not scanned.
@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from mail.mime import uuencode
 from mail.mime.parser import Part
 
 BLOCK = 192 * 1024
@@ -21,6 +22,8 @@ ENDS_LIMIT = 64
 """Padded ends in one base64 text, where texts follow each other; all readers here drop what follows."""
 
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
+_OTHER_LINE = re.compile(rb"^(?=[^\n]*[^A-Za-z0-9+/=\s]|[ \t]*[A-Za-z0-9+/=]+[ \t]+[A-Za-z0-9+/=])", re.MULTILINE)
+"""The beginning of a line that isn't base64: another character, or several words."""
 _PADDING = re.compile(rb"=+")
 
 
@@ -33,9 +36,11 @@ def content(file: BinaryIO, part: Part) -> Iterator[bytes]:
     if part.is_multipart or part.is_message:
         return raw
     if part.encoding == "base64":
-        return _base64(raw)
+        return _base64_text(raw) if part.content_type.startswith("text/") else _base64(raw)
     if part.encoding == "quoted-printable":
         return _quoted_printable(raw)
+    if part.encoding == "x-uuencode":
+        return uuencode.decode(raw)
     return raw
 
 
@@ -109,6 +114,53 @@ def _base64(raw: Iterator[bytes]) -> Iterator[bytes]:
             held = held[whole:]
     if held:
         yield _text64(held)
+
+
+def _base64_text(raw: Iterator[bytes]) -> Iterator[bytes]:
+    """Decode base64 up to the first line that isn't, and leave the rest as it is.
+
+    Mailing lists append a footer in plain text, and some programs call a text base64 that never was.
+    """
+    rest: list[bytes] = []
+
+    def encoded() -> Iterator[bytes]:
+        held = b""
+        padded = False
+        for data in raw:
+            held += data
+            cut = held.rfind(b"\n") + 1 or (len(held) if len(held) > LINE_LIMIT else 0)
+            lines, held = held[:cut], held[cut:]
+            end = _base64_end(lines, padded)
+            yield lines[:end]
+            if end < len(lines):
+                rest.append(lines[end:] + held)
+                return
+            padded = padded or b"=" in lines
+        end = _base64_end(held, padded)
+        yield held[:end]
+        rest.append(held[end:])
+
+    yield from _base64(encoded())
+    if rest:
+        yield from rest
+        yield from raw
+
+
+def _base64_end(lines: bytes, padded: bool) -> int:
+    """Where the first line begins that isn't base64. After padding, a line that has no whole groups of four isn't."""
+    found = _OTHER_LINE.search(lines)
+    end = found.start() if found else len(lines)
+    padding = 0 if padded else lines.find(b"=", 0, end)
+    if padding < 0:
+        return end
+    position = 0 if padded else lines.find(b"\n", padding, end) + 1 or end
+    while position < end:
+        after = lines.find(b"\n", position, end) + 1 or end
+        line = lines[position:after].strip()
+        if len(line) % 4 and b"=" not in line:
+            return position
+        position = after
+    return end
 
 
 def _text64(text: bytes) -> bytes:

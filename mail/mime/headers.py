@@ -1,4 +1,4 @@
-"""Parses header fields: text, addresses, parameters, dates, Message-IDs.
+"""Parses header fields: text, dates, Message-IDs.
 
 Each function takes the bytes of one field and never raises. mail/mime/parser.py finds the fields in a file;
 mail/mime/sanitize.py makes text safe for a terminal, which isn't done here.
@@ -9,7 +9,9 @@ from __future__ import annotations
 import binascii
 import email.utils
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from mail.mime import charset as charsets
 
@@ -17,8 +19,6 @@ RECIPIENTS_TEXT = 4 * 1024 * 1024
 """Bytes of an address field of a message that is sent; 10,000 recipients need some 600,000."""
 ADDRESS_TEXT = 64 * 1024
 """Bytes of an address field that are parsed for display: about 2,000 recipients."""
-PARAMETER_TEXT = 16 * 1024
-"""Bytes of a Content-Type or Content-Disposition that are parsed; real ones stay below 1 KiB."""
 DATE_TEXT = 200
 """Bytes of a date that are parsed; RFC 5322's longest, with a comment, has fewer than 60."""
 LAST_DATE = 253_402_300_799.0
@@ -49,25 +49,22 @@ class Headers:
         return [value for field, value in self.fields if field == name]
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A mailbox: display name and bare address. Either is empty where the message gives none that can be parsed."""
-
-    name: str
-    address: str
-
-    def __str__(self) -> str:
-        if not self.name:
-            return self.address
-        return f"{self.name} <{self.address}>" if self.address else self.name
+def raw_text(value: bytes, hint: str = "") -> str:
+    """A field's bytes as text, encoded words not decoded: UTF-8 (RFC 6532), else in `hint`, the charset of another part
+    of the message, or in what is detected. Never raises."""
+    return charsets.decode(value, hint=hint)
 
 
-def raw_text(value: bytes) -> str:
-    """A field's bytes as text, encoded words not decoded: UTF-8 (RFC 6532), else windows-1252. Never raises."""
-    return charsets.decode(value)
+_WORD_CHARSET = re.compile(rb"=\?([A-Za-z0-9_:.-]{1,64})(?:\*[A-Za-z-]{0,64})?\?[bBqQ]\?")
 
 
-_WORD = re.compile(r"=\?([^?\s*]{1,64})(?:\*[^?\s]{0,64})?\?([bBqQ])\?([^?]*)\?=")
+def word_charset(value: bytes | None) -> str:
+    """The charset of the first encoded word in a field, or ""."""
+    found = _WORD_CHARSET.search(value or b"")
+    return found.group(1).decode("ascii") if found else ""
+
+
+_WORD = re.compile(r"=\?([^?\s*]{1,64})(?:\*[^?\s]{0,64})?\?([bBqQ])\?((?:[^?]|\?(?!=)){0,2000})\?=")
 _QUOTED = re.compile(rb"=([0-9A-Fa-f]{2})")
 
 
@@ -113,44 +110,9 @@ def _word(encoding: str, text: str) -> bytes:
         return data
 
 
-def text(value: bytes | None) -> str:
+def text(value: bytes | None, hint: str = "") -> str:
     """An unstructured field (Subject) as text. Never raises."""
-    return "" if value is None else decode_words(raw_text(value))
-
-
-_SIMPLE = re.compile(
-    r'\s*(?:"?([^"<>@,;:()\\]*?)"?\s*<([^\s<>@,;:()"\\]+@[^\s<>@,;:()"\\]+)>|([^\s<>@,;:()"\\]+@[^\s<>@,;:()"\\]+))\s*'
-)
-
-
-def addresses(values: list[bytes], limit: int = ADDRESS_TEXT) -> tuple[Address, ...]:
-    """The mailboxes of address fields, groups flattened, from the first `limit` bytes of each. Never raises.
-
-    A field that can't be parsed becomes one Address whose name is the field's text, so that something is shown.
-    """
-    found: list[Address] = []
-    for value in values:
-        source = raw_text(value[:limit])
-        simple = _SIMPLE.fullmatch(source) if len(source) < 1000 else None
-        if simple:
-            name, address, bare = simple.groups()
-            found.append(Address(decode_words(name or "").strip(), address or bare))
-            continue
-        found.extend(_parsed(source))
-    return tuple(found)
-
-
-def _parsed(source: str) -> list[Address]:
-    try:
-        pairs = email.utils.getaddresses([source])
-    except Exception:  # the parser raises IndexError, AttributeError, RecursionError on hostile fields
-        pairs = []
-    parsed = [
-        Address(decode_words(str(name)).strip(), str(address).strip()) for name, address in pairs if name or address
-    ]
-    if not parsed and source.strip():
-        return [Address(decode_words(source[:200]).strip(), "")]
-    return parsed
+    return "" if value is None else decode_words(raw_text(value, hint))
 
 
 _FIRST_ID = re.compile(f"<([^<>\\s]{{1,{ID_LIMIT}}})>")
@@ -163,6 +125,18 @@ def message_ids(value: bytes | None) -> tuple[str, ...]:
     source = value[: 4 * ADDRESS_TEXT].decode("latin-1")
     found = [identifier for identifier in _FIRST_ID.findall(source) if _visible(identifier)]
     return tuple(dict.fromkeys(found[-IDS_LIMIT:]))
+
+
+def parent(value: bytes | None, people: Collection[str]) -> str:
+    """The Message-ID that an In-Reply-To names, without angle brackets; "" when there is none. Never raises.
+
+    Older programs write more into it: `Message from Ann <ann@x> of "Tue" <parent@x>`. What stands behind a name, or is
+    the address of one of `people`, is no Message-ID.
+    """
+    source = (value or b"")[: 4 * ADDRESS_TEXT].decode("latin-1")
+    found = [match for match in _FIRST_ID.finditer(source) if _visible(match.group(1)) and match.group(1) not in people]
+    plain = [match for match in found if not source[max(match.start() - 9, 0) : match.start()].rstrip()[-1:].isalpha()]
+    return (plain or found)[0].group(1) if found else ""
 
 
 def message_id(value: bytes | None) -> str:
@@ -179,73 +153,24 @@ def _visible(identifier: str) -> bool:
     return bool(identifier) and all("!" <= character <= "~" for character in identifier)
 
 
+_ISO_8601 = re.compile(r"\d{4}-\d\d-\d\d([T ]|\Z)")
+
+
 def date(value: bytes | None) -> float | None:
     """A Date field in seconds since the epoch, from 1970 to 9999; None for any other. Never raises."""
     if value is None:
         return None
+    source = value[:DATE_TEXT].decode("latin-1").strip()
+    seconds: float | None = None
     try:
-        parts = email.utils.parsedate_tz(value[:DATE_TEXT].decode("latin-1"))
-        seconds = float(email.utils.mktime_tz(parts)) if parts else None
+        if _ISO_8601.match(source):  # a date that `parsedate_tz` takes for another one
+            moment = datetime.fromisoformat(source)
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        else:
+            parts = email.utils.parsedate_tz(source)
+            seconds = email.utils.mktime_tz(parts) if parts else None
     except Exception:  # ValueError, OverflowError, TypeError, IndexError, by what the field holds
         return None
     if seconds is None or not 0 <= seconds <= LAST_DATE:
         return None
     return seconds
-
-
-_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)', re.DOTALL)
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_TYPE = re.compile(r"[!#$%&'*+.^_`{|}~0-9a-z-]+/[!#$%&'*+.^_`{|}~0-9a-z-]+")
-
-
-def parameters(value: bytes) -> tuple[str, dict[str, str]]:
-    """A field such as Content-Type: the value before the first `;` in lower case, and the parameters.
-
-    Names are in lower case; of two with the same name the first counts. Joins RFC 2231's continuations and decodes its
-    charsets, and decodes RFC 2047's words too, which mail programs use here although the RFC forbids it. Never raises.
-    """
-    source = value[:PARAMETER_TEXT].decode("latin-1")
-    main, _, _ = source.partition(";")
-    plain: dict[str, str] = {}
-    parted: dict[str, list[tuple[int, bool, str]]] = {}
-    for name, given in _PARAMETER.findall(source):
-        name = name.lower()
-        given = _ESCAPED.sub(r"\1", given[1:-1]) if len(given) > 1 and given[0] == given[-1] == '"' else given.strip()
-        base, star, rest = name.partition("*")
-        if not star:
-            # A boundary is bytes, not text: it is searched for in the file.
-            known = given if name == "boundary" else decode_words(charsets.decode(given.encode("latin-1")))
-            plain.setdefault(name, known)
-            continue
-        number, extended = rest.rstrip("*"), rest.endswith("*") or rest == ""
-        order = int(number) if number.isascii() and number.isdigit() and len(number) < 4 else 0
-        parted.setdefault(base, []).append((order, extended, given))
-    for base, pieces in parted.items():
-        plain[base] = _joined(pieces)
-    return main.strip().lower(), plain
-
-
-def _joined(pieces: list[tuple[int, bool, str]]) -> str:
-    """Join the continuations of one parameter (RFC 2231): (number, percent-encoded or not, text)."""
-    charset = ""
-    data = b""
-    for position, (_, extended, given) in enumerate(sorted(pieces, key=lambda piece: piece[0])):
-        if extended and position == 0 and given.count("'") >= 2:
-            charset, _, given = given.split("'", 2)
-        data += _unquoted(given) if extended else given.encode("latin-1")
-    return charsets.decode(data, charset)
-
-
-_PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
-
-
-def _unquoted(given: str) -> bytes:
-    return _PERCENT.sub(lambda match: bytes([int(match.group(1), 16)]), given.encode("latin-1"))
-
-
-def media_type(value: bytes | None, default: str) -> tuple[str, dict[str, str]]:
-    """A Content-Type: type in lower case (`default` when it is missing or can't be parsed), and its parameters."""
-    if value is None:
-        return default, {}
-    main, found = parameters(value)
-    return (main if _TYPE.fullmatch(main) else default), found

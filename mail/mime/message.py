@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from mail.mime import charset, content_decoding, headers, html, parser, sanitize
+from mail.mime import body_text, content_decoding, headers, parser, sanitize
+from mail.mime.addresses import Address, addresses
 from mail.mime.attachments import Attachment, save_attachment, shown_name
-from mail.mime.headers import Address
 from mail.mime.parser import Defect, Part, Structure
 from storage.user.index_summary import MAX_RECIPIENTS, MAX_TEXT, Summary, unreadable
 
@@ -23,7 +23,6 @@ TEXT_LIMIT = 1024 * 1024
 """Bytes of text shown of one message; mailing-list digests reach some 100 KiB."""
 LINE_TEXT = 2000
 """Characters shown of a subject or a name; real ones are shorter."""
-CUT = "[The text is longer than is shown here; save the message to see all of it.]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,52 +101,51 @@ def _structure(file: BinaryIO) -> Structure:
 
 
 def _message(file: BinaryIO, structure: Structure, *, whole: bool = True) -> Message:
-    found = structure.parts[0].headers
-    shown, attached = _laid_out(file, structure) if whole else ([], [])
-    text, from_html, cut = _text(file, [structure.parts[index] for index in shown], TEXT_LIMIT)
-    senders = _addresses(found.all("from")) or _addresses(found.all("sender"))
+    found, hint = structure.parts[0].headers, _hint(structure)
+    layout = body_text.lay_out(file, structure) if whole else body_text.Layout()
+    text, from_html, cut = body_text.read(file, layout.shown, TEXT_LIMIT, hint=hint)
+    senders = _addresses(found.all("from"), hint) or _addresses(found.all("sender"), hint)
+    to, cc = _addresses(found.all("to"), hint), _addresses(found.all("cc"), hint)
     defects = [str(defect) for defect in structure.defects]
     if cut:
         defects.append("the text is too long to be shown whole")
     references = headers.message_ids(found.first("references"))
-    in_reply_to = headers.message_ids(found.first("in-reply-to"))
     return Message(
         sender=senders[0] if senders else Address("", ""),
-        reply_to=_addresses(found.all("reply-to")),
-        to=_addresses(found.all("to")),
-        cc=_addresses(found.all("cc")),
-        followup_to=_addresses(found.all("mail-followup-to")),
-        subject=_line(headers.text(found.first("subject"))),
+        reply_to=_addresses(found.all("reply-to"), hint),
+        to=to,
+        cc=cc,
+        followup_to=_addresses(found.all("mail-followup-to"), hint),
+        subject=_line(headers.text(found.first("subject"), hint)),
         date=headers.date(found.first("date")),
         message_id=headers.message_id(found.first("message-id")),
-        in_reply_to=in_reply_to[0] if in_reply_to else "",
+        in_reply_to=headers.parent(found.first("in-reply-to"), {each.address for each in (*senders, *to, *cc)}),
         references=references,
         text=text,
         from_html=from_html,
-        attachments=tuple(_attachment(file, structure.parts[index]) for index in attached),
-        headers=tuple((name, sanitize.line(headers.text(value))) for name, value in found.fields),
+        attachments=tuple(_attachment(file, part, within) for part, within in layout.attached),
+        headers=tuple((name, sanitize.line(headers.text(value, hint))) for name, value in found.fields),
         defects=tuple(defects),
         size=structure.size,
     )
 
 
 def _summary(file: BinaryIO, structure: Structure) -> Summary:
-    found = structure.parts[0].headers
-    shown, attached = _laid_out(file, structure)
-    text, _, _ = _text(file, [structure.parts[index] for index in shown], MAX_TEXT, fast=True)
-    senders = _addresses(found.all("from")) or _addresses(found.all("sender"))
-    recipients = _addresses(found.all("to")) + _addresses(found.all("cc"))
-    in_reply_to = headers.message_ids(found.first("in-reply-to"))
+    found, hint = structure.parts[0].headers, _hint(structure)
+    layout = body_text.lay_out(file, structure)
+    text, _, _ = body_text.read(file, layout.shown, MAX_TEXT, fast=True, hint=hint)
+    senders = _addresses(found.all("from"), hint) or _addresses(found.all("sender"), hint)
+    recipients = _addresses(found.all("to"), hint) + _addresses(found.all("cc"), hint)
     return Summary(
         message_id=headers.message_id(found.first("message-id")),
         sender=str(senders[0]) if senders else "",
         recipients=tuple(str(recipient) for recipient in recipients[:MAX_RECIPIENTS]),
-        subject=_line(headers.text(found.first("subject"))),
+        subject=_line(headers.text(found.first("subject"), hint)),
         date=headers.date(found.first("date")) or 0.0,
-        in_reply_to=in_reply_to[0] if in_reply_to else "",
+        in_reply_to=headers.parent(found.first("in-reply-to"), {each.address for each in (*senders, *recipients)}),
         references=headers.message_ids(found.first("references")),
         size=structure.size,
-        attachments=bool(attached),
+        attachments=bool(layout.attached),
         text=text,
     )
 
@@ -174,111 +172,24 @@ def _unreadable(structure: Structure) -> Message:
     )
 
 
+def _hint(structure: Structure) -> str:
+    """The charset that the message names anywhere, for its fields and parts that name none."""
+    named = next((part.charset for part in structure.parts if part.charset), "")
+    found = structure.parts[0].headers
+    return named or headers.word_charset(found.first("subject")) or headers.word_charset(found.first("from"))
+
+
 def _line(text: str) -> str:
     return sanitize.line(text[:LINE_TEXT])
 
 
-def _addresses(values: Sequence[bytes]) -> tuple[Address, ...]:
+def _addresses(values: Sequence[bytes], hint: str) -> tuple[Address, ...]:
     if not values:
         return ()
-    found = headers.addresses(list(values))
+    found = addresses(list(values), hint=hint)
     return tuple(Address(_line(address.name), _line(address.address)) for address in found)
 
 
-def _laid_out(file: BinaryIO, structure: Structure) -> tuple[list[int], list[int]]:
-    """The indices of the parts that are shown as text, in order, and of the attachments."""
-    parts = structure.parts
-    shown: list[int] = []
-    attached: list[int] = []
-
-    def place(index: int) -> None:
-        part = parts[index]
-        if not part.is_multipart:
-            if _readable(part):
-                shown.append(index)
-                if part.file_name:
-                    attached.append(index)
-            else:
-                attached.append(index)
-            return
-        if part.content_type == "multipart/alternative":
-            chosen = _alternative(file, parts, part)
-            for child in part.children:
-                if child == chosen or not _only_text(parts, child):
-                    place(child)
-            return
-        for child in part.children:
-            place(child)
-
-    place(0)
-    return shown, attached
-
-
-def _readable(part: Part) -> bool:
-    """Whether the part is text to show rather than an attachment."""
-    # A multipart without parts has no boundary, or one that never occurs: its bytes are all there is to show.
-    text = part.content_type in ("text/plain", "text/html") or part.content_type.startswith("multipart/")
-    return text and part.disposition != "attachment"
-
-
-def _only_text(parts: Sequence[Part], index: int) -> bool:
-    """Whether an alternative that wasn't chosen has only the same text in another format."""
-    part = parts[index]
-    if part.is_multipart:
-        # The images of an HTML text belong to it.
-        return part.content_type == "multipart/related" or all(_only_text(parts, child) for child in part.children)
-    return _readable(part)
-
-
-def _alternative(file: BinaryIO, parts: Sequence[Part], part: Part) -> int:
-    """The alternative to show: the first with plain text that isn't empty, else the first with HTML, else the last."""
-    hypertext = -1
-    for child in part.children:
-        kinds = _kinds(file, parts, child)
-        if "text/plain" in kinds:
-            return child
-        if "text/html" in kinds and hypertext < 0:
-            hypertext = child
-    return hypertext if hypertext >= 0 else part.children[0]
-
-
-def _kinds(file: BinaryIO, parts: Sequence[Part], index: int) -> set[str]:
-    part = parts[index]
-    if part.is_multipart:
-        return set().union(*(_kinds(file, parts, child) for child in part.children))
-    if not _readable(part):
-        return set()
-    if (
-        part.content_type == "text/plain"
-        and part.end - part.body < 64
-        and not content_decoding.head(file, part, 64)[0].strip()
-    ):
-        return set()
-    return {part.content_type}
-
-
-def _text(file: BinaryIO, parts: Sequence[Part], limit: int, *, fast: bool = False) -> tuple[str, bool, bool]:
-    """The text of `parts`; whether HTML was among them; whether it was cut at `limit` bytes. `fast`: for the index."""
-    pieces: list[str] = []
-    from_html = False
-    for part in parts:
-        data, more = content_decoding.head(file, part, limit)
-        limit -= len(data)
-        text = charset.decode(data, part.charset)
-        if part.content_type == "text/html":
-            from_html = True
-            text, shorter = (html.words(text), False) if fast else html.as_text(text)
-            more = more or shorter
-        pieces.append(sanitize.block(text).strip("\n"))
-        if more or limit <= 0:
-            if not fast:
-                pieces.append(CUT)
-            return "\n\n".join(pieces) + "\n", from_html, True
-    text = "\n\n".join(piece for piece in pieces if piece)
-    return (text + "\n" if text else ""), from_html, False
-
-
-def _attachment(file: BinaryIO, part: Part) -> Attachment:
-    return Attachment(
-        name=shown_name(part), content_type=part.content_type, size=content_decoding.size(file, part), index=part.index
-    )
+def _attachment(file: BinaryIO, part: Part, within: bool) -> Attachment:
+    size = content_decoding.size(file, part)
+    return Attachment(shown_name(part), part.content_type, size, part.index, within)

@@ -6,14 +6,17 @@ decodes a part's content; mail/mime/message.py decides which parts are shown and
 
 from __future__ import annotations
 
+import mimetypes
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import BinaryIO
 
-from mail.mime import headers as fields
+from mail.mime import uuencode
 from mail.mime.headers import Headers
+from mail.mime.parameters import PARAMETER_TEXT, media_type, transfer_encoding
+from mail.mime.parameters import parameters as parameters_of
 
 BLOCK = 256 * 1024
 """Bytes read at once."""
@@ -33,6 +36,8 @@ DEPTH_LIMIT = 30
 """Nested multiparts and messages (Postfix: mime_nesting_limit 100; real mail has fewer than 10)."""
 BOUNDARY_LIMIT = 200
 """Characters of a boundary (RFC 2046 allows 70)."""
+EMPTY_LINES = 8
+"""Empty lines that may stand before the header."""
 _PAD_LIMIT = 100
 """Bytes of white space allowed after a boundary."""
 _OVERLAP = BOUNDARY_LIMIT + _PAD_LIMIT + 8
@@ -72,6 +77,8 @@ class Part:
     body: int
     end: int
     children: tuple[int, ...]
+    removed: tuple[tuple[int, int], ...] = ()
+    """Where files are uuencoded in a text: from their `begin` to their `end`."""
 
     @property
     def charset(self) -> str:
@@ -91,7 +98,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """All parts of a message in file order; the first is the message itself. `size` in bytes."""
+    """All parts of a message in file order, then the files uuencoded in its texts. The first part is the message.
+    `size` in bytes."""
 
     parts: tuple[Part, ...]
     defects: tuple[Defect, ...]
@@ -100,6 +108,7 @@ class Structure:
 
 _MESSAGE_TYPES = frozenset({"message/rfc822", "message/global"})
 _IDENTITY = frozenset({"", "7bit", "8bit", "binary"})
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NAME = re.compile(rb"([!-9;-~]+)[ \t]*")
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 
@@ -203,7 +212,7 @@ class _Walk:
         self._looked = 0
 
     def run(self) -> Structure:
-        position = self._enter(0, -1, "text/plain")
+        position = self._enter(self._first_field(), -1, "text/plain")
         while self._levels:
             assert self._pattern is not None
             # The body's first line may be a boundary: its line end is the header's last.
@@ -233,6 +242,7 @@ class _Walk:
             digest = self._parts[container].content_type == "multipart/digest"
             position = self._enter(after, container, "message/rfc822" if digest else "text/plain")
         self._close(-1, self._window.size)
+        self._find_uuencoded()
         return Structure(
             tuple(self._frozen(index, part) for index, part in enumerate(self._parts)),
             tuple(self._defects),
@@ -244,18 +254,17 @@ class _Walk:
         while True:
             index = len(self._parts)
             found, body = self._headers(start, everything=parent < 0 or self._is_message(parent))
-            content_type, parameters = fields.media_type(found.first("content-type"), default)
-            if any(len(value) > fields.PARAMETER_TEXT for name, value in found.fields if name.startswith("content-")):
+            content_type, parameters = media_type(found.first("content-type"), default)
+            if any(len(value) > PARAMETER_TEXT for name, value in found.fields if name.startswith("content-")):
                 self._defect(Defect.HEADERS_TOO_LONG)
-            disposition, options = fields.parameters(found.first("content-disposition") or b"")
-            encoding = (found.first("content-transfer-encoding") or b"")[:100].decode("latin-1").strip().lower()
+            disposition, options = parameters_of(found.first("content-disposition") or b"")
             part = _OpenPart(
                 parent=parent,
                 depth=self._parts[parent].depth + 1 if parent >= 0 else 0,
                 headers=found,
                 content_type=content_type,
                 parameters=parameters,
-                encoding=encoding.partition(";")[0].strip(),
+                encoding=transfer_encoding(found.first("content-transfer-encoding")),
                 disposition=disposition,
                 file_name=options.get("filename") or parameters.get("name") or "",
                 start=start,
@@ -278,6 +287,68 @@ class _Walk:
                 start, parent, default = body, index, "text/plain"
                 continue
             return body
+
+    def _first_field(self) -> int:
+        """Where the header begins: after a byte order mark and empty lines, if a field follows them."""
+        mark = len(_BYTE_ORDER_MARK) if self._window.line(0)[0].startswith(_BYTE_ORDER_MARK) else 0
+        position = mark
+        for _ in range(EMPTY_LINES):
+            line, after = self._window.line(position)
+            if line.strip(b"\r\n"):
+                break
+            position = after
+        name = _NAME.match(line)
+        return position if name and line[name.end() : name.end() + 1] == b":" else mark
+
+    def _find_uuencoded(self) -> None:
+        """Make a part of each uuencoded file in a text, as if it were attached; it lies within the text's part."""
+        position, end = 0, -1
+        for index, part in enumerate(list(self._parts)):
+            if part.content_type != "text/plain" or part.encoding not in _IDENTITY:
+                continue
+            position = max(position, part.body - 1)
+            # Each search goes on where the last one ended, so that all of them read the file once.
+            while found := self._window.search(uuencode.BEGIN, position):
+                match, base = found
+                first = match.end() + base
+                if first > part.end:
+                    position = match.start() + base
+                    break
+                position = first - 1
+                if not uuencode.is_line(self._window.line(first)[0]):
+                    continue
+                if end < first:
+                    closing = self._window.search(uuencode.END, position)
+                    end = self._window.size + 1 if closing is None else closing[0].end() + closing[1]
+                if end > part.end or len(self._parts) >= PART_LIMIT:
+                    break
+                self._add_uuencoded(index, part, match, (match.start() + base + 1, first, end))
+                position = end - 1
+            else:
+                return
+
+    def _add_uuencoded(
+        self, parent: int, text: _OpenPart, match: re.Match[bytes], places: tuple[int, int, int]
+    ) -> None:
+        name = match.group(2).decode("utf-8", "replace").strip()
+        start, body, end = places
+        self._children[parent].append(len(self._parts))
+        self._children.append([])
+        self._parts.append(
+            _OpenPart(
+                parent=parent,
+                depth=text.depth + 1,
+                headers=Headers(),
+                content_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
+                parameters={},
+                encoding="base64" if match.group(1) else "x-uuencode",
+                disposition="attachment",
+                file_name=name,
+                start=start,
+                body=body,
+                end=end,
+            )
+        )
 
     def _is_message(self, index: int) -> bool:
         part = self._parts[index]
@@ -377,4 +448,7 @@ class _Walk:
             body=part.body,
             end=part.end,
             children=tuple(self._children[index]),
+            removed=()
+            if part.content_type.startswith(("multipart/", "message/"))
+            else tuple((self._parts[child].start, self._parts[child].end) for child in self._children[index]),
         )

@@ -10,10 +10,11 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from mail import author
 from mail.checks.pipeline import Destination, IncomingMessage, Pipeline
+from mail.mime import parser
 from mail.mime.message import read_headers, summarise
 from mail.sealed.notification import Notification
-from overlay.identity.address import AddressError, normalise_address
 from storage.user.folders import Folders
 from storage.user.index import Index, IndexUnavailable
 from storage.user.state import UserState
@@ -70,14 +71,11 @@ class Filing:
     def _place(self, spooled: Path, notification: Notification) -> tuple[str, str]:
         """The folder, and the reason if it isn't the Inbox."""
         report = self._checks.run(IncomingMessage(spooled, notification.sender))
-        message = read_headers(spooled)
-        claimed = message.sender.address
         if report.place is not Destination.QUARANTINE:
-            if not _same(claimed, notification.sender):
-                what = f"says it is from {claimed or 'nobody'}, but {notification.sender} sent it"
-                return Destination.QUARANTINE.value, what
-            if sum(name == "from" for name, _ in message.headers) > 1:  # programs differ in which From they show
-                return Destination.QUARANTINE.value, f"says it is from several, and {notification.sender} sent it"
+            with spooled.open("rb") as file:
+                fields = parser.walk(file).parts[0].headers.all("from")
+            if words := author.objection(fields, notification.sender):
+                return Destination.QUARANTINE.value, f"{words}, but {notification.sender} sent it"
         return report.place.value, "" if report.place is Destination.INBOX else str(report)
 
 
@@ -96,10 +94,3 @@ def _same_message(spooled: Path, other: Path) -> bool:
             if piece != second.read(PIECE):
                 return False
     return True
-
-
-def _same(claimed: str, proven: str) -> bool:
-    try:
-        return normalise_address(claimed) == proven
-    except AddressError:
-        return False

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mail.mime import content_decoding, parser, sanitize
+from mail.mime.addresses import Address
 from mail.mime.attachments import safe_name, shown_name
-from mail.mime.headers import LINE_LIMIT, Address
+from mail.mime.headers import LINE_LIMIT
 from mail.write.private_headers import without_private
 from storage.errors import DATA, P2PMailError
 

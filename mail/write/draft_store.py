@@ -22,7 +22,7 @@ from storage.user.index import IndexUnavailable, Row
 from storage.user.profile import Profile
 
 if TYPE_CHECKING:
-    from mail.mime.headers import Address
+    from mail.mime.addresses import Address
     from mail.write.drafts import DraftForm
 
 DRAFTS = "Drafts"

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mail.mime import charset, content_decoding, headers, parser, sanitize
+from mail.mime.addresses import Address, addresses
 from mail.mime.flowed import unflowed
-from mail.mime.headers import Address
 from mail.mime.message import Message, read_message
 from mail.mime.parser import Part, Structure
 from mail.write.compose import ComposeError, Draft, Enclosure
@@ -231,7 +231,9 @@ def read(path: Path, key: bytes) -> DraftForm:
         structure = parser.walk(file)
         root = structure.parts[0].headers
         text, whole = _text(file, structure, message)
-    inside = tuple(Enclosure(path, found.index, found.name, inside=True) for found in message.attachments)
+    inside = tuple(
+        Enclosure(path, found.index, found.name, inside=True) for found in message.attachments if not found.within
+    )
     ours = _ours(root.first(FIELD.lower()))
 
     def kept(name: str, beside: object) -> object:
@@ -240,7 +242,7 @@ def read(path: Path, key: bytes) -> DraftForm:
 
     lines = {}
     for name in ("to", "cc", "bcc"):
-        people = headers.addresses(root.all(name))
+        people = addresses(root.all(name))
         unfinished = kept(name, _canonical(people))
         lines[name] = ", ".join(filter(None, (_line_of(people), unfinished if isinstance(unfinished, str) else "")))
     subject, answers = kept("subject", message.subject), kept("answers", message.in_reply_to)
@@ -335,10 +337,10 @@ def _sorted_out(text: str) -> tuple[tuple[Address, ...], list[str]]:
     data = text.encode("utf-8", "replace")
     # A group (`friends: a@x.example, b@x.example;`) contains commas. All else is parsed piece by piece, because the
     # parser drops from a list what it can't read.
-    if b";" in data and len(data) <= headers.ADDRESS_TEXT and all(map(_complete, found := headers.addresses([data]))):
+    if b";" in data and len(data) <= headers.ADDRESS_TEXT and all(map(_complete, found := addresses([data]))):
         return found, []
     for piece in _pieces(text):
-        found = headers.addresses([piece.encode("utf-8", "replace")])
+        found = addresses([piece.encode("utf-8", "replace")])
         if found and all(map(_complete, found)):
             people += found
         elif piece.strip():

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mail.mime.headers import Address
+from mail.mime.addresses import Address
 from mail.mime.message import Message, read_message
 from mail.write.compose import Draft, Enclosure
 from overlay.identity.address import AddressError, normalise_address
@@ -73,7 +73,7 @@ def forward(path: Path, me: Address, to: tuple[Address, ...] = ()) -> Draft:
         to=to,
         subject=f"Fwd: {subject}",
         text=f"\n\n---------- Forwarded message ----------\n{header}\n\n{message.text}",
-        enclosures=tuple(Enclosure(path, found.index, found.name) for found in message.attachments),
+        enclosures=tuple(Enclosure(path, found.index, found.name) for found in message.attachments if not found.within),
     )
 
 

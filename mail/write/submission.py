@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from mail import author
 from mail.mime import headers, sanitize
+from mail.mime.addresses import addresses
 from mail.send.enqueue import check_recipients, check_size
 from mail.write.compose import new_message_id
 from mail.write.private_headers import is_private
@@ -27,6 +29,9 @@ CHUNK = 256 * 1024
 """Bytes copied at once."""
 FIELD_LIMIT = headers.RECIPIENTS_TEXT
 """Bytes of a field that is read here. A longer one is refused, because recipients would be lost."""
+
+
+_EMPTY_GROUP = re.compile(r":\s*;$")
 
 
 class SubmissionError(P2PMailError):
@@ -66,22 +71,24 @@ def read_submission(
 ) -> Submission:
     """Read a message from `stream` into the file `spool` (which must not exist), holding one block in memory.
 
-    The recipients are `recipients` and, with `from_headers` (`-t`), those of To, Cc and Bcc. `sender` is the bare
-    address for a missing From. Bcc fields, this program's private fields and an mbox `From ` line are removed, missing
-    fields are added at the end of the header with the message's own line ends; every other byte is kept. Raises
-    SubmissionError, CannotAccept (more recipients or bytes than can be sent) or OSError; then the file is removed.
+    The recipients are `recipients` and, with `from_headers` (`-t`), those of To, Cc and Bcc. `sender` is the user's
+    own address (normalised): a missing From gets it, and another one is refused. Bcc fields, this program's private
+    fields and an mbox `From ` line are removed, missing fields are added at the end of the header with the message's
+    own line ends; every other byte is kept. Raises SubmissionError, CannotAccept (more recipients or bytes than can be
+    sent) or OSError; then the file is removed.
     """
     with spool.open("xb") as out:
         try:
             header = _Header(out)
             rest = header.read(stream)
             identifier = header.message_id() or new_message_id(sender, token)
-            author = header.author() or sender
+            if b"from" in header.found and (words := author.objection(header.found[b"from"], sender)):
+                raise SubmissionError(f"The message {words}, and you are {sender}. Nothing was kept.")
             date = headers.date(header.first(b"date")) if b"date" in header.found else now()
             people = list(recipients)
             if from_headers:
                 people += header.recipients()
-            addresses = _normalised(people, from_headers=from_headers)
+            everybody = _normalised(people, from_headers=from_headers)
             header.complete(b"From", sender)
             header.complete(b"Date", email.utils.formatdate(date, localtime=True))
             header.complete(b"Message-ID", f"<{identifier}>")
@@ -91,7 +98,7 @@ def read_submission(
                     check_size(out.tell() + len(chunk))
                     out.write(chunk)
             subject = sanitize.line(headers.text(header.first(b"subject")))
-            return Submission(spool, identifier, author, addresses, subject, date, out.tell())
+            return Submission(spool, identifier, sender, everybody, subject, date, out.tell())
         except BaseException:
             spool.unlink(missing_ok=True)
             raise
@@ -163,17 +170,12 @@ class _Header:
             raise SubmissionError("The message's own Message-ID can't be used: it needs visible ASCII between < and >.")
         return identifier
 
-    def author(self) -> str:
-        """The bare address of From, or ""."""
-        value = self.first(b"from")
-        return next((found.address for found in headers.addresses([value]) if found.address), "") if value else ""
-
     def recipients(self) -> list[str]:
         """The mailboxes in To, Cc and Bcc, one text each."""
         values = [value for name in (b"to", b"cc", b"bcc") for value in self.found.get(name, [])]
-        people = [found.address or found.name for found in headers.addresses(values, FIELD_LIMIT)]
+        people = [found.address or found.name for found in addresses(values, FIELD_LIMIT)]
         # An empty group (`undisclosed-recipients:;`) means nobody.
-        return [person for person in people if not person.endswith(":;")]
+        return [person for person in people if not _EMPTY_GROUP.search(person)]
 
     def complete(self, name: bytes, value: str) -> None:
         """Write a field that is missing."""
@@ -186,19 +188,19 @@ class _Header:
 
 
 def _normalised(people: Sequence[str], *, from_headers: bool) -> tuple[str, ...]:
-    addresses: dict[str, None] = {}
+    known: dict[str, None] = {}
     for person in people:
-        for found in headers.addresses([person.encode("utf-8", "replace")]):
+        for found in addresses([person.encode("utf-8", "replace")]):
             text = found.address or found.name
             try:
-                addresses[normalise_address(text)] = None
+                known[normalise_address(text)] = None
             except AddressError as error:
                 raise SubmissionError(f"{sanitize.line(text)[:100]} can't be a recipient. {error}") from error
-    if not addresses:
+    if not known:
         where = "the message has no To, Cc or Bcc with an address" if from_headers else "no address was given"
         raise SubmissionError(f"There is no recipient: {where}.")
-    check_recipients(len(addresses))
-    return tuple(addresses)
+    check_recipients(len(known))
+    return tuple(known)
 
 
 def _append(field: bytearray, piece: bytes, name: bytes) -> None:

@@ -155,6 +155,17 @@ class Index:
             self._lists, lambda connection: _rows(connection, f"{_ROWS} WHERE m.message_id = ?", [message_id])
         )
 
+    def by_unique(self, unique: str) -> list[Row]:
+        """The messages whose file has this name, its flags aside."""
+        sql = f"{_ROWS} WHERE instr(m.place, ?)"
+        found = self._run(self._lists, lambda connection: _rows(connection, sql, [unique]))
+        return [row for row in found if row.unique == unique]
+
+    def shared_message_ids(self) -> set[str]:
+        """The Message-IDs that several messages have."""
+        sql = "SELECT message_id FROM message WHERE message_id != '' GROUP BY message_id HAVING count(*) > 1"
+        return self._run(self._lists, lambda connection: {name for (name,) in connection.execute(sql)})
+
     def counts(self) -> dict[str, Counts]:
         """Messages and unread messages of every folder that the index knows."""
         sql = """SELECT name, (SELECT count(*) FROM message WHERE folder = f.id),

@@ -57,6 +57,7 @@ def test_a_message_goes_from_standard_input_to_the_other_ones_list(run: Shell, a
     assert datetime.fromisoformat(row.pop("date")).isoformat() == "2026-03-02T12:00:00+00:00"
     assert row == {
         "id": "<one@test.example>",
+        "message_id": "<one@test.example>",
         "folder": "Inbox",
         "from": alice.address,
         "to": bob.address,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mail.mailbox import ARCHIVE, DRAFTS, INBOX, QUARANTINE, TRASH, Mailbox, MailboxError, Profile, Row
-from mail.mime.headers import Address
+from mail.mime.addresses import Address
 from mail.write.compose import Enclosure
 from mail.write.drafts import DraftForm
 from storage import durable

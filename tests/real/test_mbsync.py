@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mail.mailbox import ARCHIVE, DRAFTS, INBOX, Mailbox
-from mail.mime.headers import Address
+from mail.mime.addresses import Address
 from mail.write.drafts import DraftForm
 from storage.user.folders import Folders
 from storage.user.profile import Profile

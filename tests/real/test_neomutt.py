@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mail.mailbox import Mailbox
-from mail.mime.headers import Address
+from mail.mime.addresses import Address
 from mail.write.drafts import DraftForm
 from storage.user.profile import Profile
 from tests.real.process_network import ask, p2pmail

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 
 from mail.events import NodeStatus
 from mail.mailbox import Row
-from mail.mime.headers import Address
+from mail.mime.addresses import Address
 from mail.mime.message import Message
 from tui.columns import columns, fit, person, pieces, when
 from tui.delivery import summary

@@ -228,7 +228,7 @@ async def test_the_editor_changes_the_text(root: Path, tmp_path: Path, monkeypat
 
 
 def test_a_draft_is_read_as_it_was_written(tmp_path: Path) -> None:
-    from mail.mime.headers import Address
+    from mail.mime.addresses import Address
     from mail.write.compose import Enclosure
 
     unsent = DraftForm(

@@ -22,7 +22,7 @@ from textual.timer import Timer
 from textual.widgets import Input, Label, Static, TextArea
 
 from mail.events import Progress
-from mail.mime.headers import Address
+from mail.mime.addresses import Address
 from mail.send.enqueue import CannotAccept, check_size
 from mail.write.compose import ComposeError, Draft, Enclosure, composed_size
 from mail.write.drafts import DraftForm, draft_of

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mail.mime import body_text, parser
 from mail.mime import message as mime_message
-from mail.mime import parser
 from mail.mime.attachments import AttachmentError, safe_name
 from mail.mime.message import Address, Message, read_headers, read_message, save_attachment, summarise
 from mail.mime.parser import Defect
@@ -54,7 +54,7 @@ def test_any_bytes_are_read_and_fit_for_a_terminal(place: Path, data: bytes) -> 
 @given(message=NESTED)
 def test_every_attachment_is_listed_and_saved_as_it_was(place: Path, message: EmailMessage) -> None:
     place.write_bytes(message.as_bytes())
-    leaves = [part for part in _outer(message) if not part.is_multipart()]
+    leaves = [part for part in _leaves(message) if not part.is_multipart()]
     listed = read_message(place).attachments
     files = [attachment for attachment in listed if attachment.content_type == "application/octet-stream"]
     assert [attachment.name for attachment in files] == [safe_name(part.get_filename() or "") for part in leaves]
@@ -64,13 +64,13 @@ def test_every_attachment_is_listed_and_saved_as_it_was(place: Path, message: Em
         saved.unlink()
 
 
-def _outer(message: EmailMessage) -> list[EmailMessage]:
-    """The parts that aren't within a forwarded message."""
+def _leaves(message: EmailMessage) -> list[EmailMessage]:
+    """The parts, also those within a forwarded message."""
     if message.get_content_type() == "message/rfc822":
-        return []
+        return _leaves(message.get_payload(0))  # type: ignore[arg-type]
     if not message.is_multipart():
         return [message]
-    return [part for child in message.iter_parts() for part in _outer(child)]  # type: ignore[arg-type]
+    return [part for child in message.iter_parts() for part in _leaves(child)]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("path", [*VALID, *MALFORMED], ids=lambda path: path.stem)
@@ -109,7 +109,9 @@ def test_html_alone_is_shown_as_text() -> None:
 
 def test_attachments_have_names_types_and_sizes() -> None:
     message = _valid("attachments")
-    assert message.text == "See attached.\n"
+    assert message.text == (
+        "See attached.\n\n---------- Message ----------\nFrom: carol@example.org\nSubject: Within\n\nInner text.\n"
+    )
     assert [(found.name, found.content_type, found.size) for found in message.attachments] == [
         ("report.pdf", "application/pdf", 265),
         ("für 2026.csv", "text/csv", 8),
@@ -159,7 +161,7 @@ def test_a_long_text_is_cut_and_says_so(place: Path) -> None:
     place.write_bytes(b"Subject: long\n\n" + b"word " * (mime_message.TEXT_LIMIT // 4))
     message = read_message(place)
     assert len(message.text) < mime_message.TEXT_LIMIT + 200
-    assert message.text.endswith(mime_message.CUT + "\n")
+    assert message.text.endswith(body_text.CUT + "\n")
     assert len(summarise(place).text) <= index_summary.MAX_TEXT + 1
 
 
@@ -170,7 +172,7 @@ def test_a_fault_in_the_reading_costs_the_text_and_never_the_reader(
         raise RecursionError
 
     place.write_bytes(b"Subject: x\n\ny")
-    monkeypatch.setattr(mime_message, "_laid_out", fault)
+    monkeypatch.setattr(body_text, "lay_out", fault)
     assert read_message(place).defects == (str(Defect.UNREADABLE),)
     assert "can't be read" in summarise(place).subject
     monkeypatch.setattr(parser, "walk", fault)

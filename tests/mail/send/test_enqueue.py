@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mail.identity import Identity
-from mail.mime.headers import Address
+from mail.mime.addresses import Address
 from mail.send import enqueue
 from mail.send.enqueue import (
     CannotAccept,

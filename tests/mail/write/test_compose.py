@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mail.mime.headers import Address
+from mail.mime.addresses import Address
 from mail.mime.message import read_message, save_attachment
 from mail.send.enqueue import CannotAccept
 from mail.write.compose import ComposeError, Draft, Enclosure, compose, new_message_id
@@ -253,7 +253,7 @@ def test_a_forward_brings_the_text_and_the_attachments(tmp_path: Path) -> None:
 
 def _submit(tmp_path: Path, data: bytes, *recipients: str, from_headers: bool = False) -> tuple[Submission, bytes]:
     taken = read_submission(
-        io.BytesIO(data), tmp_path / "spool", recipients, "me@example.org",
+        io.BytesIO(data), tmp_path / "spool", recipients, "alice@example.org",
         from_headers=from_headers, now=lambda: NOON, token=_token,
     )  # fmt: skip
     kept = taken.path.read_bytes()
@@ -308,7 +308,7 @@ def test_what_is_missing_is_added_in_the_messages_own_line_ends(tmp_path: Path, 
     taken, kept = _submit(tmp_path, ending.join([b"Subject: cron", b"", b"done", b""]), "bob@example.net")
     lines = kept.split(ending)
     assert lines[0] == b"Subject: cron"
-    assert lines[1] == b"From: me@example.org"
+    assert lines[1] == b"From: alice@example.org"
     assert lines[2].startswith(b"Date: ")
     assert lines[3] == f"Message-ID: <{'ab' * 16}@example.org>".encode()
     assert lines[4:] == [b"", b"done", b""]
@@ -378,7 +378,7 @@ def test_a_large_message_is_streamed(tmp_path: Path) -> None:
     stream = io.BytesIO(data)
     tracemalloc.start()
     try:
-        taken = read_submission(stream, tmp_path / "spool", ["bob@example.net"], "me@example.org")
+        taken = read_submission(stream, tmp_path / "spool", ["bob@example.net"], "alice@example.org")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mail.mime.addresses import Address
 from mail.mime.flowed import unflowed
-from mail.mime.headers import Address
 from mail.write import drafts
 from mail.write.compose import ComposeError, Enclosure, compose
 from mail.write.drafts import DraftForm
