@@ -25,6 +25,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "mail.receive.body_download": ("tests/mail/receive/test_receiver.py", "tests/mail/send/test_coded_messages.py"),
     "mail.receive.segment_cache": ("tests/mail/receive/test_segment_cache.py",),
     "mail.send.sender": (
+        "tests/mail/send/test_attempts.py",
         "tests/mail/send/test_sender.py",
         "tests/mail/send/test_replica_check.py",
         "tests/mail/send/test_coded_messages.py",
