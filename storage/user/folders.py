@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -40,6 +41,13 @@ _TRIES = 4
 """How often a rename is tried again when another program was quicker; each of its renames costs us one try."""
 _ADDITIONS = re.compile(r"(?:,[A-Za-z][A-Za-z0-9]*=[^,]*)+$")
 """What programs append to a name: mbsync its UID (",U=7"), Dovecot and Courier sizes (",S=1200,W=1234")."""
+
+_INFO = re.compile("(?::|[;!]2,)")
+"""Where flags begin. Windows has no colons in names: mbsync (InfoDelimiter) and others write ";" or "!" there."""
+DEPTH = 8
+"""Folders within folders that are looked for."""
+FOLDERS = 1000
+"""Folders that are shown."""
 
 _counter = itertools.count()
 
@@ -66,7 +74,12 @@ class FolderEntry(NamedTuple):
     @property
     def base(self) -> str:
         """The name without its flags, with what other programs appended: it is kept within the folder."""
-        return self.place.partition("/")[2].partition(":")[0]
+        return _apart(self.place.partition("/")[2])[0]
+
+    @property
+    def separator(self) -> str:
+        """What stands between name and flags: a colon, or ";" or "!" from where file names can't have colons."""
+        return _apart(self.place.partition("/")[2])[1] or ":"
 
 
 class FolderTimes(NamedTuple):
@@ -87,15 +100,25 @@ class Counts:
 def entry_of(place: str) -> FolderEntry:
     """Take a path such as "cur/NAME,U=7:2,FS" apart."""
     subdir, _, name = place.partition("/")
-    base, _, info = name.partition(":")
-    flags = info[2:] if info.startswith("2,") else ""
+    base, _, info = _apart(name)
+    flags = [letter for letter in info[2:] if letter.isascii() and letter.isalpha()] if info.startswith("2,") else ""
     unique = (_ADDITIONS.sub("", base) or base) if "," in base else base
     return FolderEntry(unique, "".join(sorted(set(flags))), subdir, place)
 
 
-def place_of(unique: str, flags: str, subdir: str = "cur") -> str:
+def place_of(unique: str, flags: str, subdir: str = "cur", separator: str = ":") -> str:
     """The inverse of `entry_of`: in new/ a message has no flags and no info (Maildir specification)."""
-    return f"new/{unique}" if subdir == "new" and not flags else f"cur/{unique}:2,{check_flags(flags)}"
+    return f"new/{unique}" if subdir == "new" and not flags else f"cur/{unique}{separator}2,{check_flags(flags)}"
+
+
+def _apart(name: str) -> tuple[str, str, str]:
+    """A file's name as its base, the separator ("" without one) and what follows it.
+
+    A program that didn't understand another one's name appends flags once more: all of them count, and the next rename
+    leaves one suffix.
+    """
+    found = _INFO.search(name)
+    return (name[: found.start()], found.group()[0], name[found.start() + 1 :]) if found else (name, "", "")
 
 
 def check_flags(flags: str) -> str:
@@ -114,6 +137,8 @@ class Folders:
         self.root = root
         self._outside = dict(outside or {})
         self._now = now
+        self._found: dict[str, Path] = {}
+        """Where those folders lie whose names aren't their paths: within others, Maildir++, names that are no UTF-8."""
         host = socket.gethostname() or "localhost"
         self._host = host.replace("/", "\\057").replace(":", "\\072").replace(",", "\\054")
 
@@ -124,10 +149,14 @@ class Folders:
                 durable.make_folder(self.folder(name) / subdir)
 
     def names(self) -> list[str]:
-        """The folders there are: the standard ones first, then the user's by name, then those outside."""
-        found = set()
-        with suppress(FileNotFoundError), os.scandir(self.root) as items:
-            found = {item.name for item in items if not item.name.startswith(".") and _is_maildir(Path(item.path))}
+        """The folders there are: the standard ones first, then the user's by name, then those outside.
+
+        A folder within another is called "Work/Projects", whether it lies in Work's folder or is a Maildir++ folder
+        (".Work.Projects"). A name that is no UTF-8 has U+FFFD where it can't be read. All keep the form that they have.
+        """
+        places = dict(islice(_maildirs(self.root, "", 0), FOLDERS))
+        self._found = {name: path for name, path in places.items() if path != self.root / name or "/" in name}
+        found = set(places)
         ordered = [name for name in STANDARD if name in found]
         ordered += sorted(found.difference(STANDARD, self._outside), key=str.casefold)
         return ordered + [name for name, path in self._outside.items() if _is_maildir(path)]
@@ -136,6 +165,10 @@ class Folders:
         """Where the folder lies, whether or not it exists. Raises FolderError for a name that can't be one."""
         if name in self._outside:
             return self._outside[name]
+        if name not in self._found and ("/" in name or "\ufffd" in name):
+            self.names()
+        if name in self._found:
+            return self._found[name]
         if not name or name.startswith(".") or "/" in name or "\0" in name or len(os.fsencode(name)) > 200:
             raise FolderError(f"{name!r} can't be the name of a folder.")
         return self.root / name
@@ -319,7 +352,7 @@ class Folders:
             wanted = check_flags("".join({*entry.flags, *add} - {*remove}))
             if wanted == entry.flags and (entry.subdir == "cur" or not wanted):
                 return entry, entry
-            renamed = self._free(name, entry.base, wanted, "cur")
+            renamed = self._free(name, entry.base, wanted, "cur", entry.separator)
             with suppress(FileNotFoundError):
                 (self.folder(name) / entry.place).rename(self.folder(name) / renamed.place)
                 return entry, renamed
@@ -367,12 +400,12 @@ class Folders:
 
     # -- inside
 
-    def _free(self, name: str, base: str, flags: str, subdir: str) -> FolderEntry:
+    def _free(self, name: str, base: str, flags: str, subdir: str, separator: str = ":") -> FolderEntry:
         """A place in the folder that no file has: a rename would silently replace the other message.
 
         Programs that number their files ("1", "2") give the same unique name to messages of different folders.
         """
-        place = place_of(base, flags, subdir)
+        place = place_of(base, flags, subdir, separator)
         if os.path.lexists(self.folder(name) / place):
             place = place_of(self.new_unique(), flags, subdir)
         return entry_of(place)
@@ -397,6 +430,28 @@ def delivery_time(place: str) -> int:
     """The second of delivery that Maildir names begin with; 0 for a name that doesn't."""
     digits = place.partition("/")[2].partition(".")[0]
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 16 else 0
+
+
+def _maildirs(parent: Path, prefix: str, depth: int) -> Iterator[tuple[str, Path]]:
+    """The Maildirs within a folder, each with the name that it is shown by; of two with one name the first."""
+    try:
+        with os.scandir(parent) as items:
+            inside = sorted((item for item in items if item.is_dir()), key=lambda item: item.name)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    for item in inside:
+        if item.name in ("cur", "new", "tmp") and prefix:
+            continue
+        shown = os.fsencode(item.name).decode("utf-8", "replace")
+        if shown.startswith("."):
+            shown = shown[1:].replace(".", "/")
+            if depth or not shown.strip("/"):
+                continue
+        path = Path(item.path)
+        if _is_maildir(path):
+            yield prefix + shown, path
+        if depth < DEPTH and not item.is_symlink():
+            yield from _maildirs(path, f"{prefix}{shown}/", depth + 1)
 
 
 def _is_maildir(path: Path) -> bool:

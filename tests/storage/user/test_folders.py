@@ -330,3 +330,67 @@ def test_a_message_that_is_renamed_during_a_look_is_not_missed(tmp_path: Path, m
     names = folders_module._names
     monkeypatch.setattr(folders_module, "_names", look)
     assert [entry.flags for entry in folders.scan("Inbox")] == ["FS"]
+
+
+# Names that other programs gave
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "flags", "separator"),
+    [
+        ("1.M.h:2,F:2,F", "1.M.h", "F", ":"),
+        ("1.M.h:2,S:2,FR", "1.M.h", "FRS", ":"),
+        ("1.M.h;2,FS", "1.M.h", "FS", ";"),
+        ("1.M.h!2,S", "1.M.h", "S", "!"),
+        ("1.M.h:2,Sabx", "1.M.h", "Sabx", ":"),
+        ("1.M.h:2,S1-", "1.M.h", "S", ":"),
+        ("1.M.h:1,old", "1.M.h", "", ":"),
+        ("1;2.h", "1;2.h", "", ":"),
+    ],
+)
+def test_flags_are_read_however_another_program_appended_them(name: str, base: str, flags: str, separator: str) -> None:
+    entry = entry_of(f"cur/{name}")
+    assert (entry.base, entry.flags, entry.separator) == (base, flags, separator)
+
+
+@pytest.mark.parametrize(
+    ("name", "renamed"),
+    [
+        ("1.M.h:2,F:2,F", "1.M.h:2,FS"),
+        ("1.M.h;2,F", "1.M.h;2,FS"),
+        ("1.M.h!2,a", "1.M.h!2,Sa"),
+        ("1.M.h,U=7;2,", "1.M.h,U=7;2,S"),
+    ],
+)
+def test_a_name_of_another_program_is_flagged_moved_and_deleted(folders: Folders, name: str, renamed: str) -> None:
+    (folders.folder("Inbox") / "cur" / name).write_bytes(b"x")
+    (entry,) = folders.scan("Inbox")
+    assert folders.change_flags("Inbox", entry.unique, "S") is not None
+    assert folders.places("Inbox") == {f"cur/{renamed}"}
+    assert folders.move("Inbox", entry.unique, "Archive") is not None
+    assert folders.remove("Archive", entry.unique)
+    assert not folders.places("Archive")
+
+
+def test_folders_within_folders_and_maildir_plus_plus_are_found_and_keep_their_form(folders: Folders) -> None:
+    paths = [b"Work/Projects", b".Club.Boats", b"caf\xe9", b"Work/Projects/Old", b".x.y.cur", b"Work/cur/no"]
+    for path in paths:
+        for subdir in (b"cur", b"new", b"tmp"):
+            (folders.root / os.fsdecode(path) / os.fsdecode(subdir)).mkdir(parents=True)
+    again = Folders(folders.root)
+    shown = ["Club/Boats", "Work/Projects", "Work/Projects/Old", "caf\ufffd", "x/y/cur"]
+    assert again.names() == [*STANDARD, *sorted(shown, key=str.casefold)]
+    for name in shown:
+        unique = Folders(folders.root).add(name, b"x", "S")
+        assert again.find(name, unique) is not None
+    assert again.folder("Club/Boats") == folders.root / ".Club.Boats"
+    assert os.fsencode(again.folder("caf\ufffd").name) == b"caf\xe9"
+    with pytest.raises(FolderError):
+        again.folder("Work/None")
+
+
+def test_a_folder_that_lies_in_itself_ends_the_look(folders: Folders) -> None:
+    (folders.folder("Inbox") / "loop").symlink_to(folders.folder("Inbox"), target_is_directory=True)
+    before = set(folders.names())
+    assert before >= {"Inbox", "Inbox/loop"}
+    assert not any(name.startswith("Inbox/loop/") for name in before)
