@@ -59,8 +59,7 @@ def parser() -> Parser:
         "--network", type=Path, metavar="FILE", help="the authority's network file, with --certificate"
     )
     send = command("send", "user:send", "send a message (RFC 5322) from standard input")
-    send.add_argument("-t", dest="from_headers", action="store_true", help="take recipients from To, Cc and Bcc")
-    send.add_argument("-i", "-oi", action="store_true", help="accepted as in sendmail; has no effect")
+    _add_sendmail_options(send)
     send.add_argument("address", metavar="ADDRESS", nargs="*")
     sync = command("sync", "user:sync", "send unsent mail, collect new mail")
     sync.add_argument("--watch", action="store_true", help="keep running until interrupted")
@@ -120,11 +119,31 @@ def parser() -> Parser:
     return top
 
 
+def _add_sendmail_options(send: argparse.ArgumentParser) -> None:
+    """The options of sendmail that programs pass: what they mean is done, the rest is accepted and ignored."""
+    send.add_argument("-t", dest="from_headers", action="store_true", help="take recipients from To, Cc and Bcc")
+    send.add_argument("-f", "-r", dest="sender", metavar="ADDRESS", help="the sender, which must be you")
+    send.add_argument("-F", dest="name", metavar="NAME", default="", help="your display name, where From is missing")
+    send.add_argument("-b", dest="mode", metavar="MODE", default="m", help="as in sendmail: m (the default) or p")
+    for letter, words in (("i", "a line with one dot is text in any case"), ("v", ""), ("n", ""), ("G", ""), ("U", "")):
+        send.add_argument(f"-{letter}", action="store_true", help=words or argparse.SUPPRESS)
+    ignored = "accepted as in sendmail, with a value; has no effect"
+    for letter in "oeNRBVOXLCp":
+        send.add_argument(
+            f"-{letter}", dest="ignored", metavar="VALUE", help=ignored if letter == "o" else argparse.SUPPRESS
+        )
+
+
 def _trials(text: str) -> int:
     count = int(text)
     if not 100 <= count <= 10_000_000:
         raise argparse.ArgumentTypeError("trials are 100 to 10,000,000")
     return count
+
+
+def sendmail(argv: Sequence[str] | None = None) -> int:
+    """`p2pmail-sendmail`: `p2pmail send` under the name and with the options that programs call sendmail with."""
+    return main(["send", *(sys.argv[1:] if argv is None else argv)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

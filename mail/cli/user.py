@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from mail.agent import Agent, status_document
-from mail.cli.errors import CONFIGURATION, OK, TEMPORARY, UNAVAILABLE, USAGE, CommandError, words
+from mail.cli.errors import CONFIGURATION, DATA, OK, TEMPORARY, UNAVAILABLE, USAGE, CommandError, words
 from mail.cli.local import existing, profile_state
 from mail.cli.passphrase import existing_passphrase, new_passphrase
 from mail.cli.progress import ProgressLine
@@ -34,7 +34,7 @@ from mail.send.enqueue import accept, check_room, check_sender, check_size
 from mail.version import program_version
 from mail.write.submission import Submission, read_submission
 from overlay.errors import Unreachable
-from overlay.identity.address import normalise_address
+from overlay.identity.address import AddressError, normalise_address
 from overlay.protocol_limits import DEFAULT_K
 from storage import durable
 from storage.node.store import stored_usage
@@ -73,16 +73,30 @@ def join_(args: argparse.Namespace, profile: Profile) -> int:
 
 
 def send(args: argparse.Namespace, profile: Profile) -> int:
-    """`p2pmail send [-t] [ADDRESS...] < message`."""
+    """`p2pmail send [-t] [-f ADDRESS] [-F NAME] [ADDRESS...] < message`."""
+    if args.mode == "p":  # sendmail's way to ask for the queue
+        from mail.cli.local import outbox as list_outbox
+
+        return list_outbox(argparse.Namespace(json=False), profile)
+    if args.mode != "m":
+        raise CommandError(USAGE, f"-b{args.mode} isn't supported: the message is read from standard input as it is.")
     _check_addresses(args.address)
     identity = _identity(args, profile)
+    _check_sender(args.sender, identity.address)
     outbox = Outbox(profile.outbox_file)
     try:
         check_sender(identity.owner.certificate, time.time())
         _check_size(outbox, profile, sys.stdin.buffer)
         durable.make_folder(profile.spool)
         spool = profile.spool / f"{secrets.token_hex(8)}.eml"
-        taken = read_submission(sys.stdin.buffer, spool, args.address, identity.address, from_headers=args.from_headers)
+        taken = read_submission(
+            sys.stdin.buffer,
+            spool,
+            args.address,
+            identity.address,
+            from_headers=args.from_headers,
+            name=args.name,
+        )
         try:
             _accept(profile, outbox, taken, identity)
         finally:
@@ -108,6 +122,21 @@ def _check_addresses(texts: Sequence[str]) -> None:
     for text in texts:
         for found in addresses([text.encode("utf-8", "replace")]):
             normalise_address(found.address or found.name)
+
+
+def _check_sender(sender: str | None, own: str) -> None:
+    """Raises CommandError for `-f` with somebody else's address. One without a domain is a name on this computer."""
+    text = (sender or "").strip("<> ")
+    if "@" not in text:
+        return
+    try:
+        same = normalise_address(text) == own
+    except AddressError:
+        same = False
+    if not same:
+        raise CommandError(
+            DATA, f"You are {own}: nothing can be sent as {sanitize.line(text)[:100]}. Nothing was kept."
+        )
 
 
 def _accept(profile: Profile, outbox: Outbox, taken: Submission, identity: Identity) -> None:

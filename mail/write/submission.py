@@ -54,7 +54,8 @@ class Submission:
 
 
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
-_READ = frozenset({b"from", b"to", b"cc", b"bcc", b"date", b"message-id", b"subject"})
+_RESENT = (b"resent-to", b"resent-cc", b"resent-bcc")
+_READ = frozenset({b"from", b"to", b"cc", b"bcc", b"date", b"message-id", b"subject", *_RESENT})
 _TAKEN_OUT = frozenset({b"bcc", b"resent-bcc"})
 _EMPTY = frozenset({b"\n", b"\r\n"})
 
@@ -66,22 +67,27 @@ def read_submission(
     sender: str,
     *,
     from_headers: bool = False,
+    name: str = "",
     now: Callable[[], float] = time.time,
     token: Callable[[int], str] = secrets.token_hex,
 ) -> Submission:
     """Read a message from `stream` into the file `spool` (which must not exist), holding one block in memory.
 
-    The recipients are `recipients` and, with `from_headers` (`-t`), those of To, Cc and Bcc. `sender` is the user's
-    own address (normalised): a missing From gets it, and another one is refused. Bcc fields, this program's private
+    The recipients are `recipients` and, with `from_headers` (`-t`), those of To, Cc and Bcc, or of the newest Resent-
+    fields. `sender` is the user's own address (normalised): a missing From gets it, with the display name `name`; so
+    does one without a domain, as cron writes it; another address is refused. Bcc fields, this program's private
     fields and an mbox `From ` line are removed, missing fields are added at the end of the header with the message's
     own line ends; every other byte is kept. Raises SubmissionError, CannotAccept (more recipients or bytes than can be
     sent) or OSError; then the file is removed.
     """
-    with spool.open("xb") as out:
+    with spool.open("x+b") as out:
         try:
             header = _Header(out)
             rest = header.read(stream)
             identifier = header.message_id() or new_message_id(sender, token)
+            if (local := _local_author(header.found.get(b"from", []))) is not None:
+                name = name or local
+                header.take_out_from()
             if b"from" in header.found and (words := author.objection(header.found[b"from"], sender)):
                 raise SubmissionError(f"The message {words}, and you are {sender}. Nothing was kept.")
             date = headers.date(header.first(b"date")) if b"date" in header.found else now()
@@ -89,7 +95,7 @@ def read_submission(
             if from_headers:
                 people += header.recipients()
             everybody = _normalised(people, from_headers=from_headers)
-            header.complete(b"From", sender)
+            header.complete(b"From", email.utils.formataddr((name, sender)) if name else sender)
             header.complete(b"Date", email.utils.formatdate(date, localtime=True))
             header.complete(b"Message-ID", f"<{identifier}>")
             out.write(header.ending if rest is None else rest)
@@ -113,6 +119,10 @@ class _Header:
         self.ending = b"\n"
         self._room = 2 * FIELD_LIMIT
         self._ended = True
+        self._from = (0, 0)
+        """Where the first From lies in the file."""
+        self._resent: set[bytes] | None = set()
+        """The Resent- fields of the newest block, which is the first; None after it."""
 
     def read(self, stream: BinaryIO) -> bytes | None:
         """Copy the fields; returns the line after them: the empty line or the body's first one; None at the end."""
@@ -136,10 +146,11 @@ class _Header:
                         # This is no header field, so the body begins here, as in other mail systems.
                         return self.ending + piece
                     name, field = match.group(1).lower(), bytearray()
+                    self._follow_resent(name)
                     skipping = name in _TAKEN_OUT or is_private(name)
                     first = False
             if not skipping:
-                self._out.write(piece)
+                self._copy(name, piece)
                 self._ended = piece.endswith(b"\n")
             if field is not None and name in _READ:
                 _append(field, piece, name)
@@ -147,8 +158,16 @@ class _Header:
         self._keep(name, field)
         return None
 
+    def _copy(self, name: bytes, piece: bytes) -> None:
+        at = self._out.tell()
+        self._out.write(piece)
+        if name == b"from" and b"from" not in self.found:
+            self._from = (self._from[0] if self._from[1] else at, self._out.tell())
+
     def _keep(self, name: bytes, field: bytearray | None) -> None:
         if field is None or name not in _READ:
+            return
+        if name in _RESENT and self._resent is None:
             return
         value = bytes(field).partition(b":")[2].strip()
         self._room -= len(value) + len(name)
@@ -157,6 +176,23 @@ class _Header:
                 "The header is too long: there are too many From, To, Cc, Bcc, Date or Subject fields."
             )
         self.found.setdefault(name, []).append(value)
+
+    def _follow_resent(self, name: bytes) -> None:
+        """Who passes a message on puts a block of Resent- fields above the others (RFC 5322, section 3.6.6)."""
+        if name.startswith(b"resent-") and self._resent is not None:
+            self._resent = None if name in self._resent else self._resent | {name}
+        elif name in {b"received", b"return-path"} and self._resent:
+            self._resent = None
+
+    def take_out_from(self) -> None:
+        """Remove From from the header that was copied, as if it had been missing."""
+        start, end = self._from
+        self._out.seek(end)
+        rest = self._out.read()
+        self._out.seek(start)
+        self._out.write(rest)
+        self._out.truncate()
+        del self.found[b"from"]
 
     def first(self, name: bytes) -> bytes | None:
         """The first field called `name`, or None."""
@@ -171,8 +207,9 @@ class _Header:
         return identifier
 
     def recipients(self) -> list[str]:
-        """The mailboxes in To, Cc and Bcc, one text each."""
-        values = [value for name in (b"to", b"cc", b"bcc") for value in self.found.get(name, [])]
+        """The mailboxes in To, Cc and Bcc, or if it is passed on those to whom; one text each."""
+        names = _RESENT if any(name in self.found for name in _RESENT) else (b"to", b"cc", b"bcc")
+        values = [value for name in names for value in self.found.get(name, [])]
         people = [found.address or found.name for found in addresses(values, FIELD_LIMIT)]
         # An empty group (`undisclosed-recipients:;`) means nobody.
         return [person for person in people if not _EMPTY_GROUP.search(person)]
@@ -201,6 +238,14 @@ def _normalised(people: Sequence[str], *, from_headers: bool) -> tuple[str, ...]
         raise SubmissionError(f"There is no recipient: {where}.")
     check_recipients(len(known))
     return tuple(known)
+
+
+def _local_author(fields: Sequence[bytes]) -> str | None:
+    """The display name in a single From without a domain, as in `"(Cron Daemon)" <root>`; None for any other From."""
+    authors = addresses(fields) if len(fields) == 1 else ()
+    if len(authors) != 1 or "@" in authors[0].address or "@" in authors[0].name:
+        return None
+    return sanitize.line(authors[0].name if authors[0].address else "")
 
 
 def _append(field: bytearray, piece: bytes, name: bytes) -> None:

@@ -346,7 +346,7 @@ class UserAgent:
         """The Message-IDs that `p2pmail list` has, over all folders."""
         found = []
         for folder in sorted(path.name for path in (self.profile / "mail").iterdir() if (path / "cur").is_dir()):
-            found += [row["id"].strip("<>") for row in self.ask("list", folder) or []]
+            found += [row["message_id"].strip("<>") for row in self.ask("list", folder) or []]
         return found
 
     def mirrored(self) -> list[Copy]:
