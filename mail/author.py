@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mail.mime import sanitize
-from mail.mime.addresses import addresses
+from mail.mime.addresses import addresses, read_literally
 from overlay.identity.address import AddressError, normalise_address
 
 SHOWN = 100
@@ -30,6 +30,8 @@ def objection(fields: Sequence[bytes], certified: str) -> str:
         return "says it is from several"
     if not _same(authors[0], certified):
         return f"says it is from {sanitize.line(authors[0])[:SHOWN]}"
+    if any("@" in author.address and not _same(author.address, certified) for author in read_literally(fields[0])):
+        return "says it is from several"  # as some programs read it: `=?utf-8?q?x,boss@y,?= <me@x>`
     return ""
 
 

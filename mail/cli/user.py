@@ -120,7 +120,7 @@ def send(args: argparse.Namespace, profile: Profile) -> int:
 def _check_addresses(texts: Sequence[str]) -> None:
     """Raises AddressError for an invalid ADDRESS (exit code 64: the command line is wrong, not the message)."""
     for text in texts:
-        for found in addresses([text.encode("utf-8", "replace")]):
+        for found in addresses([text.encode("utf-8", "replace")], commas_in_names=False):
             normalise_address(found.address or found.name)
 
 

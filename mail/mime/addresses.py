@@ -18,11 +18,16 @@ Encoded words are decoded after the field was cut, so that nothing in them separ
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from email.header import Header
 
 from mail.mime.headers import ADDRESS_TEXT, decode_words, raw_text
 
+FOLD = 78
+"""Characters of a line after which the next mailbox begins a new one (RFC 5322, section 2.1.1)."""
+PLAIN_NAME = 200
+"""Characters of a name that is written unencoded; a longer one is encoded, because that can be folded."""
 SHOWN = 200
 """Characters shown of a field in which there is no mailbox."""
 
@@ -40,11 +45,14 @@ class Address:
         return f"{self.name} <{self.address}>" if self.address else self.name
 
 
-def addresses(values: Sequence[bytes], limit: int = ADDRESS_TEXT, hint: str = "") -> tuple[Address, ...]:
+def addresses(
+    values: Sequence[bytes], limit: int = ADDRESS_TEXT, hint: str = "", *, commas_in_names: bool = True
+) -> tuple[Address, ...]:
     """The mailboxes of address fields, groups flattened, from the first `limit` bytes of each. Never raises.
 
     `hint`: the charset of 8-bit text that names none. A field without a mailbox becomes one Address whose name is the
-    field's text, so that something is shown.
+    field's text, so that something is shown. Without `commas_in_names` every comma separates: who sends must not lose
+    a recipient in a name, as `bob` in `bob, Ann <ann@x>`.
     """
     found: list[Address] = []
     for value in values:
@@ -54,11 +62,17 @@ def addresses(values: Sequence[bytes], limit: int = ADDRESS_TEXT, hint: str = ""
             name, address, bare = simple.groups()
             found.append(_address(decode_words(name or ""), address or bare))
             continue
-        parsed = _Field(source).mailboxes()
+        parsed = _Field(commas_in_names).mailboxes(_tokens(source))
         if not parsed and source.strip():
-            parsed = [Address(decode_words(source[:SHOWN]).strip(), "")]
+            parsed = [Address(decode_words(source[:SHOWN]).strip() or source[:SHOWN].strip(), "")]
         found.extend(parsed)
     return tuple(found)
+
+
+def read_literally(value: bytes) -> tuple[Address, ...]:
+    """The mailboxes that a program finds which knows neither encoded words, charsets nor commas in names."""
+    source = value[:ADDRESS_TEXT].decode("latin-1")
+    return tuple(_Field(commas_in_names=False).mailboxes(_tokens(source, encoded=False)))
 
 
 _SIMPLE = re.compile(
@@ -82,7 +96,7 @@ class _Token:
     spaced: bool
 
 
-def _tokens(source: str) -> list[_Token]:
+def _tokens(source: str, *, encoded: bool = True) -> list[_Token]:
     tokens: list[_Token] = []
     position = 0
     quotes = comments = True
@@ -111,7 +125,7 @@ def _tokens(source: str) -> list[_Token]:
             angle = _ANGLE.match(source, position) or _OPEN_ANGLE.match(source, position)
             assert angle is not None
             kind, text, end = "angle", angle.group(1), angle.end()
-        elif word := _ENCODED.match(source, position) or _WORD.match(source, position):
+        elif word := (encoded and _ENCODED.match(source, position)) or _WORD.match(source, position):
             text, end = word.group(), word.end()
         tokens.append(_Token(kind, text, spaced))
         position = end
@@ -138,7 +152,7 @@ def _end_of_comment(source: str, position: int) -> int:
 class _Field:
     """Reads mailboxes from the tokens of a field."""
 
-    source: str
+    commas_in_names: bool
     found: list[Address] = field(default_factory=list)
     phrase: list[_Token] = field(default_factory=list)
     """Words of which it isn't known yet whose name they are."""
@@ -148,8 +162,8 @@ class _Field:
     behind: bool = False
     """Whether a mailbox without a name has just been read, so that its name may follow."""
 
-    def mailboxes(self) -> list[Address]:
-        tokens = _tokens(self.source)
+    def mailboxes(self, tokens: Sequence[_Token]) -> list[Address]:
+        """The mailboxes that have a name or an address."""
         last_semicolon = max((at for at, token in enumerate(tokens) if token.kind == ";"), default=-1)
         follows = _what_follows(tokens)
         for at, token in enumerate(tokens):
@@ -168,7 +182,7 @@ class _Field:
             else:
                 self.phrase.append(token)
         self._separated(whole=True)
-        return self.found
+        return [mailbox for mailbox in self.found if mailbox.name or mailbox.address]
 
     def _bracketed(self, inside: str) -> None:
         if not inside.strip() and any("@" in token.text for token in self.phrase):  # `ann@x <>`
@@ -191,7 +205,7 @@ class _Field:
             self.pending += [*self.phrase, _Token("word", ",", spaced=False)]
         self.phrase.clear()
         self.behind = False
-        if whole:
+        if whole or not self.commas_in_names:
             self._flush()
 
     def _flush(self) -> None:
@@ -269,3 +283,49 @@ def _address(name: str, inside: str) -> Address:
     if name.strip("<>").casefold() == address.casefold():
         name = ""
     return Address(name, address)
+
+
+# -- writing
+
+_ATOMS = re.compile(r"[A-Za-z0-9!#$%&*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_MUST_BE_QUOTED = re.compile(r'[()<>@,:;"\\\[\]]')
+
+
+def typed(person: Address) -> str:
+    """A mailbox as a person types it: the name in quotes where it contains a comma or another special character."""
+    if not person.address or not _MUST_BE_QUOTED.search(person.name):
+        return str(person)
+    return f"{_in_quotes(person.name)} <{person.address}>"
+
+
+def written(person: Address) -> str:
+    """A mailbox as a header field has it: a name that isn't ASCII as encoded words, folded. `addresses` reads it back.
+
+    Name and address must have passed `sanitize.line`.
+    """
+    name = person.name
+    if not name:
+        return person.address
+    if not name.isascii() or len(name) > PLAIN_NAME or "=?" in name:
+        name = Header(name, "utf-8").encode(linesep="\r\n")
+    elif not _ATOMS.fullmatch(name):
+        name = _in_quotes(name)
+    return f"{name} <{person.address}>"
+
+
+def _in_quotes(name: str) -> str:
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def field_of(name: str, people: Iterable[Address]) -> str:
+    """A whole address field, folded, without its line end."""
+    lines = [f"{name}:"]
+    for number, person in enumerate(people):
+        text = written(person)
+        if number:
+            lines[-1] += ","
+        if number and len(lines[-1]) + len(text) >= FOLD:
+            lines.append(f" {text}")
+        else:
+            lines[-1] += f" {text}"
+    return "\r\n".join(lines)

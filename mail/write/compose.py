@@ -14,14 +14,13 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from email.headerregistry import Address as EmailAddress
 from email.message import EmailMessage
-from email.policy import SMTP, SMTPUTF8
+from email.policy import SMTP
 from pathlib import Path
 from typing import BinaryIO
 
 from mail.mime import content_decoding, parser, sanitize
-from mail.mime.addresses import Address
+from mail.mime.addresses import Address, field_of
 from mail.mime.attachments import safe_name, shown_name
 from mail.mime.headers import LINE_LIMIT
 from mail.write.private_headers import without_private
@@ -148,21 +147,15 @@ def encoded_size(length: int) -> int:
 
 def _header(draft: Draft, message_id: str, now: float) -> bytes:
     """The message's header fields, up to and including MIME-Version."""
-    everybody = (draft.sender, *draft.to, *draft.cc)
-    ascii_only = all(person.address.isascii() for person in everybody)
-    message = EmailMessage(policy=SMTP if ascii_only else SMTPUTF8)
+    everybody = (("From", (draft.sender,)), ("To", draft.to), ("Cc", draft.cc))
+    lines = [field_of(name, map(_mailbox, people)) for name, people in everybody if people]
+    message = EmailMessage(policy=SMTP)
     try:
-        message["From"] = _mailbox(draft.sender)
-        for name, people in (("To", draft.to), ("Cc", draft.cc)):
-            if people:
-                message[name] = [_mailbox(person) for person in people]
         message["Subject"] = sanitize.line(draft.subject)
-        fields = message.as_bytes().removesuffix(EOL)
-    except ComposeError:
-        raise
-    except Exception as error:  # the package raises ValueError, IndexError, AttributeError on odd addresses
-        raise ComposeError("An address or the subject can't be written into the header; correct it.") from error
-    lines = [f"Date: {email.utils.formatdate(now, localtime=True)}", f"Message-ID: <{message_id}>"]
+        lines.append(message.as_bytes().removesuffix(EOL + EOL).decode())
+    except Exception as error:  # the package raises ValueError, IndexError, AttributeError on odd texts
+        raise ComposeError("The subject can't be written into the header; correct it.") from error
+    lines += [f"Date: {email.utils.formatdate(now, localtime=True)}", f"Message-ID: <{message_id}>"]
     # The email package would make a long Message-ID an encoded word, which no mail program matches.
     if draft.in_reply_to:
         lines.append(f"In-Reply-To: <{draft.in_reply_to}>")
@@ -170,14 +163,15 @@ def _header(draft: Draft, message_id: str, now: float) -> bytes:
         lines.append("References: " + "\r\n ".join(f"<{identifier}>" for identifier in draft.references))
     lines += [f"{name.title()}: {sanitize.line(value)}" for name, value in draft.others]
     lines.append("MIME-Version: 1.0")
-    return fields + "".join(f"{line}\r\n" for line in lines).encode("utf-8", "replace")
+    return "".join(f"{line}\r\n" for line in lines).encode("utf-8", "replace")
 
 
-def _mailbox(person: Address) -> EmailAddress:
+def _mailbox(person: Address) -> Address:
+    """The mailbox as it can be written. Raises ComposeError."""
     local, at, domain = person.address.rpartition("@")
-    if not (local and at and domain) or re.search(r"[\s<>,;\x00-\x1f\x7f]", person.address):
+    if not (local and at and domain) or re.search(r"[\s<>,;:()\"\\\[\]\x00-\x1f\x7f]", person.address):
         raise ComposeError(f"{sanitize.line(str(person)) or 'An empty address'} is not an e-mail address.")
-    return EmailAddress(sanitize.line(person.name), local, domain)
+    return Address(sanitize.line(person.name), person.address)
 
 
 def _text_part(text: str) -> bytes:

@@ -13,7 +13,6 @@ import email.utils
 import hashlib
 import hmac
 import json
-import re
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mail.mime import charset, content_decoding, headers, parser, sanitize
-from mail.mime.addresses import Address, addresses
+from mail.mime.addresses import Address, addresses, typed, written
 from mail.mime.flowed import unflowed
 from mail.mime.message import Message, read_message
 from mail.mime.parser import Part, Structure
@@ -41,7 +40,6 @@ _TRAVELS = frozenset(
     | {"x-priority", "sensitivity", "disposition-notification-to", "autocrypt"}
 )
 """Fields of another program's draft that are sent; all others are that program's own notes (Fcc)."""
-_SPECIAL = re.compile(r'[()<>@,:;"\\\[\]]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +202,8 @@ def _fields_of(name: str, people: Sequence[Address]) -> Iterator[str]:
 def _mailbox(person: Address) -> str:
     """A mailbox as text for a header field."""
     if not person.name or person.name.isascii():
-        return sanitize.line(_shown(person))
-    return f"{_encoded(sanitize.line(person.name))} <{sanitize.line(person.address)}>"
+        return sanitize.line(typed(person))
+    return written(Address(sanitize.line(person.name), sanitize.line(person.address)))
 
 
 def _encoded(value: str) -> str:
@@ -368,16 +366,8 @@ def _complete(person: Address) -> bool:
     return bool(local and at and domain)
 
 
-def _shown(person: Address) -> str:
-    """A mailbox as it is typed: the name in quotes where it contains a comma or another special character."""
-    if not _SPECIAL.search(person.name) or not person.address:
-        return str(person)
-    name = person.name.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{name}" <{person.address}>'
-
-
 def _line_of(people: Sequence[Address]) -> str:
-    return ", ".join(map(_shown, people))
+    return ", ".join(map(typed, people))
 
 
 def _canonical(people: Sequence[Address]) -> list[list[str]]:

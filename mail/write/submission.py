@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from mail import author
 from mail.mime import headers, sanitize
-from mail.mime.addresses import addresses
+from mail.mime.addresses import Address, addresses, written
 from mail.send.enqueue import check_recipients, check_size
 from mail.write.compose import new_message_id
 from mail.write.private_headers import is_private
@@ -95,7 +95,7 @@ def read_submission(
             if from_headers:
                 people += header.recipients()
             everybody = _normalised(people, from_headers=from_headers)
-            header.complete(b"From", email.utils.formataddr((name, sender)) if name else sender)
+            header.complete(b"From", written(Address(sanitize.line(name), sender)))
             header.complete(b"Date", email.utils.formatdate(date, localtime=True))
             header.complete(b"Message-ID", f"<{identifier}>")
             out.write(header.ending if rest is None else rest)
@@ -210,7 +210,7 @@ class _Header:
         """The mailboxes in To, Cc and Bcc, or if it is passed on those to whom; one text each."""
         names = _RESENT if any(name in self.found for name in _RESENT) else (b"to", b"cc", b"bcc")
         values = [value for name in names for value in self.found.get(name, [])]
-        people = [found.address or found.name for found in addresses(values, FIELD_LIMIT)]
+        people = [found.address or found.name for found in addresses(values, FIELD_LIMIT, commas_in_names=False)]
         # An empty group (`undisclosed-recipients:;`) means nobody.
         return [person for person in people if not _EMPTY_GROUP.search(person)]
 
@@ -227,7 +227,7 @@ class _Header:
 def _normalised(people: Sequence[str], *, from_headers: bool) -> tuple[str, ...]:
     known: dict[str, None] = {}
     for person in people:
-        for found in addresses([person.encode("utf-8", "replace")]):
+        for found in addresses([person.encode("utf-8", "replace")], commas_in_names=False):
             text = found.address or found.name
             try:
                 known[normalise_address(text)] = None

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import email.utils
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mail.mime.addresses import Address, addresses
+from mail.mime import sanitize
+from mail.mime.addresses import Address, addresses, field_of, typed, written
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
+
+ROOT = Path(__file__).parents[3]
 
 
 def found(field: str) -> list[tuple[str, str]]:
@@ -52,6 +64,9 @@ def found(field: str) -> list[tuple[str, str]]:
         ('"Unclosed <ann@x>', [("Unclosed", "ann@x")]),
         ("(unclosed <ann@x>", [("(unclosed", "ann@x")]),
         ("nobody", [("nobody", "")]),
+        ("<>", [("<>", "")]),
+        ("Ann <>", [("Ann", "")]),
+        ('""', [('""', "")]),
         ("", []),
     ],
 )
@@ -110,3 +125,118 @@ def test_attack_a_long_field_takes_as_many_steps_as_it_is_long(piece: str, monke
     field = piece * (60_000 // len(piece))
     addresses([field.encode()])
     assert made <= len(field)
+
+
+def test_where_a_recipient_could_be_lost_in_a_name_every_comma_separates() -> None:
+    read = addresses([b"bob, Ann <ann@x.example>"], commas_in_names=False)
+    assert [str(person) for person in read] == ["bob", "Ann <ann@x.example>"]
+
+
+def test_nothing_parses_addresses_with_the_standard_library() -> None:
+    banned = {"getaddresses", "parseaddr", "formataddr", "headerregistry"}
+    for room in ("tui", "mail", "overlay", "storage"):
+        for file in (ROOT / room).rglob("*.py"):
+            tree = ast.parse(file.read_text("utf-8"))
+            names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom):
+                    names |= {*(node.module or "").split("."), *(alias.name for alias in node.names)}
+            assert not names & banned, file
+
+
+def _lines_run(work: Callable[[], object]) -> int:
+    """How many lines of Python `work` runs."""
+    count = 0
+
+    def trace(_frame: FrameType, event: str, _value: object) -> TraceFunction:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "(",
+        "<",
+        '"',
+        "\\",
+        ",",
+        ";",
+        ":",
+        "'",
+        "=",
+        "[",
+        "a,",
+        "a:",
+        "a@",
+        "<a,",
+        "<<>",
+        "(\\",
+        '"" ',
+        "@[",
+        "=?a?q?",
+        "a@b,",
+        "a@b ",
+        "<a@b>",
+        "a;:",
+        "a<",
+        '<"',
+        '"<',
+        "<a@b> a ",
+    ],
+)
+def test_attack_twice_the_length_takes_twice_the_steps(piece: str) -> None:
+    once, twice = ((piece * (size // len(piece))).encode() for size in (2000, 4000))
+    assert _lines_run(lambda: addresses([twice])) <= 2.2 * _lines_run(lambda: addresses([once])) + 200
+
+
+# -- writing
+
+LINES = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp", "Cf", "Co", "Cn"]), max_size=300)
+DOMAIN = st.from_regex(r"[a-z\u00e9]{1,9}(\.[a-z]{2,9}){1,2}", fullmatch=True)
+PEOPLE = st.builds(
+    Address,
+    LINES.map(sanitize.line),
+    st.builds("{}@{}".format, st.from_regex(r"[a-z0-9.!#é+-]{1,20}", fullmatch=True), DOMAIN),
+)
+
+
+@given(st.lists(PEOPLE, min_size=1, max_size=8))
+def test_what_is_written_is_read_back(people: list[Address]) -> None:
+    field = field_of("To", people)
+    assert all(len(line.strip()) > 0 and len(line) <= 998 for line in field.split("\r\n"))
+    read = addresses([field.partition(":")[2].replace("\r\n", "").encode()], limit=1 << 20)
+    assert [person.address for person in read] == [person.address for person in people]
+    for person, again in zip(people, read, strict=True):
+        if "'" not in person.name and "=?" not in person.name and "@" not in person.name:
+            assert again.name == person.name
+
+
+@given(PEOPLE)
+def test_what_is_shown_as_typed_has_the_same_address(person: Address) -> None:
+    (read,) = addresses([typed(person).encode()])
+    assert read.address == person.address
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("Ann Lee", "Ann Lee <a@x.example>"),
+        ("Doe, Jane", '"Doe, Jane" <a@x.example>'),
+        ('A "B" \\', '"A \\"B\\" \\\\" <a@x.example>'),
+        ("Jé", "=?utf-8?b?SsOp?= <a@x.example>"),
+        ("=?utf-8?q?x?=", "=?utf-8?b?PT91dGYtOD9xP3g/PQ==?= <a@x.example>"),
+        ("", "a@x.example"),
+    ],
+)
+def test_a_name_is_written_so_that_every_program_reads_it(name: str, field: str) -> None:
+    assert written(Address(name, "a@x.example")) == field
