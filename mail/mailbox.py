@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from mail.mime.message import Message
     from storage.user.index_update import Changes
     from storage.user.notices import Notice
-    from storage.user.outbox import OutboxEntry as Letter
-    from storage.user.outbox import Recipient
+    from storage.user.outbox import OutboxEntry, Recipient
 
 T = TypeVar("T")
 
@@ -40,9 +39,9 @@ __all__ = [
     "TRASH",
     "Counts",
     "IndexUnavailable",
-    "Letter",
     "Mailbox",
     "MailboxError",
+    "OutboxEntry",
     "Profile",
     "QuarantinedMessage",
     "Recipient",
@@ -287,7 +286,7 @@ class Mailbox(DraftStore):
 
     # -- the outbox on disk
 
-    def outbox(self) -> list[Letter]:
+    def outbox(self) -> list[OutboxEntry]:
         """The messages in the outbox and their states, newest first; a running agent changes them."""
         outbox = self._outbox
         return [] if outbox is None else outbox.entries()

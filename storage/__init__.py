@@ -1,1 +1,1 @@
-"""Everything kept on disk: what a node keeps for others, and what a user keeps for herself."""
+"""Everything kept on disk: what a node keeps for others, and what a user keeps."""

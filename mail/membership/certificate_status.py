@@ -77,8 +77,8 @@ def certificate_status(certificate: bytes, trust: TrustStore, now: float) -> Cer
             return CertificateStatus(
                 CertificateState.REVOKED,
                 ends,
-                f"{whose} was revoked: nobody takes mail from you any more, and you get none. Ask whoever runs the"
-                " authority for a new invite, and paste it with `p2pmail join`.",
+                f"{whose} was revoked: nobody takes mail from you any more, and you get none. Ask the person who"
+                " runs the authority for a new invite, and paste it with `p2pmail join`.",
                 f"{name} revoked",
             )
     if now > ends:
@@ -86,8 +86,8 @@ def certificate_status(certificate: bytes, trust: TrustStore, now: float) -> Cer
             CertificateState.ENDED,
             ends,
             f"{whose} ended on {day}: you can't send or collect mail until it is renewed. p2pmail asks the authority"
-            f" for that by itself until {_day(ends + GRACE)}; whoever runs it has to have `p2pmail authority serve`"
-            " running. An invite pasted with `p2pmail join` renews it too.",
+            f" for that by itself until {_day(ends + GRACE)}; the person who runs it has to have `p2pmail authority"
+            " serve` running. An invite pasted with `p2pmail join` renews it too.",
             f"{name} ended",
         )
     due = [step for step in WARNINGS if ends - now <= step]
@@ -98,8 +98,8 @@ def certificate_status(certificate: bytes, trust: TrustStore, now: float) -> Cer
     return CertificateStatus(
         CertificateState.ENDING,
         ends,
-        f"{whose} ends {left}, and the authority hasn't answered the requests to renew it. Ask whoever runs it to start"
-        " `p2pmail authority serve`, or for an invite. After that day you can't send or collect mail.",
+        f"{whose} ends {left}, and the authority hasn't answered the requests to renew it. Ask the person who runs it"
+        " to start `p2pmail authority serve`, or for an invite. After that day you can't send or collect mail.",
         f"{name} {min(due) / DAY:.0f}",
     )
 

@@ -321,8 +321,8 @@ class _Attempt:
             )
         if isinstance(trouble, UnknownAddress):
             return AwaitingAuthority(
-                f"The authority of {self._invite.network.name} hasn't been at work in this network yet: whoever invited"
-                f" you has to run `p2pmail authority serve`. {later}"
+                f"The authority of {self._invite.network.name} hasn't been at work in this network yet: the person who"
+                f" invited you has to run `p2pmail authority serve`. {later}"
             )
         return AwaitingAuthority(f"{trouble} {later}")
 

@@ -10,7 +10,7 @@ is followed by one that goes on there:
     postponed   it was opened, but its message couldn't be had: not at the nodes, no room, damaged
     lost        postponed for more than 30 days while nodes answered; the user was told
     filed       the message is in its folder; the body's delete is owed
-    done        enough nodes have heard the delete, or the notification was let go
+    done        enough nodes have heard the delete, or the notification was dropped
 
         taken ----> filed ----> done
         |  ^  ^
@@ -140,7 +140,7 @@ class Receiver:
         self._messages = KeyedLocks()  # by message: two notifications of one message must file it once
         self._swept = False
         self._told_too_many: set[str] = set()
-        """Senders about whom the user was told that they announced too many messages that can't be collected."""
+        """Senders of which the user was told that they announced too many messages that can't be collected."""
 
     @property
     def late(self) -> int:

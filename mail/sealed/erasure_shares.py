@@ -1,7 +1,7 @@
 """Shares of a segment: any m of n make it again (zfec: Reed-Solomon over GF(2^8), as in Tahoe-LAFS).
 
-Each share carries the signature of a key that the sender made for this letter alone, whose public half stands in the
-notification: whoever reads knows a false share when she has it, and nobody else learns anything from it.
+Each share carries the signature of a key that the sender made for this message alone, whose public half stands in the
+notification: a reader recognises a false share, and nobody else learns anything from it.
 
     byte 0      version, 1
     byte 1      its number, 0 to n - 1
@@ -33,7 +33,7 @@ _PURPOSE = b"p2pmail share 1\0"
 
 @dataclass(frozen=True, slots=True)
 class BodyCoding:
-    """How the segments of one letter are coded; `public_key` (Ed25519, 32 bytes) is what its shares are signed with."""
+    """How the segments of one message are coded; its shares are signed with `public_key` (Ed25519, 32 bytes)."""
 
     m: int
     n: int
@@ -46,7 +46,7 @@ class BodyCoding:
 
 @dataclass(frozen=True, slots=True)
 class CodingPlan:
-    """The sender's side of a coding: `seed` (32 bytes) is the private half of its key, made for this letter."""
+    """The sender's side of a coding: `seed` (32 bytes) is the private half of its key, made for this message."""
 
     m: int
     n: int

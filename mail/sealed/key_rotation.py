@@ -2,7 +2,7 @@
 
 No clock is believed on its own: time counts for a replaced key as it is seen to pass. Between two looks a day counts at
 most, whatever the clock says, and of a jump ahead only what lies beyond the latest that it has ever been. So one wrong
-clock costs a day of the margin, and never the key; whoever is away keeps her keys for longer.
+clock costs a day of the margin, and never the key; a user who is away keeps the keys for longer.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def seal(plaintext: bytes, public: bytes, info: bytes) -> bytes:
     key = _public_key(public)
     try:
         return _SUITE.encrypt(plaintext, key, info)
-    except ValueError as error:  # An X25519 point of small order: whoever made this key wants no secrets.
+    except ValueError as error:  # An X25519 point of small order: its maker wants no secrets.
         raise KeyMaterialError("These bytes are not an encryption key.") from error
 
 

@@ -4,7 +4,7 @@ Sealed with HPKE to the recipient's card key and signed by the sender, for this 
 its values, its bytes and its checks; sending, collecting and the body itself are elsewhere.
 
 Format: 8 bytes of key id in the clear, then HPKE of: msgpack [payload, signature], 4 bytes of its length before it,
-zeros up to a bucket. Ed25519 signs the payload's bytes, and the payload names the recipient: she can open it and
+zeros up to a bucket. Ed25519 signs the payload's bytes, and the payload names the recipient, who can open it and
 can't pass it on as if it had been sent to somebody else.
 """
 
@@ -81,7 +81,7 @@ class Unreadable(MalformedNotification):
 
 
 class Forged(NotificationError):
-    """It doesn't come from whom it names."""
+    """It doesn't come from the sender that it names."""
 
 
 class Untrusted(Forged):
@@ -280,7 +280,7 @@ def _encode(notification: Notification, certificate: bytes) -> bytes:
         coding=b"" if (c := notification.coding) is None else bytes((c.m, c.n)) + c.public_key,
         group=notification.group,
     )
-    # What we would not read we don't write: the same checks, on the way out.
+    # What we would not read we don't write: the same checks as for what is read.
     try:
         elements = payload if payload.group else msgspec.structs.astuple(payload)[:-1]
         data = msgspec.msgpack.encode(elements)

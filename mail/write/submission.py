@@ -207,7 +207,7 @@ class _Header:
         return identifier
 
     def recipients(self) -> list[str]:
-        """The mailboxes in To, Cc and Bcc, or if it is passed on those to whom; one text each."""
+        """The mailboxes in To, Cc and Bcc, or in Resent-To and its like if there are any; one text each."""
         names = _RESENT if any(name in self.found for name in _RESENT) else (b"to", b"cc", b"bcc")
         values = [value for name in names for value in self.found.get(name, [])]
         people = [found.address or found.name for found in addresses(values, FIELD_LIMIT, commas_in_names=False)]

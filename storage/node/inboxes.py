@@ -29,10 +29,10 @@ REMEMBERED_CHARGE = 128
 
 
 class InboxFull(StoreRefused):
-    """The recipient's inbox on this node is full until she collects."""
+    """The recipient's inbox on this node is full until the recipient collects."""
 
     def __init__(self) -> None:
-        super().__init__("This inbox is full until its owner collects her mail; the notification was not kept.")
+        super().__init__("This inbox is full until its owner collects mail; the notification was not kept.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class StoreLock:
 def inspect(folder: Path, bodies: Bodies) -> None:
     """Before anything is served: is the database sound, and do rows and body files agree? Sweeps what has no row.
 
-    Raises DatabaseDamaged (`set_aside` is the way out), DatabaseError, OSError.
+    Raises DatabaseDamaged (`set_aside` helps), DatabaseError, OSError.
     """
     path = folder / DATABASE_NAME
     if bodies.has_files() and not (path.exists() and path.stat().st_size):

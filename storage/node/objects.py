@@ -94,7 +94,7 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """`deleter` has deleted what is under (kind, key); `proof` is her signed delete, opaque here."""
+    """`deleter` has deleted what is under (kind, key); `proof` is the signed delete, opaque here."""
 
     kind: int
     key: bytes
@@ -175,7 +175,7 @@ def put(connection: sqlite3.Connection, offer: Offer, *, now: float, retention: 
     """Take an object, or refuse (NoSpace, Deleted, Stale, TooManyVariants). Idempotent (paper 2.2, store).
 
     Of the same bytes again the deleters are united and the expiry may grow, never past created + retention. An
-    object that was once offered without deleters is one that nobody may delete, and stays so: otherwise whoever
+    object that was once offered without deleters is one that nobody may delete, and stays so: otherwise anybody who
     stores a revocation list once more, with himself as its deleter, could delete it.
     """
     used, others, stones = connection.execute(
@@ -294,8 +294,10 @@ def get(
     return row.id, used, row.object, row.file if row.file is not None else data
 
 
-def add_tombstone(connection: sqlite3.Connection, stone: Tombstone, *, now: float, quota: int) -> tuple[int, list[str]]:
-    """Take a deleter off every variant, keep her tombstone (paper 2.2, delete; design 4).
+def add_tombstone(
+    connection: sqlite3.Connection, tombstone: Tombstone, *, now: float, quota: int
+) -> tuple[int, list[str]]:
+    """Take a deleter off every variant, keep the tombstone (paper 2.2, delete; design 4).
 
     Returns how many objects were dropped because nobody is left, and the body files to remove. A tombstone lasts
     at least as long as the objects that it met, and the first proof stays. One that meets an object here is always
@@ -303,14 +305,14 @@ def add_tombstone(connection: sqlite3.Connection, stone: Tombstone, *, now: floa
     """
     dropped = 0
     files: list[str] = []
-    expires = stone.expires
+    expires = tombstone.expires
     met = False
-    for row in _rows(connection, stone.kind, stone.key):
-        if stone.deleter not in row.object.deleters:
+    for row in _rows(connection, tombstone.kind, tombstone.key):
+        if tombstone.deleter not in row.object.deleters:
             continue
         met = True
         expires = max(expires, row.object.expires)
-        left = row.object.deleters - {stone.deleter}
+        left = row.object.deleters - {tombstone.deleter}
         if left:
             connection.execute(
                 "UPDATE objects SET deleters = ?, charge = ? WHERE id = ?",
@@ -321,23 +323,25 @@ def add_tombstone(connection: sqlite3.Connection, stone: Tombstone, *, now: floa
             files += drop(connection, row.id)
     known = connection.execute(
         "UPDATE tombstones SET expires = max(expires, ?) WHERE key = ? AND kind = ? AND deleter = ? AND expires > ?",
-        (expires, stone.key, stone.kind, stone.deleter, now),
+        (expires, tombstone.key, tombstone.kind, tombstone.deleter, now),
     ).rowcount
     if not known:
-        charge = TOMBSTONE_OVERHEAD + len(stone.proof)
+        charge = TOMBSTONE_OVERHEAD + len(tombstone.proof)
         if not met:
-            _make_sure_of_room(connection, stone, charge, quota)
-        place = (stone.key, stone.kind, stone.deleter)
+            _make_sure_of_room(connection, tombstone, charge, quota)
+        place = (tombstone.key, tombstone.kind, tombstone.deleter)
         # Not INSERT OR REPLACE: it would take an expired row away without its trigger.
         connection.execute("DELETE FROM tombstones WHERE key = ? AND kind = ? AND deleter = ?", place)
-        connection.execute("INSERT INTO tombstones VALUES (?, ?, ?, ?, ?, ?)", (*place, stone.proof, expires, charge))
+        connection.execute(
+            "INSERT INTO tombstones VALUES (?, ?, ?, ?, ?, ?)", (*place, tombstone.proof, expires, charge)
+        )
     return dropped, files
 
 
-def _make_sure_of_room(connection: sqlite3.Connection, stone: Tombstone, charge: int, quota: int) -> None:
+def _make_sure_of_room(connection: sqlite3.Connection, tombstone: Tombstone, charge: int, quota: int) -> None:
     used, count = connection.execute(
         "SELECT bytes, (SELECT count(*) FROM tombstones WHERE key = ? AND kind = ?) FROM totals",
-        (stone.key, stone.kind),
+        (tombstone.key, tombstone.kind),
     ).fetchone()
     if used + charge > quota:
         raise NoSpace(used + charge - quota)

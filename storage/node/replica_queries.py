@@ -1,4 +1,4 @@
-"""What a node keeps, as whoever looks after its copies must see it: by key, with deletes and notifications.
+"""What a node keeps, as the repair of its copies needs it: by key, with deletes and notifications.
 
 Functions here read inside a transaction of database.py and change nothing. Where copies belong is decided in the
 overlay (overlay/primitives/placement.py); how they are kept is in objects.py and inboxes.py.

@@ -98,7 +98,7 @@ class NodeStore:
         return self._bodies.spool_folder
 
     def spool(self) -> Path:
-        """A fresh path for a streamed upload. Whoever writes there removes it unless `store` got it."""
+        """A fresh path for a streamed upload. The writer removes it unless `store` got it."""
         return self._bodies.spool()
 
     async def store(
@@ -153,7 +153,7 @@ class NodeStore:
         return held, self._bodies.path(content) if isinstance(content, str) else content
 
     async def delete(self, kind: int, key: bytes, deleter: bytes, proof: bytes, ttl: float) -> int:
-        """Take `deleter` off every variant and keep her signed delete `proof` as a tombstone, durably.
+        """Take `deleter` off every variant and keep the signed delete `proof` as a tombstone, durably.
 
         An object that nobody is left for is dropped; returns how many were. The tombstone is kept too when nothing
         is here yet, so that a later copy doesn't rise again: for `ttl` seconds, and as long as what it met.
@@ -162,19 +162,19 @@ class NodeStore:
         if len(proof) > MAX_PROOF:
             raise StoreRefused(f"The signed delete is longer than {MAX_PROOF} bytes; nothing was deleted.")
         now = self._now()
-        stone = Tombstone(kind, key, deleter, proof, now + max(0.0, min(ttl, self._retention)))
-        action = partial(objects.add_tombstone, stone=stone, now=now, quota=self._quota)
+        tombstone = Tombstone(kind, key, deleter, proof, now + max(0.0, min(ttl, self._retention)))
+        action = partial(objects.add_tombstone, tombstone=tombstone, now=now, quota=self._quota)
         dropped, files = await self._with_room(action, None)
         await self._discard(files)
         return dropped
 
     async def proofs(self, kind: int, key: bytes, deleters: Sequence[bytes]) -> list[bytes]:
-        """Each deleter's signed delete, or b"": the sender's proof that she has collected it."""
+        """Each deleter's signed delete, or b"": the sender's proof that the recipient has collected it."""
         now = self._now()
 
         def look(connection: sqlite3.Connection) -> list[bytes]:
-            stones = (objects.find_tombstone(connection, kind, key, deleter, now) for deleter in deleters)
-            return [b"" if stone is None else stone.proof for stone in stones]
+            tombstones = (objects.find_tombstone(connection, kind, key, deleter, now) for deleter in deleters)
+            return [b"" if tombstone is None else tombstone.proof for tombstone in tombstones]
 
         return await self._guard(self._database.read(look))
 
@@ -274,8 +274,8 @@ class NodeStore:
 
     async def usage(self) -> Usage:
         """What is kept, and of which quota."""
-        number, used, inbox_count, stones = await self._guard(self._database.read(_totals))
-        return Usage(number, used, self._quota, inbox_count, stones)
+        number, used, inbox_count, tombstones = await self._guard(self._database.read(_totals))
+        return Usage(number, used, self._quota, inbox_count, tombstones)
 
     async def expire(self) -> int:
         """Drop what has expired; returns how many rows (objects, notifications, tombstones, remembered hashes)."""
@@ -354,7 +354,7 @@ class NodeStore:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever waited has it; when nobody did, it is of no use to anybody
+            task.exception()  # a caller that waited has it
 
     async def _discard(self, files: list[str]) -> None:
         if files:

@@ -277,7 +277,7 @@ class Keyring:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Be the only process that changes the file; the kernel lets go when it dies. Raises KeyringBusy, OSError."""
+        """Be the only process that changes the file, until it ends or dies. Raises KeyringBusy, OSError."""
         path = self.path.with_name(f"{self.path.name}.lock")
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:

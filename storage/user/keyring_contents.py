@@ -19,7 +19,7 @@ DESTROYED = 200
 
 @dataclass(frozen=True, slots=True)
 class IdentityKey:
-    """Who the user is: her normalised address, her Ed25519 private key (32 bytes) and its certificate (DER)."""
+    """Who the user is: the normalised address, the Ed25519 private key (32 bytes) and its certificate (DER)."""
 
     address: str
     private_key: bytes = field(repr=False)

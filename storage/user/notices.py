@@ -1,5 +1,5 @@
 """Lasting notices: what the user must know, kept until it was seen, whichever process found it out.
- A table of the user's state (storage/user/state.py). What deserves a notice is decided by whoever tells of it; that it
+ A table of the user's state (storage/user/state.py). What deserves a notice is decided by the caller; that it
 is kept before anybody is told is mail/notices.py's."""
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Notice:
     at: float
     text: str
     seen: float | None = None
-    """When the user saw it, None while she hasn't."""
+    """When the user saw it, None while it is unseen."""
 
 
 class Notices:
@@ -65,7 +65,7 @@ class Notices:
         return int(row[0]) if row else 0
 
     def mark_seen(self, newest: int, now: float) -> int:
-        """The user has seen the notices up to the id `newest`; how many of them were new to her."""
+        """The user has seen the notices up to the id `newest`; how many of them were unseen."""
         sql = "UPDATE notice SET seen = ? WHERE id <= ? AND seen IS NULL"
         return self._db.write(lambda connection: connection.execute(sql, (now, newest)).rowcount)
 

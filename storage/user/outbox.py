@@ -1,4 +1,4 @@
-"""The outbox: what the user has sent, and what is known of each recipient's copy, until she has seen how it ended.
+"""The outbox: what the user has sent, and what is known of each recipient's copy, until the user has seen how it ended.
  Everything that a later attempt needs to send the same bytes again is kept here, durably; once all recipients have
 collected it, their proofs are kept and nothing else of it. What the facts amount to is derived in
 storage/user/outbox_entry.py; sending is mail/send/sender.py's work."""
@@ -52,7 +52,7 @@ STALE = 86400.0
 """Seconds after which a message file without an entry belongs to an acceptance that died."""
 
 NEVER = float("inf")
-"""When a letter that is settled is due: so years of sent mail cost an attempt nothing."""
+"""When a message that is settled is due: so years of sent mail cost an attempt nothing."""
 
 
 class OutboxError(P2PMailError):
@@ -66,7 +66,7 @@ class AlreadySent(OutboxError):
 
 
 class NotSettled(OutboxError):
-    """A letter that isn't settled can't be forgotten."""
+    """A message that isn't settled can't be forgotten."""
 
 
 class AcceptanceUnknown(OutboxError):
@@ -161,7 +161,7 @@ class Outbox:
         self._db.write(lambda connection: connection.execute(sql, (message_id,)))
 
     def forget(self, message_id: str) -> None:
-        """Drop a letter that is settled for everybody. Raises NotSettled, DatabaseError."""
+        """Drop a message that is settled for everybody. Raises NotSettled, DatabaseError."""
 
         def drop(connection: sqlite3.Connection) -> OutboxEntry | None:
             entry = self._one(connection, message_id)
@@ -177,7 +177,7 @@ class Outbox:
                 entry.file.unlink()
 
     def sweep(self) -> None:
-        """Remove files over a day old that no letter needs (of an acceptance that died, say)."""
+        """Remove files over a day old that no message needs (of an acceptance that died, say)."""
         sql = "SELECT file FROM letter WHERE message_id IN (SELECT message_id FROM recipient WHERE proof IS NULL)"
         with exclusive_lock(self.folder) as undisturbed:
             # While a message is being accepted its file has no row yet; and the clock may have jumped meanwhile.
@@ -190,11 +190,11 @@ class Outbox:
     # -- asking
 
     def entries(self) -> list[OutboxEntry]:
-        """All letters, newest first."""
+        """All messages, newest first."""
         return self._db.read(lambda connection: load(connection, self.folder, "ORDER BY created DESC, rowid DESC"))
 
     def change_marker(self) -> tuple[object, ...]:
-        """Something that is another one when a letter may have changed, by this process or another one."""
+        """Something that is another one when a message may have changed, by this process or another one."""
 
         def read(connection: sqlite3.Connection) -> tuple[object, ...]:
             (others,) = connection.execute("PRAGMA data_version").fetchone()
@@ -203,11 +203,11 @@ class Outbox:
         return self._db.read(read)
 
     def entry(self, message_id: str) -> OutboxEntry | None:
-        """One letter, or None."""
+        """One message, or None."""
         return self._db.read(lambda connection: self._one(connection, message_id))
 
     def due(self, now: float, everything: bool = False) -> list[OutboxEntry]:
-        """Letters that don't rest and whose next attempt has come (or all of them), oldest first.
+        """Messages that don't rest and whose next attempt has come (or all of them), oldest first.
 
         One that was put off under a clock that was ahead of `now` is due too (Entry.due).
         """
@@ -216,7 +216,7 @@ class Outbox:
         return self._db.read(lambda connection: load(connection, self.folder, where, moment, NEVER))
 
     def next_due(self) -> float | None:
-        """When (epoch seconds) the next attempt is due; None when every letter rests."""
+        """When (epoch seconds) the next attempt is due; None when every message rests."""
         sql = "SELECT min(iif(scheduled > ?1, ?1, next_attempt)) FROM letter WHERE next_attempt < ?2"
         values = (self._now(), NEVER)
         (due,) = self._db.read(lambda connection: connection.execute(sql, values).fetchone())
@@ -273,10 +273,10 @@ class Outbox:
         return noted
 
     def record_attempt(self, message_id: str, next_attempt: float, *, answered: bool = True) -> None:
-        """Note that an attempt was made, and when (epoch seconds) the next one is due, unless the letter rests.
+        """Note that an attempt was made, and when (epoch seconds) the next one is due, unless the message rests.
 
         One at which nobody `answered`, or under a clock that can't be right, isn't counted: it says nothing about the
-        letter. A letter that was written under a clock that was ahead is as old as this attempt.
+        message. A message that was written under a clock that was ahead is as old as this attempt.
         """
         sql = (
             "UPDATE letter SET attempts = attempts + ?5, next_attempt = iif(next_attempt = ?1, ?1, ?2), scheduled = ?3,"
@@ -286,18 +286,18 @@ class Outbox:
         self._db.write(lambda connection: connection.execute(sql, values))
 
     def make_due(self, message_ids: Collection[str], now: float) -> None:
-        """Make these letters due `now`, unless they rest."""
+        """Make these messages due `now`, unless they rest."""
         sql = "UPDATE letter SET next_attempt = ?1, scheduled = ?1 WHERE message_id = ?2 AND next_attempt < ?3"
         values = [(now, message_id, NEVER) for message_id in message_ids]
         self._db.write(lambda connection: connection.executemany(sql, values))
 
     def restart_lifetime(self, message_id: str) -> None:
-        """Count the letter's time from now on: nodes have only now taken it."""
+        """Count the message's time from now on: nodes have only now taken it."""
         sql = "UPDATE letter SET created = ? WHERE message_id = ?"
         self._db.write(lambda connection: connection.execute(sql, (self._now(), message_id)))
 
     def unreported(self) -> list[OutboxEntry]:
-        """Letters that may have ended for somebody without the user having been told: the process died."""
+        """Messages that may have ended for somebody without the user having been told: the process died."""
         ended = "SELECT message_id FROM recipient WHERE (failed OR expired) AND NOT reported AND proof IS NULL"
         where = f"WHERE message_id IN ({ended}) ORDER BY created, rowid"
         return self._db.read(lambda connection: load(connection, self.folder, where))
@@ -311,7 +311,7 @@ class Outbox:
     def retry(self, message_id: str, now: float) -> bool:
         """Begin again for those for whom it failed or expired; False when there are none.
 
-        What nodes had of it counts for nothing, and is brought anew: the letter's time runs from `now`.
+        What nodes had of it counts for nothing, and is brought anew: the message's time runs from `now`.
         """
 
         def again(connection: sqlite3.Connection) -> bool:
@@ -337,8 +337,8 @@ class Outbox:
         return next(iter(load(connection, self.folder, "WHERE message_id = ?", message_id)), None)
 
     def _settle(self, connection: sqlite3.Connection, message_id: str) -> Path | None:
-        """Let a letter rest when it has come to its end for everybody, or wake it; its file, when nobody will need that
-        again.
+        """Let a message rest when it is settled for every recipient, or wake it. Returns its file when nobody needs it
+        any more.
 
         Of one that everybody has collected the means to send it again, its session key among them, are forgotten too.
         """
@@ -382,7 +382,7 @@ class Outbox:
             self._db.write(lambda connection: connection.executemany(update, drawn))
 
     def _has(self, message_id: str, name: str) -> bool | None:
-        """Whether the letter is here with the file of that name; None when that can't be said."""
+        """Whether the message is here with the file of that name; None when that can't be said."""
         try:
             entry = self.entry(message_id)
         except Exception:

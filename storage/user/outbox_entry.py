@@ -1,4 +1,4 @@
-"""A letter in the outbox as values: facts about each recipient's copy, and the state that they amount to.
+"""A message in the outbox as values: facts about each recipient's copy, and the state that they amount to.
 
 A state is never written down: it is derived from facts (how many nodes said yes, a recipient's signed delete).
 Keeping the facts is storage/user/outbox.py's work, finding them out is mail/send/sender.py's.
@@ -18,20 +18,20 @@ SESSION_KEY_SIZE = 32
 
 
 MAX_PROOF_QUERIES = 30
-"""How often nodes are asked once more for the proof of a copy that they have let go, before it rests: once a day."""
+"""Queries for the proof of an expired copy, one a day; after them nothing is asked any more."""
 
 
 class State(StrEnum):
     """What is true of one recipient's copy."""
 
     QUEUED = "queued"
-    """No node has it yet, or none has the notification of it: she can't collect it."""
+    """No node has it yet, or none has its notification: it can't be collected."""
     STORED = "stored"
     """At least one node has the body and one has the notification."""
     COLLECTED = "collected"
-    """She has deleted it at a node, and signed that."""
+    """The recipient has deleted it at a node, and signed that."""
     EXPIRED = "expired"
-    """The nodes have let it go, and there is no proof that she has collected it."""
+    """The nodes no longer have it, and there is no proof that it was collected."""
     FAILED = "failed"
     """It is given up: see the reason."""
 
@@ -44,13 +44,13 @@ class Recipient:
     bodies: tuple[int, int] = (0, 0)
     notifications: tuple[int, int] = (0, 0)
     salt: bytes | None = field(default=None, repr=False)
-    """16 bytes that her deleter hash is made with."""
+    """16 bytes that the deleter hash is made with."""
     certificate: bytes | None = field(default=None, repr=False)
     """The certificate (DER) that the salt and the notification were made for."""
     notification: bytes | None = field(default=None, repr=False)
     """As it was sealed, so that a retry brings the nodes the same bytes."""
     proof: bytes | None = field(default=None, repr=False)
-    """Her signed delete, checked by the caller."""
+    """The recipient's signed delete, checked by the caller."""
     failed: bool = False
     """Whether it is given up (unless copies are out already)."""
     expired: int = 0
@@ -84,8 +84,8 @@ class Recipient:
 def state_of(facts: Recipient) -> State:
     """The state that the facts prove, never a better one.
 
-    A proof ends it whatever else is said. While copies are out she may still collect them, so that giving up changes
-    nothing; when their time is over they are gone. Without copies an end can only be a failure.
+    A proof ends it whatever else is said. While nodes have copies the recipient may still collect them, so giving up
+    changes nothing; when their time is over they are gone. Without copies an end can only be a failure.
     """
     if facts.proof is not None:
         return State.COLLECTED
@@ -106,7 +106,7 @@ class Secrets:
     group_secret: bytes = field(default=b"", repr=False)
     """What decides who is in which group, when there are too many recipients for one object (mail/send/rules.py)."""
     begun: bytes = field(default=b"", repr=False)
-    """For whom nodes were given the body, or began to be (mail/send/rules.py's `member_ids`): for them it can go on."""
+    """For which recipients nodes were given the body or a part of it (`member_ids` in mail/send/rules.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """A letter in the outbox. Times are seconds since the epoch, `size` bytes; `file` holds its original bytes."""
+    """A message in the outbox. Times are seconds since the epoch, `size` bytes; `file` holds its original bytes."""
 
     message_id: str
     subject: str

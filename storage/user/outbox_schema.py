@@ -41,7 +41,7 @@ UPGRADES = {
     ),
     6: ("ALTER TABLE letter ADD COLUMN copy TEXT",),
     # Recipients' programs up to that version couldn't open some messages of over 64 KiB, and dropped the notifications,
-    # which their inboxes don't take a second time: whoever hasn't collected such a message is told of it anew, once.
+    # which their inboxes don't take a second time: those who haven't collected such a message are notified anew, once.
     7: (
         "UPDATE recipient SET notification = NULL, notifications_have = 0"
         " WHERE notifications_have > 0 AND proof IS NULL AND NOT failed AND NOT expired"
@@ -60,9 +60,9 @@ UPGRADES = {
 
 
 def load(connection: sqlite3.Connection, folder: Path, which: str, *parameters: object) -> list[OutboxEntry]:
-    """Letters whose rows `which` (SQL, from WHERE on) selects; their files are in `folder`."""
+    """Messages whose rows `which` (SQL, from WHERE on) selects; their files are in `folder`."""
     sql = f"SELECT message_id, subject, sender, created, size, file, attempts, next_attempt, session_key, coding, group_secret, scheduled, begun FROM letter {which}"  # noqa: S608, E501
-    letters = connection.execute(sql, parameters).fetchall()
+    messages = connection.execute(sql, parameters).fetchall()
     those = f"WHERE message_id IN (SELECT message_id FROM letter {which}) ORDER BY message_id, number"  # noqa: S608
     segments: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
     rows = connection.execute(f"SELECT message_id, size, digest FROM segment {those}", parameters)  # noqa: S608
@@ -85,7 +85,7 @@ def load(connection: sqlite3.Connection, folder: Path, which: str, *parameters: 
             tuple(recipients[name]),
             scheduled,
         )
-        for name, subject, sender, created, size, file, tries, due, key, coding, secret, scheduled, begun in letters
+        for name, subject, sender, created, size, file, tries, due, key, coding, secret, scheduled, begun in messages
     ]
 
 

@@ -1,4 +1,4 @@
-"""Where everything of one user lies on disk, and her settings.
+"""Where everything of one user lies on disk, and the settings.
 
 The paths, the settings file (config.toml) and the locks that keep two processes from doing the same work. What is in
 the files is known to their own modules.
@@ -186,7 +186,7 @@ class Profile:
 
     @property
     def network_file(self) -> Path:
-        """This profile's copy of the network file: whom to trust, where to join."""
+        """This profile's copy of the network file: which authorities to trust, where to join."""
         return self.root / "network.toml"
 
     @property
@@ -260,7 +260,7 @@ class Profile:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Be the only process of this profile that does `name` ("agent", "outbox"); the kernel lets go when it dies.
+        """Be the only process of this profile that does `name` ("agent", "outbox"), until it ends or dies.
 
         Raises ProfileBusy at once when another one is at it.
         """

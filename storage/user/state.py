@@ -87,9 +87,9 @@ class Fate(StrEnum):
     FILED = "filed"
     """Its message is in a folder."""
     REJECTED = "rejected"
-    """It wasn't one, or not for us, or not from whom it said."""
+    """It wasn't one, or not for us, or not from the sender that it named."""
     LOST = "lost"
-    """Its message couldn't be had. If it comes again it is taken again: whoever brings it may have the message."""
+    """Its message couldn't be had. If it comes again it is taken again: the node that has it may have the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class UserState:
         self._now = now
         self._db = DurableDB(path, _SCHEMA, _VERSION, upgrades=_UPGRADES, checked=False)
         self.notices = notices.Notices(self._db)
-        """What the user must know, until she has seen it."""
+        """What the user must know, until it was seen."""
 
     @classmethod
     def to_read(cls, path: Path) -> tuple[UserState, bool]:
