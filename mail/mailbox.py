@@ -22,6 +22,7 @@ from storage.user.profile import Profile
 from storage.user.search import SearchError
 
 if TYPE_CHECKING:
+    from mail.author import Contacts
     from mail.mime.message import Message
     from storage.user.index_update import Changes
     from storage.user.notices import Notice
@@ -56,6 +57,8 @@ SEEN, FLAGGED, REPLIED, PASSED, DRAFT = "S", "F", "R", "P", "D"
 
 SOURCE_LIMIT = 1024 * 1024
 """Bytes of a message's source that are shown; the whole of it can be saved."""
+LOOKED_AT = 10_000
+"""Messages in Sent, the newest ones, whose recipients are the user's contacts; and of other mail, for their names."""
 FIRST_RESULTS = 200
 """Results of a search in its first batch, so that something is shown soon."""
 
@@ -75,6 +78,7 @@ class Mailbox(DraftStore):
     def __init__(self, profile: Profile, *, now: Callable[[], float] = time.time) -> None:
         super().__init__(profile, now=now)
         self._history = History()
+        self._known_contacts: Contacts | None = None
 
     # -- looking
 
@@ -92,8 +96,9 @@ class Mailbox(DraftStore):
         return self._index.ids(folder)
 
     def rows(self, ids: Sequence[int]) -> list[Row]:
-        """The rows with these numbers; those of messages that are gone are left out."""
-        return self._index.rows(ids)
+        """The rows with these numbers, with `who` to show; those of messages that are gone are left out."""
+        contacts = self._contacts()
+        return [replace(row, who=_who(row, contacts)) for row in self._index.rows(ids)]
 
     def find(self, message_id: str, folder: str | None = None) -> Row | None:
         """The message with this Message-ID, in `folder` or, without one, in any folder."""
@@ -125,11 +130,15 @@ class Mailbox(DraftStore):
 
     def open(self, row: Row) -> Message:
         """Read the message for display. Raises MailboxError when it is gone, in Quarantine, or can't be read."""
+        from mail import author
         from mail.mime.message import read_message
 
         if row.folder == QUARANTINE:
             raise MailboxError("This message is in Quarantine and isn't opened. Release it first, if you are sure.")
-        return self._reading(row, read_message)
+        message = self._reading(row, read_message)
+        contacts = self._contacts()
+        odd = author.warnings(message.sender, contacts)
+        return replace(message, author=author.described(message.sender, contacts), defects=(*odd, *message.defects))
 
     def source(self, row: Row) -> str:
         """The message's source, safe for a terminal, at most SOURCE_LIMIT bytes of it. Raises MailboxError."""
@@ -249,7 +258,10 @@ class Mailbox(DraftStore):
         """Update the index from the disk; see Index.update. Raises IndexUnavailable."""
         from mail.mime.message import summarise
 
-        return self._index.update(self._files, summarise, progress)
+        changes = self._index.update(self._files, summarise, progress)
+        if changes:
+            self._known_contacts = None
+        return changes
 
     def stamps(self) -> tuple[object, ...]:
         """A value that differs when a program has changed a folder; cheap enough to compare every few seconds."""
@@ -324,6 +336,15 @@ class Mailbox(DraftStore):
 
     # -- inside
 
+    def _contacts(self) -> Contacts:
+        """The people the user writes to, as of the last `refresh`."""
+        from mail.author import Contacts
+
+        if self._known_contacts is None:
+            people, senders = self._index.correspondents(SENT, (QUARANTINE, JUNK, TRASH), LOOKED_AT)
+            self._known_contacts = Contacts(people, senders)
+        return self._known_contacts
+
     def _move(self, rows: Sequence[Row], target: str, what: str, marks: dict[int, bool | None] | None = None) -> int:
         """Move the messages; those moved before an error can be undone too."""
         steps = []
@@ -369,6 +390,16 @@ class Mailbox(DraftStore):
         else:
             entry = self._files.change_flags(row.folder, row.unique, step.removed, step.added, row.place)
         return self._placed(row, step.folder, entry)
+
+
+def _who(row: Row, contacts: Contacts) -> str:
+    """The sender as a list shows it. Nothing proves who wrote what is in Quarantine."""
+    from mail.author import listed, mailbox
+
+    person = mailbox(row.sender)
+    if row.folder == QUARANTINE:
+        return f"claims: {person.address or person.name or 'nobody'}"
+    return listed(person, contacts)
 
 
 def _said(what: str, count: int) -> str:

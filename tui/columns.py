@@ -12,6 +12,7 @@ from datetime import datetime
 
 from rich.cells import cell_len, set_cell_size
 
+from mail.author import MIXED, listed, mailbox
 from mail.mailbox import DRAFTS, SENT, Row
 from mail.mime import sanitize
 
@@ -21,6 +22,7 @@ Piece = tuple[str, str]
 CURSOR, MARKED, UNREAD, REPLIED, PASSED, FLAGGED, ATTACHED = "›", "x", "●", "r", "f", "!", "@"
 LEGEND = (
     f"{UNREAD} unread   {REPLIED} replied   {PASSED} forwarded   {FLAGGED} flagged   {ATTACHED} attachment   x marked"
+    f"   {MIXED} looks like another"
 )
 
 
@@ -83,16 +85,12 @@ def who(row: Row) -> str:
     if row.folder in (SENT, DRAFTS):
         names = ", ".join(person(recipient) for recipient in row.recipients)
         return f"To: {names}" if names else "(nobody yet)"
-    return person(row.sender) or "(no sender)"
+    return row.who or person(row.sender) or "(no sender)"
 
 
-def person(mailbox: str) -> str:
-    """The name in "Ada Lovelace <ada@example.org>", or the address where there is none."""
-    text = sanitize.line(mailbox)
-    if "<" in text:
-        name = text.rpartition("<")[0].strip().strip('"')
-        return name or text.rpartition("<")[2].rstrip("> ") or text
-    return text
+def person(text: str) -> str:
+    """The name in "Ada Lovelace <ada@example.org>", or the address where it has none that can be trusted."""
+    return listed(mailbox(text))
 
 
 def when(moment: float, now: float, width: int, local: Callable[[float], datetime] = datetime.fromtimestamp) -> str:

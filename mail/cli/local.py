@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 
+from mail.author import mailbox as mailbox_of
 from mail.cli.errors import CONFIGURATION, DATA, OK, PERMISSION, CommandError
 from mail.mailbox import DRAFTS, QUARANTINE, IndexUnavailable, Mailbox
 from mail.mime import sanitize
@@ -95,7 +96,7 @@ def show(args: argparse.Namespace, profile: Profile) -> int:
         return OK
     message = mailbox.open(row)
     for name, value in (
-        ("From", str(message.sender)),
+        ("From", message.author),
         ("To", ", ".join(map(str, message.to))),
         ("Cc", ", ".join(map(str, message.cc))),
         ("Date", _date(message.date) or f"{_date(row.date)} (of arrival; its own date can't be read)"),
@@ -103,6 +104,8 @@ def show(args: argparse.Namespace, profile: Profile) -> int:
     ):
         if value:
             print(f"{name}: {sanitize.line(value)}")
+    if message.defects:
+        print(f"Odd: {'; '.join(message.defects)}.")
     for attachment in message.attachments:
         print(f"Attachment: {attachment.name} ({attachment.content_type}, {attachment.size} bytes)")
     print()
@@ -183,7 +186,7 @@ def _print_rows(mailbox: Mailbox, rows: Iterable[Row], as_json: bool) -> None:
         return
     for row in rows:
         mark = "N" if row.unread else " "
-        print(f"{mark} {_day(row.date)}  {sanitize.line(row.sender)[:28]:<28}  {sanitize.line(row.subject)}")
+        print(f"{mark} {_day(row.date)}  {row.who[:28]:<28}  {sanitize.line(row.subject)}")
 
 
 def _row(row: Row, shared: Collection[str]) -> dict[str, object]:
@@ -193,7 +196,7 @@ def _row(row: Row, shared: Collection[str]) -> dict[str, object]:
         "id": f"<{row.message_id}>" if alone else row.unique,
         "message_id": f"<{row.message_id}>" if row.message_id else "",
         "folder": row.folder,
-        "from": row.sender,
+        "from": row.sender if row.who == mailbox_of(row.sender).name else mailbox_of(row.sender).address,
         "to": ", ".join(row.recipients),
         "subject": row.subject,
         "date": _date(row.date),

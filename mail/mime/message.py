@@ -45,6 +45,8 @@ class Message:
     headers: tuple[tuple[str, str], ...]
     defects: tuple[str, ...]
     size: int
+    author: str = ""
+    """The sender as the reader shows it, which mail/mailbox.py decides."""
 
     def header(self, name: str) -> str:
         """The first field called `name` as text, or ""."""

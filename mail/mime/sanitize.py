@@ -23,13 +23,23 @@ _BREAKS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069\u061c]")
 """Characters that can make `gpj.exe` read as `exe.jpg`. LRM and RLM stay: alone they reorder nothing."""
-_INVISIBLE = re.compile("[\u200b\u2060-\u2064\ufeff\u00ad\ufff9-\ufffb\U000e0001]|[\ud800-\udfff]")
-"""Zero-width characters, which hide differences, and lone surrogates, which can't be encoded."""
-_SUSPECT = re.compile(
-    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u061c\u2028\u2029"
-    "\u200b\u2060-\u2064\ufeff\u00ad\ufff9-\ufffb\ud800-\udfff\U000e0001]"
+_DRAWN_AS_NOTHING = (
+    "\u00ad\u115f\u1160\u17b4\u17b5\u180e\u200b\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb"
+    "\U00016fe4\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
 )
-_SPACES = re.compile(r"\s+")
+"""Default-ignorable characters (zero-width, Hangul fillers, tags) that no writing needs. They hide differences."""
+_JOINING = "\u034f\u180b-\u180d\u180f\u200c-\u200f\ufe00-\ufe0f\U000e0100-\U000e01ef"
+"""Those that some writings and emoji need: joiners, marks of direction, variants. Alone they draw nothing either."""
+_BLANK = "\u2800\U00013441\U00013442"
+"""Characters that are drawn as a space and that Python doesn't count as one, such as the empty braille pattern."""
+_INVISIBLE = re.compile(f"[{_DRAWN_AS_NOTHING}]|[\ud800-\udfff]")
+"""Invisible characters, and lone surrogates, which can't be encoded."""
+_SUSPECT = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u061c\u2028\u2029\ud800-\udfff" + _DRAWN_AS_NOTHING + "]"
+)
+_SPACES = re.compile(rf"[\s{_BLANK}][\s{_BLANK}{_JOINING}]*|^[{_JOINING}]+")
+_UNSEEN = re.compile(f"[{_BLANK}{_JOINING}]")
+_AT_THE_END = " \u200c\u200d\u200e\u200f"
 
 
 def block(text: str) -> str:
@@ -47,10 +57,13 @@ def block(text: str) -> str:
 
 
 def line(text: str) -> str:
-    """`text` as one line: as `block`, and every run of white space becomes one space. Never raises."""
-    if not _SUSPECT.search(text) and "\n" not in text and "  " not in text:
+    """`text` as one line: as `block`, and every run of white space becomes one space. Never raises.
+
+    Characters that draw nothing don't count as text, so a line of them alone is "".
+    """
+    if not _SUSPECT.search(text) and "\n" not in text and "  " not in text and not _UNSEEN.search(text):
         return text.strip()
-    return _SPACES.sub(" ", block(text)).strip()
+    return _SPACES.sub(" ", block(text)).strip(_AT_THE_END)
 
 
 def _named(match: re.Match[str]) -> str:

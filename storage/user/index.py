@@ -57,6 +57,8 @@ class Row:
     references: tuple[str, ...]
     place: str = ""
     """Where it lay in its folder when the index looked; what `Folders` takes as `known`."""
+    who: str = ""
+    """The sender as a list shows it, which mail/mailbox.py decides."""
 
     @property
     def unread(self) -> bool:
@@ -165,6 +167,22 @@ class Index:
         """The Message-IDs that several messages have."""
         sql = "SELECT message_id FROM message WHERE message_id != '' GROUP BY message_id HAVING count(*) > 1"
         return self._run(self._lists, lambda connection: {name for (name,) in connection.execute(sql)})
+
+    def correspondents(self, sent: str, others: Sequence[str], limit: int) -> tuple[set[str], set[str]]:
+        """The people in the newest `limit` messages of the folder `sent`, and the senders of the `limit` that came last
+        outside `sent` and `others`."""
+        to = """SELECT sender || char(10) || recipients FROM message
+            WHERE folder = (SELECT id FROM folder WHERE name = ?) ORDER BY date DESC LIMIT ?"""
+        without = (sent, *others)
+        marks = ",".join("?" * len(without))
+        by = f"""SELECT sender FROM message
+            WHERE folder NOT IN (SELECT id FROM folder WHERE name IN ({marks})) ORDER BY id DESC LIMIT ?"""  # noqa: S608
+
+        def ask(connection: sqlite3.Connection) -> tuple[set[str], set[str]]:
+            people = {one for (text,) in connection.execute(to, (sent, limit)) for one in text.split("\n") if one}
+            return people, {sender for (sender,) in connection.execute(by, (*without, limit))}
+
+        return self._run(self._lists, ask)
 
     def counts(self) -> dict[str, Counts]:
         """Messages and unread messages of every folder that the index knows."""

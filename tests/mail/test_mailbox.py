@@ -330,3 +330,68 @@ def test_a_full_disk_leaves_the_draft_that_was_kept(mailbox: Mailbox, monkeypatc
             mailbox.save_draft(DraftForm(text="two"), ME, kept)
     assert on_disk(mailbox, DRAFTS) == [kept]
     assert list(mailbox.profile.spool.iterdir()) == []
+
+
+# -- who is shown as the sender
+
+ANSWER = (
+    b"From: alice@network.example\r\nTo: Bob Smith <bob@network.example>\r\nSubject: Re: Letter\r\n"
+    b"Message-ID: <sent@network.example>\r\n\r\nYes.\r\n"
+)
+
+
+def from_(sender: str) -> bytes:
+    return f"From: {sender}\r\nSubject: S\r\nMessage-ID: <odd@network.example>\r\n\r\nx\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("sender", "listed", "opened", "odd"),
+    [
+        ("Carol <carol@network.example>", "Carol", "Carol <carol@network.example>", 0),
+        ("Bob Smith <bob@network.example>", "Bob Smith", "Bob Smith <bob@network.example>", 0),
+        (
+            '"bob@network.example" <mallory@network.example>',
+            "mallory@network.example",
+            'mallory@network.example (calls itself "bob@network.example")',
+            0,
+        ),
+        (
+            f'"Bob <bob@network.example>{chr(0x2800) * 60}" <mallory@network.example>',
+            "mallory@network.example",
+            'mallory@network.example (calls itself "Bob <bob@network.example>")',
+            0,
+        ),
+        (f'"{chr(0x3164)}" <mallory@network.example>', "mallory@network.example", "mallory@network.example", 0),
+        (
+            "B\u043eb Smith <mallory@network.example>",
+            "!? mallory@network.example",
+            'mallory@network.example (calls itself "B\u043eb Smith")',
+            2,
+        ),
+        ("Robert <b0b@network.example>", "!? Robert", "Robert <b0b@network.example>", 1),
+    ],
+)
+def test_attack_a_sender_is_not_taken_for_a_contact(
+    mailbox: Mailbox, sender: str, listed: str, opened: str, odd: int
+) -> None:
+    mailbox.profile.folders().add("Sent", ANSWER)
+    mailbox.profile.folders().add(ARCHIVE, from_(sender))
+    mailbox.refresh()
+    (row,) = rows(mailbox, ARCHIVE)
+    assert row.who == listed
+    message = mailbox.open(row)
+    assert message.author == opened
+    assert sum("the sender" in words for words in message.defects) == odd
+
+
+def test_the_sender_of_what_lies_in_quarantine_is_only_claimed(mailbox: Mailbox) -> None:
+    assert [row.who for row in rows(mailbox, QUARANTINE)] == ["claims: bob@network.example"]
+
+
+def test_somebody_is_a_contact_as_soon_as_a_message_to_them_is_in_sent(mailbox: Mailbox) -> None:
+    mailbox.profile.folders().add(ARCHIVE, from_("Bob Smith <mallory@network.example>"))
+    mailbox.refresh()
+    assert rows(mailbox, ARCHIVE)[0].who == "Bob Smith"
+    mailbox.profile.folders().add("Sent", ANSWER)
+    mailbox.refresh()
+    assert rows(mailbox, ARCHIVE)[0].who == "mallory@network.example"

@@ -59,3 +59,29 @@ def test_sequences_go_and_their_text_stays(hostile: str, shown: str) -> None:
 
 def test_a_line_is_one_line() -> None:
     assert sanitize.line(" Re:\r\n\tlong \x1b[31m subject\u2029 end ") == "Re: long subject end"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\u2800\u2800\u2800", ""),
+        ("\u3164\uffa0\u115f", ""),
+        ("\U000e0041\U000e007f", ""),
+        ("\u200d\u200c\ufe0f", ""),
+        ("\u00ad\u034f\u2063", ""),
+        ("Alice\u2800\u2800\u2800 Lee\u2800", "Alice Lee"),
+        ("Alice \u200d\ufe0f \u200b Lee", "Alice Lee"),
+        ("invoice\U000e0069\U000e0067", "invoice"),
+        ("👩\u200d👧 ❤\ufe0f", "👩\u200d👧 ❤\ufe0f"),
+        ("می\u200cخواهم", "می\u200cخواهم"),
+    ],
+)
+def test_characters_that_draw_nothing_are_no_text(text: str, shown: str) -> None:
+    assert sanitize.line(text) == shown
+
+
+@given(st.text(st.sampled_from("a \u2800\u200d\u200c\ufe0f\u3164\u0301\u200b\U000e0041"), max_size=12))
+def test_a_line_of_invisible_characters_is_cleaned_once_and_for_all(text: str) -> None:
+    clean = sanitize.line(text)
+    assert sanitize.line(clean) == clean
+    assert clean == "" or "a" in clean or "\u0301" in clean
