@@ -24,6 +24,7 @@ from storage.user.search import SearchError
 if TYPE_CHECKING:
     from mail.author import Contacts
     from mail.mime.message import Message
+    from storage.user.index_summary import Summary
     from storage.user.index_update import Changes
     from storage.user.notices import Notice
     from storage.user.outbox import OutboxEntry, Recipient
@@ -256,9 +257,7 @@ class Mailbox(DraftStore):
 
     def refresh(self, progress: Callable[[int, int], None] | None = None) -> Changes:
         """Update the index from the disk; see Index.update. Raises IndexUnavailable."""
-        from mail.mime.message import summarise
-
-        changes = self._index.update(self._files, summarise, progress)
+        changes = self._index.update(self._files, _summarise, progress)
         if changes:
             self._known_contacts = None
         return changes
@@ -408,3 +407,10 @@ def _said(what: str, count: int) -> str:
 
 def _messages(count: int) -> str:
     return f"{count} message{'' if count == 1 else 's'}"
+
+
+def _summarise(path: Path) -> Summary:
+    """Read a message for the index. Imported here: where no message is new, nothing has to be parsed."""
+    from mail.mime.message import summarise
+
+    return summarise(path)

@@ -119,7 +119,7 @@ def _readable(part: Part) -> bool:
     """Whether the part is text to show rather than an attachment."""
     if part.disposition == "attachment" and not part.content_type.startswith("message/"):
         return False
-    return part.content_type == "text/html" or part_text.of(part) is not None
+    return part.content_type in ("text/plain", "text/html") or part_text.of(part) is not None
 
 
 def _only_text(parts: Sequence[Part], part: Part) -> bool:

@@ -115,6 +115,7 @@ def text(value: bytes | None, hint: str = "") -> str:
     return "" if value is None else decode_words(raw_text(value, hint))
 
 
+_VISIBLE = re.compile(r"[!-~]+")
 _FIRST_ID = re.compile(f"<([^<>\\s]{{1,{ID_LIMIT}}})>")
 
 
@@ -150,7 +151,7 @@ def message_id(value: bytes | None) -> str:
 
 
 def _visible(identifier: str) -> bool:
-    return bool(identifier) and all("!" <= character <= "~" for character in identifier)
+    return _VISIBLE.fullmatch(identifier) is not None
 
 
 _ISO_8601 = re.compile(r"\d{4}-\d\d-\d\d([T ]|\Z)")
