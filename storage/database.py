@@ -1,8 +1,37 @@
 """SQLite as this project uses it: WAL, synchronous=FULL, writes of one moment committed together.
 
-A database belongs to one thread of its own; the event loop hands it work and awaits. Writes that wait together are
-committed together (one fsync for all of them), and nothing is answered before its commit is on disk. No table is
-known here.
+Theory of operation
+-------------------
+One thread owns the connection. The event loop puts actions into a queue and awaits their futures; the thread takes all
+that wait, GROUP_LIMIT at most, as one group. A group passes through these steps:
+
+    1. Taken: futures that were cancelled meanwhile are dropped. From here on a future can't be cancelled.
+    2. Reads run, one after the other, and are answered at once.
+    3. Writes run in one transaction, in the order in which they were handed in. Each has a savepoint, unless it is the
+       only one.
+    4. COMMIT syncs the log once for the whole group. Then every write of the group is answered.
+
+How a write can end:
+
+- Its action returns: it is answered with the result after the commit.
+- Its action raises: only that action is undone. It is answered after the commit too, because its refusal may rest on
+  what another write of the group did.
+- The commit fails, or SQLite undoes the whole transaction at a statement, as it does on a full disk
+  (`_run_in_savepoint` detects that): nothing of the group is kept, and each of its writes raises DatabaseError.
+
+`close` puts None into the queue and waits for the thread. What was handed in before is still done; what comes later is
+refused.
+
+Invariants:
+
+- No write is answered with a result before it is on disk.
+- A read sees every write that was answered before the read was handed in, and nothing uncommitted.
+- Every future that was taken is answered: an action may raise anything without ending the thread.
+- Once it is open only actions use the connection, and only this thread runs them. So they may keep state of their own
+  without a lock.
+- Nothing follows the None in the queue (`_gate`), so no caller waits for a thread that has ended.
+
+No table is known here. After an unclean end SQLite replays its log when the file is opened again.
 """
 
 from __future__ import annotations

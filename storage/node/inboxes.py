@@ -1,8 +1,37 @@
 """A node's inboxes: notifications that wait, those that were acknowledged, and who holds a lease on which.
 
-Functions here run inside a transaction of database.py (paper 2.2 append-inbox and read-inbox; design 4). Leases
-are kept in memory only: losing them in a crash shows a notification once more, which loses nothing. Who may read
+Functions here run inside a transaction of database.py (paper 2.2 append-inbox and read-inbox; design 4). Who may read
 an inbox is decided elsewhere.
+
+Theory of operation
+-------------------
+A notification is known by its inbox's key and its SHA-256. It is in one of these states:
+
+    absent        never here, or forgotten. `append` makes it waiting.
+    waiting       a row on disk. `read` hands it out; `acknowledge` deletes it; at its expiry it counts as absent.
+    acknowledged  only its hash is on disk, for the retention. `append` doesn't take it again.
+
+`acknowledge` also remembers hashes of notifications that were never here: their owner read them at another node, and
+a late copy must not appear as new mail. MAX_REMEMBERED bounds this for each inbox.
+
+A waiting notification is free, or leased to one reader (one of the owner's programs). `read` returns the oldest that
+no other reader holds, and leases them to the caller. So two programs of one user don't work on the same notification
+at once. A lease ends at its time, when the node restarts, or when the clock is put back to before its beginning. Then
+the notification is handed out again. Leases are kept in memory only: losing them shows a notification once more, which
+loses nothing.
+
+`append` decides in this order: known already (False); what `admit` says; the inbox's own limits (InboxFull, after its
+expired notifications were removed); the share of all inboxes (NoSpace, which collecting objects doesn't help); the
+quota (NoSpace).
+
+Invariants:
+
+- Reading removes nothing. A notification leaves the disk only when its owner acknowledges it or when it expires.
+- A notification that waits or was acknowledged isn't taken a second time.
+- An acknowledged notification that was here is always remembered; the quota never refuses an acknowledgement.
+- A lease hides, and never deletes; its own holder sees the notification again at once.
+- Row ids are never used twice (AUTOINCREMENT), so a lease that outlives its row can't hide another notification.
+- `Leases` is touched only by actions of the database, which run in one thread.
 """
 
 from __future__ import annotations

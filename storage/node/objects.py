@@ -3,6 +3,39 @@
 Functions here run inside a transaction of database.py and decide what is kept (paper 2.2 store, fetch, delete;
 design 4). No file is touched here, nothing is evicted for room (collector.py), and no certificate is checked: a
 deleter is an opaque hash.
+
+Theory of operation
+-------------------
+Under one (kind, key) a node keeps variants, which differ in their digest, and tombstones, one for each deleter.
+
+An object is absent, live, or expired. One that has expired is neither found nor counted as a variant; its row goes when
+new bytes come under its key, or when the collector passes. What moves it:
+
+    put, new bytes       absent -> live, with the offered deleters but those that have a tombstone
+    put, the same bytes  live: the deleters are united, the expiry may grow
+    tombstone            live: its deleter is taken off; with the last deleter the object is dropped
+    newer sequence       live -> absent: one slot a key holds the object with the highest sequence number
+    time, collector      live -> expired, or dropped because other nodes are responsible
+
+A tombstone is absent or live, whether or not its object is here: a delete may arrive before the copy. It expires at
+the latest of its own expiry and that of the objects it met.
+
+`put` decides in this order: every offered deleter has a tombstone (Deleted); the same bytes are here (refresh); an
+equal or newer sequence number is here (Stale), or too many variants (TooManyVariants); the quota (NoSpace). A refusal
+raises, and the transaction undoes what was dropped before it.
+
+Invariants:
+
+- An object that all its deleters have deleted doesn't come back while their tombstones last.
+- An object that was once offered without deleters can't be deleted by anybody.
+- No object outlives created + retention, however often it is stored again.
+- Objects without a sequence number don't displace each other: a forger can't remove a variant, and beyond
+  MAX_VARIANTS the oldest stay.
+- A tombstone that meets its object is kept on a full node too. One that meets none needs room, and at most
+  MAX_TOMBSTONES of them are kept under a key.
+- The first proof of a deleter stays as long as its tombstone is live.
+- The sums in `totals` change with the rows (triggers in schema.py), so rows are deleted, never replaced: INSERT OR
+  REPLACE would skip the delete trigger.
 """
 
 from __future__ import annotations

@@ -1,6 +1,36 @@
 """Bringing the index up to date with the folders, in small transactions, so that nobody waits for a long one.
- What changed is decided in storage/user/folder_diff.py; the tables are in storage/user/index_schema.py. Files may
-vanish or be renamed at any step: what is missed now is found the next time, because the folder has changed by then.
+
+What changed is decided in storage/user/folder_diff.py; the tables are in storage/user/index_schema.py.
+
+Theory of operation
+-------------------
+The folders are the truth and the index is a copy of what they show. Other programs may deliver, rename, flag, move and
+delete at any moment, without a lock. One update goes through these steps:
+
+    1. Recorded: the times of new/ and cur/ of each folder, as they were at the last update.
+    2. Scan: a folder whose times are the recorded ones is passed over. Of the others all names are listed, and compared
+       with the rows. Where a name is missing and the times changed meanwhile, the folder is listed a second time: a
+       listing may skip a file that is being renamed.
+    3. Moves: a row that one folder lost, and a file that another gained, are one message if unique name, size and time
+       agree. Its row moves along, and the file isn't read again.
+    4. Apply: renames, moves and removals are committed.
+    5. Read: new messages are read, latest delivery first, and committed in batches. The first is small, so that a
+       screen fills soon.
+    6. Finish: the times of step 2 are recorded. Folders that are gone are forgotten.
+
+Invariants:
+
+- Times are recorded last, and are those from before the listing. Whatever changes during an update, or is missed
+  because a file was renamed, changes the folder's times, so the next update looks again. A crash between two steps
+  costs only the steps that are left.
+- Times younger than SETTLED aren't recorded: with a coarse clock a later change might leave them the same.
+- A row is removed only when its folder is gone, or each listing made of the folder misses its file.
+- A row keeps its number when its message is renamed or moved, and the number isn't used again: lists hold numbers.
+- A message that can't be read, or whose summary raises, gets a row that says so. It doesn't keep others from the list.
+- Messages are read outside transactions, so a slow disk doesn't hold up other writers of the index.
+
+The text index has no words taken out of it when a message goes (they aren't stored anywhere to be taken out by). When
+there are more deleted messages than MUCH_GONE and than those that are left, everything is read anew.
 """
 
 from __future__ import annotations

@@ -1,8 +1,37 @@
 """The user's keys on disk, under a passphrase: Argon2id (RFC 9106), then AES-256-GCM over one document.
 
-Several processes may have it open. Each change reads the file again under a lock before it is applied, and each look
-takes over what another process wrote. What a key is for, and when it is due, is known to mail/; here are bytes that
-must be neither lost nor read by others. What two versions of the file amount to is storage/user/keyring_contents.py's.
+What a key is for, and when it is due, is known to mail/; here are bytes that must be neither lost nor read by others.
+
+Theory of operation
+-------------------
+Several processes may have the keyring open: the mail reader, and commands beside it. Each keeps the contents in memory
+with a version number, and the file has one too. A process compares the file's stat at each look (`contents`) and reads
+the file again at each change:
+
+    unchanged      The stat is the one of the last read or write. What is in memory is used.
+    newer          Another process wrote. Both versions are merged, and the file's has the last word.
+    older          The file was restored from a backup. Both are merged and written again, and `tell` hears of it once.
+    gone           Looks use what is in memory; the next change writes the file anew.
+    unreadable     Its passphrase was changed, it is damaged, or it is another identity's. What is in memory stays in
+                   use, `tell` hears of it once for each state of the file, and every change is refused.
+
+A change is one step under two locks, one among threads (`_lock`), one among processes (flock on NAME.lock, which the
+kernel releases when a process dies): read and merge the file, apply the function, write a new file with the next
+version number, replace the old file by it. A look that finds something missing in the file makes such a change too.
+
+How two versions are merged is in storage/user/keyring_contents.py.
+
+Invariants:
+
+- When a change returns it is on disk; when it raises, the file is as it was, or holds the change whole (if only the
+  last sync, that of the folder, failed).
+- The file is replaced by a rename and never changed in place, so a crash leaves the old or the new one whole.
+- An encryption key that this process knows is never lost by what another process or a restored backup wrote. It goes
+  only when its id is in `destroyed`.
+- A file that can't be opened, or that belongs to another address, is never written over.
+- While a passphrase is set the contents are written only encrypted. A process that finds the file without protection
+  writes it without, too: another process has removed the passphrase.
+- Each write uses a fresh nonce. The format and the parameters of Argon2id are authenticated with the contents.
 """
 
 from __future__ import annotations

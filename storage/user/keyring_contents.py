@@ -1,7 +1,30 @@
 """What a keyring holds, as values, and what two versions of it amount to. No file and no secret operation is here.
 
-The file has a version number that only grows. A process that finds a lower one than it has seen, or misses a key that
-nobody has destroyed, unites both: a private key is given up only when `destroyed` says that its time was over.
+Theory of operation
+-------------------
+An encryption key is in one of these states:
+
+    pending    Named in a join that wasn't answered yet (`PendingJoin.encryption_keys`).
+    in use     `retire_after` is None: others seal to it.
+    replaced   A newer key is in use. This one still opens mail that nodes hold; `waited` counts the seconds seen to
+               pass since.
+    destroyed  The secret is gone; its id is remembered in `destroyed`.
+
+`with_identity` makes pending keys keys in use, `with_key` replaces those in use, `without_keys` destroys. When this is
+due is decided in mail/sealed/key_rotation.py.
+
+`merged` unites what a process knows with what it finds in the file. The higher version has the last word on the
+identity, the pending join and each key that both have. A key that only the older version has is kept, unless it was
+destroyed; if it was in use there, and another is in use in the newer version, it counts as replaced.
+
+Invariants:
+
+- The version only grows: each write makes it one more than the writer knew, after a merge.
+- Merging gives up a key only when `destroyed` names it. An older copy of the file can't bring it back while its id is
+  among the last DESTROYED.
+- Merging loses no time that was counted: of `waited` and `latest` the greater value stays, and a key that was replaced
+  isn't in use again.
+- `earlier` has only certificates of the present private key.
 """
 
 from __future__ import annotations

@@ -1,7 +1,41 @@
 """The outbox: what the user has sent, and what is known of each recipient's copy, until the user has seen how it ended.
- Everything that a later attempt needs to send the same bytes again is kept here, durably; once all recipients have
-collected it, their proofs are kept and nothing else of it. What the facts amount to is derived in
-storage/user/outbox_entry.py; sending is mail/send/sender.py's work."""
+
+Sending is mail/send/sender.py's work. The state of a copy is derived from facts in storage/user/outbox_entry.py.
+
+Theory of operation
+-------------------
+A message is a file beside the database, and rows: one for the message, one for each recipient, one for each segment of
+its sealed body. It goes through these states:
+
+    accepted   `accept` returned: file and rows are durable, and the secrets that the body is sealed with are drawn.
+    due        The next attempt has come (`due`). The sender notes facts (`record`), how the body was made
+               (`save_secrets`), and when to try again (`record_attempt`).
+    at rest    `next_attempt` is NEVER: nothing is asked about any recipient's copy. `record` puts the message there or
+               wakes it, as the facts say; `retry` begins again for copies that failed or expired.
+    collected  Every recipient has signed a delete. The file, the keys, the segments and the sealed notifications are
+               removed. The proofs stay.
+    forgotten  `forget` removed the rows. Only a settled message can be forgotten.
+
+`accept` writes the file first and the rows second. If it dies between the two, a file is left that no row names, and
+`sweep` removes it after a day. If the commit fails, `accept` looks whether the row is there: with the row the message
+is accepted, without it the file is removed, and when this can't be read it raises AcceptanceUnknown.
+
+A copy for the folder Sent is named in the same commit (`copy`), and struck out once it is there (`mark_copied`). A
+crash in between leaves it in `missing_sent_copies`. In the same way `unreported` lists ends that the user may not have
+been told.
+
+Invariants:
+
+- When `accept` returns, the message survives a power cut; when it raises an Exception other than AcceptanceUnknown,
+  nothing was accepted.
+- One Message-ID is one message: the same one for the same recipients again changes nothing, any other is refused.
+- A retry sends the same bytes. Session key, coding and segments don't change once they are set.
+- A proof is never unlearnt.
+- A file is removed only after the commit that makes it needless. What a crash leaves behind is swept.
+- `sweep` and `accept` exclude each other by a lock on the folder, among processes too: a file without a row may belong
+  to a message that is being accepted.
+- A clock that was ahead delays nothing: an attempt that was put off at a time later than now is due at once.
+"""
 
 from __future__ import annotations
 
@@ -209,7 +243,7 @@ class Outbox:
     def due(self, now: float, everything: bool = False) -> list[OutboxEntry]:
         """Messages that don't rest and whose next attempt has come (or all of them), oldest first.
 
-        One that was put off under a clock that was ahead of `now` is due too (Entry.due).
+        One that was put off under a clock that was ahead of `now` is due too (OutboxEntry.due).
         """
         moment = sys.float_info.max if everything else now
         where = "WHERE next_attempt <= ?1 OR (next_attempt < ?2 AND scheduled > ?1) ORDER BY created, rowid"

@@ -1,7 +1,33 @@
 """A message in the outbox as values: facts about each recipient's copy, and the state that they amount to.
 
-A state is never written down: it is derived from facts (how many nodes said yes, a recipient's signed delete).
 Keeping the facts is storage/user/outbox.py's work, finding them out is mail/send/sender.py's.
+
+Theory of operation
+-------------------
+A state is never written down. `state_of` derives it from facts: how many nodes hold the body and the notification,
+whether the recipient has signed a delete, whether the sender has given up (`failed`) or found the copies gone
+(`expired`).
+
+    facts                                       state
+    a proof                                     collected, whatever else is noted
+    body and notification at a node             stored
+    the same, and `expired`                     expired
+    one of the two at no node                   queued
+    the same, and `failed` or `expired`         failed
+
+So a copy moves from queued to stored, and from there to collected or expired. It moves from queued to failed when the
+sender gives up before it could be collected. Ends aren't all final: an expired copy becomes collected when a
+proof comes late, and stored again when nodes turn out to have it. `Outbox.retry` makes a failed or expired copy queued.
+
+Settled means that nothing more is expected (collected, expired, failed). Dormant means that nothing is asked any more:
+a proof of a copy that has expired is still asked for, MAX_PROOF_QUERIES times. A message is settled, or
+dormant, when all of its copies are.
+
+Invariants:
+
+- No state is better than its facts prove. Stored takes both parts: without its notification a body can't be collected.
+- While nodes hold a copy giving up doesn't make it failed, because the recipient may still collect it.
+- A proof outweighs every other fact.
 """
 
 from __future__ import annotations
