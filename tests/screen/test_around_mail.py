@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from textual import events
 from textual.widgets import Input, Static
 
 from mail.events import NewMail, Online, OutboxChanged, Progress, Trouble
+from mail.membership.invite import Invite, read_invite, write_invite
+from overlay.identity.network import Network
 from storage.user.outbox import Envelope, Outbox, Recipient
 from storage.user.profile import Profile
 from storage.user.state import UserState
@@ -23,6 +27,10 @@ from tui.screens.setup import Setup
 from tui.screens.starting import Starting
 from tui.widgets.notice_line import NoticeLine
 from tui.widgets.title_line import TitleLine
+
+INVITE = write_invite(
+    Invite(Network("village", join=("node.example:23000",)), "ab" * 32, "alice@village.example", bytes(16))
+)
 
 
 def notes(app: MailApp) -> str:
@@ -42,18 +50,47 @@ async def test_pasting_an_invite_joins_and_shows_the_mailbox(tmp_path: Path) -> 
     agent = FakeAgent(joined=False)
     app = app_on(tmp_path / "new", agent)
     async with app.run_test() as pilot:
-        await press(pilot, "2", "=p2pmail:xyz", "enter", "=secret", "enter", "=secret", "enter")
+        await press(pilot, "2", f"={INVITE}", "enter", "=secret", "enter", "=secret", "enter")
         await until(pilot, lambda: bool(agent.invites))
         await settled(pilot)
-        assert agent.invites == [("p2pmail:xyz", "secret")]
+        assert agent.invites == [(INVITE, "secret")]
         assert mail_screen(app) is app.screen
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n> ", " \n"])
+async def test_an_invite_that_a_mail_program_folded_is_put_together(tmp_path: Path, end: str) -> None:
+    """Pasted as one paste, and as keys, each line with an Enter."""
+    lines = [INVITE[at : at + 40] for at in range(0, len(INVITE), 40)]
+    for as_keys in (False, True):
+        agent = FakeAgent(joined=False)
+        app = app_on(tmp_path / f"new{as_keys}", agent)
+        async with app.run_test() as pilot:
+            await press(pilot, "2")
+            if as_keys:
+                for number, line in enumerate(lines):
+                    type_ahead(pilot, *(end.strip("\r\n") * bool(number) + line), "enter")
+            else:
+                app.post_message(events.Paste(end.join(lines)))
+                type_ahead(pilot, "enter")
+            type_ahead(pilot, "enter", "enter")
+            await settled(pilot)
+            assert read_invite(agent.invites[0][0]) == read_invite(INVITE)
+
+
+async def test_half_an_invite_is_said_before_a_passphrase_is_asked_for(tmp_path: Path) -> None:
+    agent = FakeAgent(joined=False)
+    app = app_on(tmp_path / "new", agent)
+    async with app.run_test() as pilot:
+        await press(pilot, "2", f"={INVITE[:60]}", "enter")
+        assert "is missing" in str(app.screen.query_one("#setup-said", Static).content)
+        assert app.focused is app.screen.query_one("#invite-line")
 
 
 async def test_passphrases_that_differ_join_nothing(tmp_path: Path) -> None:
     agent = FakeAgent(joined=False)
     app = app_on(tmp_path / "new", agent)
     async with app.run_test() as pilot:
-        await press(pilot, "2", "=p2pmail:xyz", "enter", "=one", "enter", "=two", "enter")
+        await press(pilot, "2", f"={INVITE}", "enter", "=one", "enter", "=two", "enter")
         assert agent.invites == []
         assert "differ" in str(app.screen.query_one("#setup-said", Static).content)
 
@@ -63,7 +100,7 @@ async def test_an_invite_that_is_refused_says_why_and_can_be_tried_again(tmp_pat
     agent.refuse = ValueError("This invite was used already.")
     app = app_on(tmp_path / "new", agent)
     async with app.run_test() as pilot:
-        await press(pilot, "2", "=p2pmail:xyz", "enter", "enter", "enter")
+        await press(pilot, "2", f"={INVITE}", "enter", "enter", "enter")
         assert "used already" in str(app.screen.query_one("#setup-said", Static).content)
         agent.refuse = None
         await press(pilot, "enter")

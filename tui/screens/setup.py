@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -29,6 +29,15 @@ WAYS = (
     (2, "invite", "Paste an invite", "you were sent a line to join with"),
     (3, "found", "Found a network", "be the first, and invite the others"),
 )
+
+
+class FoldedInput(Input):
+    """A line that takes the whole of a paste: Textual's takes its first line, and mail programs fold what is long."""
+
+    def _on_paste(self, event: events.Paste) -> None:
+        event.prevent_default()
+        event.stop()
+        self.insert_text_at_cursor(" ".join(event.text.split()))
 
 
 class Setup(Screen[None]):
@@ -58,8 +67,8 @@ class Setup(Screen[None]):
             with ContentSwitcher(initial="ways"):
                 yield OptionList(*(_way(*way) for way in WAYS), id="ways")
                 with Vertical(id="invite-form", classes="form"):
-                    yield Label("Invite (one line)")
-                    yield Input(id="invite-line", compact=True, select_on_focus=False)
+                    yield Label("Invite (folded lines are put together)")
+                    yield FoldedInput(id="invite-line", compact=True, select_on_focus=False)
                     yield from _passphrase("invite")
                     with Horizontal(classes="buttons"):
                         yield Button("Join", id="join-now", variant="primary", compact=True)
@@ -96,12 +105,26 @@ class Setup(Screen[None]):
         if self._working:
             return
         match event.input.id:
+            case "invite-line":
+                self._check_invite()
             case "invite-again":
                 self._join()
             case "found-again":
                 self._found()
             case _:
                 self.focus_next()
+
+    def _check_invite(self) -> None:
+        """Go on once the invite is whole: where a paste arrives as keys, each of its lines ends with Enter."""
+        from mail.membership.invite import InviteError, read_invite
+
+        try:
+            read_invite(self.query_one("#invite-line", Input).value)
+        except InviteError as error:
+            self._say(str(error))
+        else:
+            self._say("")
+            self.focus_next()
 
     def action_go(self, way: str) -> None:
         """Start the demo, or show a form."""
