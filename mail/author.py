@@ -62,7 +62,7 @@ def mailbox(text: str) -> Address:
 
 
 class Contacts:
-    """The people the user has written to: their names and addresses, to notice whoever only looks like one of them."""
+    """The people the user has written to: their names and addresses, to notice a sender who only looks alike."""
 
     def __init__(self, sent_to: Iterable[str] = (), senders: Iterable[str] = ()) -> None:
         """`sent_to`, `senders`: mailboxes as the index has them, such as "Ann <ann@x>". Senders add names alone."""

@@ -34,7 +34,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def require_room(needs: Mapping[Path, int], free: Callable[[Path], int] | None = None) -> None:
-    """Raise NoRoom unless there is room for so many bytes in each folder; those on one file system count together.
+    """Raise NoRoom unless each folder has room for its bytes; folders on one file system count together.
 
     Of a folder that isn't there yet its parent is asked. What can't be asked is taken to have room.
     """

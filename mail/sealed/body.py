@@ -75,7 +75,7 @@ class Sink(Protocol):
 
 
 def sealed_length(compressed: int) -> int:
-    """Bytes of the sealed body for so many bytes of the compressed message."""
+    """Bytes of the sealed body of a compressed message."""
     content = padded_length(compressed)
     return SALT_SIZE + content + -(-content // FRAME_CONTENT) * TAG_SIZE
 

@@ -108,7 +108,7 @@ def due(created: float, now: float) -> bool:
 def retire_after(replaced: float) -> float:
     """When the private half of a key that was replaced at `replaced` is to be destroyed (epoch seconds).
 
-    Counted from the replacement and not from the creation: of somebody who was away the old card stood all the time.
+    Counted from the replacement and not from the creation: while its owner was away the old card stayed valid.
     """
     return replaced + RETENTION + MARGIN
 

@@ -89,7 +89,7 @@ class Untrusted(Forged):
 
 
 class Proven(NotificationError):
-    """It can't be accepted now, and `sender` signed it, to whom an authority of this network gave that address."""
+    """It can't be accepted now, but its signature is that of `sender`, whose address is certified in this network."""
 
     def __init__(self, words: str, sender: str) -> None:
         super().__init__(words)
@@ -114,14 +114,14 @@ class Notification:
     original_size  bytes of the message
     sender         address of From, proven by the certificate
     sender_name    display name of From, proven by nothing
-    recipient      whom this notification is for
+    recipient      the address that this notification is for
     to, cc         addresses or NAME <ADDRESS>, as many as fit; never Bcc
     left_out       how many of To and Cc did not fit
     date           of the Date header, epoch seconds; the sender's word
     references     Message-IDs that this one answers, oldest first, the last ones if they are many
     deleter_salt   this recipient's own (overlay.ids.deleter_hash), 16 bytes, for every segment
     coding         how the segments lie at the nodes: as shares, or None: as whole copies
-    group          of several groups of recipients hers, for which the body is stored by itself; 16 bytes or none
+    group          the recipient's group when there are several, each with a body of its own; 16 bytes or none
     """
 
     session_key: bytes

@@ -30,12 +30,12 @@ def describe(index: int, data: bytes) -> Segment:
 
 
 def segment_count(sealed_size: int) -> int:
-    """How many segments a sealed body of so many bytes has."""
+    """How many segments a sealed body of this size has."""
     return -(-sealed_size // SEGMENT_SIZE)
 
 
 def segment_size(index: int, sealed_size: int) -> int:
-    """Bytes of segment `index` of a sealed body of so many bytes."""
+    """Bytes of segment `index` of a sealed body of this size."""
     return min(SEGMENT_SIZE, sealed_size - index * SEGMENT_SIZE)
 
 

@@ -122,7 +122,7 @@ class Collector:
         self._now = now
         self._turn = asyncio.Lock()
         self._searches = 0  # that made room
-        self._barren = (0.0, 0)  # until when a search for at least so many bytes is known to be in vain
+        self._barren = (0.0, 0)  # until when a search for at least this many bytes is known to find nothing
         self._looked = (0.0, _START)  # until when everything up to there is known to be this node's to keep
 
     async def make_room(self, missing: int, responsible: Callable[[bytes], bool] | None) -> list[str]:

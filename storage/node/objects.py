@@ -138,7 +138,7 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who brought something, for the shares (shares.py): its peer, and its address range unless that doesn't count."""
+    """Who brought something, for quota_shares.py: its peer, and its address range unless that doesn't count."""
 
     peer: bytes
     address_range: bytes | None
@@ -211,13 +211,13 @@ def put(connection: sqlite3.Connection, offer: Offer, *, now: float, retention: 
     object that was once offered without deleters is one that nobody may delete, and stays so: otherwise anybody who
     stores a revocation list once more, with himself as its deleter, could delete it.
     """
-    used, others, stones = connection.execute(
+    used, others, tombstones = connection.execute(
         "SELECT bytes, EXISTS (SELECT 1 FROM objects WHERE key = :key AND kind = :kind),"
         " EXISTS (SELECT 1 FROM tombstones WHERE key = :key AND kind = :kind) FROM totals",
         {"key": offer.key, "kind": offer.kind},
     ).fetchone()
-    dead = _dead(connection, offer.kind, offer.key, now) if stones else frozenset[bytes]()
-    deleters = offer.deleters - dead
+    deleted = _deleters(connection, offer.kind, offer.key, now) if tombstones else frozenset[bytes]()
+    deleters = offer.deleters - deleted
     if offer.deleters and not deleters:
         raise Deleted
     dropped: list[str] = []
@@ -442,7 +442,7 @@ def _row(found: tuple[Any, ...]) -> _Row:
     return _Row(number, held, file, charge)
 
 
-def _dead(connection: sqlite3.Connection, kind: int, key: bytes, now: float) -> frozenset[bytes]:
+def _deleters(connection: sqlite3.Connection, kind: int, key: bytes, now: float) -> frozenset[bytes]:
     found = connection.execute(
         "SELECT deleter FROM tombstones WHERE key = ? AND kind = ? AND expires > ?", (key, kind, now)
     )

@@ -95,7 +95,7 @@ CREATE TRIGGER IF NOT EXISTS acknowledged_out AFTER DELETE ON acknowledged BEGIN
     UPDATE totals SET bytes = bytes - old.charge, inbox_bytes = inbox_bytes - old.charge;
 END;
 
--- What is kept for whom: bytes of the quota by peer and by address range (shares.py).
+-- What is kept for whom: bytes of the quota by peer and by address range (quota_shares.py).
 CREATE TABLE IF NOT EXISTS shares (who BLOB PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TRIGGER IF NOT EXISTS object_share_in AFTER INSERT ON objects WHEN new.peer IS NOT NULL BEGIN
     INSERT INTO shares SELECT who, new.charge FROM (SELECT new.peer AS who UNION SELECT new.span)

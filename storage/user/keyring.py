@@ -280,7 +280,7 @@ class Keyring:
             return self._contents
 
     def set_identity(self, identity: IdentityKey) -> None:
-        """Keep who the user is; the pending join is over, and its encryption keys are hers."""
+        """Keep who the user is; the pending join is over, and its encryption keys become the user's."""
         self.change(lambda before: with_identity(before, identity))
 
     def set_pending(self, pending: PendingJoin | None) -> None:

@@ -96,7 +96,7 @@ class Contents:
 
 
 def with_identity(before: Contents, identity: IdentityKey) -> Contents:
-    """The user is certified: the pending join is over, and its encryption keys are hers."""
+    """The user is certified: the pending join is over, and its encryption keys become the user's."""
     keys = before.encryption_keys
     if before.pending is not None:
         known = {key.key_id for key in keys}

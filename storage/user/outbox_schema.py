@@ -1,4 +1,7 @@
-"""The tables of the outbox, and their rows as values. What is done with them is in storage/user/outbox.py."""
+"""The tables of the outbox, and their rows as values. What is done with them is in storage/user/outbox.py.
+
+The table `letter` holds one row for each message. Its name is part of the file format.
+"""
 
 from __future__ import annotations
 
