@@ -17,6 +17,8 @@ from mail.mime.parser import Part, Structure
 MESSAGES_DEEP = 8
 """Messages within messages that are shown; what lies deeper can be saved."""
 CUT = "[The text is longer than is shown here; save the message to see all of it.]"
+NOT_BASE64 = "(not base64)"
+"""Below a text that is called base64, and is shown as it is because it isn't."""
 TOO_DEEP = "[Messages that lie deeper within one another are not shown; save the attachment to open them.]"
 
 
@@ -50,6 +52,9 @@ def read(
             pieces.append(sanitize.block(each))
             continue
         data, more = _content(file, each, limit)
+        raw = content_decoding.was_never_base64(file, each)
+        if raw is not None and len(data) <= len(raw):
+            data = raw
         limit -= len(data)
         named = each.charset or (charset.declared(data) if each.content_type == "text/html" else "")
         text = charset.decode(data, named, hint=hint)
@@ -62,6 +67,8 @@ def read(
         else:
             text = (part_text.of(each) or str)(text)
         pieces.append(sanitize.block(text).strip("\n"))
+        if raw is not None and not fast:
+            pieces.append(NOT_BASE64)
         if more or limit <= 0:
             if not fast:
                 pieces.append(CUT)

@@ -21,7 +21,15 @@ _CHARSETS = re.compile(
     r"|shift_ji\w+|johab|mac-\w+|tis-620|ptcp154|kz1048|hp-roman8"
 )
 """Python's names of the character sets that occur in mail."""
-_SUPERSETS = {"gbk": "gb18030", "gb2312": "gb18030", "euc_kr": "cp949", "shift_jis": "cp932"}
+_SUPERSETS = {
+    "gbk": "gb18030", "gb2312": "gb18030", "euc_kr": "cp949", "shift_jis": "cp932", "big5": "big5hkscs",
+    "iso8859-1": "cp1252", "iso8859-9": "cp1254", "iso8859-11": "cp874", "tis-620": "cp874",
+}  # fmt: skip
+"""What Windows programs mean by the smaller set's name, under whatever label Python's name was found."""
+_OTHER_NAMES = {"utf8mb4": "utf-8", "utf-8-mac": "utf-8", "hz-gb-2312": "hz", "8859-1": "cp1252", "x-johab": "johab"}
+_OTHER_NAMES |= dict.fromkeys(("iso-2022-jp-ms", "x-windows-iso2022jp", "cp50220", "cp50221", "cp50222"), "iso-2022-jp")
+"""Labels that neither the WHATWG nor Python knows, or that the WHATWG forbids because of web pages."""
+_CODE_PAGE = re.compile(r"(?:x-)?(?:win|windows|cp|ibm|ms|microsoft-cp)[-_ ]?(\d{3,5})")
 
 NAME_LIMIT = 64
 """Characters of a charset's name; the longest registered ones have 45."""
@@ -45,16 +53,25 @@ def codec(name: str) -> str | None:
 
     None as well for us-ascii and windows-1252 under any of its names: programs put those on text in any charset.
     """
-    name = re.split(r"[\s;,(]", name.strip().strip("\"'").lower()[:NAME_LIMIT], maxsplit=1)[0].strip("\"'")
+    found = _codec_meant(name)
+    return found if found not in ("cp1252", "ascii") else None
+
+
+@lru_cache(maxsize=256)
+def _codec_meant(label: str) -> str | None:
+    name = re.split(r"[\s;,(]", label.strip().strip("\"'").lower()[:NAME_LIMIT], maxsplit=1)[0].strip("\"'")
     if not name or not name.isascii():
         return None
+    name = _OTHER_NAMES.get(name, name)
     known = webencodings.lookup(name)
     try:
-        found = known.codec_info.name if known else codecs.lookup(name).name
+        # ISO-2022-KR is what the WHATWG replaces with nothing; Korean mail is written in it.
+        found = known.codec_info.name if known and known.name != "replacement" else codecs.lookup(name).name
     except (LookupError, ValueError):
-        return None
+        page = _CODE_PAGE.fullmatch(name)
+        return None if page is None or name == f"cp{page[1]}" else _codec_meant(f"cp{page[1]}")
     found = _SUPERSETS.get(found, found)
-    return found if _CHARSETS.fullmatch(found) and found not in ("cp1252", "ascii") else None
+    return found if _CHARSETS.fullmatch(found) else None
 
 
 def declared(data: bytes) -> str:
@@ -81,6 +98,8 @@ def decode(data: bytes, charset: str = "", *, hint: str = "") -> str:
             known = codec(hint) or ("cp1252" if _says_western(charset) else _detected(data[:SAMPLE]))
     if known == "iso2022_jp":
         return _iso_2022_jp(data)
+    if known in ("utf-16-le", "utf-16-be") and data[:2] in _BYTE_ORDER:
+        known, data = _BYTE_ORDER[data[:2]], data[2:]
     try:
         text = data.decode(known, "replace")
     except (ValueError, LookupError):
@@ -91,9 +110,12 @@ def decode(data: bytes, charset: str = "", *, hint: str = "") -> str:
     return text
 
 
+_BYTE_ORDER = {b"\xfe\xff": "utf-16-be", b"\xff\xfe": "utf-16-le"}
+"""What the mark at the beginning of a text says, against its label (the Encoding Standard, section 6)."""
+
+
 def _says_western(charset: str) -> bool:
-    known = webencodings.lookup(charset.strip().strip("\"'").lower()[:NAME_LIMIT]) if charset.isascii() else None
-    return known is not None and known.name == "windows-1252"
+    return _codec_meant(charset) in ("cp1252", "ascii")
 
 
 def _detected(data: bytes) -> str:

@@ -24,7 +24,12 @@ ENDS_LIMIT = 64
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
 _OTHER_LINE = re.compile(rb"^(?=[^\n]*[^A-Za-z0-9+/=\s]|[ \t]*[A-Za-z0-9+/=]+[ \t]+[A-Za-z0-9+/=])", re.MULTILINE)
 """The beginning of a line that isn't base64: another character, or several words."""
-_PADDING = re.compile(rb"=+")
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+"""Control characters that are in no text."""
+_NO_UTF8 = re.compile(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])")
+"""A lone byte above 127, which UTF-8 never has."""
+SHORT = 1024
+"""Bytes of a part that are looked at to tell whether it is base64."""
 
 
 def content(file: BinaryIO, part: Part) -> Iterator[bytes]:
@@ -161,6 +166,27 @@ def _base64_end(lines: bytes, padded: bool) -> int:
             return position
         position = after
     return end
+
+
+def was_never_base64(file: BinaryIO, part: Part) -> bytes | None:
+    """The text (its first SHORT bytes) of a part that is called base64 and isn't; None for any other. Raises OSError.
+
+    That is a text whose first line has other characters, or one line without whole groups of four (`Hello`) that would
+    decode to what no text has.
+    """
+    if part.encoding != "base64" or not part.content_type.startswith("text/"):
+        return None
+    file.seek(part.body)
+    raw = file.read(min(part.end - part.body, SHORT)).strip()
+    first, _, more = raw.partition(b"\n")
+    if not first.strip() or (not _OTHER_LINE.match(first) and (more or len(first) % 4 == 0 or b"=" in first)):
+        return None
+    if not _OTHER_LINE.match(first):
+        decoded = _text64(first.strip())
+        utf8 = part.charset.lower() in ("", "utf-8", "us-ascii")
+        if not _NO_TEXT.search(decoded) and not (utf8 and _NO_UTF8.search(decoded)):
+            return None
+    return raw
 
 
 def _text64(text: bytes) -> bytes:

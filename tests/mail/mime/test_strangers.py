@@ -86,7 +86,11 @@ def test_what_stands_before_the_header_hides_no_field(tmp_path: Path, start: byt
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        (b"This is not base64 at all, the sender lied.\n", "This is not base64 at all, the sender lied.\n"),
+        (b"This is not base64 at all, no.\n", "This is not base64 at all, no.\n\n(not base64)\n"),
+        (b"Hello\n", "Hello\n\n(not base64)\n"),
+        (b"Thanks\n", "Thanks\n\n(not base64)\n"),
+        (b"Two words\nand more\n", "Two words\nand more\n\n(not base64)\n"),
+        (b"R3LDvMOfZQ\n", "Grüße\n"),  # only the padding is missing
         (
             base64.encodebytes(b"Hello. " * 20) + b"\n____________\nlist footer\nhttp://list.example\n",
             "Hello. " * 20 + "____________\nlist footer\nhttp://list.example\n",
@@ -291,6 +295,17 @@ def test_what_cannot_be_opened_is_named(tmp_path: Path, kind: str, words: str) -
         ("iso-8859-1", "“hi” – €5", "cp1252"),
         ("ISO8859-1", "“hi”", "cp1252"),
         ("latin1", "“hi”", "cp1252"),
+        ("latin-1", "“hi”", "cp1252"),
+        ("iso8859_1", "“hi”", "cp1252"),
+        ("8859-1", "“hi”", "cp1252"),
+        ("win-1251", "Привет", "cp1251"),
+        ("x-cp-1251", "Привет", "cp1251"),
+        ("iso8859_9", "İstanbul €", "cp1254"),
+        ("iso-2022-kr", "안녕하세요", "iso2022_kr"),
+        ("hz-gb-2312", "中文", "hz"),
+        ("iso-2022-jp-ms", "日本語", "iso2022_jp"),
+        ("utf8mb4", "日本語", "utf-8"),
+        ("utf-16", "Привет 日本", "utf-16"),
         ("us-ascii", "Grüße", "utf-8"),
         ("ANSI_X3.4-1968", "Grüße", "utf-8"),
         ("iso-8859-9", "İstanbul €", "cp1254"),
