@@ -10,6 +10,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -40,6 +41,12 @@ class NoNetwork(P2PMailError):
 
 class NotAdmitted(NoNetwork):
     """The network admits only members' nodes, and this profile has no admission proof yet."""
+
+
+class NodeKeyDamaged(P2PMailError):
+    """The file with the node's key isn't a key; the message says what to do."""
+
+    exit_code = CONFIGURATION
 
 
 def read_network_file(path: Path) -> Network:
@@ -114,11 +121,23 @@ async def open_client(
 
 
 def node_key(path: Path, network: Network) -> X25519PrivateKey:
-    """The node's key, made at the first start, and again if the network's puzzle has become harder."""
-    try:
-        key = X25519PrivateKey.from_private_bytes(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        key = None
+    """The node's key, made at the first start, and again if the network's puzzle has become harder.
+
+    Raises NodeKeyDamaged, OSError. A damaged key isn't replaced: other nodes know this one by it, and nobody who has
+    the key in a join address would reach the new node.
+    """
+    key = None
+    with suppress(FileNotFoundError):
+        data = path.read_bytes()
+        try:
+            key = X25519PrivateKey.from_private_bytes(data)
+        except ValueError as error:
+            raise NodeKeyDamaged(
+                f"The key of this node, {path}, is damaged: it has {len(data)} bytes instead of 32."
+                " Nothing was changed. Put it back from a backup. Without one, remove it: the node gets another key,"
+                " and those who join at this computer by the old one need the new address, which the node prints when"
+                " it starts."
+            ) from error
     if key is None or puzzle_bits(node_id(key.public_key().public_bytes_raw())) < network.puzzle_bits:
         key = new_key(network.puzzle_bits)
         durable.write(path, key.private_bytes_raw())

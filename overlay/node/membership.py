@@ -199,7 +199,26 @@ class Membership:
         contact = Contact(key, ip, port)
         if contact.id == self._protocol.own_id:
             return True
-        return await self._protocol.ping(self._protocol.checked(contact.wire)) is not None
+        if await self._protocol.ping(self._protocol.checked(contact.wire)) is not None:
+            return True
+        await self._say_why(ip, port, key, place)
+        return False
+
+    async def _say_why(self, ip: str, port: int, key: bytes, place: str) -> None:
+        """Log why nobody answers at a join address: another key there means another node, or somebody in its place.
+
+        Raises NoAnswer, Malformed.
+        """
+        there = await self._protocol.ask_key(ip, port)
+        if there != key:
+            log.warning(
+                "can't join at %s: the node there has the key %s, not the one given; it isn't trusted. Ask its"
+                " operator, and remove this place or replace it",
+                place,
+                key_text(there),
+            )
+        else:
+            log.info("can't join at %s: no answer", place)
 
 
 async def every(seconds: float, work: Callable[[], Awaitable[None]], random: Callable[[int], bytes]) -> None:

@@ -166,13 +166,14 @@ def test_one_joins_by_a_place_with_or_without_its_key_and_by_name(tmp_path: Path
     play(tmp_path, story)
 
 
-def test_a_place_with_the_wrong_key_isnt_joined(tmp_path: Path) -> None:
+def test_a_place_with_the_wrong_key_isnt_joined(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def story(nodes: Nodes) -> None:
         one, other = await nodes.start(1), await nodes.start(2, client=True)
         assert await other.join([f"{LOOPBACK}:{one.port}/{key_text(other.sealer.public)}"]) == 0
         assert await other.join([f"{LOOPBACK}:{one.port}/{key_text(bytes(32))}"]) == 0
         wrong = key_of(99).public_key().public_bytes_raw()
         assert await other.join([f"{LOOPBACK}:{one.port}/{key_text(wrong)}"]) == 0
+        assert f"has the key {key_text(one.protocol.sealer.public)}, not the one given" in caplog.text
 
     play(tmp_path, story)
 
