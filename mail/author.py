@@ -105,6 +105,11 @@ def described(person: Address, contacts: Contacts = NOBODY) -> str:
     return f'{person.address} (calls itself "{person.name}")'
 
 
+def addressed(person: Address) -> Address:
+    """The mailbox to write to: without a name that is an address, which might be taken for the one it goes to."""
+    return Address("", person.address) if person.address and _is_like_address(person.name) else person
+
+
 def warnings(person: Address, contacts: Contacts = NOBODY) -> tuple[str, ...]:
     """What is odd about a sender, in words that go on from "Odd: "."""
     found = []

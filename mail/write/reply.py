@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mail import author
 from mail.mime.addresses import Address
 from mail.mime.message import Message, read_message
 from mail.write.compose import Draft, Enclosure
@@ -30,8 +31,7 @@ def reply(message: Message, me: Address, *, all: bool = False) -> Draft:  # noqa
     that message's recipients.
     """
     mine = _key(me.address)
-    author = message.reply_to or (message.sender,)
-    to: tuple[Address, ...] = author
+    to: tuple[Address, ...] = message.reply_to or (message.sender,)
     cc: tuple[Address, ...] = (*message.to, *message.cc) if all else ()
     if all and message.followup_to:
         to, cc = message.followup_to, ()
@@ -65,7 +65,7 @@ def forward(path: Path, me: Address, to: tuple[Address, ...] = ()) -> Draft:
     """
     message = read_message(path)
     subject = _FORWARD.sub("", message.subject, count=1) if _FORWARD.match(message.subject) else message.subject
-    rows = [("From", str(message.sender)), ("Date", _when(message.date)), ("Subject", message.subject)]
+    rows = [("From", author.described(message.sender)), ("Date", _when(message.date)), ("Subject", message.subject)]
     rows += [(name, ", ".join(map(str, people))) for name, people in (("To", message.to), ("Cc", message.cc))]
     header = "\n".join(f"{name}: {value}" for name, value in rows if value)
     return Draft(
@@ -87,7 +87,7 @@ def quoted(text: str) -> str:
 
 
 def _attribution(message: Message) -> str:
-    who = str(message.sender) or "somebody"
+    who = author.described(message.sender) or "somebody"
     when = _when(message.date)
     return f"On {when}, {who} wrote:" if when else f"{who} wrote:"
 
@@ -103,7 +103,7 @@ def _once(people: Iterable[Address], seen: set[str]) -> tuple[Address, ...]:
         key = _key(person.address)
         if key not in seen:
             seen.add(key)
-            kept.append(person)
+            kept.append(author.addressed(person))
     return tuple(kept)
 
 

@@ -236,3 +236,27 @@ async def test_what_was_filed_before_the_process_died_is_announced_in_its_folder
     assert await bob.collect() == 1
     assert [event.folder for event in bob.new_mail] == ["Inbox"]
     assert bob.everywhere() == [message]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "",
+        "{own} <boss@bank.example>",
+        "{own}, boss@bank.example",
+        "Team: {own}, boss@bank.example;",
+        "=?utf-8?q?x,boss@bank.example,?= <{own}>",
+    ],
+)
+async def test_mail_that_is_not_plainly_from_its_proven_sender_goes_to_quarantine(
+    alice: UserAgent, bob: UserAgent, field: str
+) -> None:
+    written = field.format(own=alice.address)
+    message = f"From: {written}\r\nMessage-ID: <letter@example.org>\r\nSubject: x\r\n\r\nPay.\r\n".encode()
+    await deliver(alice, bob, message)
+    assert bob.folder("Quarantine") == bob.everywhere() == [message]
+    mailbox = Mailbox(bob.profile, now=bob.world.clock)
+    mailbox.refresh()
+    (row,) = mailbox.rows(mailbox.ids("Quarantine"))
+    assert alice.address in mailbox.quarantined(row).found
+    assert row.who.startswith("claims: ")

@@ -389,3 +389,11 @@ def test_a_large_message_is_streamed(tmp_path: Path) -> None:
 def test_a_header_of_one_megabyte_that_nobody_needs_is_kept(tmp_path: Path) -> None:
     data = b"X-Long: " + b"x" * 1_000_000 + b"\n" + COMPLETE + b"hi\n"
     assert _submit(tmp_path, data, "bob@example.net")[1] == data
+
+
+def test_attack_a_reply_does_not_carry_a_name_that_is_another_address(tmp_path: Path) -> None:
+    path = tmp_path / "message.eml"
+    path.write_bytes(b'From: "boss@bank.example" <mallory@x.example>\r\nSubject: Pay\r\n\r\nNow.\r\n')
+    draft = reply(read_message(path), Address("", "ann@x.example"))
+    assert draft.to == (Address("", "mallory@x.example"),)
+    assert draft.text.startswith('mallory@x.example (calls itself "boss@bank.example") wrote:')
