@@ -29,7 +29,7 @@ TICK = 0.005
 RECIPIENT = "bob@bench.example"
 
 
-class Report(msgspec.Struct):
+class SenderReport(msgspec.Struct):
     """What the sender saw: seconds until its run was over, letters stored, the longest stall beside it (ms)."""
 
     seconds: float
@@ -56,16 +56,16 @@ async def _measure(letters: int, nodes: int) -> list[Figure]:
     ]
 
 
-async def _send(profile: Path, letters: int) -> Report:
+async def _send(profile: Path, letters: int) -> SenderReport:
     command = [sys.executable, "-m", "bench.bench_absent", str(profile), str(letters)]
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, cwd=Path(__file__).parent.parent)
     out, _ = await process.communicate()
-    return msgspec.json.decode(out, type=Report)
+    return msgspec.json.decode(out, type=SenderReport)
 
 
-def _sender(profile: Profile, letters: int) -> Report:
+def _sender(profile: Profile, letters: int) -> SenderReport:
     ended = threading.Event()
-    result: list[Report] = []
+    result: list[SenderReport] = []
 
     def work() -> None:
         try:
@@ -90,7 +90,7 @@ async def _watch(ended: threading.Event) -> float:
     return worst * 1000
 
 
-async def _work(profile: Profile, letters: int) -> Report:
+async def _work(profile: Profile, letters: int) -> SenderReport:
     agent = await Agent.open(profile, Identity.open(profile, None))
     try:
         sender = agent.identity.address
@@ -111,7 +111,7 @@ async def _work(profile: Profile, letters: int) -> Report:
         await agent.send()
         seconds = time.perf_counter() - begun
         states = [recipient.state for entry in agent.outbox.entries() for recipient in entry.recipients]
-        return Report(seconds, states.count(State.STORED), 0.0)
+        return SenderReport(seconds, states.count(State.STORED), 0.0)
     finally:
         await agent.close()
 

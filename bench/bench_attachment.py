@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.delivery_end import Report
+from bench.delivery_end import DeliveryReport
 from bench.figure import Figure, quantile
 from bench.overlay import K, private_overlay
 from overlay import event_loop
@@ -46,7 +46,7 @@ def measure() -> list[Figure]:
     ]
 
 
-async def _measure() -> tuple[Report, Report, bool]:
+async def _measure() -> tuple[DeliveryReport, DeliveryReport, bool]:
     async with private_overlay(NODES) as place:
         attachment, saved = place.folder / "attachment.bin", place.folder / "saved"
         saved.mkdir()
@@ -79,17 +79,17 @@ async def _start(*arguments: str) -> Process:
     )
 
 
-async def _work(process: Process) -> Report:
+async def _work(process: Process) -> DeliveryReport:
     """Let it begin, wait for its end. Raises CalledProcessError when it failed, which it has then said on stderr."""
     out, _ = await process.communicate(b"\n")
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, "bench.delivery_end")
-    return msgspec.json.decode(out, type=Report)
+    return msgspec.json.decode(out, type=DeliveryReport)
 
 
-def _growth(reports: list[Report]) -> float:
+def _growth(reports: list[DeliveryReport]) -> float:
     return max(report.growth for report in reports) / MB
 
 
-def _seconds(reports: list[Report]) -> float:
+def _seconds(reports: list[DeliveryReport]) -> float:
     return quantile([report.seconds for report in reports], 0.5)

@@ -16,7 +16,7 @@ LINES = Path(__file__).parent / "journeys.jsonl"
 LETTERS = 2000
 
 
-class Line(msgspec.Struct, frozen=True):
+class JourneyLine(msgspec.Struct, frozen=True):
     """What came of one story."""
 
     seed: int
@@ -34,10 +34,10 @@ class Line(msgspec.Struct, frozen=True):
     seconds: int
 
 
-def lines() -> list[Line]:
+def lines() -> list[JourneyLine]:
     """Of all stories that were played."""
     try:
-        return msgspec.json.Decoder(Line).decode_lines(LINES.read_bytes())
+        return msgspec.json.Decoder(JourneyLine).decode_lines(LINES.read_bytes())
     except FileNotFoundError:
         return []
 

@@ -19,7 +19,7 @@ MESSAGES = 200_000
 MESSAGES_BEFORE = 1_000_000
 
 
-class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+class SoakLine(msgspec.Struct, frozen=True, omit_defaults=True):
     """What came of one story. `letters` as they were written, `messages` as they were to arrive: one a recipient."""
 
     seed: int
@@ -34,10 +34,10 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     """The version that played it."""
 
 
-def lines(path: Path) -> list[Line]:
+def lines(path: Path) -> list[SoakLine]:
     """Of all stories that were ever played."""
     try:
-        return msgspec.json.Decoder(Line).decode_lines(path.read_bytes())
+        return msgspec.json.Decoder(SoakLine).decode_lines(path.read_bytes())
     except FileNotFoundError:
         return []
 

@@ -32,7 +32,7 @@ from storage.user.profile import Profile
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DeliveryReport:
     """How the work went. Memory in bytes, anonymous (bench/anonymous.py): before it, and the most until it was done."""
 
     before: int
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
     sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
 
 
-async def _send(profile: str, recipient: str, attachment: str) -> Report:
+async def _send(profile: str, recipient: str, attachment: str) -> DeliveryReport:
     async with _agent(profile) as (agent, watch):
         await asyncio.to_thread(sys.stdin.readline)
         await agent.directory.card(recipient)
@@ -83,7 +83,7 @@ async def _send(profile: str, recipient: str, attachment: str) -> Report:
         return watch.report("")
 
 
-async def _collect(profile: str, folder: str) -> Report:
+async def _collect(profile: str, folder: str) -> DeliveryReport:
     async with _agent(profile) as (agent, watch):
         await asyncio.to_thread(sys.stdin.readline)
         watch.start()
@@ -123,13 +123,13 @@ class _Watch:
         self._peak = Peak()
         self._start = time.perf_counter()
 
-    def report(self, digest: str) -> Report:
+    def report(self, digest: str) -> DeliveryReport:
         """What came of it."""
         finished = any(step.done == step.total > 0 for step in self._steps)
         seconds = time.perf_counter() - self._start
         assert self._peak is not None, "it was started"
         peak = self._peak.end()
-        return Report(peak.before, peak.most, seconds, len(self._steps), finished, digest, tuple(self.troubles))
+        return DeliveryReport(peak.before, peak.most, seconds, len(self._steps), finished, digest, tuple(self.troubles))
 
 
 @contextlib.asynccontextmanager

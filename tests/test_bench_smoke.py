@@ -147,9 +147,9 @@ def test_what_was_played_at_length_is_added_up_each_seed_once(monkeypatch: pytes
     assert [figure.value for figure in bench_soak.measure()] == [0] * 10
     broken = ["letter 8 is lost", "letter 9 came back", "memory grew", "untrue: letter 9 is called expired"]
     played = [
-        bench_soak.Line(1, 2, 30, 400, ["letter 7 is lost"]),
-        bench_soak.Line(2, 2, 31, 400, broken),
-        bench_soak.Line(1, 2, 30, 400, []),
+        bench_soak.SoakLine(1, 2, 30, 400, ["letter 7 is lost"]),
+        bench_soak.SoakLine(2, 2, 31, 400, broken),
+        bench_soak.SoakLine(1, 2, 30, 400, []),
     ]
     bench_soak.LINES.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in played))
     bench_soak.BEFORE.write_bytes(b'{"seed":1,"letters":2,"messages":7,"datagrams":8093307,"broken":[]}\n')

@@ -58,7 +58,7 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "protocol.md"
 Lines = list[str]
 
 
-class Node(msgspec.Struct):
+class NodeVector(msgspec.Struct):
     private: str
     public: str
     text: str
@@ -74,12 +74,12 @@ class Certificates(msgspec.Struct):
     alice_private: str = msgspec.field(name="alice private")
 
 
-class Renewal(msgspec.Struct):
+class RenewalVector(msgspec.Struct):
     code: str
     request: Lines
 
 
-class Card(msgspec.Struct):
+class CardVector(msgspec.Struct):
     secret: str
     sequence: int
     card: Lines
@@ -105,14 +105,14 @@ class Share(msgspec.Struct):
 class Vectors(msgspec.Struct):
     addresses: list[tuple[str, str]]
     keys: dict[str, tuple[str, str]]
-    node: Node
+    node: NodeVector
     datagram: dict[str, str | Lines]
     certificates: Certificates
-    renewal: Renewal
+    renewal: RenewalVector
     deleter: dict[str, str]
     statements: dict[str, str]
     messages: dict[str, str]
-    card: Card
+    card: CardVector
     body: Body
     padding: list[tuple[int, int]]
     share: Share

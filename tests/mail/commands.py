@@ -43,7 +43,7 @@ class Background:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CommandOutcome:
     """A command's exit code and output."""
 
     code: int
@@ -106,7 +106,7 @@ class Shell:
         self._capture = capture
         monkeypatch.setattr("getpass.getpass", self._asked)
 
-    def __call__(self, who: Member | Path | None, *arguments: str | Path, stdin: bytes = b"") -> Outcome:
+    def __call__(self, who: Member | Path | None, *arguments: str | Path, stdin: bytes = b"") -> CommandOutcome:
         profile = who.profile.root if isinstance(who, Member) else who
         argv = [str(argument) for argument in arguments]
         if profile is not None:
@@ -120,7 +120,7 @@ class Shell:
         captured = self._capture.readouterr()
         errors = captured.err.decode()
         assert "Traceback" not in errors
-        return Outcome(code, captured.out, errors)
+        return CommandOutcome(code, captured.out, errors)
 
     @staticmethod
     def _asked(*_: object) -> str:

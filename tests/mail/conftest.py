@@ -7,26 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from tests.mail.user_agents import UserAgent, World
+from tests.mail.user_agents import UserAgent, UserAgentNetwork
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path)
+async def world(tmp_path: Path) -> AsyncIterator[UserAgentNetwork]:
+    world = UserAgentNetwork(tmp_path)
     yield world
     world.close()
 
 
 @pytest.fixture
-async def alice(world: World) -> UserAgent:
+async def alice(world: UserAgentNetwork) -> UserAgent:
     return await world.user_agent("alice")
 
 
 @pytest.fixture
-async def bob(world: World) -> UserAgent:
+async def bob(world: UserAgentNetwork) -> UserAgent:
     return await world.user_agent("bob")
 
 
 @pytest.fixture
-async def carol(world: World) -> UserAgent:
+async def carol(world: UserAgentNetwork) -> UserAgent:
     return await world.user_agent("carol")

@@ -28,7 +28,7 @@ from tests.mail.user_agents import letter
 DOMAIN = "test.example"
 
 
-class Town:
+class AgentNetwork:
     """A network, and agents that are closed with it."""
 
     def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
@@ -55,9 +55,9 @@ class Town:
 
 
 @pytest.fixture
-async def town(tmp_path: Path) -> AsyncIterator[Town]:
+async def town(tmp_path: Path) -> AsyncIterator[AgentNetwork]:
     async with AsyncExitStack() as stack:
-        town = Town(tmp_path, stack)
+        town = AgentNetwork(tmp_path, stack)
         stack.push_async_callback(town.private_overlay.stop)
         await town.private_overlay.start(5)
         yield town
@@ -85,7 +85,7 @@ def states(agent: Agent) -> list[State]:
     return [r.state for entry in agent.outbox.entries() for r in entry.recipients]
 
 
-async def test_a_letter_to_two_is_collected_deleted_and_proven(town: Town) -> None:
+async def test_a_letter_to_two_is_collected_deleted_and_proven(town: AgentNetwork) -> None:
     events: list[Event] = []
     alice, bob, carol = await town.agent("alice"), await town.agent("bob", events), await town.agent("carol")
     text = random.Random(3).randbytes(5_000_000)
@@ -106,7 +106,7 @@ async def test_a_letter_to_two_is_collected_deleted_and_proven(town: Town) -> No
     assert await bob.sync() == 0
 
 
-async def test_mail_sealed_to_the_previous_key_opens_after_rotation(town: Town) -> None:
+async def test_mail_sealed_to_the_previous_key_opens_after_rotation(town: AgentNetwork) -> None:
     alice, bob = await town.agent("alice"), await town.agent("bob")
     write(alice, bob)
     await alice.send()
@@ -117,14 +117,14 @@ async def test_mail_sealed_to_the_previous_key_opens_after_rotation(town: Town) 
     assert await bob.sync() == 1
 
 
-async def test_a_second_agent_of_a_profile_is_refused_and_disturbs_nothing(town: Town) -> None:
+async def test_a_second_agent_of_a_profile_is_refused_and_disturbs_nothing(town: AgentNetwork) -> None:
     alice = await town.agent("alice")
     with pytest.raises(ProfileBusy):
         await Agent.open(alice.profile, alice.identity)
     assert (await ask(alice.profile.control_socket, "status"))["mode"] == "client"
 
 
-async def test_the_control_socket_says_what_is_and_collects(town: Town) -> None:
+async def test_the_control_socket_says_what_is_and_collects(town: AgentNetwork) -> None:
     alice, bob = await town.agent("alice"), await town.agent("bob")
     status = await ask(alice.profile.control_socket, "status")
     assert status == status_document(await alice.status())
@@ -139,7 +139,7 @@ async def test_the_control_socket_says_what_is_and_collects(town: Town) -> None:
         await ask(bob.profile.control_socket, "status")
 
 
-async def test_an_agent_that_is_closed_lets_another_one_go_on(town: Town) -> None:
+async def test_an_agent_that_is_closed_lets_another_one_go_on(town: AgentNetwork) -> None:
     alice, bob = await town.agent("alice"), await town.agent("bob")
     write(alice, bob)
     await alice.close()
@@ -150,7 +150,9 @@ async def test_an_agent_that_is_closed_lets_another_one_go_on(town: Town) -> Non
     assert await bob.sync() == 1
 
 
-async def test_an_agent_that_cannot_open_leaves_nothing_locked(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_agent_that_cannot_open_leaves_nothing_locked(
+    town: AgentNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alice = await town.agent("alice")
     await alice.close()
     with monkeypatch.context() as patch:
@@ -164,7 +166,7 @@ async def test_an_agent_that_cannot_open_leaves_nothing_locked(town: Town, monke
     await (await town.private_overlay.agent_of(alice.profile)).close()
 
 
-async def test_a_bad_place_to_join_is_a_fault_of_the_configuration(town: Town) -> None:
+async def test_a_bad_place_to_join_is_a_fault_of_the_configuration(town: AgentNetwork) -> None:
     alice = await town.agent("alice")
     await alice.close()
     with pytest.raises(ConfigError):
@@ -173,7 +175,7 @@ async def test_a_bad_place_to_join_is_a_fault_of_the_configuration(town: Town) -
         await Agent.open(alice.profile, alice.identity, listen="nowhere")
 
 
-async def test_without_a_network_everything_waits_and_goes_when_it_is_back(town: Town) -> None:
+async def test_without_a_network_everything_waits_and_goes_when_it_is_back(town: AgentNetwork) -> None:
     alice, bob = await town.agent("alice"), await town.agent("bob")
     write(alice, bob)
     with pytest.MonkeyPatch.context() as patch:
@@ -193,7 +195,7 @@ async def test_without_a_network_everything_waits_and_goes_when_it_is_back(town:
 
 
 async def test_an_outbox_that_fails_keeps_no_mail_from_being_collected(
-    town: Town, monkeypatch: pytest.MonkeyPatch
+    town: AgentNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice, bob = await town.agent("alice"), await town.agent("bob")
     write(alice, bob)
@@ -208,7 +210,7 @@ async def test_an_outbox_that_fails_keeps_no_mail_from_being_collected(
     assert len(inbox(bob)) == 1
 
 
-async def test_the_regular_work_sends_collects_and_learns_by_itself(town: Town) -> None:
+async def test_the_regular_work_sends_collects_and_learns_by_itself(town: AgentNetwork) -> None:
     alice, bob = await town.agent("alice"), await town.agent("bob")
     stored, came, collected = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -234,7 +236,7 @@ async def test_the_regular_work_sends_collects_and_learns_by_itself(town: Town) 
 
 
 async def test_regular_work_that_fails_is_told_once_and_tried_again(
-    town: Town, monkeypatch: pytest.MonkeyPatch
+    town: AgentNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[Event] = []
     alice = await town.agent("alice", events)
@@ -261,7 +263,7 @@ async def test_a_large_letter_in_shares_survives_nodes_that_are_killed_and_is_de
     tmp_path: Path,
 ) -> None:
     async with AsyncExitStack() as stack:
-        town = Town(tmp_path, stack)
+        town = AgentNetwork(tmp_path, stack)
         town.private_overlay.authority.close()
         town.private_overlay = PrivateOverlay(tmp_path / "large", "test")
         stack.push_async_callback(town.private_overlay.stop)
@@ -290,7 +292,7 @@ async def objects(node: Node) -> list[StoredObject]:
     return await node.store.objects()
 
 
-async def test_what_a_process_that_died_left_unseen_in_a_folder_is_swept_at_the_start(town: Town) -> None:
+async def test_what_a_process_that_died_left_unseen_in_a_folder_is_swept_at_the_start(town: AgentNetwork) -> None:
     profile = town.profile("alice")
     profile.create()
     tmp = profile.folders().folder("Inbox") / "tmp"

@@ -8,13 +8,13 @@ from mail.cli.progress import CLEAR, ProgressLine
 from mail.events import Progress
 
 
-class Terminal(io.StringIO):
+class FakeTerminal(io.StringIO):
     def isatty(self) -> bool:
         return True
 
 
 def test_a_terminal_is_told_how_far_the_work_is_on_one_line() -> None:
-    out = Terminal()
+    out = FakeTerminal()
     line = ProgressLine(out)
     line.show(Progress("notifying 5000 recipients of Plan\x1b[2J", 0, 5000))
     line.show(Progress("notifying 5000 recipients of Plan", 1850, 5000))
@@ -29,7 +29,7 @@ def test_a_terminal_is_told_how_far_the_work_is_on_one_line() -> None:
 
 
 def test_a_long_name_is_cut_so_that_the_line_stays_one() -> None:
-    out = Terminal()
+    out = FakeTerminal()
     ProgressLine(out).show(Progress("x" * 200, 1, 2))
     assert out.getvalue() == CLEAR + "x" * 59 + "… 50%"
 

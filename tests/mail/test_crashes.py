@@ -16,7 +16,7 @@ from storage.database import DatabaseError
 from storage.user.folders import Folders
 from storage.user.outbox import State
 from tests.mail.fakes import nothing
-from tests.mail.user_agents import UserAgent, World, body_at, letter
+from tests.mail.user_agents import UserAgent, UserAgentNetwork, body_at, letter
 
 
 class Killed(BaseException):
@@ -55,7 +55,7 @@ class Fuse:
 STATE = ("take_over", "note_filing", "mark_filed", "delete_done")
 
 
-async def collect_until(fuse: Fuse, world: World, bob: UserAgent) -> None:
+async def collect_until(fuse: Fuse, world: UserAgentNetwork, bob: UserAgent) -> None:
     """Collect, killed where the fuse says."""
     with pytest.MonkeyPatch.context() as patch:
         world.overlay.before = fuse.step
@@ -74,7 +74,7 @@ async def test_a_recipient_that_is_killed_anywhere_has_her_mail_once(tmp_path: P
     steps: list[str] = []
     last = 0
     while last == 0 or len(steps) == last:  # the run before was cut short
-        world = World(tmp_path / str(last))
+        world = UserAgentNetwork(tmp_path / str(last))
         alice, bob = await world.user_agent("alice"), await world.user_agent("bob")
         original = alice.write(bob).file.read_bytes()
         await alice.send()
@@ -82,7 +82,7 @@ async def test_a_recipient_that_is_killed_anywhere_has_her_mail_once(tmp_path: P
         await collect_until(fuse, world, bob)
         steps = fuse.named[: last + 1]
         bob.restart()
-        world.clock.time += 120
+        world.clock.now += 120
         await bob.collect()
         where = f"killed at {steps[-1]} ({last})"
         assert bob.everywhere() == [original], where
@@ -99,7 +99,7 @@ async def test_a_recipient_that_is_killed_anywhere_has_her_mail_once(tmp_path: P
 
 @pytest.mark.parametrize("name", ["mark_filed", "note_filing", "take_over"])
 async def test_a_disk_that_refuses_at_any_write_loses_and_doubles_nothing(tmp_path: Path, name: str) -> None:
-    world = World(tmp_path)
+    world = UserAgentNetwork(tmp_path)
     alice, bob = await world.user_agent("alice"), await world.user_agent("bob")
     letters = [alice.write(bob, message_id=f"{number}@example.org").file.read_bytes() for number in range(3)]
     await alice.send()
@@ -117,7 +117,7 @@ async def test_a_disk_that_refuses_at_any_write_loses_and_doubles_nothing(tmp_pa
 
 
 async def test_spam_and_its_reason_survive_a_crash_too(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = UserAgentNetwork(tmp_path)
     alice, bob = await world.user_agent("alice"), await world.user_agent("bob")
     alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", GTUBE.encode() + b"\n"))
     await alice.send()
@@ -136,7 +136,7 @@ async def test_a_send_that_is_killed_anywhere_goes_on_with_the_same_bytes(tmp_pa
     finished = False
     steps = 0
     while not finished:
-        world = World(tmp_path / str(steps))
+        world = UserAgentNetwork(tmp_path / str(steps))
         alice, bob, carol = [await world.user_agent(name) for name in ("alice", "bob", "carol")]
         original = alice.write(bob, carol).file.read_bytes()
         fuse = Fuse(steps)

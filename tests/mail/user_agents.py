@@ -28,18 +28,9 @@ from storage.user.index import Index
 from storage.user.outbox import Envelope, Outbox, OutboxEntry, Recipient
 from storage.user.profile import Profile
 from storage.user.state import UserState
+from tests.clock import Clock
 from tests.mail.fakes import FakeNode, FakeOverlay
 from tests.overlay.issuing import NOW, Issuer
-
-
-class Clock:
-    """Seconds since the epoch, when a test says so."""
-
-    def __init__(self) -> None:
-        self.time = NOW
-
-    def __call__(self) -> float:
-        return self.time
 
 
 class AllClean:
@@ -51,12 +42,12 @@ class AllClean:
         return Clean()
 
 
-class World:
+class UserAgentNetwork:
     """A network of fake nodes, its authority, and desks in `folder`."""
 
     def __init__(self, folder: Path, nodes: int = 5) -> None:
         self.folder = folder
-        self.clock = Clock()
+        self.clock = Clock(NOW)
         self.issuer = Issuer()
         self.nodes = [FakeNode(number) for number in range(1, nodes + 1)]
         self.overlay = FakeOverlay(self.nodes)
@@ -98,7 +89,7 @@ class World:
 class UserAgent:
     """One user."""
 
-    def __init__(self, world: World, address: str, number: int, issuer: Issuer) -> None:
+    def __init__(self, world: UserAgentNetwork, address: str, number: int, issuer: Issuer) -> None:
         self.world = world
         self.address = address
         person = issuer.person(address, number, serial=number)
@@ -165,9 +156,9 @@ class UserAgent:
         """Be online for so long: make each attempt when it is due."""
         end = self.world.clock() + seconds
         while (due := min(entry.next_attempt for entry in self.outbox.entries())) <= end:
-            self.world.clock.time = max(self.world.clock(), due)
+            self.world.clock.now = max(self.world.clock(), due)
             await self.sending.run()
-        self.world.clock.time = end
+        self.world.clock.now = end
 
     def entry(self, message_id: str = "letter@example.org") -> OutboxEntry:
         found = self.outbox.entry(message_id)

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tests.mutants.mutate import Mutant, mutants_of, replaced
-from tests.mutants.run import ROOT, Fate, Tests, fate, preload
+from tests.mutants.run import ROOT, MutantFate, Tests, fate, preload
 from tests.test_limits import module_of, table
 
 TEST = "tests/test_limits.py::test_each_limit_has_its_value"
@@ -76,7 +76,7 @@ def _argument(value: ast.expr, field: str) -> ast.expr:
     return value.args[("each_second", "at_once").index(field)]
 
 
-def _fate(constant: str, mutant: Mutant) -> Fate:
+def _fate(constant: str, mutant: Mutant) -> MutantFate:
     return fate(module_of(constant), mutant, Tests({f"{TEST}[{constant}]": 1.0}))
 
 
@@ -98,11 +98,11 @@ def main(arguments: list[str] | None = None) -> int:
     limits = options.constants or list(table())
     tried = [(constant, mutant) for constant in limits for mutant in definition(constant).mutants()]
     unchanged = Mutant(1, "", "", "", definition(limits[0]).source)
-    if _fate(limits[0], unchanged) is not Fate.SURVIVES:
+    if _fate(limits[0], unchanged) is not MutantFate.SURVIVES:
         raise SystemExit(f"{TEST} fails as it is: nothing could be learnt.")
     with ThreadPoolExecutor(options.workers) as pool:
         fates = list(pool.map(lambda one: _fate(*one), tried))
-    survivors = [one for one, became in zip(tried, fates, strict=True) if became is not Fate.KILLED]
+    survivors = [one for one, became in zip(tried, fates, strict=True) if became is not MutantFate.KILLED]
     for constant, mutant in survivors:
         print(f"  survives: {constant}, {mutant.name}")
     print(f"limits: {len(limits)} constants, {len(tried)} changes, {len(survivors)} survive")

@@ -56,7 +56,7 @@ MEMORY = 4 << 30
 """Bytes of address space that a mutant's process may take."""
 
 
-class Fate(StrEnum):
+class MutantFate(StrEnum):
     """What became of a mutant."""
 
     KILLED = "killed"
@@ -64,7 +64,7 @@ class Fate(StrEnum):
     SURVIVES = "survives"
 
 
-class Hangs(Exception):
+class ProcessHangs(Exception):
     """A process doesn't come to an end."""
 
 
@@ -109,7 +109,7 @@ def _pytest(arguments: Sequence[str], plugin: object) -> int:
 
 
 def _in_child(work: Callable[[], int], seconds: float, output: Path | None = None, *, watch: bool = True) -> int:
-    """The exit code of `work` in a forked process. Raises Hangs when that sleeps, or takes `seconds` of processor.
+    """The exit code of `work` in a forked process. Raises ProcessHangs when it sleeps, or takes `seconds` of CPU.
 
     Without `watch` it may take what it takes.
     """
@@ -143,7 +143,7 @@ def _in_child(work: Callable[[], int], seconds: float, output: Path | None = Non
             os.waitpid(child, 0)
             if used <= seconds and now - awake <= ASLEEP:
                 raise SystemExit("A run neither ended nor hung: nothing was learnt.")
-            raise Hangs
+            raise ProcessHangs
 
 
 def _observed(process: int) -> tuple[float, bool]:
@@ -198,12 +198,12 @@ def preload(names: Iterable[str]) -> None:
                 importlib.import_module(name)
 
 
-def fate(module: str, mutant: Mutant, tests: Tests) -> Fate:
+def fate(module: str, mutant: Mutant, tests: Tests) -> MutantFate:
     """What the tests make of this mutant."""
     path = ROOT / (module.replace(".", "/") + ".py")
     chosen = tests.of(mutant.line, mutant.line + mutant.before.count("\n"))
     if not chosen:
-        return Fate.SURVIVES
+        return MutantFate.SURVIVES
     expected = sum(tests.seconds.get(name, 0.0) for name in chosen)
 
     def work() -> int:
@@ -211,16 +211,16 @@ def fate(module: str, mutant: Mutant, tests: Tests) -> Fate:
         return _pytest(chosen, _Recorder(None))
 
     try:
-        return Fate.KILLED if _in_child(work, AT_LEAST + SLOWER * expected) else Fate.SURVIVES
-    except Hangs:
-        return Fate.HANGS
+        return MutantFate.KILLED if _in_child(work, AT_LEAST + SLOWER * expected) else MutantFate.SURVIVES
+    except ProcessHangs:
+        return MutantFate.HANGS
 
 
-def killed_at_once(module: str, mutants: Sequence[Mutant], tests: Tests, workers: int) -> dict[str, Fate]:
+def killed_at_once(module: str, mutants: Sequence[Mutant], tests: Tests, workers: int) -> dict[str, MutantFate]:
     """What became of those mutants that the collected tests notice where only a function's code is replaced."""
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results"
-        server = _Server(module, mutants, tests, workers, Path(folder))
+        server = _ForkServer(module, mutants, tests, workers, Path(folder))
 
         def work() -> int:
             return _pytest(TARGETS[module], server)
@@ -229,11 +229,11 @@ def killed_at_once(module: str, mutants: Sequence[Mutant], tests: Tests, workers
         found = {}
         for line in results.read_text("utf-8").splitlines():
             number, _, became = line.partition("\t")
-            found[mutants[int(number)].source] = Fate(became)
+            found[mutants[int(number)].source] = MutantFate(became)
         return found
 
 
-class _Server:
+class _ForkServer:
     """A pytest plugin: collects once, then runs the chosen tests for each mutant in a process of its own."""
 
     def __init__(self, module: str, mutants: Sequence[Mutant], tests: Tests, workers: int, folder: Path) -> None:
@@ -262,9 +262,9 @@ class _Server:
 
             expected = sum(self._tests.seconds.get(name, 0.0) for name in chosen)
             try:
-                return f"{number}\t{Fate.KILLED}\n" if _in_child(work, AT_LEAST + SLOWER * expected) else ""
-            except Hangs:
-                return f"{number}\t{Fate.HANGS}\n"
+                return f"{number}\t{MutantFate.KILLED}\n" if _in_child(work, AT_LEAST + SLOWER * expected) else ""
+            except ProcessHangs:
+                return f"{number}\t{MutantFate.HANGS}\n"
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -302,7 +302,7 @@ def main(arguments: list[str] | None = None) -> int:
     for module in options.modules or TARGETS:
         tests = measure(module, TARGETS[module])
         source = (ROOT / (module.replace(".", "/") + ".py")).read_text("utf-8")
-        if fate(module, Mutant(1, "", "", "", source), tests) is not Fate.SURVIVES:
+        if fate(module, Mutant(1, "", "", "", source), tests) is not MutantFate.SURVIVES:
             raise SystemExit(f"{module} as it is fails where its mutants are tried: nothing could be learnt from them.")
         mutants = [one for one in mutants_of(source) if not options.lines or one.line in options.lines]
         mutants = mutants[:: options.every]
@@ -315,12 +315,12 @@ def main(arguments: list[str] | None = None) -> int:
                 lambda mutant, m=module, t=tests, q=quick: q.get(mutant.source) or fate(m, mutant, t), mutants
             )
             for mutant, became in zip(mutants, fates, strict=True):
-                excused = became is Fate.SURVIVES and mutant.name in why
+                excused = became is MutantFate.SURVIVES and mutant.name in why
                 count["explained" if excused else str(became)] += 1
-                if became is not Fate.KILLED and not excused:
+                if became is not MutantFate.KILLED and not excused:
                     print(f"  {became}, line {mutant.line}: {mutant.name}", flush=True)
         counted = len(mutants) - count["explained"]
-        share = 1 - count[Fate.SURVIVES] / counted if counted else 1.0
+        share = 1 - count[MutantFate.SURVIVES] / counted if counted else 1.0
         failed = failed or share < WANTED
         totals += count
         print(f"{module}: {_said(count)}, {share:.1%} killed of those that aren't explained", flush=True)
@@ -329,10 +329,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _said(count: Counter[str]) -> str:
-    killed = count[Fate.KILLED] + count[Fate.HANGS]
+    killed = count[MutantFate.KILLED] + count[MutantFate.HANGS]
     return (
-        f"{count['mutants']} mutants, {killed} killed ({count[Fate.HANGS]} of them hang),"
-        f" {count['explained']} explained, {count[Fate.SURVIVES]} survive"
+        f"{count['mutants']} mutants, {killed} killed ({count[MutantFate.HANGS]} of them hang),"
+        f" {count['explained']} explained, {count[MutantFate.SURVIVES]} survive"
     )
 
 

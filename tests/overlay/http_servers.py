@@ -54,7 +54,7 @@ class WatchedServer(HTTPServer):
             self.answered.set()
 
 
-class World:
+class ServerAndClient:
     """One HTTP server, and a client of it."""
 
     def __init__(self, folder: Path, limits: ServerLimits) -> None:
@@ -116,8 +116,8 @@ async def hang_up(writer: asyncio.StreamWriter) -> None:
 
 
 @asynccontextmanager
-async def http_server(folder: Path, limits: ServerLimits = ORDINARY) -> AsyncIterator[World]:
-    world = World(folder, limits)
+async def http_server(folder: Path, limits: ServerLimits = ORDINARY) -> AsyncIterator[ServerAndClient]:
+    world = ServerAndClient(folder, limits)
     world.port = await world.http_server.start("127.0.0.1", 0)
     try:
         yield world

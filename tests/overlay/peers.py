@@ -30,7 +30,7 @@ PUBLIC = Network("test")
 
 
 @dataclass
-class MemoryStore:
+class SimulatedStore:
     """A StoreBackend in memory, without limits."""
 
     objects: dict[tuple[int, bytes], dict[bytes, tuple[bytes, set[bytes], int | None]]] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class Peer:
     transport: Transport
     contact: Contact
     tokens: WriteTokens
-    store: MemoryStore
+    store: SimulatedStore
     service: Service | None
 
     def token_for(self, other: Peer | Liar) -> bytes:
@@ -163,7 +163,7 @@ async def start(
     """A peer at this address. Its service uses the world's wall clock."""
     sealer = Sealer(key or new_key(world), network.name, world.chance.randbytes)
     tokens = WriteTokens(world.time, world.chance.randbytes)
-    store = MemoryStore()
+    store = SimulatedStore()
     own = node_id(sealer.public)
     service = Service(own, store, trust, tokens, world.wall) if server_mode else None
 

@@ -98,7 +98,7 @@ def test_a_client_is_in_nobodys_table(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
-class Forged:
+class ForgingStore:
     """A store that answers every fetch with forged content."""
 
     def __init__(self, content: bytes) -> None:
@@ -117,7 +117,7 @@ def test_a_fetch_goes_on_to_the_next_node_when_the_digest_is_wrong(tmp_path: Pat
         stores = []
         for node in place.nearest(KEY, K - 1):
             assert node.service is not None
-            stores.append(Forged(forged))
+            stores.append(ForgingStore(forged))
             node.service.backend = stores[-1]  # type: ignore[assignment]
         assert await place.overlay.fetch(Kind.BODY, KEY, digest=sha256(b"true").digest()) == b"true"
         assert all(store.asked for store in stores)

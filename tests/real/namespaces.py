@@ -14,7 +14,7 @@ from tests.programs import need_program
 
 
 @dataclass(frozen=True, slots=True)
-class Two:
+class TwoNamespaces:
     """Two namespaces by name, and the address of each."""
 
     server: str
@@ -47,10 +47,10 @@ def _ip(arguments: str) -> None:
 
 
 @contextmanager
-def two_hosts() -> Iterator[Two]:
+def two_hosts() -> Iterator[TwoNamespaces]:
     """Two namespaces of this test's own. Skips it where this process may not make any."""
     need_program("ip")
-    two = Two(f"p2pmail-s{os.getpid()}", f"p2pmail-u{os.getpid()}")
+    two = TwoNamespaces(f"p2pmail-s{os.getpid()}", f"p2pmail-u{os.getpid()}")
     try:
         _ip(f"netns add {two.server}")
     except subprocess.CalledProcessError as error:

@@ -17,10 +17,10 @@ from typing import Any
 
 from overlay.identity.network import read_network, write_network
 from overlay.ids import Kind
-from tests.real.programs import Answer, Process, run, until
+from tests.real.programs import CommandResult, Process, run, until
 
 
-class Node:
+class NodeProcess:
     """`p2pmail-tui --node-only` with a profile of its own, which outlives the process."""
 
     def __init__(self, profile: Path, network: Path, listen: str = "127.0.0.1:0") -> None:
@@ -92,7 +92,7 @@ class ProcessNetwork:
         self._listen = listen
         self.name = name
         self.authority = folder / "authority"
-        self.nodes: list[Node] = []
+        self.nodes: list[NodeProcess] = []
         self._serving: Process | None = None
         founded = run("p2pmail", "authority", "init", self.authority, "--name", name)
         assert founded.code == 0, founded.err
@@ -117,10 +117,10 @@ class ProcessNetwork:
             node.ready()
         self.serve(place)
 
-    def add_node(self) -> Node:
+    def add_node(self) -> NodeProcess:
         """One more node, not started yet."""
         listen = self._listen if isinstance(self._listen, str) else self._listen()
-        node = Node(self.folder / f"node{len(self.nodes)}", self.network_file, listen)
+        node = NodeProcess(self.folder / f"node{len(self.nodes)}", self.network_file, listen)
         self.nodes.append(node)
         return node
 
@@ -165,7 +165,7 @@ def own_port() -> str:
             return f"127.0.0.1:{port}"
 
 
-def p2pmail(profile: Path, *arguments: str | Path, stdin: bytes = b"", within: float = 120) -> Answer:
+def p2pmail(profile: Path, *arguments: str | Path, stdin: bytes = b"", within: float = 120) -> CommandResult:
     """Run a command of a member."""
     return run("p2pmail", *arguments, "--profile", profile, stdin=stdin, within=within)
 
@@ -199,6 +199,6 @@ def until_state(profile: Path, subject: str, state: str, *addresses: str, syncin
     until(look, f"{subject!r} is {state} for {', '.join(addresses)}", seen=lambda: p2pmail(profile, "outbox").text)
 
 
-def bodies(nodes: Sequence[Node]) -> int:
+def bodies(nodes: Sequence[NodeProcess]) -> int:
     """How many bodies, or pieces of one, these nodes keep together."""
     return sum(node.kept(Kind.BODY) for node in nodes)

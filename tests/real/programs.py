@@ -74,7 +74,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommandResult:
     """What a command said, and how it ended."""
 
     code: int
@@ -89,7 +89,7 @@ class Answer:
 
 def run(
     program: str, *arguments: str | Path, stdin: bytes = b"", env: Mapping[str, str] | None = None, within: float = 120
-) -> Answer:
+) -> CommandResult:
     """Run a program to its end without a terminal. Raises subprocess.TimeoutExpired (it is killed then)."""
     ended = subprocess.run(
         [*command(program), *map(str, arguments)],
@@ -99,7 +99,7 @@ def run(
         timeout=within,
         check=False,
     )
-    return Answer(ended.returncode, ended.stdout, ended.stderr.decode())
+    return CommandResult(ended.returncode, ended.stdout, ended.stderr.decode())
 
 
 class Process:

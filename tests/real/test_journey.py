@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.real.process_network import Node, ProcessNetwork, ask, bodies, p2pmail, states, sync, until_state
+from tests.real.process_network import NodeProcess, ProcessNetwork, ask, bodies, p2pmail, states, sync, until_state
 from tests.real.programs import until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("journey")]
@@ -47,20 +47,20 @@ def letter() -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Journey:
+class JourneyResult:
     """What was sent, what was seen on the way, and what there is at the end."""
 
     sent: bytes
     after_sending: dict[str, str]
     kept_after_sending: int
-    living: list[Node]
+    living: list[NodeProcess]
     alice: Path
     bob: Path
     carol: Path
 
 
 @pytest.fixture(scope="module")
-def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
+def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JourneyResult]:
     """Send, kill, collect."""
     network = ProcessNetwork(tmp_path_factory.mktemp("journey"))
     try:
@@ -77,18 +77,18 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
         sync(bob)
         sync(carol)
         sync(alice)
-        yield Journey(sent, after, kept, network.nodes[KILLED:], alice, bob, carol)
+        yield JourneyResult(sent, after, kept, network.nodes[KILLED:], alice, bob, carol)
     finally:
         network.stop()
 
 
-def test_after_sending_the_outbox_says_that_nodes_keep_it(journey: Journey) -> None:
+def test_after_sending_the_outbox_says_that_nodes_keep_it(journey: JourneyResult) -> None:
     assert journey.after_sending == dict.fromkeys(RECIPIENTS, "stored")
     assert journey.kept_after_sending >= 10  # k copies of a body that both share, each in pieces
 
 
 @pytest.mark.parametrize("name", ["bob", "carol"])
-def test_the_letter_arrives_byte_for_byte(journey: Journey, name: str) -> None:
+def test_the_letter_arrives_byte_for_byte(journey: JourneyResult, name: str) -> None:
     answer = p2pmail(getattr(journey, name), "show", f"<{MESSAGE_ID}>", "--raw")
     assert answer.code == 0
     assert answer.out == journey.sent
@@ -97,7 +97,7 @@ def test_the_letter_arrives_byte_for_byte(journey: Journey, name: str) -> None:
     assert attachment.get_content() == ATTACHMENT
 
 
-def test_show_prints_what_matters_of_it(journey: Journey) -> None:
+def test_show_prints_what_matters_of_it(journey: JourneyResult) -> None:
     text = p2pmail(journey.bob, "show", MESSAGE_ID).text
     assert "From: Alice <alice@village.example>\n" in text
     assert f"Subject: {SUBJECT}\n" in text
@@ -106,12 +106,12 @@ def test_show_prints_what_matters_of_it(journey: Journey) -> None:
     assert "X-Odd" not in text
 
 
-def test_the_bodies_are_gone_from_the_living_nodes(journey: Journey) -> None:
+def test_the_bodies_are_gone_from_the_living_nodes(journey: JourneyResult) -> None:
     until(lambda: bodies(journey.living) == 0, "nodes forget a body that all recipients have collected")
     assert [node.files() for node in journey.living] == [0] * (NODES - KILLED)
 
 
-def test_the_outbox_says_collected(journey: Journey) -> None:
+def test_the_outbox_says_collected(journey: JourneyResult) -> None:
     until_state(journey.alice, SUBJECT, "collected", *RECIPIENTS, syncing=True)
     (entry,) = ask(journey.alice, "outbox")
     assert set(entry) == {"id", "subject", "recipients"}
@@ -123,13 +123,13 @@ def test_the_outbox_says_collected(journey: Journey) -> None:
     assert "collected" in p2pmail(journey.alice, "outbox").text
 
 
-def test_the_sender_keeps_a_copy_in_sent(journey: Journey) -> None:
+def test_the_sender_keeps_a_copy_in_sent(journey: JourneyResult) -> None:
     (row,) = ask(journey.alice, "list", "Sent")
     assert (row["id"], row["folder"], row["flags"]) == (f"<{MESSAGE_ID}>", "Sent", ["seen"])
     assert p2pmail(journey.alice, "show", MESSAGE_ID, "--raw").out == journey.sent
 
 
-def test_list_as_json_has_the_shape_that_scripts_count_on(journey: Journey) -> None:
+def test_list_as_json_has_the_shape_that_scripts_count_on(journey: JourneyResult) -> None:
     assert ask(journey.bob, "list") == [
         {
             "id": f"<{MESSAGE_ID}>",
@@ -148,7 +148,7 @@ def test_list_as_json_has_the_shape_that_scripts_count_on(journey: Journey) -> N
     assert re.fullmatch(rf"N 2026-03-01 .*Alice .*{SUBJECT}\n", p2pmail(journey.bob, "list").text)
 
 
-def test_what_came_is_counted_as_unread(journey: Journey) -> None:
+def test_what_came_is_counted_as_unread(journey: JourneyResult) -> None:
     assert p2pmail(journey.bob, "unread-count").text == "1\n"
     assert p2pmail(journey.alice, "unread-count").text == "0\n"
 
@@ -164,17 +164,17 @@ def test_what_came_is_counted_as_unread(journey: Journey) -> None:
         ("marquee -church", 0),
     ],
 )
-def test_search_finds_it_by_what_it_has(journey: Journey, query: str, found: int) -> None:
+def test_search_finds_it_by_what_it_has(journey: JourneyResult, query: str, found: int) -> None:
     assert [row["id"] for row in ask(journey.bob, "search", query)] == [f"<{MESSAGE_ID}>"] * found
 
 
-def test_a_query_that_means_nothing_is_a_usage_error(journey: Journey) -> None:
+def test_a_query_that_means_nothing_is_a_usage_error(journey: JourneyResult) -> None:
     answer = p2pmail(journey.bob, "search", "is:blue")
     assert (answer.code, answer.out) == (64, b"")
     assert "blue" in answer.err
 
 
-def test_an_id_that_is_not_there_is_a_data_error(journey: Journey) -> None:
+def test_an_id_that_is_not_there_is_a_data_error(journey: JourneyResult) -> None:
     assert p2pmail(journey.bob, "show", "<nobody@village.example>").code == 65
 
 
@@ -208,7 +208,7 @@ def _has_shape(status: dict[str, Any]) -> bool:
     return list(status) == list(KINDS) and all(isinstance(status[name], kinds) for name, kinds in KINDS.items())
 
 
-def test_status_of_a_node_says_what_it_sees(journey: Journey) -> None:
+def test_status_of_a_node_says_what_it_sees(journey: JourneyResult) -> None:
     for node in journey.living:
         status = node.status()
         assert _has_shape(status), status
@@ -218,12 +218,12 @@ def test_status_of_a_node_says_what_it_sees(journey: Journey) -> None:
         assert 0 < status["bytes"] < status["quota"]
 
 
-def test_status_of_a_profile_that_runs_nothing_says_what_is_on_disk(journey: Journey) -> None:
+def test_status_of_a_profile_that_runs_nothing_says_what_is_on_disk(journey: JourneyResult) -> None:
     status = ask(journey.bob, "status")
     assert _has_shape(status), status
     assert (status["mode"], status["listening"], status["contacts"]) == ("client", "", 0)
 
 
-def test_collecting_again_brings_nothing_twice(journey: Journey) -> None:
+def test_collecting_again_brings_nothing_twice(journey: JourneyResult) -> None:
     sync(journey.bob)
     assert len(ask(journey.bob, "list")) == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.real.process_network import ProcessNetwork, ask, p2pmail, states, sync, until_state
-from tests.real.programs import Answer, Process, until
+from tests.real.programs import CommandResult, Process, until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("no_network")]
 
@@ -47,7 +47,7 @@ def guarded(network: ProcessNetwork) -> Path:
     return network.member("carol", "--passphrase-file", secret)
 
 
-def refused(answer: Answer, code: int) -> str:
+def refused(answer: CommandResult, code: int) -> str:
     """It ended with this code, printed nothing, and said something readable; what."""
     assert answer.code == code, (answer.code, answer.err)
     assert answer.out == b""

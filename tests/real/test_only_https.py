@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.programs import need_program
-from tests.real.namespaces import Two, two_hosts
+from tests.real.namespaces import TwoNamespaces, two_hosts
 from tests.real.process_network import ProcessNetwork, ask, p2pmail, states, sync, until_state
 from tests.real.programs import Process, inside, until
 
@@ -27,7 +27,7 @@ PROXY = 8888
 
 
 @contextmanager
-def firewall(two: Two, way: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def firewall(two: TwoNamespaces, way: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing leaves the user's host but TCP, or with `way` "proxy" nothing but what Debian's tinyproxy takes."""
     if way == "straight":
         two.drop_udp()

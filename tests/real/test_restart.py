@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from overlay.ids import Kind
-from tests.real.process_network import Node, ProcessNetwork, ask, p2pmail, states, sync, until_state
+from tests.real.process_network import NodeProcess, ProcessNetwork, ask, p2pmail, states, sync, until_state
 from tests.real.programs import Process, until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("restart")]
@@ -40,7 +40,7 @@ def network(tmp_path: Path) -> Iterator[ProcessNetwork]:
         made.stop()
 
 
-def killed_and_started_again(node: Node) -> None:
+def killed_and_started_again(node: NodeProcess) -> None:
     node.process.kill()
     node.start()
     node.ready()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.programs import lacking
-from tests.real.journey.story import Scale, Story
+from tests.real.journey.story import JourneyScale, JourneyStory
 from tests.workload import Event
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("workload journey")]
@@ -21,11 +21,11 @@ EVENTS = (
     Event.KILL, Event.KILL, Event.RESTART, Event.BACKUP, Event.RESTORE, Event.SECOND_PROGRAM, Event.CLOCK,
     Event.FULL_DISK, Event.FLAGS, Event.MOVE, Event.DELETE,
 )  # fmt: skip
-SMALL = Scale(letters=20, users=4, nodes=4, k=3, largest=1_000_000, happenings=0.8, events=EVENTS, patience=100)
+SMALL = JourneyScale(letters=20, users=4, nodes=4, k=3, largest=1_000_000, happenings=0.8, events=EVENTS, patience=100)
 
 
 def test_letters_of_every_shape_arrive_once_and_unchanged_whatever_is_killed(tmp_path: Path) -> None:
-    outcome = Story(SEED, tmp_path / "net", SMALL).play()
+    outcome = JourneyStory(SEED, tmp_path / "net", SMALL).play()
     assert [str(wrong) for wrong in outcome.wrong] == []
     assert outcome.letters == 20
     if outcome.left_out:

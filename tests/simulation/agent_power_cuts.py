@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from overlay.errors import OverlayError
-from tests.mail.user_agents import World
+from tests.mail.user_agents import UserAgentNetwork
 from tests.simulation.disk import Disk, watched
-from tests.workload import Ending, Head, Kind, Shape
+from tests.workload import BodyKind, Ending, Head, Shape
 
 SHAPES = (
-    Shape(1, Kind.PROSE, 0, Ending.LF, Head.NO_SUBJECT, 1),
-    Shape(2, Kind.PROSE, 150_000, Ending.CRLF, Head.USUAL, 1),
-    Shape(3, Kind.ATTACHMENT, 100_000, Ending.LF, Head.THREAD, 1),
+    Shape(1, BodyKind.PROSE, 0, Ending.LF, Head.NO_SUBJECT, 1),
+    Shape(2, BodyKind.PROSE, 150_000, Ending.CRLF, Head.USUAL, 1),
+    Shape(3, BodyKind.ATTACHMENT, 100_000, Ending.LF, Head.THREAD, 1),
 )
 MESSAGES = {
     f"{shape.seed}@example.org": shape.message(
@@ -36,14 +36,14 @@ Who: TypeAlias = Literal["alice", "bob"]
 
 
 @dataclass(frozen=True)
-class Fate:
+class PowerCutRun:
     """The number of writes and syncs, and what went wrong."""
 
     moments: int
     broken: list[str]
 
 
-def play(folder: Path, who: Who, moment: int = 0) -> Fate:
+def play(folder: Path, who: Who, moment: int = 0) -> PowerCutRun:
     """Cut the power at write or sync number `moment` (0: never), and continue with what the disk kept."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         return asyncio.run(_play(Path(place), who, moment))
@@ -54,8 +54,8 @@ def moments(folder: Path, who: Who) -> range:
     return range(1, play(folder, who).moments + 1)
 
 
-async def _play(folder: Path, who: Who, moment: int) -> Fate:
-    world = World(folder)
+async def _play(folder: Path, who: Who, moment: int) -> PowerCutRun:
+    world = UserAgentNetwork(folder)
     disk, seen = Disk(folder / who), 0
     promised = set[str]()
     promised_then: set[str] | None = None
@@ -101,7 +101,7 @@ async def _play(folder: Path, who: Who, moment: int) -> Fate:
     times = {message_id: found.count(message) for message_id, message in MESSAGES.items()}
     broken = [f"{message_id} is lost" for message_id in promised_then if not times[message_id]]
     broken += [f"{message_id} is there {count} times" for message_id, count in times.items() if count > 1]
-    return Fate(seen, [f"{words} after a power cut at write {moment}" for words in broken])
+    return PowerCutRun(seen, [f"{words} after a power cut at write {moment}" for words in broken])
 
 
 def _nothing() -> None:

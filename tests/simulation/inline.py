@@ -41,7 +41,7 @@ def connect_alone(path: Path, schema: str) -> sqlite3.Connection:
     return connection
 
 
-class _Answer(Future[Any]):
+class _InlineFuture(Future[Any]):
     """A future without the locks of one that threads share."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class InlineDatabase(Database):
     async def _do(self, action: Callable[[sqlite3.Connection], T], *, writes: bool) -> T:
         if self._closed:
             raise DatabaseError(f"{self.path} is closed; nothing was done.")
-        answer = _Answer()
+        answer = _InlineFuture()
         work = _Work(action, writes, answer)
         for done in self._commit([work]) if writes else [self._run_one(work)]:
             self._answer(done)

@@ -12,12 +12,12 @@ from overlay.protocol_limits import RETENTION
 from overlay.wire.rpc import TASKS
 from storage.user.outbox import State
 from tests.simulation.nodes import SimNode
-from tests.simulation.users import Device, Person
+from tests.simulation.users import Device, SimulatedPerson
 
 if TYPE_CHECKING:
     from tests.simulation.story import Story, StoryMessage
 
-Received: TypeAlias = Mapping[Person, Set[bytes]]
+Received: TypeAlias = Mapping[SimulatedPerson, Set[bytes]]
 """SHA-256 of each message that was ever in a person's folders, on any device."""
 
 CHECK_EVERY = 2.0
@@ -35,8 +35,8 @@ class Invariants:
         self._deletes: dict[bytes, set[tuple[int, bytes, bytes]]] = {}
         self._checked = -CHECK_EVERY
         self._waiting: dict[Device, dict[tuple[str, str], bytes]] = {}
-        self._written: dict[Person, set[bytes]] = {}
-        self._ever: dict[Person, set[bytes]] = {}
+        self._written: dict[SimulatedPerson, set[bytes]] = {}
+        self._ever: dict[SimulatedPerson, set[bytes]] = {}
         self._forgotten: set[tuple[str, str]] = set()
         """(Message-ID, recipient) that was lost with a disk and isn't in the restored backup: it needn't arrive."""
         self._unproven: set[tuple[str, str]] = set()

@@ -26,7 +26,7 @@ import msgspec
 
 from bench import bench_soak
 from bench.run import table
-from tests.simulation.story import Outcome, Scale, Story
+from tests.simulation.story import Scale, Story, StoryOutcome
 
 SMALL = Scale(
     nodes=6,
@@ -86,7 +86,7 @@ def small_folder(otherwise: Path | None = None) -> Iterator[Path]:
         yield Path(folder) / "world"
 
 
-def play(seed: int, scale: Scale) -> Outcome:
+def play(seed: int, scale: Scale) -> StoryOutcome:
     """Play one story."""
     gc.set_threshold(100_000, 50, 100)  # a world is large and long-lived: scanning it takes a tenth of the time
     with small_folder() as folder:
@@ -115,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     return _at_length(options.seconds, options.workers, seeds, options.scale, kept=kept)
 
 
-def _play(seed: int, scale: Scale) -> tuple[Outcome, str]:
+def _play(seed: int, scale: Scale) -> tuple[StoryOutcome, str]:
     """Play one story, in a process of its own; the outcome, and the version of the code that played it."""
     git = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
     version = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
@@ -125,7 +125,7 @@ def _play(seed: int, scale: Scale) -> tuple[Outcome, str]:
 def _at_length(seconds: float, workers: int, seeds: Iterator[int], name: str, *, kept: bool) -> int:
     end = time.monotonic() + seconds
     broken: list[str] = []
-    running: dict[Future[tuple[Outcome, str]], int] = {}
+    running: dict[Future[tuple[StoryOutcome, str]], int] = {}
     with ProcessPoolExecutor(workers, max_tasks_per_child=1, mp_context=get_context("spawn")) as pool:
         while running or time.monotonic() < end:
             while len(running) < workers and time.monotonic() < end:
@@ -147,8 +147,8 @@ def _at_length(seconds: float, workers: int, seeds: Iterator[int], name: str, *,
     return bool(broken)
 
 
-def _keep(seed: int, outcome: Outcome, version: str) -> None:
-    line = bench_soak.Line(
+def _keep(seed: int, outcome: StoryOutcome, version: str) -> None:
+    line = bench_soak.SoakLine(
         seed, outcome.messages, outcome.deliveries, outcome.datagrams, outcome.broken, outcome.written, version
     )
     with bench_soak.LINES.open("ab") as file:

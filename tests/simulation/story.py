@@ -27,7 +27,7 @@ from tests.overlay.issuing import Issuer
 from tests.simulation.inline import databases
 from tests.simulation.invariants import Invariants
 from tests.simulation.nodes import Hub, SimNode
-from tests.simulation.users import Device, Person
+from tests.simulation.users import Device, SimulatedPerson
 from tests.simulation.world import Weather, World
 from tests.workload import Event, Happening, draw_story
 from tests.workload import Letter as WrittenMessage
@@ -74,11 +74,11 @@ class StoryMessage:
     digest: bytes
     """SHA-256 of the message."""
     sender: Device
-    recipients: list[Person]
+    recipients: list[SimulatedPerson]
 
 
 @dataclass
-class Outcome:
+class StoryOutcome:
     """The results of a story."""
 
     messages: int = 0
@@ -104,17 +104,17 @@ class Story:
         self.hub = Hub(self.world)
         self.network = Network("sim", k=scale.k, private_addresses=True, authorities=(ISSUER.der,))
         self.nodes: dict[int, SimNode | None] = {}
-        self.people: list[Person] = []
+        self.people: list[SimulatedPerson] = []
         self.devices: list[Device] = []
         self.messages: list[StoryMessage] = []
         self.places: list[str] = []
-        self.outcome = Outcome()
+        self.outcome = StoryOutcome()
         self.invariants = Invariants(self)
         self._clients = 0
         self._beside: set[int] = set()
         """People whose next message is accepted by another program than the one that sends it."""
 
-    def play(self) -> Outcome:
+    def play(self) -> StoryOutcome:
         """Play the story to its end."""
         with databases():
             self.world.play(self._play())
@@ -163,7 +163,9 @@ class Story:
         trust = TrustStore([ISSUER.der])
         for number in range(self.scale.users):
             signer = ISSUER.person(f"user{number}@sim.example", 100 + number, serial=number + 1)
-            person = Person(f"user{number}@sim.example", Owner(signer.certificate, signer.sign), KEY_PAIRS[number])
+            person = SimulatedPerson(
+                f"user{number}@sim.example", Owner(signer.certificate, signer.sign), KEY_PAIRS[number]
+            )
             self.people.append(person)
             for which in range(2 if number % 8 == 0 else 1):  # some people have two devices
                 self.devices.append(Device(person, self.folder / f"user{number}-{which}", trust))

@@ -23,7 +23,7 @@ from tests.mail.user_agents import letter
 from tests.simulation.inline import databases
 from tests.simulation.nodes import Hub, SimNode
 from tests.simulation.story import ISSUER, KEY_PAIRS
-from tests.simulation.users import Device, Person
+from tests.simulation.users import Device, SimulatedPerson
 from tests.simulation.world import World
 
 NETWORK = Network("home", k=4, private_addresses=True, authorities=(ISSUER.der,))
@@ -32,10 +32,10 @@ DIGEST = hashlib.sha256(DATA).digest()
 TTL = 3600.0
 
 
-def person(number: int) -> Person:
+def person(number: int) -> SimulatedPerson:
     address = f"user{number}@sim.example"
     signer = ISSUER.person(address, 100 + number, serial=number + 1)
-    return Person(address, Owner(signer.certificate, signer.sign), KEY_PAIRS[number])
+    return SimulatedPerson(address, Owner(signer.certificate, signer.sign), KEY_PAIRS[number])
 
 
 ALICE, BOB = person(0), person(1)

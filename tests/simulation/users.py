@@ -35,7 +35,7 @@ from tests.simulation.nodes import SimNode
 from tests.workload import Shape
 
 
-class Person:
+class SimulatedPerson:
     """A member with an address, and one or more devices."""
 
     def __init__(self, address: str, owner: Owner, pair: KeyPair) -> None:
@@ -48,7 +48,7 @@ class Device:
     `crash` and `start` are what devices do; `backup` and `restore` what their owners do.
     """
 
-    def __init__(self, person: Person, folder: Path, trust: TrustStore) -> None:
+    def __init__(self, person: SimulatedPerson, folder: Path, trust: TrustStore) -> None:
         self.person = person
         self.profile = Profile(folder, environ={})
         self.profile.create()
@@ -102,7 +102,7 @@ class Device:
         """Another connection to the outbox, with this node's clock and randomness."""
         return Outbox(self.profile.outbox_file, now=node.now, random=node.random)
 
-    def accept(self, shape: Shape, people: Sequence[Person], *, beside: bool) -> bytes | None:
+    def accept(self, shape: Shape, people: Sequence[SimulatedPerson], *, beside: bool) -> bytes | None:
         """Accept a message as `p2pmail send` does, `beside` by a program of its own; its SHA-256.
 
         None when it was refused, which only a wrong clock may do.

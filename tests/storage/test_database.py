@@ -16,7 +16,7 @@ from storage.database import Database, DatabaseDamaged, DatabaseError, check, co
 SCHEMA = "CREATE TABLE IF NOT EXISTS words (word TEXT PRIMARY KEY)"
 
 
-class Disk(sqlite3.Connection):
+class FailingConnection(sqlite3.Connection):
     """A connection whose statements are counted, and whose commits fail while `broken` says how."""
 
     statements: list[str]
@@ -30,14 +30,14 @@ class Disk(sqlite3.Connection):
 
 
 @pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> list[Disk]:
+def disk(monkeypatch: pytest.MonkeyPatch) -> list[FailingConnection]:
     """The connections that are opened."""
-    opened: list[Disk] = []
+    opened: list[FailingConnection] = []
     real = sqlite3.connect
 
-    def open_disk(path: Path, **options: object) -> Disk:
-        connection = real(path, factory=Disk, **options)  # type: ignore[call-overload]
-        assert isinstance(connection, Disk)
+    def open_disk(path: Path, **options: object) -> FailingConnection:
+        connection = real(path, factory=FailingConnection, **options)  # type: ignore[call-overload]
+        assert isinstance(connection, FailingConnection)
         opened.append(connection)
         return connection
 
@@ -46,13 +46,13 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> list[Disk]:
 
 
 @pytest.fixture
-def words(tmp_path: Path, disk: list[Disk]) -> Iterator[Database]:
+def words(tmp_path: Path, disk: list[FailingConnection]) -> Iterator[Database]:
     opened = Database(tmp_path / "words.sqlite", SCHEMA)
     yield opened
     opened.close()
 
 
-class Held:
+class BusyThread:
     """Keeps the database's thread busy, so that what is handed in meanwhile makes one group."""
 
     def __init__(self, held: Database) -> None:
@@ -105,9 +105,9 @@ async def test_the_log_is_synced_at_every_commit(words: Database) -> None:
     assert await words.read(lambda c: c.execute("PRAGMA synchronous").fetchone()[0]) == 2
 
 
-async def test_writes_of_one_moment_share_one_commit(words: Database, disk: list[Disk]) -> None:
+async def test_writes_of_one_moment_share_one_commit(words: Database, disk: list[FailingConnection]) -> None:
     disk[0].statements.clear()
-    async with Held(words):
+    async with BusyThread(words):
         tasks = [asyncio.ensure_future(add(words, word)) for word in "abcdef"]
     assert await asyncio.gather(*tasks) == list("abcdef")
     assert disk[0].statements.count("COMMIT") == 1
@@ -119,7 +119,7 @@ async def test_a_failing_action_undoes_itself_alone(words: Database) -> None:
         connection.execute("INSERT INTO words VALUES ('half')")
         raise LookupError("the other half")
 
-    async with Held(words):
+    async with BusyThread(words):
         tasks = [asyncio.ensure_future(work) for work in (add(words, "a"), words.write(half), add(words, "b"))]
     assert await tasks[0] == "a"
     with pytest.raises(LookupError):
@@ -142,10 +142,10 @@ async def test_a_failing_action_alone_in_its_group_leaves_nothing(words: Databas
 
 @pytest.mark.parametrize("together", [1, 5])
 async def test_a_failing_commit_refuses_every_write_of_its_group(
-    words: Database, disk: list[Disk], together: int
+    words: Database, disk: list[FailingConnection], together: int
 ) -> None:
     await add(words, "before")
-    async with Held(words):
+    async with BusyThread(words):
         disk[0].broken = sqlite3.OperationalError("disk I/O error")
         tasks = [asyncio.ensure_future(add(words, str(number))) for number in range(together)]
         reading = asyncio.ensure_future(words.read(every))
@@ -159,12 +159,14 @@ async def test_a_failing_commit_refuses_every_write_of_its_group(
     assert on_disk(words.path) == ["after", "before"]
 
 
-async def test_a_refusal_isnt_told_either_before_the_commit_that_it_rests_on(words: Database, disk: list[Disk]) -> None:
+async def test_a_refusal_isnt_told_either_before_the_commit_that_it_rests_on(
+    words: Database, disk: list[FailingConnection]
+) -> None:
     def refuse_if_there(connection: sqlite3.Connection) -> None:
         if every(connection):
             raise LookupError("there already")
 
-    async with Held(words):
+    async with BusyThread(words):
         disk[0].broken = sqlite3.OperationalError("disk I/O error")
         tasks = [asyncio.ensure_future(add(words, "a")), asyncio.ensure_future(words.write(refuse_if_there))]
     for task in tasks:
@@ -176,7 +178,7 @@ async def test_a_refusal_isnt_told_either_before_the_commit_that_it_rests_on(wor
 async def test_a_full_disk_refuses_and_later_writes_work(words: Database, together: int) -> None:
     await add(words, "before")
     await words.read(lambda c: c.execute("PRAGMA max_page_count=4").fetchall())  # SQLite's own "disk is full"
-    async with Held(words):
+    async with BusyThread(words):
         tasks = [asyncio.ensure_future(add(words, f"{number}" * 40_000)) for number in range(together)]
     for task in tasks:
         with pytest.raises(DatabaseError, match="full"):
@@ -186,14 +188,14 @@ async def test_a_full_disk_refuses_and_later_writes_work(words: Database, togeth
     assert on_disk(words.path) == ["after", "before"]
 
 
-async def test_a_rollback_that_failed_too_is_made_up_for(words: Database, disk: list[Disk]) -> None:
+async def test_a_rollback_that_failed_too_is_made_up_for(words: Database, disk: list[FailingConnection]) -> None:
     await words.read(lambda c: c.execute("BEGIN").fetchall())  # as if a transaction had been left open
     await add(words, "a")
     assert on_disk(words.path) == ["a"]
 
 
 async def test_work_cancelled_in_the_queue_isnt_done_and_harms_nobody(words: Database) -> None:
-    async with Held(words):
+    async with BusyThread(words):
         cancelled = asyncio.ensure_future(add(words, "cancelled"))
         kept = asyncio.ensure_future(add(words, "kept"))
         await asyncio.sleep(0)
@@ -308,10 +310,12 @@ def test_a_folder_that_is_missing_is_an_error_but_no_damage(tmp_path: Path) -> N
     assert not isinstance(caught.value, DatabaseDamaged)
 
 
-async def test_a_flood_is_cut_into_groups(words: Database, disk: list[Disk], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flood_is_cut_into_groups(
+    words: Database, disk: list[FailingConnection], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(database, "GROUP_LIMIT", 4)
     disk[0].statements.clear()
-    async with Held(words):
+    async with BusyThread(words):
         tasks = [asyncio.ensure_future(add(words, str(number))) for number in range(8)]
     await asyncio.gather(*tasks)
     assert disk[0].statements.count("COMMIT") == 2

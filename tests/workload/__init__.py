@@ -12,17 +12,17 @@ All of it follows from a `random.Random` that is handed in: the same seed gives 
 
 from tests.workload.shapes import EDGES, LARGEST, MOST_RECIPIENTS, Ending, Head, Shape, draw
 from tests.workload.stories import Event, Happening, Letter, Step, draw_story
-from tests.workload.texts import Kind
+from tests.workload.texts import BodyKind
 
 __all__ = [
     "EDGES",
     "LARGEST",
     "MOST_RECIPIENTS",
+    "BodyKind",
     "Ending",
     "Event",
     "Happening",
     "Head",
-    "Kind",
     "Letter",
     "Shape",
     "Step",

@@ -53,7 +53,7 @@ BOB = "bob@workload.example"
 PAIR = generate_pair(NOW, random.Random(1).randbytes)
 
 
-class Failed(AssertionError):
+class RoundTripFailed(AssertionError):
     """Something didn't come back as it went; the message says what."""
 
 
@@ -66,15 +66,15 @@ def seal_and_open(
     for number, (segment, data) in enumerate(segments):
         size = SEGMENT_SIZE if number < len(segments) - 1 else len(sealed) - number * SEGMENT_SIZE
         if segment != Segment(number, size, hashlib.sha256(data).digest()) or len(data) != size:
-            raise Failed(f"segment {number} isn't what its description says")
+            raise RoundTripFailed(f"segment {number} isn't what its description says")
     opened = io.BytesIO()
     opener = Opener(session_key, len(message), opened)
     for piece in pieces(sealed):
         opener.feed(piece)
     if opener.finish() != len(message) or opened.getvalue() != message:
-        raise Failed("what was opened isn't what was sealed")
+        raise RoundTripFailed("what was opened isn't what was sealed")
     if len(sealed) > sealed_length(len(message) + len(message) // 1000 + 64):
-        raise Failed("the sealed body is longer than an incompressible message's")
+        raise RoundTripFailed("the sealed body is longer than an incompressible message's")
     return segments
 
 
@@ -84,9 +84,9 @@ def share(segment: bytes, key: bytes, plan: CodingPlan, chance: random.Random) -
     gathered = GatheredShares(plan.coding, key, len(segment))
     for number in chance.sample(range(plan.n), plan.m):
         if not gathered.missing or not gathered.take(shares[number]):
-            raise Failed(f"share {number} of {plan.m} of {plan.n} isn't taken")
+            raise RoundTripFailed(f"share {number} of {plan.m} of {plan.n} isn't taken")
     if gathered.missing or gathered.segment() != segment:
-        raise Failed(f"{plan.m} of {plan.n} shares don't make the segment")
+        raise RoundTripFailed(f"{plan.m} of {plan.n} shares don't make the segment")
 
 
 def tell(message: bytes, segments: Sequence[Segment], coding: BodyCoding | None, chance: random.Random) -> None:
@@ -117,13 +117,13 @@ def tell(message: bytes, segments: Sequence[Segment], coding: BodyCoding | None,
     opened, _ = open_notification(carried, {PAIR.key_id: PAIR}, BOB, TRUST, NOW)
     for name in ("session_key", "message_id", "segments", "original_size", "date", "deleter_salt", "coding"):
         if getattr(opened, name) != getattr(told, name):
-            raise Failed(f"the notification's {name} isn't what was told")
+            raise RoundTripFailed(f"the notification's {name} isn't what was told")
     for name in ("subject", "sender_name"):
         was, now = getattr(told, name), getattr(opened, name)
         if len(now.encode()) > 256 or (now != was and not _shortened(was, now)):
-            raise Failed(f"the notification's {name} isn't what was told")
+            raise RoundTripFailed(f"the notification's {name} isn't what was told")
     if len(opened.to) + opened.left_out < len(told.to):
-        raise Failed("recipients are neither told nor counted as left out")
+        raise RoundTripFailed("recipients are neither told nor counted as left out")
 
 
 def _shortened(was: str, now: str) -> bool:
@@ -140,7 +140,7 @@ def store_headers(data: bytes, deleters: Sequence[bytes], ttl: float) -> None:
         http_format.kind_of(headers), http_format.content_digest_of(headers), http_format.deleters_of(headers),
     )  # fmt: skip
     if read != (Kind.SHARE, digest, list(deleters)) or abs(http_format.ttl_of(headers) - ttl) > 0.001:
-        raise Failed("the headers of a store aren't read as they were written")
+        raise RoundTripFailed("the headers of a store aren't read as they were written")
 
 
 def play(number: int) -> int:

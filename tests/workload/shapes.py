@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from mail.sealed.body import FRAME_CONTENT, FRAME_SIZE
 from mail.sealed.segments import SEGMENT_SIZE
-from tests.workload.texts import LANGUAGES, MEDIA, Kind, closing, pieces, words
+from tests.workload.texts import LANGUAGES, MEDIA, BodyKind, closing, pieces, words
 
 LARGEST = 1_000_000_000
 """Bytes of the largest body."""
@@ -67,7 +67,7 @@ class Shape:
     """A message to be: `size` bytes of body of one kind. All that isn't given follows from `seed`."""
 
     seed: int
-    kind: Kind
+    kind: BodyKind
     size: int
     ending: Ending
     head: Head
@@ -142,7 +142,7 @@ def draw(
     largest: int = LARGEST,
     most_recipients: int = MOST_RECIPIENTS,
     complete: bool = True,
-    kinds: Sequence[Kind] = tuple(Kind),
+    kinds: Sequence[BodyKind] = tuple(BodyKind),
 ) -> Shape:
     """A shape. `largest` in bytes of body; not `complete`: some lack what the accepting program has to add."""
     heads = list(Head)
@@ -195,7 +195,7 @@ def _fields(
         b"Message-ID: <" + message_id.encode() + b">",
     ]
     media, encoding = MEDIA[shape.kind]
-    subject = b"Subject: " + " ".join(rng.choices(words(Kind.PROSE), k=rng.randint(1, 9))).encode()
+    subject = b"Subject: " + " ".join(rng.choices(words(BodyKind.PROSE), k=rng.randint(1, 9))).encode()
     mime = [b"MIME-Version: 1.0", b"Content-Type: " + media, b"Content-Transfer-Encoding: " + encoding]
     match shape.head:
         case Head.USUAL:
@@ -205,7 +205,7 @@ def _fields(
             hop = fold.join([b"Received: from relay.example"] + [b"mx%d.example" % rng.randrange(99) for _ in range(9)])
             return [hop] * rng.randint(1, 40) + [*own, to, subject, *mime, b"X-Spam: " + b"x" * rng.randrange(900)]
         case Head.ENCODED:
-            text = " ".join(rng.choices(words(Kind.UTF_8), k=5)).encode()[:40]
+            text = " ".join(rng.choices(words(BodyKind.UTF_8), k=5)).encode()[:40]
             return [*own, to, b"Subject: =?utf-8?B?" + base64.b64encode(text) + b"?=", *mime]
         case Head.RAW:
             language = rng.choice(LANGUAGES)

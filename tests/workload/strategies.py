@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 
 from tests.workload.shapes import EDGES, LARGEST, MOST_RECIPIENTS, Ending, Head, Shape
-from tests.workload.texts import Kind
+from tests.workload.texts import BodyKind
 
 
 def sizes(largest: int = LARGEST, edges: Sequence[int] = EDGES) -> st.SearchStrategy[int]:
@@ -29,7 +29,7 @@ def shapes(
     return st.builds(
         Shape,
         seed=st.integers(0, (1 << 48) - 1),
-        kind=st.sampled_from(list(Kind)),
+        kind=st.sampled_from(list(BodyKind)),
         size=sizes(largest),
         ending=st.sampled_from(list(Ending)),
         head=st.sampled_from(heads),

@@ -25,7 +25,7 @@ from storage.store_request import StoreRequest
 from tests.overlay.http_servers import KEY, hang_up, http_server
 from tests.workload import Shape, draw
 from tests.workload.cutting import chunks
-from tests.workload.round_trips import Failed, play, play_some, seal_and_open, share, store_headers, tell
+from tests.workload.round_trips import RoundTripFailed, play, play_some, seal_and_open, share, store_headers, tell
 from tests.workload.strategies import chunkings, shapes, sizes
 
 SESSION_KEY = bytes(range(32))
@@ -146,7 +146,7 @@ def test_a_miscounted_end_of_the_compressed_message_is_noticed(monkeypatch: pyte
 
 def test_bytes_that_come_back_changed_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.workload.round_trips.make_shares", lambda segment, key, plan: [segment] * plan.n)
-    with pytest.raises(Failed, match="isn't taken"):
+    with pytest.raises(RoundTripFailed, match="isn't taken"):
         share(b"segment", KEY, CodingPlan(2, 3, bytes(32)), random.Random(1))
     message = draw(random.Random(1), largest=1000).message()
     with pytest.raises(Exception, match="body"):

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 
 from mail.write.submission import read_submission
-from tests.workload import EDGES, Ending, Event, Happening, Head, Kind, Letter, Shape, draw, draw_story
+from tests.workload import EDGES, BodyKind, Ending, Event, Happening, Head, Letter, Shape, draw, draw_story
 from tests.workload.cutting import chunks
 from tests.workload.strategies import chunkings, shapes
 
@@ -22,8 +22,8 @@ DRAWN = [draw(random.Random(f"draw {number}")) for number in range(4000)]
 
 
 def test_every_kind_ending_and_head_is_drawn_often() -> None:
-    assert min(Counter(shape.kind for shape in DRAWN).values()) > 4000 / len(Kind) / 2
-    assert {shape.kind for shape in DRAWN} == set(Kind)
+    assert min(Counter(shape.kind for shape in DRAWN).values()) > 4000 / len(BodyKind) / 2
+    assert {shape.kind for shape in DRAWN} == set(BodyKind)
     assert min(Counter(shape.ending for shape in DRAWN)[ending] for ending in Ending) > 300
     assert min(Counter(shape.head for shape in DRAWN)[head] for head in Head if head is not Head.BARE) > 200
 
@@ -60,8 +60,8 @@ def test_nothing_is_left_to_be_added_unless_that_is_asked_for() -> None:
     assert all(shape.complete for shape in DRAWN)
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_a_body_has_exactly_the_bytes_it_was_to_have(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", BodyKind)
+def test_a_body_has_exactly_the_bytes_it_was_to_have(kind: BodyKind) -> None:
     for size in (0, 1, 3, 11, 500, 20_000, 70_001):
         for ending in Ending:
             message = Shape(3, kind, size, ending, Head.USUAL, 1).message()
@@ -70,21 +70,22 @@ def test_a_body_has_exactly_the_bytes_it_was_to_have(kind: Kind) -> None:
 
 
 COMPRESSED_TO = {
-    Kind.RUN: (0.0, 0.02), Kind.LOG: (0.1, 0.3), Kind.PROSE: (0.3, 0.5), Kind.ONE_LINE: (0.3, 0.5),
-    Kind.ATTACHMENT: (0.7, 0.8), Kind.ATTACHMENTS: (0.7, 0.8), Kind.COMPRESSED: (0.95, 1.01), Kind.RANDOM: (0.99, 1.01),
+    BodyKind.RUN: (0.0, 0.02), BodyKind.LOG: (0.1, 0.3), BodyKind.PROSE: (0.3, 0.5), BodyKind.ONE_LINE: (0.3, 0.5),
+    BodyKind.ATTACHMENT: (0.7, 0.8), BodyKind.ATTACHMENTS: (0.7, 0.8),
+    BodyKind.COMPRESSED: (0.95, 1.01), BodyKind.RANDOM: (0.99, 1.01),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", COMPRESSED_TO)
-def test_each_kind_compresses_as_such_mail_does(kind: Kind) -> None:
+def test_each_kind_compresses_as_such_mail_does(kind: BodyKind) -> None:
     message = Shape(4, kind, 300_000, Ending.CRLF, Head.USUAL, 1).message()
     least, most = COMPRESSED_TO[kind]
     assert least <= len(zlib.compress(message)) / len(message) <= most
 
 
 def test_one_line_has_no_line_end_and_languages_are_in_their_charsets() -> None:
-    assert Shape(5, Kind.ONE_LINE, 200_000, Ending.LF, Head.USUAL, 1).message().count(b"\n") < 12
-    for kind in (Kind.UTF_8, Kind.LATIN_1, Kind.GB18030, Kind.SHIFT_JIS, Kind.KOI8_R):
+    assert Shape(5, BodyKind.ONE_LINE, 200_000, Ending.LF, Head.USUAL, 1).message().count(b"\n") < 12
+    for kind in (BodyKind.UTF_8, BodyKind.LATIN_1, BodyKind.GB18030, BodyKind.SHIFT_JIS, BodyKind.KOI8_R):
         body = Shape(5, kind, 50_000, Ending.LF, Head.USUAL, 1).message().partition(b"\n\n")[2]
         text = body.decode(kind.value, "ignore").encode(kind.value)
         assert len(text) >= len(body) - 4, "only the last character may be cut"
@@ -97,7 +98,7 @@ def test_a_message_of_64_mb_is_written_within_a_megabyte_of_memory() -> None:
             assert isinstance(data, bytes)
             return len(data)
 
-    shape = Shape(6, Kind.RUN, 64 << 20, Ending.LF, Head.LONG, 1)
+    shape = Shape(6, BodyKind.RUN, 64 << 20, Ending.LF, Head.LONG, 1)
     shape.message("a@b.example", ["c@d.example"])
     tracemalloc.start()
     try:
@@ -110,7 +111,7 @@ def test_a_message_of_64_mb_is_written_within_a_megabyte_of_memory() -> None:
 
 def test_5000_recipients_are_not_told_in_the_header() -> None:
     everybody = [f"user{number}@workload.example" for number in range(5000)]
-    message = Shape(7, Kind.PROSE, 10, Ending.LF, Head.USUAL, 5000).message(recipients=everybody)
+    message = Shape(7, BodyKind.PROSE, 10, Ending.LF, Head.USUAL, 5000).message(recipients=everybody)
     assert len(message) < 1000
     assert b"To: undisclosed-recipients:;\n" in message
 

@@ -13,7 +13,7 @@ PIECE = 1 << 14
 """Bytes, about, that are made at once: memory stays small for a message of 1 GB."""
 
 
-class Kind(StrEnum):
+class BodyKind(StrEnum):
     """What a body holds. The media type of each is in MEDIA."""
 
     PROSE = "prose"
@@ -35,47 +35,47 @@ class Kind(StrEnum):
     KOI8_R = "koi8-r"
 
 
-LANGUAGES = (Kind.UTF_8, Kind.LATIN_1, Kind.GB18030, Kind.SHIFT_JIS, Kind.KOI8_R)
+LANGUAGES = (BodyKind.UTF_8, BodyKind.LATIN_1, BodyKind.GB18030, BodyKind.SHIFT_JIS, BodyKind.KOI8_R)
 
 _TEXT = b"text/plain; charset="
-MEDIA: dict[Kind, tuple[bytes, bytes]] = {
-    Kind.PROSE: (_TEXT + b"us-ascii", b"7bit"),
-    Kind.LOG: (b"text/x-log; charset=us-ascii", b"7bit"),
-    Kind.HTML: (b"text/html; charset=utf-8", b"8bit"),
-    Kind.TABLE: (b"text/csv", b"7bit"),
-    Kind.QUOTED: (_TEXT + b"utf-8", b"quoted-printable"),
-    Kind.ATTACHMENT: (b"application/pdf", b"base64"),
-    Kind.ATTACHMENTS: (b'multipart/mixed; boundary="=_part"', b"8bit"),
-    Kind.FORWARDED: (b"message/rfc822", b"8bit"),
-    Kind.RUN: (_TEXT + b"us-ascii", b"binary"),
-    Kind.COMPRESSED: (b"application/gzip", b"binary"),
-    Kind.RANDOM: (b"application/octet-stream", b"binary"),
-    Kind.ONE_LINE: (_TEXT + b"us-ascii", b"binary"),
+MEDIA: dict[BodyKind, tuple[bytes, bytes]] = {
+    BodyKind.PROSE: (_TEXT + b"us-ascii", b"7bit"),
+    BodyKind.LOG: (b"text/x-log; charset=us-ascii", b"7bit"),
+    BodyKind.HTML: (b"text/html; charset=utf-8", b"8bit"),
+    BodyKind.TABLE: (b"text/csv", b"7bit"),
+    BodyKind.QUOTED: (_TEXT + b"utf-8", b"quoted-printable"),
+    BodyKind.ATTACHMENT: (b"application/pdf", b"base64"),
+    BodyKind.ATTACHMENTS: (b'multipart/mixed; boundary="=_part"', b"8bit"),
+    BodyKind.FORWARDED: (b"message/rfc822", b"8bit"),
+    BodyKind.RUN: (_TEXT + b"us-ascii", b"binary"),
+    BodyKind.COMPRESSED: (b"application/gzip", b"binary"),
+    BodyKind.RANDOM: (b"application/octet-stream", b"binary"),
+    BodyKind.ONE_LINE: (_TEXT + b"us-ascii", b"binary"),
 } | {kind: (_TEXT + kind.encode(), b"8bit") for kind in LANGUAGES}
 """Content-Type and Content-Transfer-Encoding."""
 
 _ALPHABETS = {
-    Kind.PROSE: "eeeeettttaaaooiinnsshhrrddlcumwfgypbvk",
-    Kind.LATIN_1: "eeeennniiissrraatdhuläöüßéèàçñåøæêîôû",
-    Kind.KOI8_R: "оооеееаааииннттссррввллккмдпуяыьгзбчйхжшюцщэф",
-    Kind.SHIFT_JIS: "のにはをたがでてとしれさあいうカタナスト日本語東京都会社電話番号時間分秒年月",
-    Kind.GB18030: "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能㐀㑇𠀀𠮷",
-    Kind.UTF_8: "eaoinäößéñçаоенשלוםمرحباનમસ્તે안녕하세요日本的是😀👩\u200d🚀👍🏽e\u0301",
+    BodyKind.PROSE: "eeeeettttaaaooiinnsshhrrddlcumwfgypbvk",
+    BodyKind.LATIN_1: "eeeennniiissrraatdhuläöüßéèàçñåøæêîôû",
+    BodyKind.KOI8_R: "оооеееаааииннттссррввллккмдпуяыьгзбчйхжшюцщэф",
+    BodyKind.SHIFT_JIS: "のにはをたがでてとしれさあいうカタナスト日本語東京都会社電話番号時間分秒年月",
+    BodyKind.GB18030: "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能㐀㑇𠀀𠮷",
+    BodyKind.UTF_8: "eaoinäößéñçаоенשלוםمرحباનમસ્તે안녕하세요日本的是😀👩\u200d🚀👍🏽e\u0301",
 }
 _VOCABULARY = 3000
 _COMMON = 60
 
 
 @cache
-def words(kind: Kind) -> tuple[str, ...]:
+def words(kind: BodyKind) -> tuple[str, ...]:
     """The words of a language, the common ones as often as Zipf's law has them."""
     rng, letters = random.Random(f"words {kind}"), _ALPHABETS[kind]
-    shortest, longest = (1, 4) if kind in (Kind.SHIFT_JIS, Kind.GB18030) else (2, 9)
+    shortest, longest = (1, 4) if kind in (BodyKind.SHIFT_JIS, BodyKind.GB18030) else (2, 9)
     found = ["".join(rng.choices(letters, k=rng.randint(shortest, longest))) for _ in range(_VOCABULARY)]
     return tuple(word for rank, word in enumerate(found) for _ in range(1 + _COMMON * 12 // (rank + 12)))
 
 
-def pieces(kind: Kind, rng: random.Random, ending: bytes) -> Iterator[bytes]:
+def pieces(kind: BodyKind, rng: random.Random, ending: bytes) -> Iterator[bytes]:
     """Content of this kind without end, in pieces of some kilobytes; its lines end in `ending`.
 
     ATTACHMENTS and FORWARDED have a beginning of their own; what closes them is `closing`.
@@ -87,17 +87,17 @@ def pieces(kind: Kind, rng: random.Random, ending: bytes) -> Iterator[bytes]:
         yield from _language(kind, rng, ending)
 
 
-def closing(kind: Kind, ending: bytes) -> bytes:
+def closing(kind: BodyKind, ending: bytes) -> bytes:
     """What a body of this kind ends with, whatever its length."""
-    return ending + b"--=_part--" + ending if kind is Kind.ATTACHMENTS else b""
+    return ending + b"--=_part--" + ending if kind is BodyKind.ATTACHMENTS else b""
 
 
-def _sentences(kind: Kind, rng: random.Random, count: int, between: str, per_line: int = 12) -> str:
+def _sentences(kind: BodyKind, rng: random.Random, count: int, between: str, per_line: int = 12) -> str:
     known = rng.choices(words(kind), k=count)
     return between.join(" ".join(known[at : at + per_line]) for at in range(0, count, per_line)) + between
 
 
-def _language(kind: Kind, rng: random.Random, ending: bytes) -> Iterator[bytes]:
+def _language(kind: BodyKind, rng: random.Random, ending: bytes) -> Iterator[bytes]:
     charset = kind.value
     while True:
         text = _sentences(kind, rng, 1200, "\0", rng.randint(6, 14))
@@ -108,7 +108,7 @@ def _language(kind: Kind, rng: random.Random, ending: bytes) -> Iterator[bytes]:
 def _prose(rng: random.Random, ending: bytes) -> Iterator[bytes]:
     while True:
         quoted = rng.choice(("", "", "", "> ", "From ", "."))  # what an mbox and SMTP take for something else
-        text = _sentences(Kind.PROSE, rng, rng.randint(200, 2000), f".\0{quoted}", rng.randint(8, 14))
+        text = _sentences(BodyKind.PROSE, rng, rng.randint(200, 2000), f".\0{quoted}", rng.randint(8, 14))
         yield text.encode().replace(b"\0", ending) + ending
 
 
@@ -138,7 +138,7 @@ def _html(rng: random.Random, ending: bytes) -> Iterator[bytes]:
     yield b'<!DOCTYPE html><html><head><meta charset="utf-8"><style>p{color:#333}</style></head><body>' + ending
     while True:
         rows = []
-        for text in _sentences(Kind.UTF_8, rng, 400, "\0").split("\0"):
+        for text in _sentences(BodyKind.UTF_8, rng, 400, "\0").split("\0"):
             colour = rng.randrange(1 << 24)
             rows.append(f'<td style="padding:0;color:#{colour:06x}"><p>{text}</p></td></tr><tr>'.encode())
         yield ending.join(rows) + ending
@@ -146,7 +146,7 @@ def _html(rng: random.Random, ending: bytes) -> Iterator[bytes]:
 
 def _quoted(rng: random.Random, ending: bytes) -> Iterator[bytes]:
     while True:
-        data = _sentences(Kind.UTF_8, rng, 300, " ").encode()
+        data = _sentences(BodyKind.UTF_8, rng, 300, " ").encode()
         plain = "".join(chr(byte) if 32 <= byte < 127 and byte != 61 else f"={byte:02X}" for byte in data).encode()
         yield b"".join(plain[at : at + 72] + b"=" + ending for at in range(0, len(plain), 72))
 
@@ -160,7 +160,7 @@ def _base64(rng: random.Random, ending: bytes) -> Iterator[bytes]:
 def _attachments(rng: random.Random, ending: bytes) -> Iterator[bytes]:
     yield b"--=_part" + ending + b"Content-Type: text/plain" + ending * 2 + b"See what is attached." + ending
     while True:
-        name = rng.choice(words(Kind.PROSE)).encode()
+        name = rng.choice(words(BodyKind.PROSE)).encode()
         fields = (
             b"--=_part",
             b'Content-Type: image/jpeg; name="' + name + b'.jpg"',
@@ -199,20 +199,20 @@ def _random(rng: random.Random, ending: bytes) -> Iterator[bytes]:
 
 def _one_line(rng: random.Random, ending: bytes) -> Iterator[bytes]:
     while True:
-        yield _sentences(Kind.PROSE, rng, 1200, " ").encode()
+        yield _sentences(BodyKind.PROSE, rng, 1200, " ").encode()
 
 
-_MAKERS: dict[Kind, Callable[[random.Random, bytes], Iterator[bytes]]] = {
-    Kind.PROSE: _prose,
-    Kind.LOG: _log,
-    Kind.TABLE: _table,
-    Kind.HTML: _html,
-    Kind.QUOTED: _quoted,
-    Kind.ATTACHMENT: _base64,
-    Kind.ATTACHMENTS: _attachments,
-    Kind.FORWARDED: _forwarded,
-    Kind.RUN: _run,
-    Kind.COMPRESSED: _compressed,
-    Kind.RANDOM: _random,
-    Kind.ONE_LINE: _one_line,
+_MAKERS: dict[BodyKind, Callable[[random.Random, bytes], Iterator[bytes]]] = {
+    BodyKind.PROSE: _prose,
+    BodyKind.LOG: _log,
+    BodyKind.TABLE: _table,
+    BodyKind.HTML: _html,
+    BodyKind.QUOTED: _quoted,
+    BodyKind.ATTACHMENT: _base64,
+    BodyKind.ATTACHMENTS: _attachments,
+    BodyKind.FORWARDED: _forwarded,
+    BodyKind.RUN: _run,
+    BodyKind.COMPRESSED: _compressed,
+    BodyKind.RANDOM: _random,
+    BodyKind.ONE_LINE: _one_line,
 }

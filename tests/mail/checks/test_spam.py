@@ -19,7 +19,7 @@ from storage.user.state import UserState
 from tests.mail.sample_messages import mutants
 
 
-class Counts:
+class MemoryTokenCounts:
     """A TokenCounts in memory."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ def _trained(counts: TokenCounts) -> Classifier:
 
 
 def test_a_trained_classifier_tells_spam_from_ham() -> None:
-    classifier = _trained(Counts())
+    classifier = _trained(MemoryTokenCounts())
     assert all(classifier.score(message).score > 0.95 for message in _corpus(2, True, 50))
     assert all(classifier.score(message).score < 0.05 for message in _corpus(2, False, 50))
     opinion = classifier.score({"casino", "hello"})
@@ -103,7 +103,7 @@ def test_a_trained_classifier_tells_spam_from_ham() -> None:
 
 
 def test_an_untrained_classifier_has_no_opinion() -> None:
-    classifier = Classifier(Counts())
+    classifier = Classifier(MemoryTokenCounts())
     assert classifier.score({"casino"}) == NO_OPINION
     for message in _corpus(1, True, 100):
         classifier.learn(message, spam=True)
@@ -113,7 +113,7 @@ def test_an_untrained_classifier_has_no_opinion() -> None:
 
 
 def test_a_message_that_speaks_both_ways_is_undecided() -> None:
-    classifier = _trained(Counts())
+    classifier = _trained(MemoryTokenCounts())
     assert 0.2 < classifier.score({*SPAM_WORDS, *HAM_WORDS}).score < 0.8
 
 
@@ -122,7 +122,7 @@ _TOKENS = st.frozensets(st.text(min_size=1, max_size=3), max_size=6)
 
 @given(st.lists(st.tuples(_TOKENS, st.booleans()), max_size=8))
 def test_what_is_unlearned_leaves_no_trace(learned: list[tuple[frozenset[str], bool]]) -> None:
-    counts = Counts()
+    counts = MemoryTokenCounts()
     classifier = _trained(counts)
     before = dict(counts.kept)
     for message, spam in learned:
@@ -139,13 +139,13 @@ def test_what_is_unlearned_leaves_no_trace(learned: list[tuple[frozenset[str], b
 def test_a_score_is_between_0_and_1_whatever_the_counts(
     kept: dict[str, tuple[int, int]], spams: int, hams: int
 ) -> None:
-    counts = Counts()
+    counts = MemoryTokenCounts()
     counts.kept = {**kept, MESSAGES: (spams, hams)}
     assert 0.0 <= Classifier(counts).score(COMMON).score <= 1.0
 
 
 def test_many_strong_tokens_neither_overflow_nor_turn_the_score() -> None:
-    counts = Counts()
+    counts = MemoryTokenCounts()
     counts.kept = {MESSAGES: (10**6, 10**6), **{f"w{n}": (10**6, 0) for n in range(2000)}}
     assert Classifier(counts).score(f"w{n}" for n in range(2000)).score > 0.999
 

@@ -212,7 +212,7 @@ def test_nothing_decoded_is_left_behind(
 
 
 def test_a_scan_that_fails_or_takes_too_long_is_no_verdict(check: YaraCheck, place: Path) -> None:
-    class Broken:
+    class BrokenScanner:
         def __init__(self, error: Exception) -> None:
             self.error = error
 
@@ -222,7 +222,7 @@ def test_a_scan_that_fails_or_takes_too_long_is_no_verdict(check: YaraCheck, pla
     place.write_bytes(b"x")
     for error in (yara_x.TimeoutError(), yara_x.ScanError("bad")):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(virus, "_Scan", lambda _, error=error: Broken(error))
+            patch.setattr(virus, "_Scan", lambda _, error=error: BrokenScanner(error))
             assert isinstance(check.check(IncomingMessage(place)), Unchecked)
 
 

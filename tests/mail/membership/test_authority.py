@@ -42,7 +42,7 @@ def key(number: int) -> bytes:
     return Ed25519PrivateKey.from_private_bytes(number.to_bytes(32, "big")).public_key().public_bytes_raw()
 
 
-class World:
+class SeededClock:
     """A clock that a test sets, and seeded randomness."""
 
     def __init__(self) -> None:
@@ -60,12 +60,12 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> SeededClock:
+    return SeededClock()
 
 
 @pytest.fixture
-def authority(world: World, tmp_path: Path) -> Iterator[Authority]:
+def authority(world: SeededClock, tmp_path: Path) -> Iterator[Authority]:
     authority = world.found(tmp_path / "authority")
     yield authority
     authority.close()
@@ -92,7 +92,7 @@ def test_its_root_is_good_for_ten_years(authority: Authority) -> None:
     assert 3650 * DAY < root.not_valid_after_utc.timestamp() - NOW < 3655 * DAY
 
 
-def test_its_files_are_private_and_it_opens_again(authority: Authority, world: World) -> None:
+def test_its_files_are_private_and_it_opens_again(authority: Authority, world: SeededClock) -> None:
     folder = Path(authority._database.execute("PRAGMA database_list").fetchone()[2]).parent
     assert (folder / "authority.key").stat().st_mode & 0o777 == 0o600
     assert folder.stat().st_mode & 0o077 == 0
@@ -105,7 +105,7 @@ def test_its_files_are_private_and_it_opens_again(authority: Authority, world: W
     again.close()
 
 
-def test_a_key_file_under_a_passphrase_opens_with_it_alone(world: World, tmp_path: Path) -> None:
+def test_a_key_file_under_a_passphrase_opens_with_it_alone(world: SeededClock, tmp_path: Path) -> None:
     world.found(tmp_path, b"correct horse").close()
     assert b"ENCRYPTED" in (tmp_path / "authority.key").read_bytes()
     for wrong in (None, b"", b"wrong"):
@@ -114,7 +114,7 @@ def test_a_key_file_under_a_passphrase_opens_with_it_alone(world: World, tmp_pat
     world.open(tmp_path, b"correct horse").close()
 
 
-def test_founding_does_not_touch_an_authority_that_is_there(world: World, tmp_path: Path) -> None:
+def test_founding_does_not_touch_an_authority_that_is_there(world: SeededClock, tmp_path: Path) -> None:
     world.found(tmp_path).close()
     before = (tmp_path / "authority.key").read_bytes()
     with pytest.raises(AlreadyFounded):
@@ -122,7 +122,7 @@ def test_founding_does_not_touch_an_authority_that_is_there(world: World, tmp_pa
     assert (tmp_path / "authority.key").read_bytes() == before
 
 
-def test_a_founding_that_was_interrupted_can_be_repeated(world: World, tmp_path: Path) -> None:
+def test_a_founding_that_was_interrupted_can_be_repeated(world: SeededClock, tmp_path: Path) -> None:
     world.found(tmp_path).close()
     (tmp_path / "authority.pem").unlink()
     world.found(tmp_path).close()
@@ -135,7 +135,7 @@ def test_a_network_s_name_is_printable_and_short(tmp_path: Path, name: str) -> N
     assert not (tmp_path / "x").exists()
 
 
-def test_damaged_files_are_reported_and_left(world: World, tmp_path: Path) -> None:
+def test_damaged_files_are_reported_and_left(world: SeededClock, tmp_path: Path) -> None:
     world.found(tmp_path / "a").close()
     world.found(tmp_path / "b").close()
     for name in ("authority.key", "authority.pem", "authority.sqlite"):
@@ -153,7 +153,7 @@ def test_damaged_files_are_reported_and_left(world: World, tmp_path: Path) -> No
         world.open(tmp_path / "b")
 
 
-def test_an_address_is_issued_only_once_at_a_time(authority: Authority, world: World) -> None:
+def test_an_address_is_issued_only_once_at_a_time(authority: Authority, world: SeededClock) -> None:
     first = authority.issue(ALICE, key(1))
     with pytest.raises(AddressTaken):
         authority.issue("ALICE@example.org", key(2))
@@ -166,7 +166,7 @@ def test_an_address_is_issued_only_once_at_a_time(authority: Authority, world: W
     assert authority.issue(ALICE, key(2)).public_key.public_bytes_raw() == key(2)
 
 
-def test_the_same_key_renews_when_the_end_is_near(authority: Authority, world: World) -> None:
+def test_the_same_key_renews_when_the_end_is_near(authority: Authority, world: SeededClock) -> None:
     first = authority.issue(ALICE, key(1))
     world.time = first.not_after - RENEWAL + 1
     second = authority.issue(ALICE, key(1))
@@ -178,7 +178,7 @@ def test_the_same_key_renews_when_the_end_is_near(authority: Authority, world: W
 
 
 def test_a_certificate_issued_while_the_clock_was_a_year_ahead_keeps_nobody_waiting(
-    authority: Authority, world: World
+    authority: Authority, world: SeededClock
 ) -> None:
     world.time = NOW + 400 * DAY
     ahead = authority.issue(ALICE, key(1))
@@ -191,13 +191,15 @@ def test_a_certificate_issued_while_the_clock_was_a_year_ahead_keeps_nobody_wait
         authority.issue(ALICE, key(2))
 
 
-def test_a_certificate_ends_with_its_root(authority: Authority, world: World) -> None:
+def test_a_certificate_ends_with_its_root(authority: Authority, world: SeededClock) -> None:
     root_end = x509.load_der_x509_certificate(authority.certificate).not_valid_after_utc.timestamp()
     world.time = root_end - 10 * DAY
     assert authority.issue(ALICE, key(1)).not_after == root_end
 
 
-def test_revoking_frees_the_address_for_another_key_and_not_for_the_old_one(authority: Authority, world: World) -> None:
+def test_revoking_frees_the_address_for_another_key_and_not_for_the_old_one(
+    authority: Authority, world: SeededClock
+) -> None:
     old = authority.issue(ALICE, key(1))
     assert authority.revoke("Alice@example.org") == 1
     with pytest.raises(KeyRevoked):
@@ -211,7 +213,7 @@ def test_revoking_frees_the_address_for_another_key_and_not_for_the_old_one(auth
     assert book == {(old.serial, False), (new.serial, True)}
 
 
-def test_revoking_takes_all_certificates_of_a_renewed_key(authority: Authority, world: World) -> None:
+def test_revoking_takes_all_certificates_of_a_renewed_key(authority: Authority, world: SeededClock) -> None:
     first = authority.issue(ALICE, key(1))
     world.time = first.not_after - RENEWAL + 1
     second = authority.issue(ALICE, key(1))
@@ -227,7 +229,7 @@ def test_revoking_what_is_not_there_says_so(authority: Authority) -> None:
         authority.revoke(ALICE)
 
 
-def test_the_revocation_list_is_signed_anew_only_when_it_must(authority: Authority, world: World) -> None:
+def test_the_revocation_list_is_signed_anew_only_when_it_must(authority: Authority, world: SeededClock) -> None:
     def number() -> int:
         crl = x509.load_der_x509_crl(authority.revocations())
         return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
@@ -244,7 +246,7 @@ def test_the_revocation_list_is_signed_anew_only_when_it_must(authority: Authori
     assert number() == 4
 
 
-def test_an_expired_certificate_leaves_the_revocation_list(authority: Authority, world: World) -> None:
+def test_an_expired_certificate_leaves_the_revocation_list(authority: Authority, world: SeededClock) -> None:
     certificate = authority.issue(ALICE, key(1))
     authority.revoke(ALICE)
     assert len(x509.load_der_x509_crl(authority.revocations())) == 1
@@ -255,7 +257,7 @@ def test_an_expired_certificate_leaves_the_revocation_list(authority: Authority,
 
 
 def test_an_invite_in_the_last_60_days_is_for_the_key_that_holds_the_address(
-    authority: Authority, world: World
+    authority: Authority, world: SeededClock
 ) -> None:
     first = authority.issue(ALICE, key(1))
     world.time = first.not_after - 60 * DAY - 1
@@ -270,7 +272,7 @@ def test_an_invite_in_the_last_60_days_is_for_the_key_that_holds_the_address(
     assert renewed.not_after == world.time + 365 * DAY
 
 
-def test_the_key_that_holds_an_address_renews_without_an_invite(authority: Authority, world: World) -> None:
+def test_the_key_that_holds_an_address_renews_without_an_invite(authority: Authority, world: SeededClock) -> None:
     first = authority.issue(ALICE, key(1))
     assert authority.renew(ALICE, key(1)) == first
     world.time = first.not_after - 60 * DAY
@@ -281,7 +283,7 @@ def test_the_key_that_holds_an_address_renews_without_an_invite(authority: Autho
     assert authority.renew(ALICE, key(1)).not_after == world.time + 365 * DAY
 
 
-def test_attack_renewing_the_certificate_of_somebody_else(authority: Authority, world: World) -> None:
+def test_attack_renewing_the_certificate_of_somebody_else(authority: Authority, world: SeededClock) -> None:
     first = authority.issue(ALICE, key(1))
     authority.issue("mallory@example.org", key(2))
     for world.time in (NOW, first.not_after - DAY, first.not_after + 59 * DAY):
@@ -296,7 +298,7 @@ def test_attack_renewing_the_certificate_of_somebody_else(authority: Authority, 
     assert {line.address for line in authority.issued()} == {ALICE, "mallory@example.org"}
 
 
-def test_attack_renewing_a_certificate_that_was_revoked(authority: Authority, world: World) -> None:
+def test_attack_renewing_a_certificate_that_was_revoked(authority: Authority, world: SeededClock) -> None:
     first = authority.issue(ALICE, key(1))
     world.time = first.not_after + DAY
     assert authority.revoke(ALICE) == 1
@@ -316,14 +318,14 @@ def test_an_invite_works_once(authority: Authority) -> None:
         authority.redeem(ALICE, key(2), invitation.code)
 
 
-def test_a_repeated_request_of_the_same_key_gets_the_same_answer(authority: Authority, world: World) -> None:
+def test_a_repeated_request_of_the_same_key_gets_the_same_answer(authority: Authority, world: SeededClock) -> None:
     invitation = authority.invite(ALICE)
     certificate = authority.redeem(ALICE, key(1), invitation.code)
     world.time += INVITE_LIFE + 1
     assert authority.redeem(ALICE, key(1), invitation.code) == certificate
 
 
-def test_a_code_is_for_its_address_and_time(authority: Authority, world: World) -> None:
+def test_a_code_is_for_its_address_and_time(authority: Authority, world: SeededClock) -> None:
     invitation = authority.invite(ALICE)
     with pytest.raises(InviteRefused):
         authority.redeem("eve@example.org", key(1), invitation.code)

@@ -29,7 +29,7 @@ from tests.mail.user_agents import letter
 DAY = 86_400.0
 
 
-class Town:
+class StatusNetwork:
     """A network with a clock that a test sets, and Alice's agent."""
 
     def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
@@ -57,23 +57,27 @@ class Town:
 
 
 @pytest.fixture
-async def town(tmp_path: Path) -> AsyncIterator[Town]:
+async def town(tmp_path: Path) -> AsyncIterator[StatusNetwork]:
     async with AsyncExitStack() as stack:
-        town = Town(tmp_path, stack)
+        town = StatusNetwork(tmp_path, stack)
         stack.push_async_callback(town.private_overlay.stop)
         await town.private_overlay.start(3)
         town.private_overlay.member("alice@test.example", town.profile)
         yield town
 
 
-async def test_the_node_says_how_it_is_though_the_clock_is_before_the_certificate_s_beginning(town: Town) -> None:
+async def test_the_node_says_how_it_is_though_the_clock_is_before_the_certificate_s_beginning(
+    town: StatusNetwork,
+) -> None:
     agent = await town.agent()
     town.time -= 3 * DAY
     status = await agent.status()
     assert (status.mode, status.certificate) == ("client", None)
 
 
-async def test_the_end_of_a_certificate_is_told_once_at_each_step_and_stays_until_it_is_seen(town: Town) -> None:
+async def test_the_end_of_a_certificate_is_told_once_at_each_step_and_stays_until_it_is_seen(
+    town: StatusNetwork,
+) -> None:
     agent = await town.agent()
     ends = parse_certificate(agent.identity.owner.certificate).not_after
     told = []
@@ -92,7 +96,7 @@ async def test_the_end_of_a_certificate_is_told_once_at_each_step_and_stays_unti
     assert str(document["certificate_ends"]).endswith("+00:00")
 
 
-async def test_an_agent_takes_over_a_certificate_that_came_while_it_ran(town: Town) -> None:
+async def test_an_agent_takes_over_a_certificate_that_came_while_it_ran(town: StatusNetwork) -> None:
     agent = await town.agent()
     before = agent.identity.certified
     town.time += 320 * DAY
@@ -108,7 +112,9 @@ async def test_an_agent_takes_over_a_certificate_that_came_while_it_ran(town: To
     assert status_document(await agent.status())["certificate"] == "valid"
 
 
-async def test_an_agent_that_hears_of_its_revocation_gives_up_what_is_under_way_and_says_so(town: Town) -> None:
+async def test_an_agent_that_hears_of_its_revocation_gives_up_what_is_under_way_and_says_so(
+    town: StatusNetwork,
+) -> None:
     agent = await town.agent()
     bob = Profile(town.profile.root.parent / "bob", environ={})
     reader = await town.private_overlay.agent("bob@test.example", bob)
@@ -139,7 +145,7 @@ async def test_an_agent_that_hears_of_its_revocation_gives_up_what_is_under_way_
     assert any(text.startswith("The certificate of alice@test.example was revoked") for text in town.lasting)
 
 
-async def test_who_has_ended_publishes_nothing_and_is_told_why(town: Town) -> None:
+async def test_who_has_ended_publishes_nothing_and_is_told_why(town: StatusNetwork) -> None:
     agent = await town.agent()
     town.time += 366 * DAY
     assert agent.ended

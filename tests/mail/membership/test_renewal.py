@@ -47,7 +47,7 @@ async def world(tmp_path: Path) -> AsyncIterator[Community]:
         yield world
 
 
-class Member:
+class RenewingMember:
     """A member with a certificate and its Renewal."""
 
     def __init__(self, world: Community, profile: Profile, overlay: Overlay) -> None:
@@ -74,18 +74,18 @@ async def joined(world: Community, service: AuthorityService, name: str) -> str:
 
 
 @pytest.fixture
-async def alice(world: Community) -> AsyncIterator[Member]:
+async def alice(world: Community) -> AsyncIterator[RenewingMember]:
     async with world.serving() as service:
         await joined(world, service, "alice")
     profile = world.profile("alice")
     node = await open_client(profile, read_network_file(profile.network_file), now=world.now)
-    member = Member(world, profile, Overlay(node))
+    member = RenewingMember(world, profile, Overlay(node))
     yield member
     member.state.close()
     await node.stop()
 
 
-async def test_in_the_last_60_days_it_is_renewed_with_the_same_key(world: Community, alice: Member) -> None:
+async def test_in_the_last_60_days_it_is_renewed_with_the_same_key(world: Community, alice: RenewingMember) -> None:
     first = alice.identity.certified
     async with world.serving() as service:
         world.time = alice.ends - 61 * DAY
@@ -106,7 +106,7 @@ async def test_in_the_last_60_days_it_is_renewed_with_the_same_key(world: Commun
     assert alice.events == []
 
 
-async def test_it_is_renewed_up_to_60_days_after_its_end_and_not_later(world: Community, alice: Member) -> None:
+async def test_it_is_renewed_up_to_60_days_after_its_end_and_not_later(world: Community, alice: RenewingMember) -> None:
     world.time = alice.ends + 61 * DAY
     assert not alice.renewal.due()
     assert not await alice.renewal.run()
@@ -119,7 +119,7 @@ async def test_it_is_renewed_up_to_60_days_after_its_end_and_not_later(world: Co
 
 
 async def test_an_authority_that_is_away_is_asked_once_a_day_and_its_answer_found_weeks_later(
-    world: Community, alice: Member
+    world: Community, alice: RenewingMember
 ) -> None:
     world.time = alice.ends - 20 * DAY
     async with world.serving():
@@ -136,7 +136,7 @@ async def test_an_authority_that_is_away_is_asked_once_a_day_and_its_answer_foun
 
 
 async def test_an_answer_that_came_after_the_encryption_key_was_replaced_is_opened(
-    world: Community, alice: Member
+    world: Community, alice: RenewingMember
 ) -> None:
     world.time = alice.ends - 20 * DAY
     async with world.serving() as service:
@@ -147,7 +147,7 @@ async def test_an_answer_that_came_after_the_encryption_key_was_replaced_is_open
         assert await alice.renewal.run()
 
 
-async def test_a_join_at_work_beside_it_is_not_disturbed(world: Community, alice: Member) -> None:
+async def test_a_join_at_work_beside_it_is_not_disturbed(world: Community, alice: RenewingMember) -> None:
     world.time = alice.ends - 20 * DAY
     with alice.profile.lock("join"):
         assert not await alice.renewal.run()
@@ -155,7 +155,9 @@ async def test_a_join_at_work_beside_it_is_not_disturbed(world: Community, alice
         assert await service.run_once() == 0
 
 
-async def test_a_join_beside_a_running_agent_hands_its_certificate_over(world: Community, alice: Member) -> None:
+async def test_a_join_beside_a_running_agent_hands_its_certificate_over(
+    world: Community, alice: RenewingMember
+) -> None:
     """An agent keeps its keyring open for a year, and replaces its encryption key a week later."""
     first = alice.identity.certified
     world.time = alice.ends - 20 * DAY
@@ -171,7 +173,7 @@ async def test_a_join_beside_a_running_agent_hands_its_certificate_over(world: C
     assert Identity.open(alice.profile, None).certified == renewed
 
 
-async def test_joining_again_after_the_end_keeps_the_identity_key(world: Community, alice: Member) -> None:
+async def test_joining_again_after_the_end_keeps_the_identity_key(world: Community, alice: RenewingMember) -> None:
     first = alice.identity.certified
     world.time = alice.ends + 90 * DAY
     async with world.serving() as service:
@@ -181,7 +183,7 @@ async def test_joining_again_after_the_end_keeps_the_identity_key(world: Communi
     assert renewed.keyring.contents.earlier == (first.certificate,)
 
 
-async def test_a_certificate_is_renewed_by_files(world: Community, alice: Member, tmp_path: Path) -> None:
+async def test_a_certificate_is_renewed_by_files(world: Community, alice: RenewingMember, tmp_path: Path) -> None:
     first = alice.identity.certified
     world.time = alice.ends + 3 * DAY
     request, answer = tmp_path / "alice.csr", tmp_path / "alice.pem"
@@ -192,7 +194,9 @@ async def test_a_certificate_is_renewed_by_files(world: Community, alice: Member
     assert alice.ends == world.time + 365 * DAY
 
 
-async def test_after_a_revocation_files_ask_with_a_new_key(world: Community, alice: Member, tmp_path: Path) -> None:
+async def test_after_a_revocation_files_ask_with_a_new_key(
+    world: Community, alice: RenewingMember, tmp_path: Path
+) -> None:
     first = alice.identity.certified
     revoke(world.folder, ALICE, now=world.now)
     async with world.serving():
@@ -205,7 +209,7 @@ async def test_after_a_revocation_files_ask_with_a_new_key(world: Community, ali
 
 
 async def test_a_request_file_names_a_new_key_when_that_of_an_earlier_one_was_revoked_since(
-    world: Community, alice: Member, tmp_path: Path
+    world: Community, alice: RenewingMember, tmp_path: Path
 ) -> None:
     first = alice.identity.certified
     request, answer = tmp_path / "alice.csr", tmp_path / "alice.pem"
@@ -222,7 +226,7 @@ async def test_a_request_file_names_a_new_key_when_that_of_an_earlier_one_was_re
 # Attacks, each by its name
 
 
-async def test_attack_a_revoked_member_renews_by_herself(world: Community, alice: Member) -> None:
+async def test_attack_a_revoked_member_renews_by_herself(world: Community, alice: RenewingMember) -> None:
     revoke(world.folder, ALICE, now=world.now)
     world.time = alice.ends - 20 * DAY
     async with world.serving() as service:
@@ -236,7 +240,7 @@ async def test_attack_a_revoked_member_renews_by_herself(world: Community, alice
         assert not alice.renewal.due()
 
 
-async def test_attack_somebody_else_renews_the_certificate_of_alice(world: Community, alice: Member) -> None:
+async def test_attack_somebody_else_renews_the_certificate_of_alice(world: Community, alice: RenewingMember) -> None:
     world.time = alice.ends - 20 * DAY
     mallory = Ed25519PrivateKey.generate()
     pair = generate_pair(world.time)
@@ -252,7 +256,7 @@ async def test_attack_somebody_else_renews_the_certificate_of_alice(world: Commu
     assert isinstance(answer, Declined) and "another key" in answer.reason
 
 
-async def test_attack_the_code_of_an_invite_is_nothing_for_a_renewal(world: Community, alice: Member) -> None:
+async def test_attack_the_code_of_an_invite_is_nothing_for_a_renewal(world: Community, alice: RenewingMember) -> None:
     assert request_for(alice.identity).code != request_for(alice.identity).public_key
     async with world.serving() as service:
         await joined(world, service, "bob")
@@ -271,7 +275,7 @@ def test_a_request_that_is_a_renewal_arrives_as_one() -> None:
 # Its status
 
 
-def learn(world: Community, member: Member) -> None:
+def learn(world: Community, member: RenewingMember) -> None:
     """Give the member the newest revocation list, also on disk."""
     trust = world.nodes[0].trust
     assert trust is not None
@@ -281,7 +285,7 @@ def learn(world: Community, member: Member) -> None:
     member.state.keep_fact("revocations", newest)
 
 
-async def test_it_is_told_at_30_and_7_days_and_when_it_has_ended(world: Community, alice: Member) -> None:
+async def test_it_is_told_at_30_and_7_days_and_when_it_has_ended(world: Community, alice: RenewingMember) -> None:
     certificate, ends = alice.identity.owner.certificate, alice.ends
 
     def told(moment: float) -> tuple[str, str, str]:
@@ -299,7 +303,7 @@ async def test_it_is_told_at_30_and_7_days_and_when_it_has_ended(world: Communit
     assert "p2pmail authority serve" in told(ends + 1)[2]
 
 
-async def test_who_has_ended_or_was_revoked_may_not_send(world: Community, alice: Member) -> None:
+async def test_who_has_ended_or_was_revoked_may_not_send(world: Community, alice: RenewingMember) -> None:
     check_may_send(alice.identity, alice.trust, alice.ends)
     check_may_accept(alice.profile, alice.identity, alice.ends)
     with pytest.raises(CertificateExpired, match="ended on"):
@@ -317,7 +321,7 @@ async def test_who_has_ended_or_was_revoked_may_not_send(world: Community, alice
         check_may_send(alice.identity, alice.trust, alice.ends + 1)
 
 
-async def test_how_it_stands_is_known_on_disk_without_a_passphrase(world: Community, alice: Member) -> None:
+async def test_how_it_stands_is_known_on_disk_without_a_passphrase(world: Community, alice: RenewingMember) -> None:
     Keyring.open(alice.profile.keyring_file, None).change_passphrase("secret")
     end = "2028-01-15T08:00:00+00:00"
     assert stored_certificate_status(alice.profile, world.time) == ("valid", end)

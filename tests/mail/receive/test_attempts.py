@@ -18,7 +18,7 @@ from storage.database import DatabaseError
 from tests.mail.fakes import FailAt, nothing
 from tests.mail.receive.test_bad_notifications import falsely_signed
 from tests.mail.receive.test_receiver import long_letter
-from tests.mail.user_agents import UserAgent, World, a_good_one
+from tests.mail.user_agents import UserAgent, UserAgentNetwork, a_good_one
 
 DAY = 86_400.0
 
@@ -28,7 +28,7 @@ def waiting(user_agent: UserAgent) -> int:
     return len(user_agent.state.pending(float("inf")))
 
 
-async def announced(world: World, alice: UserAgent, bob: UserAgent, count: int = 1) -> None:
+async def announced(world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, count: int = 1) -> None:
     """`count` messages from Alice are in Bob's inbox, and no node has their bodies."""
     for number in range(count):
         alice.write(bob, message_id=f"{number}@example.org")
@@ -41,7 +41,7 @@ def test_what_is_lost_or_damaged_is_tried_again_after_one_hour_four_and_each_day
     assert COSTLY_BACK_OFF == (3_600.0, 14_400.0, 86_400.0)
 
 
-async def test_only_what_is_due_is_tried(world: World, alice: UserAgent, bob: UserAgent) -> None:
+async def test_only_what_is_due_is_tried(world: UserAgentNetwork, alice: UserAgent, bob: UserAgent) -> None:
     await announced(world, alice, bob)
     await bob.receiving.run()
     tried = world.overlay.calls.count("fetch")
@@ -50,7 +50,7 @@ async def test_only_what_is_due_is_tried(world: World, alice: UserAgent, bob: Us
 
 
 async def test_all_that_waits_is_worked_on_in_one_run_however_many_are_taken_at_once(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for place in ("mail.receive.receiver", "storage.user.state"):
         monkeypatch.setattr(f"{place}.AT_ONCE", 2)
@@ -61,7 +61,7 @@ async def test_all_that_waits_is_worked_on_in_one_run_however_many_are_taken_at_
 
 
 async def test_each_message_is_tried_once_in_a_run_that_tries_everything(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for place in ("mail.receive.receiver", "storage.user.state"):
         monkeypatch.setattr(f"{place}.AT_ONCE", 2)
@@ -94,7 +94,9 @@ async def test_a_disk_that_refuses_to_note_what_was_filed_ends_the_run(
     assert waiting(bob) == 1
 
 
-async def test_another_reason_is_told_and_the_same_one_once(world: World, alice: UserAgent, bob: UserAgent) -> None:
+async def test_another_reason_is_told_and_the_same_one_once(
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob)
     await alice.send()
     for reason in ("Input/output error", "Input/output error", "No space left"):
@@ -108,7 +110,7 @@ async def test_another_reason_is_told_and_the_same_one_once(world: World, alice:
 
 
 async def test_too_little_room_is_told_at_the_first_attempt_and_once(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     long_letter(alice, bob)
     await alice.send()
@@ -120,7 +122,7 @@ async def test_too_little_room_is_told_at_the_first_attempt_and_once(
 
 
 async def test_a_lost_message_is_let_go_one_second_after_thirty_days_and_leaves_nothing_on_disk(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     long_letter(alice, bob)
     await alice.send()
@@ -128,54 +130,54 @@ async def test_a_lost_message_is_let_go_one_second_after_thirty_days_and_leaves_
     await bob.collect()
     world.overlay.before = FailAt("fetch", NotFound("None has it."))
     await bob.collect()
-    world.clock.time += RETENTION
+    world.clock.now += RETENTION
     await bob.collect()
     assert bob.lasting == []
-    world.clock.time += 1
+    world.clock.now += 1
     await bob.collect()
     assert len(bob.lasting) == 1
     tried = world.overlay.calls.count("fetch")
     await bob.receiving.run()
     assert world.overlay.calls.count("fetch") == tried, "the next attempt is an hour away or more"
     assert list(bob.profile.spool.iterdir()) != []
-    world.clock.time += RETENTION
+    world.clock.now += RETENTION
     await bob.collect()
     assert waiting(bob) == 1
-    world.clock.time += DAY
+    world.clock.now += DAY
     await bob.collect()
     assert waiting(bob) == 0
     assert list(bob.profile.spool.iterdir()) == []
 
 
 async def test_one_senders_announcements_crowd_each_other_out_after_a_day_and_two_attempts(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mail.receive.receiver.LACKING_KEPT", 1)
     await announced(world, alice, bob, 2)
     for _ in range(2):
         await bob.collect()
-    world.clock.time += DAY
+    world.clock.now += DAY
     await bob.collect()
     assert waiting(bob) == 2
-    world.clock.time += 1
+    world.clock.now += 1
     await bob.collect()
     assert waiting(bob) == 1
 
 
 async def test_two_attempts_are_enough_to_be_crowded_out(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mail.receive.receiver.LACKING_KEPT", 1)
     await announced(world, alice, bob, 2)
     for _ in range(2):
         await bob.collect()
-    world.clock.time += DAY + 1
+    world.clock.now += DAY + 1
     await bob.collect()
     assert waiting(bob) == 1
 
 
 async def test_what_was_fetched_of_a_message_that_is_crowded_out_is_removed(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mail.receive.receiver.LACKING_KEPT", 0)
     long_letter(alice, bob)
@@ -185,14 +187,14 @@ async def test_what_was_fetched_of_a_message_that_is_crowded_out_is_removed(
     world.overlay.before = FailAt("fetch", NotFound("None has it."))
     await bob.collect()
     assert list(bob.profile.spool.iterdir()) != []
-    world.clock.time += DAY + 1
+    world.clock.now += DAY + 1
     await bob.collect()
     assert waiting(bob) == 0
     assert list(bob.profile.spool.iterdir()) == []
 
 
 async def test_the_segments_of_a_body_that_can_not_be_opened_are_removed(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     long_letter(alice, bob)
     await alice.send()
@@ -218,10 +220,10 @@ async def test_what_is_set_aside_is_tried_again_after_the_first_pause(alice: Use
 async def test_what_is_set_aside_is_given_up_one_second_after_thirty_days(alice: UserAgent, bob: UserAgent) -> None:
     await bob.get(b"\x17" * BUCKETS[0])
     await bob.collect()
-    bob.world.clock.time += RETENTION
+    bob.world.clock.now += RETENTION
     await bob.collect()
     assert waiting(bob) == 1
-    bob.world.clock.time += 1
+    bob.world.clock.now += 1
     await bob.collect()
     assert waiting(bob) == 0
 
@@ -253,7 +255,7 @@ class HeardOfOne:
 
 
 async def test_a_delete_under_an_earlier_certificate_is_owed_for_three_more_attempts(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -261,13 +263,13 @@ async def test_a_delete_under_an_earlier_certificate_is_owed_for_three_more_atte
     monkeypatch.setattr(world.overlay, "delete", HeardOfOne(bob))
     await bob.collect()
     for left in (1, 1, 0):
-        world.clock.time += DAY
+        world.clock.now += DAY
         await bob.collect()
         assert len(bob.state.owed_deletes(world.clock() + DAY)) == left
 
 
 async def test_a_delete_that_nobody_answers_is_tried_again_within_a_minute_however_long_it_is_owed(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -275,10 +277,10 @@ async def test_a_delete_that_nobody_answers_is_tried_again_within_a_minute_howev
         node.refuses = "The disk is full."
     await bob.collect()
     for _ in range(4):
-        world.clock.time += DAY
+        world.clock.now += DAY
         await bob.collect()
     world.overlay.before = FailAt("delete", Unreachable("No node answers."))
-    world.clock.time += DAY
+    world.clock.now += DAY
     await bob.collect()
     now = world.clock()
     assert bob.state.owed_deletes(now + 59.0) == [] != bob.state.owed_deletes(now + 60.0)

@@ -18,7 +18,7 @@ from overlay.ids import Kind
 from overlay.protocol_limits import RETENTION
 from storage.user.outbox import State
 from storage.user.state import Fate
-from tests.mail.user_agents import UserAgent, World, a_good_one, body_at, letter, noise
+from tests.mail.user_agents import UserAgent, UserAgentNetwork, a_good_one, body_at, letter, noise
 from tests.overlay.issuing import Issuer
 
 DAY = 86400.0
@@ -70,7 +70,7 @@ ALL_SPOILT = [
 
 @pytest.mark.parametrize("spoil", ALL_SPOILT)
 async def test_a_notification_that_is_not_wholly_right_brings_nothing_and_holds_up_nothing(
-    world: World, alice: UserAgent, bob: UserAgent, spoil: Spoil
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, spoil: Spoil
 ) -> None:
     good = await a_good_one(alice, bob)
     await bob.get(spoil(good, alice, bob), seal_notification(good, alice.owner, bob.pair.public))
@@ -83,7 +83,7 @@ async def test_a_notification_that_is_not_wholly_right_brings_nothing_and_holds_
 
 @pytest.mark.parametrize("spoil", ALL_SPOILT)
 async def test_nothing_is_fetched_or_deleted_for_a_notification_that_is_not_wholly_right(
-    world: World, alice: UserAgent, bob: UserAgent, spoil: Spoil
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, spoil: Spoil
 ) -> None:
     good = await a_good_one(alice, bob)
     await bob.get(spoil(good, alice, bob))
@@ -91,7 +91,9 @@ async def test_nothing_is_fetched_or_deleted_for_a_notification_that_is_not_whol
     assert not {"fetch", "delete"} & set(world.overlay.calls)
 
 
-async def test_what_has_no_notifications_size_takes_no_room_on_the_disk(world: World, bob: UserAgent) -> None:
+async def test_what_has_no_notifications_size_takes_no_room_on_the_disk(
+    world: UserAgentNetwork, bob: UserAgent
+) -> None:
     await bob.get(b"x", b"y" * 70_000)
     assert await bob.collect() == 0
     assert world.overlay.inbox(bob.inbox_key) == set()
@@ -103,7 +105,7 @@ def flood(count: int) -> list[bytes]:
 
 
 async def test_of_a_flood_that_cannot_be_opened_64_are_kept_and_the_user_is_told_once_what_was_dropped(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     good = await a_good_one(alice, bob)
     await bob.get(*flood(100), seal_notification(good, alice.owner, bob.pair.public))
@@ -119,30 +121,30 @@ async def test_of_a_flood_that_cannot_be_opened_64_are_kept_and_the_user_is_told
 
 
 async def test_a_flood_crowds_out_no_mail_that_waits_for_the_right_clock(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     good = await a_good_one(alice, bob)
     stranger = Issuer(2).person(alice.address)
     sealed = [seal_notification(good, stranger, bob.pair.public) for _ in range(70)]
     await bob.get(*flood(70), *sealed)
     await bob.collect()
-    world.clock.time -= 400 * DAY  # before the certificate
+    world.clock.now -= 400 * DAY  # before the certificate
     alice.write(bob, message_id="late@example.org")
     await bob.get(seal_notification(good, alice.owner, bob.pair.public))
     assert await bob.collect() == 0
     assert bob.receiving.late == 1
     assert f"Mail from {alice.address} can't be opened: The certificate" in bob.lasting[-1]
     bob.restart()
-    world.clock.time += 400 * DAY
+    world.clock.now += 400 * DAY
     assert await bob.collect() == 1
 
 
 async def test_of_one_sender_whose_certificate_is_not_good_100_are_kept_and_of_others_too(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     good = await a_good_one(alice, bob)
     carol = await world.user_agent("carol")
-    world.clock.time -= 400 * DAY
+    world.clock.now -= 400 * DAY
     await bob.get(*(seal_notification(good, alice.owner, bob.pair.public) for _ in range(101)))
     await bob.collect()
     assert len(bob.state.pending(float("inf"))) == 100
@@ -154,45 +156,45 @@ async def test_of_one_sender_whose_certificate_is_not_good_100_are_kept_and_of_o
 
 
 async def test_mail_that_lay_at_the_nodes_when_its_senders_certificate_ended_is_opened(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     ends = parse_certificate(alice.owner.certificate).not_after
-    world.clock.time = ends - 1
+    world.clock.now = ends - 1
     alice.write(bob)
     await alice.send()
     (notification,) = world.overlay.inbox(bob.inbox_key)
-    world.clock.time = ends + RETENTION
+    world.clock.now = ends + RETENTION
     assert await bob.collect() == 1
-    world.clock.time = ends + RETENTION + 1
+    world.clock.now = ends + RETENTION + 1
     with pytest.raises(OutOfTime, match="has expired"):
         open_notification(notification, bob.pairs, bob.address, bob.trust, world.clock())
 
 
 async def test_what_cannot_be_opened_now_is_opened_once_the_clock_is_right(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
-    world.clock.time -= 400 * DAY  # before the certificate
+    world.clock.now -= 400 * DAY  # before the certificate
     assert await bob.collect() == 0
-    world.clock.time += 400 * DAY
+    world.clock.now += 400 * DAY
     assert await bob.collect() == 1
 
 
 async def test_what_could_not_be_opened_for_thirty_days_is_given_up_and_told(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     good = await a_good_one(alice, bob)
     await bob.get(of_another_authority(good, alice, bob))
     await bob.collect()
-    world.clock.time += RETENTION + 1
+    world.clock.now += RETENTION + 1
     await bob.collect()
     assert bob.state.pending(float("inf")) == []
     assert "can't be opened" in bob.lasting[0]
 
 
 async def test_a_notification_of_a_newer_program_waits_for_the_update_and_the_user_is_told(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = await a_good_one(alice, bob)
     with monkeypatch.context() as newer:
@@ -208,7 +210,7 @@ async def test_a_notification_of_a_newer_program_waits_for_the_update_and_the_us
 
 
 async def test_a_body_that_cannot_be_opened_is_told_once_kept_and_not_called_collected(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     good = await a_good_one(alice, bob)
     lying = replace(good, session_key=bytes(32))
@@ -224,14 +226,14 @@ async def test_a_body_that_cannot_be_opened_is_told_once_kept_and_not_called_col
     assert len(world.overlay.bodies(Kind.BODY, body_at())) == 3
     await alice.send()
     assert alice.copy(bob).state is State.STORED
-    world.clock.time += 3600
+    world.clock.now += 3600
     await bob.receiving.run()
     assert world.overlay.calls.count("fetch") == 2
     assert len(bob.lasting) == 1
 
 
 async def test_a_body_that_an_older_program_could_not_open_is_collected_at_once_by_a_newer_one(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = alice.write(bob).file.read_bytes()
     await alice.send()
@@ -247,7 +249,7 @@ async def test_a_body_that_an_older_program_could_not_open_is_collected_at_once_
 
 
 async def test_what_a_program_before_gave_up_and_acknowledged_arrives_when_sender_and_recipient_are_updated(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     message = letter(alice.address, [bob.address], "letter@example.org", noise(100_000))
     alice.write(bob, message=message)
@@ -273,7 +275,7 @@ async def test_what_a_program_before_gave_up_and_acknowledged_arrives_when_sende
 
 
 async def test_a_body_that_unpacks_to_more_than_was_said_is_stopped(
-    world: World, alice: UserAgent, bob: UserAgent, tmp_path: Path
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, tmp_path: Path
 ) -> None:
     bomb = tmp_path / "bomb.eml"
     bomb.write_bytes(letter(alice.address, [bob.address], "bomb@example.org", bytes(2_000_000)))
@@ -297,7 +299,7 @@ async def test_a_body_that_unpacks_to_more_than_was_said_is_stopped(
 
 
 async def test_of_one_senders_announcements_without_messages_1000_are_kept_for_longer_than_a_day(
-    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert LACKING_KEPT == 1000
     monkeypatch.setattr("mail.receive.receiver.LACKING_KEPT", 3)
@@ -313,7 +315,7 @@ async def test_of_one_senders_announcements_without_messages_1000_are_kept_for_l
         await bob.collect()
     assert len(bob.state.hashes()) == 6
     assert bob.lasting == []
-    world.clock.time += DAY + 1
+    world.clock.now += DAY + 1
     for _ in range(3):
         await bob.collect()
     assert (bob.state.count_unavailable(alice.address), bob.state.count_unavailable(carol.address)) == (3, 1)

@@ -132,7 +132,7 @@ class Spy:
         return Clean()
 
 
-class Broken:
+class FailingCheck:
     """A check that fails."""
 
     name = "broken"
@@ -155,7 +155,7 @@ async def test_nothing_is_in_any_folder_before_every_check_has_spoken(alice: Use
 
 
 async def test_what_could_not_be_checked_goes_to_quarantine(alice: UserAgent, bob: UserAgent) -> None:
-    check_with(bob, Broken())
+    check_with(bob, FailingCheck())
     await deliver(alice, bob, letter(alice.address, [bob.address], "letter@example.org"))
     assert len(bob.folder("Quarantine")) == 1
 

@@ -28,13 +28,13 @@ from overlay.protocol_limits import RETENTION
 from storage.database import DatabaseError
 from storage.user.outbox import State
 from tests.mail.fakes import Crowd, FailAt, nothing
-from tests.mail.user_agents import UserAgent, World, a_good_one, body_at, letter
+from tests.mail.user_agents import UserAgent, UserAgentNetwork, a_good_one, body_at, letter
 
 DAY = 86400.0
 
 
 async def test_a_letter_is_filed_acknowledged_and_deleted_at_the_nodes(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     original = alice.write(bob).file.read_bytes()
     await alice.send()
@@ -50,7 +50,7 @@ async def test_a_letter_is_filed_acknowledged_and_deleted_at_the_nodes(
 
 
 async def test_notifications_are_on_disk_before_a_node_is_told_to_delete_them(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -66,7 +66,7 @@ async def test_notifications_are_on_disk_before_a_node_is_told_to_delete_them(
 
 
 async def test_a_disk_that_is_full_when_notifications_come_has_none_of_them_acknowledged(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -80,7 +80,7 @@ async def test_a_disk_that_is_full_when_notifications_come_has_none_of_them_ackn
 
 
 async def test_a_disk_that_is_full_at_filing_keeps_the_notification_and_says_so(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -99,7 +99,7 @@ async def test_a_disk_that_is_full_at_filing_keeps_the_notification_and_says_so(
 
 
 async def test_a_body_whose_digest_is_wrong_at_one_node_is_had_from_another(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     original = alice.write(bob).file.read_bytes()
     await alice.send()
@@ -109,7 +109,7 @@ async def test_a_body_whose_digest_is_wrong_at_one_node_is_had_from_another(
 
 
 async def test_a_body_whose_digest_is_wrong_everywhere_is_not_filed(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -124,7 +124,7 @@ async def test_a_body_whose_digest_is_wrong_everywhere_is_not_filed(
 
 
 async def test_a_body_that_nobody_has_is_tried_again_and_at_last_lost_and_told(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -135,39 +135,39 @@ async def test_a_body_that_nobody_has_is_tried_again_and_at_last_lost_and_told(
     assert "can't be collected yet" in bob.troubles[0]
     (waiting,) = bob.state.pending(float("inf"))
     assert waiting.attempts == 1
-    world.clock.time += RETENTION
+    world.clock.now += RETENTION
     await bob.collect()
     assert bob.lasting == []
-    world.clock.time += 1
+    world.clock.now += 1
     await bob.collect()
     (told,) = bob.lasting
     assert '"Hello" from' in told
     assert "is lost" in told
     assert bob.receiving.late == 0
-    world.clock.time += RETENTION + 1
+    world.clock.now += RETENTION + 1
     await bob.collect()
     assert bob.state.pending(float("inf")) == []
     assert bob.lasting == [told]
 
 
 async def test_a_message_that_was_called_lost_under_a_wrong_clock_is_collected(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
     world.overlay.before = FailAt("fetch", NotFound("None has it."))
     await bob.collect()
     await bob.collect()
-    world.clock.time += 400 * DAY
+    world.clock.now += 400 * DAY
     await bob.collect()
     assert len(bob.lasting) == 1
-    world.clock.time -= 400 * DAY
+    world.clock.now -= 400 * DAY
     world.overlay.before = nothing
     assert await bob.collect() == 1
 
 
 async def test_a_lost_message_that_its_sender_stores_again_is_collected(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -175,7 +175,7 @@ async def test_a_lost_message_that_its_sender_stores_again_is_collected(
     bodies = {node.number: node.objects.pop((Kind.BODY, body_at()), {}) for node in world.nodes}
     for _ in range(4):
         await bob.collect()
-        world.clock.time += RETENTION + 1
+        world.clock.now += RETENTION + 1
     assert bob.state.pending(float("inf")) == []
     for node in world.nodes:
         node.objects[Kind.BODY, body_at()] = bodies[node.number]
@@ -184,24 +184,24 @@ async def test_a_lost_message_that_its_sender_stores_again_is_collected(
 
 
 async def test_a_message_is_not_called_lost_because_nobody_answers(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
     world.overlay.before = FailAt("fetch", Unreachable("No node answers."))
     await bob.collect()
-    world.clock.time += 40 * DAY
+    world.clock.now += 40 * DAY
     await bob.collect()
     assert bob.lasting == []
     (waiting,) = bob.state.pending(float("inf"))
     world.overlay.before = nothing
-    world.clock.time += 60  # soon after the network is back
+    world.clock.now += 60  # soon after the network is back
     assert await bob.receiving.run() == 1
     assert waiting.attempts == 0  # nobody answered
 
 
 async def test_being_offline_is_no_trouble_and_counts_as_no_attempt(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -217,7 +217,7 @@ async def test_being_offline_is_no_trouble_and_counts_as_no_attempt(
 
 
 async def test_no_inbox_that_answers_is_an_error_but_what_was_taken_is_worked_on(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -230,7 +230,7 @@ async def test_no_inbox_that_answers_is_an_error_but_what_was_taken_is_worked_on
 
 
 async def test_a_notification_that_is_replayed_brings_nothing_again(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -246,7 +246,9 @@ async def test_a_notification_that_is_replayed_brings_nothing_again(
     assert len(bob.everywhere()) == 1
 
 
-async def test_two_notifications_of_one_message_file_it_once(world: World, alice: UserAgent, bob: UserAgent) -> None:
+async def test_two_notifications_of_one_message_file_it_once(
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
+) -> None:
     good = await a_good_one(alice, bob)
     both = [seal_notification(good, alice.owner, bob.pair.public) for _ in range(6)]
     await bob.get(*both)
@@ -256,7 +258,7 @@ async def test_two_notifications_of_one_message_file_it_once(world: World, alice
 
 
 async def test_another_message_with_the_same_message_id_is_not_taken_for_a_duplicate(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     first = alice.write(bob).file.read_bytes()
     await alice.send()
@@ -270,7 +272,9 @@ async def test_another_message_with_the_same_message_id_is_not_taken_for_a_dupli
     assert sorted(bob.folder("Inbox")) == sorted([first, second])
 
 
-async def test_mail_sealed_to_the_previous_key_is_opened(world: World, alice: UserAgent, bob: UserAgent) -> None:
+async def test_mail_sealed_to_the_previous_key_is_opened(
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob)
     await alice.send()
     bob.new_key()
@@ -278,7 +282,9 @@ async def test_mail_sealed_to_the_previous_key_is_opened(world: World, alice: Us
     assert await bob.collect() == 1
 
 
-async def test_what_a_deaf_node_offers_again_is_not_filed_again(world: World, alice: UserAgent, bob: UserAgent) -> None:
+async def test_what_a_deaf_node_offers_again_is_not_filed_again(
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
+) -> None:
     world.nodes[0].deaf = True
     alice.write(bob)
     await alice.send()
@@ -288,7 +294,7 @@ async def test_what_a_deaf_node_offers_again_is_not_filed_again(world: World, al
 
 
 async def test_deletes_that_too_few_nodes_heard_are_owed_until_they_did(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -297,14 +303,14 @@ async def test_deletes_that_too_few_nodes_heard_are_owed_until_they_did(
     assert len(bob.state.owed_deletes(world.clock() + 3600)) == 1
     world.overlay.before = nothing
     bob.restart()
-    world.clock.time += 3600
+    world.clock.now += 3600
     await bob.collect()
     assert bob.state.owed_deletes(world.clock() + 3600) == []
     assert world.overlay.bodies(Kind.BODY, body_at()) == []
 
 
 async def test_one_messages_fault_holds_up_no_other(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice.write(bob, message_id="one@example.org")
     alice.write(bob, message_id="two@example.org")
@@ -326,7 +332,7 @@ async def test_one_messages_fault_holds_up_no_other(
 
 
 async def test_a_long_message_comes_with_progress_and_in_little_memory(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     text = random.Random(2).randbytes(6 << 20)
     original = alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", text))
@@ -391,7 +397,7 @@ async def test_collecting_that_is_cancelled_while_it_files_ends_when_that_is_don
 
 
 async def test_collecting_goes_on_where_it_was_when_the_process_died(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     original = long_letter(alice, bob)
     await alice.send()
@@ -409,7 +415,7 @@ async def test_collecting_goes_on_where_it_was_when_the_process_died(
 
 
 async def test_what_is_torn_or_changed_of_what_was_kept_is_fetched_again(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     original = long_letter(alice, bob)
     await alice.send()
@@ -426,7 +432,7 @@ async def test_what_is_torn_or_changed_of_what_was_kept_is_fetched_again(
 
 
 async def test_what_a_dead_process_left_of_settled_messages_is_swept_and_nothing_else(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     long_letter(alice, bob)
     await alice.send()
@@ -449,7 +455,7 @@ async def test_what_a_dead_process_left_of_settled_messages_is_swept_and_nothing
 
 
 async def test_a_message_for_which_the_disk_has_no_room_is_told_and_stays_at_the_nodes(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     long_letter(alice, bob)
     await alice.send()
@@ -478,7 +484,7 @@ def refuse(error: Exception) -> Callable[..., object]:
 
 
 async def test_a_letter_to_a_certificate_that_was_renewed_meanwhile_is_deleted_and_known_to_be_collected(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -494,7 +500,7 @@ async def test_a_letter_to_a_certificate_that_was_renewed_meanwhile_is_deleted_a
 
 
 async def test_four_messages_are_collected_at_the_same_time(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):
         alice.write(bob, message_id=f"{number}@example.org")
@@ -511,7 +517,7 @@ async def test_four_messages_are_collected_at_the_same_time(
 
 
 async def test_eight_deletes_are_made_at_the_same_time(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(10):
         alice.write(bob, message_id=f"{number}@example.org")
@@ -530,7 +536,12 @@ async def test_eight_deletes_are_made_at_the_same_time(
 
 @pytest.mark.parametrize(("more", "readings"), [(False, 1), (True, 20)])
 async def test_an_inbox_is_read_again_while_nodes_have_more_and_at_most_twenty_times_in_a_row(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch, more: bool, readings: int
+    world: UserAgentNetwork,
+    alice: UserAgent,
+    bob: UserAgent,
+    monkeypatch: pytest.MonkeyPatch,
+    more: bool,
+    readings: int,
 ) -> None:
     world.nodes[0].deaf = True  # it offers the same again and again
     alice.write(bob)
@@ -546,7 +557,7 @@ async def test_an_inbox_is_read_again_while_nodes_have_more_and_at_most_twenty_t
 
 
 async def test_an_inbox_whose_nodes_hear_no_acknowledgement_is_not_read_again(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for node in world.nodes:
         node.deaf = True
@@ -580,7 +591,7 @@ def due(bob: UserAgent, pause: float) -> bool:
 
 
 async def test_a_message_that_can_not_be_had_is_tried_again_after_longer_and_longer_pauses(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -594,28 +605,28 @@ async def test_a_message_that_can_not_be_had_is_tried_again_after_longer_and_lon
 
 
 async def test_what_is_lost_is_fetched_again_after_an_hour_four_hours_and_each_day(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
     world.overlay.before = FailAt("fetch", NotFound("None has it."))
     await bob.collect()
-    world.clock.time += 31 * DAY
+    world.clock.now += 31 * DAY
     await bob.collect()
     assert bob.lasting == [], "one attempt proves nothing"
     await bob.collect()
     assert len(bob.lasting) == 1
-    world.clock.time += 900
+    world.clock.now += 900
     await bob.receiving.run()
     assert due(bob, 86_400.0)
     for _ in range(2):
-        world.clock.time += 86_400
+        world.clock.now += 86_400
         await bob.receiving.run()
         assert due(bob, 86_400.0)
 
 
 async def test_a_delete_is_tried_again_after_longer_and_longer_pauses(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -625,17 +636,17 @@ async def test_a_delete_is_tried_again_after_longer_and_longer_pauses(
     for pause in (5.0, 15.0, 60.0):
         now = world.clock()
         assert bob.state.owed_deletes(now + pause - 0.5) == [] != bob.state.owed_deletes(now + pause)
-        world.clock.time += pause
+        world.clock.now += pause
         await bob.collect()
     assert len(bob.state.owed_deletes(world.clock() + 4 * 3600)) == 1, "no node has heard it"
     world.nodes[0].refuses = ""
-    world.clock.time += 300
+    world.clock.now += 300
     await bob.collect()
     assert bob.state.owed_deletes(world.clock() + 4 * 3600) == []
 
 
 async def test_a_delete_that_too_few_nodes_hear_is_left_to_expiry_after_three_more_attempts(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -643,13 +654,13 @@ async def test_a_delete_that_too_few_nodes_hear_is_left_to_expiry_after_three_mo
         node.refuses = "The disk is full."
     await bob.collect()
     for left in (1, 1, 0):
-        world.clock.time += DAY
+        world.clock.now += DAY
         await bob.collect()
         assert len(bob.state.owed_deletes(world.clock() + 4 * 3600)) == left
 
 
 async def test_a_message_of_which_the_disk_kept_nothing_is_not_filed_and_stays_at_the_nodes(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = alice.write(bob).file.read_bytes()
     await alice.send()

@@ -13,7 +13,7 @@ from mail.sealed.segments import describe
 ONE, TWO, THREE = (bytes([number]) * 32 for number in (1, 2, 3))
 
 
-class Disk:
+class LimitedSpace:
     """Room for so many bytes in a spool folder, besides the margin."""
 
     def __init__(self, folder: Path, size: int) -> None:
@@ -27,7 +27,7 @@ class Disk:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> SegmentCache:
-    return SegmentCache(tmp_path, Disk(tmp_path, 1000))
+    return SegmentCache(tmp_path, LimitedSpace(tmp_path, 1000))
 
 
 def cache_one(cache: SegmentCache, hash_: bytes, size: int, touched: int) -> CachedSegments:

@@ -293,7 +293,7 @@ def test_what_follows_the_message_must_be_the_right_padding() -> None:
 
 
 def test_memory_does_not_grow_with_the_message() -> None:
-    class Source(io.RawIOBase):
+    class LargeSource(io.RawIOBase):
         """40 MB that nothing holds."""
 
         def __init__(self) -> None:
@@ -313,7 +313,7 @@ def test_memory_does_not_grow_with_the_message() -> None:
     opener = Opener(KEY, 40_000_000, target)
     tracemalloc.start()
     try:
-        for _, data in seal_body(Source(), KEY):  # type: ignore[arg-type]
+        for _, data in seal_body(LargeSource(), KEY):  # type: ignore[arg-type]
             opener.feed(data)
         opener.finish()
         peak = tracemalloc.get_traced_memory()[1]

@@ -15,7 +15,7 @@ from overlay.ids import Kind, certificate_key
 from overlay.protocol_limits import RETENTION
 from storage.user.outbox import State
 from tests.mail.fakes import FailAt, nothing
-from tests.mail.user_agents import UserAgent, World, noise
+from tests.mail.user_agents import UserAgent, UserAgentNetwork, noise
 from tests.mail.user_agents import letter as message
 
 MINUTE = 60.0
@@ -24,7 +24,7 @@ DAY = 86400.0
 NOBODY = "nobody@example.org"
 
 
-def remove_card(world: World, agent: UserAgent) -> None:
+def remove_card(world: UserAgentNetwork, agent: UserAgent) -> None:
     """No node has the agent's card any more, and nobody remembers it."""
     for node in world.nodes:
         node.objects.pop((Kind.CERTIFICATE, certificate_key(agent.address)), None)
@@ -32,13 +32,15 @@ def remove_card(world: World, agent: UserAgent) -> None:
         each.forget_cards()
 
 
-async def test_hours_offline_are_no_time_for_which_an_address_was_unknown(world: World, alice: UserAgent) -> None:
+async def test_hours_offline_are_no_time_for_which_an_address_was_unknown(
+    world: UserAgentNetwork, alice: UserAgent
+) -> None:
     alice.write(NOBODY)
     for _ in range(6):
         await alice.send()
     world.overlay.before = FailAt("fetch_variants")
     for _ in range(120):
-        world.clock.time += MINUTE
+        world.clock.now += MINUTE
         await alice.send()
     assert alice.copy(NOBODY).unknown_since is None
     world.overlay.before = nothing
@@ -49,42 +51,44 @@ async def test_hours_offline_are_no_time_for_which_an_address_was_unknown(world:
 
 
 async def test_an_address_is_given_up_after_ten_minutes_of_answers_and_not_after_nine(
-    world: World, alice: UserAgent
+    world: UserAgentNetwork, alice: UserAgent
 ) -> None:
     alice.write(NOBODY)
     for _ in range(6):
         await alice.send()
-    world.clock.time += 599
+    world.clock.now += 599
     await alice.send()
     assert alice.copy(NOBODY).state is State.QUEUED
-    world.clock.time += 1
+    world.clock.now += 1
     await alice.send()
     assert alice.copy(NOBODY).state is State.FAILED
 
 
-async def test_an_address_that_was_unknown_is_known_from_the_first_answer_on(world: World, alice: UserAgent) -> None:
+async def test_an_address_that_was_unknown_is_known_from_the_first_answer_on(
+    world: UserAgentNetwork, alice: UserAgent
+) -> None:
     alice.write("bob@example.org")
     await alice.send()
     assert alice.copy("bob@example.org").unknown_since == world.clock()
     bob = await world.user_agent("bob")
-    world.clock.time += MINUTE
+    world.clock.now += MINUTE
     await alice.send()
     assert (alice.copy(bob).state, alice.copy(bob).unknown_since) == (State.STORED, None)
 
 
 async def test_a_message_that_waited_for_the_network_for_31_days_has_30_days_from_then_on(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     world.set_down()
     await alice.send()
     world.overlay.ttls.clear()
-    world.clock.time += 31 * DAY
+    world.clock.now += 31 * DAY
     world.set_down(down=False)
     await alice.send()
     assert (alice.copy(bob).state, alice.entry().created) == (State.STORED, world.clock())
     assert set(world.overlay.ttls) == {RETENTION}
-    world.clock.time += 29 * DAY
+    world.clock.now += 29 * DAY
     await alice.send()
     assert alice.copy(bob).state is State.STORED
     assert await bob.collect() == 1
@@ -92,17 +96,17 @@ async def test_a_message_that_waited_for_the_network_for_31_days_has_30_days_fro
 
 @pytest.mark.parametrize(("early", "attempts"), [(1.0, 0), (0.0, 1)])
 async def test_attempts_before_the_own_certificate_begins_do_not_count(
-    world: World, alice: UserAgent, bob: UserAgent, early: float, attempts: int
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, early: float, attempts: int
 ) -> None:
     """The clock is behind: what nodes refuse for that says nothing about the message."""
-    world.clock.time = parse_certificate(alice.owner.certificate).not_before - early
+    world.clock.now = parse_certificate(alice.owner.certificate).not_before - early
     alice.write(bob)
     await alice.send()
     assert alice.entry().attempts == attempts
 
 
 async def test_a_recipient_for_whom_nothing_was_sealed_waits_while_the_card_is_gone(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     """The process died between drawing the salt and sealing."""
     alice.write(bob)
@@ -117,14 +121,14 @@ async def test_a_recipient_for_whom_nothing_was_sealed_waits_while_the_card_is_g
 
 
 async def test_a_notification_that_no_node_has_is_made_for_the_renewed_certificate(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
     before = replace(alice.copy(bob), notifications=(0, 3))
     alice.outbox.record([(alice.entry().message_id, before)])
     bob.renew()
-    world.clock.time += MINUTE
+    world.clock.now += MINUTE
     await bob.publish()
     alice.forget_cards()
     await alice.send()
@@ -134,7 +138,7 @@ async def test_a_notification_that_no_node_has_is_made_for_the_renewed_certifica
 
 
 async def test_progress_never_says_done_before_the_last_byte_is_out(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     data = message(alice.address, [bob.address], "letter@example.org", noise(3 << 20))
     alice.write(bob, message=data)
@@ -145,7 +149,7 @@ async def test_progress_never_says_done_before_the_last_byte_is_out(
 
 
 async def test_a_recipient_who_is_known_later_is_noted_once_all_nodes_know_it(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     """Only then may another attempt go on where this one was."""
 
@@ -169,7 +173,7 @@ async def test_a_recipient_who_is_known_later_is_noted_once_all_nodes_know_it(
 
 @pytest.mark.parametrize(("most", "told"), [(1000, 0), (1, 3)])
 async def test_progress_of_a_small_body_is_told_only_when_it_is_stored_for_several_groups(
-    world: World,
+    world: UserAgentNetwork,
     alice: UserAgent,
     bob: UserAgent,
     carol: UserAgent,
@@ -186,13 +190,13 @@ async def test_progress_of_a_small_body_is_told_only_when_it_is_stored_for_sever
 
 
 async def test_a_notification_that_nodes_refused_is_sealed_to_the_key_in_use(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
     alice.outbox.record([(alice.entry().message_id, replace(alice.copy(bob), notifications=(0, 3)))])
     key = bob.new_key()
-    world.clock.time += MINUTE
+    world.clock.now += MINUTE
     await bob.publish()
     alice.forget_cards()
     await alice.send()
@@ -202,7 +206,7 @@ async def test_a_notification_that_nodes_refused_is_sealed_to_the_key_in_use(
 
 
 async def test_why_a_notification_was_not_taken_is_said_and_it_is_sent_again(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     world.overlay.before = FailAt("append_inbox", NoAnswer("The inbox is closed today."))
@@ -213,7 +217,9 @@ async def test_why_a_notification_was_not_taken_is_said_and_it_is_sent_again(
     assert (alice.copy(bob).state, alice.copy(bob).reason) == (State.STORED, "")
 
 
-async def test_why_all_nodes_refused_a_notification_is_said(world: World, alice: UserAgent, bob: UserAgent) -> None:
+async def test_why_all_nodes_refused_a_notification_is_said(
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
+) -> None:
     def refuse(call: str) -> None:
         for node in world.nodes:
             node.refuses = "This inbox is full." if call == "append_inbox" else ""
@@ -230,7 +236,7 @@ async def test_why_all_nodes_refused_a_notification_is_said(world: World, alice:
     ("age", "ttl"), [(10 * DAY, 20 * DAY), (RETENTION - 1, 60.0), (RETENTION, RETENTION), (RETENTION + DAY, RETENTION)]
 )
 async def test_what_no_node_has_yet_is_kept_for_what_is_left_of_its_time_or_for_all_of_it_when_that_is_over(
-    world: World, alice: UserAgent, bob: UserAgent, age: float, ttl: float
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, age: float, ttl: float
 ) -> None:
     """Nodes refused the notification at the first attempt."""
     alice.write(bob)
@@ -239,14 +245,14 @@ async def test_what_no_node_has_yet_is_kept_for_what_is_left_of_its_time_or_for_
     alice.outbox.record([(alice.entry().message_id, replace(alice.copy(bob), notifications=(0, 3)))])
     world.overlay.before = nothing
     world.overlay.ttls.clear()
-    world.clock.time += age
+    world.clock.now += age
     await alice.send()
     assert set(world.overlay.ttls) == {ttl}
     assert alice.copy(bob).state is State.STORED
 
 
 async def test_notifications_that_some_nodes_lack_are_brought_again_at_the_first_attempts_alone(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -258,13 +264,13 @@ async def test_notifications_that_some_nodes_lack_are_brought_again_at_the_first
 
 
 async def test_a_fault_of_the_program_does_not_end_the_time_for_which_an_address_is_unknown(
-    world: World, alice: UserAgent
+    world: UserAgentNetwork, alice: UserAgent
 ) -> None:
     alice.write(NOBODY)
     await alice.send()
     since = alice.copy(NOBODY).unknown_since
     assert since == world.clock()
-    world.clock.time += MINUTE
+    world.clock.now += MINUTE
     world.overlay.before = FailAt("fetch_variants", ZeroDivisionError("division by zero"))
     await alice.send()
     assert "This is a fault of p2pmail" in alice.copy(NOBODY).reason

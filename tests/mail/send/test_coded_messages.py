@@ -16,7 +16,7 @@ from overlay.ids import Kind
 from overlay.protocol_limits import RETENTION
 from storage.user.outbox import State
 from tests.mail.fakes import FailAt, FakeNode, nothing
-from tests.mail.user_agents import UserAgent, World, body_at, letter, noise
+from tests.mail.user_agents import UserAgent, UserAgentNetwork, body_at, letter, noise
 
 CODE = ErasureCode(3, 9)
 TEXT = noise(200_000)
@@ -24,14 +24,14 @@ LARGE = noise(1_500_000)
 
 
 @pytest.fixture
-async def wide(tmp_path: Path) -> AsyncIterator[World]:
+async def wide(tmp_path: Path) -> AsyncIterator[UserAgentNetwork]:
     """Twelve nodes."""
-    world = World(tmp_path, nodes=12)
+    world = UserAgentNetwork(tmp_path, nodes=12)
     yield world
     world.close()
 
 
-async def user_agent(world: World, name: str) -> UserAgent:
+async def user_agent(world: UserAgentNetwork, name: str) -> UserAgent:
     """Somebody whose large letters are coded."""
     made = await world.user_agent(name)
     coding(made)
@@ -55,12 +55,12 @@ def write(alice: UserAgent, *to: UserAgent, text: bytes = TEXT) -> None:
     alice.write(*to, message=letter(alice.address, [each.address for each in to], "letter@example.org", text))
 
 
-def shares(world: World, index: int = 0, *, many: bool = False) -> list[tuple[FakeNode, bytes]]:
+def shares(world: UserAgentNetwork, index: int = 0, *, many: bool = False) -> list[tuple[FakeNode, bytes]]:
     key = (Kind.SHARE, body_at(index=index, many=many))
     return [(node, data) for node in world.nodes for data, _ in node.objects.get(key, {}).values()]
 
 
-async def test_a_large_letter_is_stored_in_shares_one_a_node_and_arrives(wide: World) -> None:
+async def test_a_large_letter_is_stored_in_shares_one_a_node_and_arrives(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
     await alice.send()
@@ -73,7 +73,9 @@ async def test_a_large_letter_is_stored_in_shares_one_a_node_and_arrives(wide: W
 
 
 @pytest.mark.parametrize(("m", "stored"), [(1, (Kind.BODY, 3)), (2, (Kind.SHARE, 6))])
-async def test_from_two_of_n_shares_on_a_body_is_coded(wide: World, m: int, stored: tuple[Kind, int]) -> None:
+async def test_from_two_of_n_shares_on_a_body_is_coded(
+    wide: UserAgentNetwork, m: int, stored: tuple[Kind, int]
+) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     coding(alice, ErasureCode(m, 6))
     write(alice, bob)
@@ -82,7 +84,7 @@ async def test_from_two_of_n_shares_on_a_body_is_coded(wide: World, m: int, stor
     assert (set(kinds), len(kinds)) == ({stored[0]}, stored[1])
 
 
-async def test_a_letter_of_several_segments_is_coded_segment_by_segment(wide: World) -> None:
+async def test_a_letter_of_several_segments_is_coded_segment_by_segment(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob, text=LARGE)
     await alice.send()
@@ -91,7 +93,7 @@ async def test_a_letter_of_several_segments_is_coded_segment_by_segment(wide: Wo
     assert bob.everywhere()[0].endswith(LARGE)
 
 
-async def test_collecting_of_a_coded_letter_goes_on_where_it_was_when_the_process_died(wide: World) -> None:
+async def test_collecting_of_a_coded_letter_goes_on_where_it_was_when_the_process_died(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob, text=noise(3_500_000))
     await alice.send()
@@ -105,7 +107,7 @@ async def test_collecting_of_a_coded_letter_goes_on_where_it_was_when_the_proces
     assert bob.everywhere()[0].endswith(noise(3_500_000))
 
 
-async def test_a_small_letter_is_stored_in_whole_copies(wide: World) -> None:
+async def test_a_small_letter_is_stored_in_whole_copies(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob, text=b"small\n")
     await alice.send()
@@ -113,7 +115,7 @@ async def test_a_small_letter_is_stored_in_whole_copies(wide: World) -> None:
     assert await bob.collect() == 1
 
 
-async def test_m_shares_that_are_left_are_enough(wide: World) -> None:
+async def test_m_shares_that_are_left_are_enough(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
     await alice.send()
@@ -122,7 +124,7 @@ async def test_m_shares_that_are_left_are_enough(wide: World) -> None:
     assert await bob.collect() == 1
 
 
-async def test_with_fewer_than_m_the_letter_waits_until_shares_are_back(wide: World) -> None:
+async def test_with_fewer_than_m_the_letter_waits_until_shares_are_back(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
     await alice.send()
@@ -135,7 +137,9 @@ async def test_with_fewer_than_m_the_letter_waits_until_shares_are_back(wide: Wo
     assert await bob.collect() == 1
 
 
-async def test_while_one_share_is_found_nothing_is_called_expired_by_a_clock_that_is_ahead(wide: World) -> None:
+async def test_while_one_share_is_found_nothing_is_called_expired_by_a_clock_that_is_ahead(
+    wide: UserAgentNetwork,
+) -> None:
     """The holders of the others are away, and Bob has taken the notification over: neither is the nodes' word."""
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
@@ -144,13 +148,13 @@ async def test_while_one_share_is_found_nothing_is_called_expired_by_a_clock_tha
     for node in away:
         node.objects.pop((Kind.SHARE, body_at()))
     assert await bob.collect() == 0
-    wide.clock.time += RETENTION
+    wide.clock.now += RETENTION
     await alice.sending.run(everything=True)
     assert alice.copy(bob).state is not State.EXPIRED
     assert alice.troubles == []
 
 
-async def test_attack_false_shares_are_passed_over(wide: World) -> None:
+async def test_attack_false_shares_are_passed_over(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
     await alice.send()
@@ -160,7 +164,7 @@ async def test_attack_false_shares_are_passed_over(wide: World) -> None:
     assert bob.everywhere()[0].endswith(TEXT)
 
 
-async def test_it_isnt_called_stored_while_too_few_shares_are_out(wide: World) -> None:
+async def test_it_isnt_called_stored_while_too_few_shares_are_out(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     for node in wide.nodes[CODE.m - 1 :]:
         node.refuses = "no space"
@@ -176,7 +180,7 @@ async def test_it_isnt_called_stored_while_too_few_shares_are_out(wide: World) -
     assert await bob.collect() == 1
 
 
-async def test_another_attempt_goes_on_with_the_shares_that_are_out(wide: World) -> None:
+async def test_another_attempt_goes_on_with_the_shares_that_are_out(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     for node in wide.nodes[5:]:
         node.refuses = "no space"
@@ -194,7 +198,7 @@ async def test_another_attempt_goes_on_with_the_shares_that_are_out(wide: World)
     assert len(set(later.values())) == 9
 
 
-async def test_shares_that_are_lost_are_made_again_and_the_others_stay(wide: World) -> None:
+async def test_shares_that_are_lost_are_made_again_and_the_others_stay(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
     for _ in range(FIRST_CHECK_AFTER):
@@ -208,7 +212,7 @@ async def test_shares_that_are_lost_are_made_again_and_the_others_stay(wide: Wor
     assert await bob.collect() == 1
 
 
-async def test_its_many_holders_are_asked_less_often_than_those_of_copies(wide: World) -> None:
+async def test_its_many_holders_are_asked_less_often_than_those_of_copies(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
     for _ in range(FIRST_CHECK_AFTER):
@@ -219,7 +223,7 @@ async def test_its_many_holders_are_asked_less_often_than_those_of_copies(wide: 
     assert wide.overlay.calls.count("spread_held") == 2
 
 
-async def test_every_share_is_deleted_and_the_sender_has_the_proof(wide: World) -> None:
+async def test_every_share_is_deleted_and_the_sender_has_the_proof(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob, text=LARGE)
     await alice.send()
@@ -229,7 +233,7 @@ async def test_every_share_is_deleted_and_the_sender_has_the_proof(wide: World) 
     assert alice.copy(bob).state is State.COLLECTED
 
 
-async def test_one_of_two_recipients_leaves_the_shares_to_the_other(wide: World) -> None:
+async def test_one_of_two_recipients_leaves_the_shares_to_the_other(wide: UserAgentNetwork) -> None:
     alice, bob, carol = await user_agent(wide, "alice"), await user_agent(wide, "bob"), await user_agent(wide, "carol")
     write(alice, bob, carol)
     await alice.send()
@@ -239,7 +243,7 @@ async def test_one_of_two_recipients_leaves_the_shares_to_the_other(wide: World)
     assert not shares(wide)
 
 
-async def test_a_body_that_its_sender_coded_wrong_is_said_to_be_lost(wide: World) -> None:
+async def test_a_body_that_its_sender_coded_wrong_is_said_to_be_lost(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
     await alice.send()
@@ -250,7 +254,7 @@ async def test_a_body_that_its_sender_coded_wrong_is_said_to_be_lost(wide: World
         await bob.receiving._download._gather(told.coding, body_at(), false)
 
 
-async def test_shares_that_were_brought_are_not_brought_again(wide: World) -> None:
+async def test_shares_that_were_brought_are_not_brought_again(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob, text=noise(6_000_000))
     wide.overlay.before = FailAt("spread", after=4)
@@ -267,7 +271,7 @@ async def test_shares_that_were_brought_are_not_brought_again(wide: World) -> No
 
 
 async def test_a_recipient_who_is_known_later_may_collect_a_coded_letter_that_the_first_has_deleted(
-    wide: World,
+    wide: UserAgentNetwork,
 ) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     message = letter(alice.address, [bob.address, "late@example.org"], "letter@example.org", TEXT)

@@ -14,7 +14,7 @@ from overlay.ids import Kind, deleter_hash
 from overlay.protocol_limits import RETENTION
 from storage.user.outbox import State
 from tests.mail.fakes import FailAt, nothing
-from tests.mail.user_agents import UserAgent, World, body_at
+from tests.mail.user_agents import UserAgent, UserAgentNetwork, body_at
 from tests.overlay.issuing import Issuer
 
 DAY = 86400.0
@@ -22,7 +22,7 @@ HOUR = 3600.0
 
 
 async def test_a_letter_is_collected_when_its_recipient_has_deleted_it(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -37,16 +37,16 @@ async def test_a_letter_is_collected_when_its_recipient_has_deleted_it(
 
 
 async def test_what_is_not_collected_in_time_is_expired_when_the_nodes_have_let_it_go_and_the_sender_is_told(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
-    world.clock.time += RETENTION - 1
+    world.clock.now += RETENTION - 1
     world.forget_mail()
     world.overlay.before = FailAt("held")
     await alice.send()
     assert alice.copy(bob).state is State.STORED
-    world.clock.time += 1
+    world.clock.now += 1
     await alice.send()
     assert alice.copy(bob).state is State.STORED  # nobody could be asked what is left
     world.overlay.before = nothing
@@ -64,12 +64,12 @@ async def test_what_is_not_collected_in_time_is_expired_when_the_nodes_have_let_
 
 
 async def test_a_sender_who_was_away_learns_that_it_was_collected_before_it_would_have_expired(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
     await bob.collect()
-    world.clock.time += 31 * DAY
+    world.clock.now += 31 * DAY
     world.set_down()
     await alice.send()
     assert alice.copy(bob).state is State.STORED  # nobody could be asked
@@ -80,12 +80,12 @@ async def test_a_sender_who_was_away_learns_that_it_was_collected_before_it_woul
 
 
 async def test_what_could_not_be_sent_for_thirty_days_has_failed_and_the_sender_is_told(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     for node in world.nodes:
         node.refuses = "no space"
-    world.clock.time += RETENTION
+    world.clock.now += RETENTION
     for _ in range(9):
         await alice.send()
         assert alice.copy(bob).state is State.QUEUED, "the clock alone fails nothing"
@@ -174,7 +174,7 @@ def test_mallorys_own_delete_of_her_own_copy_is_no_proof_for_bob(owners: tuple[O
 
 
 async def test_nodes_that_hand_out_forged_proofs_do_not_make_a_letter_collected(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     mallory = await world.user_agent("mallory")
     alice.write(bob)
@@ -194,7 +194,7 @@ async def test_nodes_that_hand_out_forged_proofs_do_not_make_a_letter_collected(
 
 
 async def test_one_recipients_proof_says_nothing_of_another_one(
-    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent
 ) -> None:
     alice.write(bob, carol)
     await alice.send()
@@ -217,7 +217,7 @@ def test_pauses_between_attempts_grow_and_stop_growing() -> None:
 
 
 async def test_a_restored_backup_of_the_outbox_sends_the_same_message_again(
-    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent
 ) -> None:
     original = alice.write(bob, carol).file.read_bytes()
     backup = alice.profile.root.with_name("backup")

@@ -49,7 +49,7 @@ class Died(BaseException):
     """kill -9."""
 
 
-class Sender:
+class EnqueueingUser:
     """A profile whose owner hands in one message, as often as she likes."""
 
     def __init__(self, profile: Profile) -> None:
@@ -93,15 +93,15 @@ class Sender:
 
 
 @pytest.fixture
-def sender(tmp_path: Path) -> Iterator[Sender]:
+def sender(tmp_path: Path) -> Iterator[EnqueueingUser]:
     profile = Profile(tmp_path / "anna")
     profile.create()
-    sender = Sender(profile)
+    sender = EnqueueingUser(profile)
     yield sender
     sender.outbox.close()
 
 
-def test_a_message_handed_in_again_after_a_kill_has_one_copy_in_sent(sender: Sender) -> None:
+def test_a_message_handed_in_again_after_a_kill_has_one_copy_in_sent(sender: EnqueueingUser) -> None:
     sender.hands_it_in(now=NOW)
     sender.hands_it_in(now=NOW + 7.5)
     assert sender.sent() == sender.accepted() == [MESSAGE]
@@ -109,7 +109,7 @@ def test_a_message_handed_in_again_after_a_kill_has_one_copy_in_sent(sender: Sen
     assert not (sender.profile.root / "message").exists(), "its bytes are on the disk once"
 
 
-def test_a_copy_that_was_moved_and_flagged_meanwhile_is_not_made_again(sender: Sender) -> None:
+def test_a_copy_that_was_moved_and_flagged_meanwhile_is_not_made_again(sender: EnqueueingUser) -> None:
     sender.hands_it_in(now=NOW)
     (entry,) = sender.folders.scan("Sent")
     sender.folders.change_flags("Sent", entry.unique, "FS")
@@ -119,7 +119,7 @@ def test_a_copy_that_was_moved_and_flagged_meanwhile_is_not_made_again(sender: S
     assert sender.sent() == []
 
 
-def test_another_message_with_its_message_id_is_refused_and_leaves_nothing(sender: Sender) -> None:
+def test_another_message_with_its_message_id_is_refused_and_leaves_nothing(sender: EnqueueingUser) -> None:
     sender.hands_it_in()
     for message, to in ((MESSAGE + b"more\r\n", ("b@x.example",)), (MESSAGE, ("c@x.example",))):
         with pytest.raises(AlreadySent):
@@ -131,7 +131,7 @@ def test_another_message_with_its_message_id_is_refused_and_leaves_nothing(sende
 # -- a disk that refuses, a process that dies
 
 
-class Fuse:
+class DiskFuse:
     """Counts what touches the disk, and goes off at the so many-th time."""
 
     def __init__(self, at: int, goes_off: Callable[[], None], *, for_good: bool) -> None:
@@ -151,10 +151,10 @@ def die() -> None:
     raise Died
 
 
-class _Connection:
+class _FusedConnection:
     """A connection whose writes ask a fuse first. A commit that fails has done nothing, as SQLite's has."""
 
-    def __init__(self, real: sqlite3.Connection, fuse: Fuse) -> None:
+    def __init__(self, real: sqlite3.Connection, fuse: DiskFuse) -> None:
         self._real, self._fuse = real, fuse
 
     def execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:
@@ -170,7 +170,7 @@ class _Connection:
 
 
 @contextmanager
-def disk(outbox: Outbox, fuse: Fuse) -> Iterator[None]:
+def disk(outbox: Outbox, fuse: DiskFuse) -> Iterator[None]:
     """Every step of an acceptance that needs the disk asks the fuse first: data, syncs, names, commits."""
     real, fsync, replace_, opened = outbox._db._connection, os.fsync, Path.replace, os.open
 
@@ -191,17 +191,17 @@ def disk(outbox: Outbox, fuse: Fuse) -> Iterator[None]:
         patch.setattr(os, "fsync", sync)
         patch.setattr(Path, "replace", rename)
         patch.setattr(os, "open", open_)
-        patch.setattr(outbox._db, "_connection", _Connection(real, fuse))
+        patch.setattr(outbox._db, "_connection", _FusedConnection(real, fuse))
         yield
 
 
-def moments(sender: Sender) -> int:
+def moments(sender: EnqueueingUser) -> int:
     """How many steps an acceptance has."""
-    fuse = Fuse(10_000, die, for_good=False)
+    fuse = DiskFuse(10_000, die, for_good=False)
     other = Profile(sender.profile.root.with_name("other"))
     other.create()
     with closing(Outbox(other.outbox_file)) as outbox:
-        again = Sender(other)
+        again = EnqueueingUser(other)
         again.outbox.close()
         again.outbox = outbox
         with disk(outbox, fuse):
@@ -216,8 +216,8 @@ def test_whatever_write_the_disk_refuses_the_answer_is_what_happened(tmp_path: P
         step += 1
         profile = Profile(tmp_path / f"{step}")
         profile.create()
-        sender = Sender(profile)
-        fuse = Fuse(step, no_space, for_good=for_good)
+        sender = EnqueueingUser(profile)
+        fuse = DiskFuse(step, no_space, for_good=for_good)
         refused = False
         with disk(sender.outbox, fuse):
             try:
@@ -247,8 +247,8 @@ def test_a_kill_at_any_step_neither_doubles_nor_loses_anything(tmp_path: Path) -
         step += 1
         profile = Profile(tmp_path / f"{step}")
         profile.create()
-        sender = Sender(profile)
-        fuse = Fuse(step, die, for_good=True)
+        sender = EnqueueingUser(profile)
+        fuse = DiskFuse(step, die, for_good=True)
         with disk(sender.outbox, fuse):
             try:
                 sender.hands_it_in()
@@ -265,7 +265,7 @@ def test_a_kill_at_any_step_neither_doubles_nor_loses_anything(tmp_path: Path) -
     assert step > 12
 
 
-def test_a_copy_whose_hidden_file_was_swept_is_made_from_the_outbox(sender: Sender) -> None:
+def test_a_copy_whose_hidden_file_was_swept_is_made_from_the_outbox(sender: EnqueueingUser) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sender.folders, "publish", lambda *_: (_ for _ in ()).throw(Died()))
         with pytest.raises(Died):
@@ -283,7 +283,7 @@ def test_a_copy_whose_hidden_file_was_swept_is_made_from_the_outbox(sender: Send
 
 
 def test_a_copy_that_was_not_shown_is_when_the_message_is_handed_in_again(
-    sender: Sender, monkeypatch: pytest.MonkeyPatch
+    sender: EnqueueingUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(sender.folders, "publish", lambda *_: (_ for _ in ()).throw(FolderError("not now")))
@@ -295,7 +295,7 @@ def test_a_copy_that_was_not_shown_is_when_the_message_is_handed_in_again(
 
 
 def test_a_copy_that_is_swept_while_the_message_is_accepted_is_made_at_the_next_start(
-    sender: Sender, monkeypatch: pytest.MonkeyPatch
+    sender: EnqueueingUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock jumped by days between two steps."""
     with monkeypatch.context() as patch:
@@ -314,7 +314,7 @@ def test_a_copy_that_is_swept_while_the_message_is_accepted_is_made_at_the_next_
 
 
 def test_a_commit_that_reports_a_failure_and_is_there_is_an_acceptance(
-    sender: Sender, monkeypatch: pytest.MonkeyPatch
+    sender: EnqueueingUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = sender.outbox._db.write
 
@@ -330,7 +330,7 @@ def test_a_commit_that_reports_a_failure_and_is_there_is_an_acceptance(
 
 
 def test_when_nobody_can_say_whether_it_was_accepted_that_is_said_and_nothing_is_lost(
-    sender: Sender, monkeypatch: pytest.MonkeyPatch
+    sender: EnqueueingUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(_: object) -> None:
         raise DatabaseError("the disk failed")
@@ -345,7 +345,7 @@ def test_when_nobody_can_say_whether_it_was_accepted_that_is_said_and_nothing_is
     assert sender.accepted() == sender.sent() == [MESSAGE]
 
 
-def test_from_another_file_system_a_message_is_copied(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_another_file_system_a_message_is_copied(sender: EnqueueingUser, monkeypatch: pytest.MonkeyPatch) -> None:
     real = durable.move
 
     def move(source: Path, target: Path) -> None:
@@ -361,7 +361,7 @@ def test_from_another_file_system_a_message_is_copied(sender: Sender, monkeypatc
 # -- limits
 
 
-def test_10000_recipients_are_accepted_and_10001_and_0_are_not(sender: Sender) -> None:
+def test_10000_recipients_are_accepted_and_10001_and_0_are_not(sender: EnqueueingUser) -> None:
     check_recipients(10_000)
     check_recipients(1)
     everybody = tuple(f"reader{number}@x.example" for number in range(10_001))
@@ -375,7 +375,7 @@ def test_10000_recipients_are_accepted_and_10001_and_0_are_not(sender: Sender) -
     assert len(entry.recipients) == 10_000
 
 
-def test_960_mib_are_accepted_and_a_byte_more_is_refused_before_the_disk_is_used(sender: Sender) -> None:
+def test_960_mib_are_accepted_and_a_byte_more_is_refused_before_the_disk_is_used(sender: EnqueueingUser) -> None:
     check_size(LIMIT)
     with pytest.raises(CannotAccept, match=r"1,006,632,961 bytes .* 1,006,632,960 are allowed"):
         check_size(LIMIT + 1)
@@ -397,7 +397,9 @@ def test_960_mib_are_accepted_and_a_byte_more_is_refused_before_the_disk_is_used
     assert sender.left() == []
 
 
-def test_a_disk_with_too_little_room_is_said_before_it_is_used(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_with_too_little_room_is_said_before_it_is_used(
+    sender: EnqueueingUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(space, "free_bytes", lambda _: 2_132_095)
     with pytest.raises(NoDiskSpace, match=r"2\.1 MB are needed and 2\.1 MB are free"):
         check_room(sender.outbox, sender.folders, 1_000_000, 1, composed=True)
@@ -423,7 +425,7 @@ def test_room_is_counted_for_each_file_system(tmp_path: Path) -> None:
         require_room({tmp_path / "not" / "there": 5, tmp_path: 6}, lambda _: 10)
 
 
-def test_who_has_no_valid_certificate_is_told_so_at_once(sender: Sender) -> None:
+def test_who_has_no_valid_certificate_is_told_so_at_once(sender: EnqueueingUser) -> None:
     opened = parse_certificate(ALICE.certificate)
     check_sender(ALICE.certificate, opened.not_before)
     check_sender(ALICE.certificate, opened.not_after - 1)
@@ -438,7 +440,7 @@ def test_who_has_no_valid_certificate_is_told_so_at_once(sender: Sender) -> None
 
 
 @pytest.fixture
-def identity(sender: Sender) -> Identity:
+def identity(sender: EnqueueingUser) -> Identity:
     keyring = Keyring.create(sender.profile.keyring_file, None)
     keyring.set_identity(Certified("a@x.example", bytes(32), ALICE.certificate))
     return Identity(keyring)
@@ -455,7 +457,7 @@ def sparse(path: Path, size: int) -> Enclosure:
     return Enclosure(path)
 
 
-def test_a_letter_from_the_screen_is_accepted(sender: Sender, identity: Identity, tmp_path: Path) -> None:
+def test_a_letter_from_the_screen_is_accepted(sender: EnqueueingUser, identity: Identity, tmp_path: Path) -> None:
     (tmp_path / "plan.bin").write_bytes(bytes(1000))
     message_id = accept_draft(
         sender.outbox, sender.profile, identity, draft(Enclosure(tmp_path / "plan.bin"), to=1001), NOW
@@ -467,7 +469,7 @@ def test_a_letter_from_the_screen_is_accepted(sender: Sender, identity: Identity
 
 
 def test_the_screen_refuses_what_the_command_refuses_before_anything_is_composed(
-    sender: Sender, identity: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sender: EnqueueingUser, identity: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mail.write.submit_draft.compose", lambda *_, **__: pytest.fail("it was composed"))
     for refused, words in (
@@ -485,7 +487,7 @@ def test_the_screen_refuses_what_the_command_refuses_before_anything_is_composed
 
 
 def test_an_attachment_that_grows_while_it_is_composed_is_stopped_at_the_limit(
-    sender: Sender, identity: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sender: EnqueueingUser, identity: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(enqueue, "ORIGINAL_LIMIT", 500_000)
     monkeypatch.setattr("mail.write.submit_draft.composed_size", lambda _: 0)

@@ -7,7 +7,7 @@ from overlay.ids import Kind
 from overlay.protocol_limits import RETENTION
 from storage.user.outbox import State
 from tests.mail.fakes import FailAt, nothing
-from tests.mail.user_agents import UserAgent, World, body_at
+from tests.mail.user_agents import UserAgent, UserAgentNetwork, body_at
 
 DAY = 86400.0
 
@@ -21,7 +21,7 @@ async def sent(alice: UserAgent, *recipients: UserAgent) -> None:
 
 
 async def test_a_letter_whose_every_copy_is_gone_is_stored_again_and_arrives(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     await sent(alice, bob)
     for node in world.nodes:
@@ -32,17 +32,21 @@ async def test_a_letter_whose_every_copy_is_gone_is_stored_again_and_arrives(
     assert await bob.collect() == 1
 
 
-async def test_what_is_stored_again_has_the_time_that_was_left(world: World, alice: UserAgent, bob: UserAgent) -> None:
+async def test_what_is_stored_again_has_the_time_that_was_left(
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
+) -> None:
     await sent(alice, bob)
     for node in world.nodes:
         node.objects.pop((Kind.BODY, body_at()), None)
-    world.clock.time += 10 * DAY
+    world.clock.now += 10 * DAY
     world.overlay.ttls.clear()
     await alice.send()
     assert set(world.overlay.ttls) == {RETENTION - 10 * DAY}
 
 
-async def test_nothing_is_stored_again_while_all_is_there(world: World, alice: UserAgent, bob: UserAgent) -> None:
+async def test_nothing_is_stored_again_while_all_is_there(
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
+) -> None:
     await sent(alice, bob)
     world.overlay.calls.clear()
     await alice.send()
@@ -51,7 +55,7 @@ async def test_nothing_is_stored_again_while_all_is_there(world: World, alice: U
 
 
 async def test_the_outbox_says_how_many_copies_are_left_when_none_can_be_made(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     await sent(alice, bob)
     for node in world.nodes[:2]:
@@ -72,7 +76,7 @@ async def test_the_outbox_says_how_many_copies_are_left_when_none_can_be_made(
 
 
 async def test_a_letter_that_was_taken_over_and_is_announced_again_is_shown_once(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     await sent(alice, bob)
     bob_saw = world.overlay.inbox(bob.inbox_key)
@@ -87,7 +91,7 @@ async def test_a_letter_that_was_taken_over_and_is_announced_again_is_shown_once
 
 
 async def test_a_letter_that_one_has_collected_is_kept_up_for_the_other_alone(
-    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent
 ) -> None:
     await sent(alice, bob, carol)
     await bob.collect()
@@ -103,7 +107,7 @@ async def test_a_letter_that_one_has_collected_is_kept_up_for_the_other_alone(
 
 
 async def test_who_collects_while_copies_are_counted_is_believed_later(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     await sent(alice, bob)
     await bob.collect()

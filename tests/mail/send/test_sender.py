@@ -28,7 +28,7 @@ from overlay.ids import CARD_SALT, Kind, deleter_hash
 from storage.database import DatabaseError
 from storage.user.outbox import Envelope, State
 from tests.mail.fakes import Crowd, FailAt, nothing
-from tests.mail.user_agents import UserAgent, World, body_at, letter, noise
+from tests.mail.user_agents import UserAgent, UserAgentNetwork, body_at, letter, noise
 from tests.overlay.issuing import NOW, Issuer
 
 DAY = 86400.0
@@ -36,7 +36,7 @@ MEGABYTE = 1 << 20
 
 
 async def test_several_recipients_share_one_stored_body(
-    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent
 ) -> None:
     before = world.overlay.calls.count("store")
     alice.write(bob, carol)
@@ -51,7 +51,7 @@ async def test_several_recipients_share_one_stored_body(
 
 
 async def test_bcc_is_told_to_nobody(
-    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent, tmp_path: Path
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent, tmp_path: Path
 ) -> None:
     source = tmp_path / "source.eml"
     source.write_bytes(letter(alice.address, [bob.address], "letter@example.org").replace(
@@ -80,7 +80,7 @@ async def test_bcc_is_told_to_nobody(
 
 
 async def test_one_recipient_cannot_find_another_ones_tombstone(
-    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent
 ) -> None:
     alice.write(bob, carol)
     await alice.send()
@@ -97,7 +97,7 @@ async def test_one_recipient_cannot_find_another_ones_tombstone(
 
 
 async def test_an_unknown_address_fails_after_ten_minutes_of_attempts_and_the_sender_is_told(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write("nobody@example.org", bob)
     for _ in range(2):
@@ -107,7 +107,7 @@ async def test_an_unknown_address_fails_after_ten_minutes_of_attempts_and_the_se
         assert alice.copy(bob).state is State.STORED
     for pause in (15, 60, 300, 900):
         assert (alice.copy("nobody@example.org").state, alice.troubles) == (State.QUEUED, [])
-        world.clock.time += pause
+        world.clock.now += pause
         await alice.send()
     assert alice.copy("nobody@example.org").state is State.FAILED
     assert len(alice.troubles) == 1
@@ -117,12 +117,12 @@ async def test_an_unknown_address_fails_after_ten_minutes_of_attempts_and_the_se
 
 
 async def test_what_was_tried_offline_counts_neither_as_an_attempt_nor_as_time_when_an_address_is_unknown(
-    world: World, alice: UserAgent
+    world: UserAgentNetwork, alice: UserAgent
 ) -> None:
     alice.write("nobody@example.org")
     await alice.send()
     world.overlay.before = FailAt("fetch_variants", Offline("This computer is offline."))
-    world.clock.time += 2 * UNKNOWN_FOR
+    world.clock.now += 2 * UNKNOWN_FOR
     for _ in range(5):
         await alice.send()
     copy = alice.copy("nobody@example.org")
@@ -133,13 +133,13 @@ async def test_what_was_tried_offline_counts_neither_as_an_attempt_nor_as_time_w
     for _ in range(4):
         await alice.send()
     assert alice.copy("nobody@example.org").state is State.QUEUED
-    world.clock.time += UNKNOWN_FOR
+    world.clock.now += UNKNOWN_FOR
     await alice.send()
     assert alice.copy("nobody@example.org").state is State.FAILED
 
 
 async def test_what_waited_for_the_network_is_due_at_once_when_it_is_back(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     world.overlay.before = FailAt("fetch_variants", Offline("This computer is offline."))
@@ -155,7 +155,7 @@ async def test_what_waited_for_the_network_is_due_at_once_when_it_is_back(
 
 
 async def test_a_network_that_goes_away_before_the_notification_is_no_fault_of_the_letter(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     world.overlay.before = FailAt("append_inbox", Offline("This computer is offline."))
@@ -165,13 +165,13 @@ async def test_a_network_that_goes_away_before_the_notification_is_no_fault_of_t
 
 
 async def test_somebody_alone_in_her_network_writes_to_herself_and_to_who_has_yet_to_join(
-    world: World, alice: UserAgent
+    world: UserAgentNetwork, alice: UserAgent
 ) -> None:
     world.overlay.lone = True
     alice.write(alice, "bob@example.org")
     for _ in range(10):
         await alice.send()
-        world.clock.time += UNKNOWN_FOR
+        world.clock.now += UNKNOWN_FOR
     assert alice.copy(alice).state is State.STORED
     waiting = alice.copy("bob@example.org")
     assert waiting.state is State.QUEUED
@@ -184,18 +184,18 @@ async def test_somebody_alone_in_her_network_writes_to_herself_and_to_who_has_ye
     assert await bob.collect() == 1
 
 
-async def test_who_never_joins_is_given_up_after_thirty_days(world: World, alice: UserAgent) -> None:
+async def test_who_never_joins_is_given_up_after_thirty_days(world: UserAgentNetwork, alice: UserAgent) -> None:
     world.overlay.lone = True
     alice.write("bob@example.org")
     await alice.send()
-    world.clock.time += 31 * DAY
+    world.clock.now += 31 * DAY
     for _ in range(10):
         await alice.send()
     assert alice.copy("bob@example.org").state is State.FAILED
     assert "Nobody else is in this network yet" in alice.copy("bob@example.org").reason
 
 
-async def test_an_unknown_address_that_joins_in_time_gets_the_letter(world: World, alice: UserAgent) -> None:
+async def test_an_unknown_address_that_joins_in_time_gets_the_letter(world: UserAgentNetwork, alice: UserAgent) -> None:
     alice.write("late@example.org")
     await alice.send()
     late = await world.user_agent("late")
@@ -206,7 +206,7 @@ async def test_an_unknown_address_that_joins_in_time_gets_the_letter(world: Worl
 
 
 async def test_without_a_network_the_letter_waits_with_its_reason_and_goes_soon_after(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     world.set_down()
@@ -216,14 +216,14 @@ async def test_without_a_network_the_letter_waits_with_its_reason_and_goes_soon_
     assert "No node" in alice.copy(bob).reason
     assert alice.entry().next_attempt - world.clock() <= 60
     world.set_down(down=False)
-    world.clock.time += 60
+    world.clock.now += 60
     await alice.sending.run()
     assert alice.copy(bob).state is State.STORED
     assert alice.copy(bob).reason == ""
 
 
 async def test_nodes_that_refuse_are_passed_over_and_their_words_kept_when_all_do(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     for node in world.nodes[:2]:
         node.refuses = "no space"
@@ -238,7 +238,9 @@ async def test_nodes_that_refuse_are_passed_over_and_their_words_kept_when_all_d
     assert alice.copy(bob, "second@example.org").reason == "no space"
 
 
-async def test_copies_that_are_missing_are_made_up_for(world: World, alice: UserAgent, bob: UserAgent) -> None:
+async def test_copies_that_are_missing_are_made_up_for(
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
+) -> None:
     for node in world.nodes[1:]:
         node.refuses = "no space"
     alice.write(bob)
@@ -251,7 +253,7 @@ async def test_copies_that_are_missing_are_made_up_for(world: World, alice: User
 
 
 async def test_a_letter_is_attempted_once_at_a_time(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, within = alice.sending._attempt, 0
 
@@ -276,7 +278,7 @@ async def test_two_regular_runs_attempt_a_letter_once(alice: UserAgent, bob: Use
 
 
 async def test_a_send_that_is_cancelled_leaves_no_upload_running(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", noise(3 * MEGABYTE)))
     uploading = asyncio.Event()
@@ -300,7 +302,7 @@ async def test_a_send_that_is_cancelled_leaves_no_upload_running(
 
 
 async def test_many_letters_to_one_hold_up_nobody_elses(
-    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent
 ) -> None:
     for number in range(20):
         alice.write(bob, message_id=f"bob{number}@example.org")
@@ -319,7 +321,9 @@ async def test_many_letters_to_one_hold_up_nobody_elses(
     assert len(sent) == 21
 
 
-async def test_a_send_that_was_interrupted_goes_on_where_it_was(world: World, alice: UserAgent, bob: UserAgent) -> None:
+async def test_a_send_that_was_interrupted_goes_on_where_it_was(
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", noise(6 * MEGABYTE)))
     world.overlay.uploaded = 0
     world.overlay.before = FailAt("store", after=3)
@@ -337,7 +341,7 @@ async def test_a_send_that_was_interrupted_goes_on_where_it_was(world: World, al
 
 
 async def test_a_body_that_was_begun_before_a_recipient_was_known_is_brought_for_her_too(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob, "late@example.org")
     await alice.send()
@@ -350,7 +354,7 @@ async def test_a_body_that_was_begun_before_a_recipient_was_known_is_brought_for
 
 
 async def test_nodes_that_keep_a_body_without_knowing_a_late_recipient_do_not_count_for_her(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     """They would let it go when all they know of have deleted it."""
     alice.write(bob, "late@example.org")
@@ -370,7 +374,7 @@ async def test_nodes_that_keep_a_body_without_knowing_a_late_recipient_do_not_co
 
 
 async def test_what_is_sent_again_after_it_failed_is_kept_by_nodes_for_all_its_time(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -383,7 +387,7 @@ async def test_what_is_sent_again_after_it_failed_is_kept_by_nodes_for_all_its_t
 
 
 async def test_copies_for_somebody_whose_card_is_gone_are_mended(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     """Nodes keep a card for 30 days: somebody who is away for longer has none any more, and her mail is there."""
     alice.write(bob)
@@ -392,7 +396,7 @@ async def test_copies_for_somebody_whose_card_is_gone_are_mended(
         node.objects.clear()
     alice.forget_cards()
     for _ in range(8):
-        world.clock.time += 3600
+        world.clock.now += 3600
         await alice.send()
     assert (alice.copy(bob).state, alice.copy(bob).bodies) == (State.STORED, (3, 3))
     assert alice.troubles == []
@@ -400,7 +404,7 @@ async def test_copies_for_somebody_whose_card_is_gone_are_mended(
 
 
 async def test_a_message_file_that_was_changed_is_not_sent_under_the_same_name(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     entry = alice.write(bob)
     world.overlay.before = FailAt("append_inbox")
@@ -415,7 +419,9 @@ async def test_a_message_file_that_was_changed_is_not_sent_under_the_same_name(
     assert world.overlay.inbox(bob.inbox_key) == set()
 
 
-async def test_a_message_file_that_is_gone_fails_at_once(world: World, alice: UserAgent, bob: UserAgent) -> None:
+async def test_a_message_file_that_is_gone_fails_at_once(
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob).file.unlink()
     await alice.send()
     assert alice.copy(bob).state is State.FAILED
@@ -423,7 +429,7 @@ async def test_a_message_file_that_is_gone_fails_at_once(world: World, alice: Us
 
 
 async def test_a_message_that_is_too_large_fails_at_once(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(body, "ORIGINAL_LIMIT", 10)
     alice.write(bob)
@@ -432,7 +438,9 @@ async def test_a_message_that_is_too_large_fails_at_once(
     assert "too large" in alice.troubles[0]
 
 
-async def test_a_letter_that_cannot_be_announced_fails_at_once(world: World, alice: UserAgent, bob: UserAgent) -> None:
+async def test_a_letter_that_cannot_be_announced_fails_at_once(
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob, message_id="m" * 600 + "@example.org")
     await alice.send()
     assert alice.copy(bob, "m" * 600 + "@example.org").state is State.FAILED
@@ -441,7 +449,7 @@ async def test_a_letter_that_cannot_be_announced_fails_at_once(world: World, ali
 
 
 async def test_one_letters_fault_holds_up_no_other(
-    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = alice.directory.card
 
@@ -461,7 +469,7 @@ async def test_one_letters_fault_holds_up_no_other(
 
 
 async def test_an_outbox_that_cannot_be_written_is_said_when_the_other_letters_are_done(
-    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = alice.outbox.save_secrets
 
@@ -482,7 +490,7 @@ async def test_an_outbox_that_cannot_be_written_is_said_when_the_other_letters_a
 
 
 async def test_a_body_of_several_segments_is_stored_piece_by_piece_with_progress(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     text = noise(3 * MEGABYTE)
     alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", text))
@@ -499,7 +507,9 @@ async def test_a_body_of_several_segments_is_stored_piece_by_piece_with_progress
     assert received.endswith(text)
 
 
-async def test_an_upload_that_fails_leaves_no_other_one_running(world: World, alice: UserAgent, bob: UserAgent) -> None:
+async def test_an_upload_that_fails_leaves_no_other_one_running(
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
+) -> None:
     alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", noise(3 * MEGABYTE)))
     world.overlay.before = FailAt("store", after=2)
     tasks = asyncio.all_tasks()
@@ -513,7 +523,7 @@ async def test_an_upload_that_fails_leaves_no_other_one_running(world: World, al
 
 
 async def test_a_renewed_certificate_gets_a_salt_and_a_notification_of_its_own(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     world.overlay.before = FailAt("append_inbox")
     alice.write(bob)
@@ -521,7 +531,7 @@ async def test_a_renewed_certificate_gets_a_salt_and_a_notification_of_its_own(
     before = alice.copy(bob)
     person = world.issuer.person(bob.address, 77, serial=77)
     bob.owner = type(bob.owner)(person.certificate, person.sign)
-    world.clock.time += 3600
+    world.clock.now += 3600
     await bob.publish()
     world.overlay.before = nothing
     await alice.send()
@@ -532,19 +542,19 @@ async def test_a_renewed_certificate_gets_a_salt_and_a_notification_of_its_own(
     assert alice.copy(bob).state is State.COLLECTED
 
 
-async def revoked(world: World, bob: UserAgent, *others: UserAgent) -> None:
+async def revoked(world: UserAgentNetwork, bob: UserAgent, *others: UserAgent) -> None:
     """Bob's certificate is revoked, and he joins anew: another key, another certificate, a card that says so."""
     crl = world.issuer.revoke([parse_certificate(bob.owner.certificate).serial], 1)
     for user_agent in (bob, *others):
         user_agent.trust.accept_revocations(crl, world.clock())
     person = world.issuer.person(bob.address, 77, serial=77)
     bob.owner = Owner(person.certificate, person.sign)
-    world.clock.time += 3600
+    world.clock.now += 3600
     await bob.publish()
 
 
 async def test_who_was_revoked_and_joined_anew_is_written_to_again_and_proves_that_she_has_it(
-    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent
 ) -> None:
     alice.write(bob, carol)
     await alice.send()
@@ -563,7 +573,7 @@ async def test_who_was_revoked_and_joined_anew_is_written_to_again_and_proves_th
 
 
 async def test_who_lost_her_keys_gets_what_is_on_its_way_sealed_to_the_new_ones(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -579,7 +589,7 @@ async def test_who_lost_her_keys_gets_what_is_on_its_way_sealed_to_the_new_ones(
 
 @pytest.mark.parametrize("call", ["store", "append_inbox"])
 async def test_what_is_sealed_anew_for_who_joined_anew_counts_only_when_nodes_have_that(
-    world: World, alice: UserAgent, bob: UserAgent, call: str
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, call: str
 ) -> None:
     """The attempt to send it is cut off: what nodes have was made for the revoked certificate."""
     alice.write(bob)
@@ -599,7 +609,7 @@ async def test_what_is_sealed_anew_for_who_joined_anew_counts_only_when_nodes_ha
 
 
 async def test_a_renewed_certificate_changes_nothing_of_what_is_out(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     world.nodes[0].refuses = world.nodes[1].refuses = world.nodes[2].refuses = "full"
@@ -607,7 +617,7 @@ async def test_a_renewed_certificate_changes_nothing_of_what_is_out(
     before = alice.copy(bob)
     assert (before.state, before.notifications) == (State.STORED, (2, 3))
     bob.renew()
-    world.clock.time += 3600
+    world.clock.now += 3600
     world.nodes[0].refuses = ""
     await bob.publish()
     await alice.send()
@@ -618,7 +628,7 @@ async def test_a_renewed_certificate_changes_nothing_of_what_is_out(
 
 
 async def test_mail_to_somebody_who_is_revoked_and_not_back_stays_what_it_is(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     await alice.send()
@@ -626,14 +636,14 @@ async def test_mail_to_somebody_who_is_revoked_and_not_back_stays_what_it_is(
         world.issuer.revoke([parse_certificate(bob.owner.certificate).serial], 1), world.clock()
     )
     for _ in range(5):
-        world.clock.time += 3600
+        world.clock.now += 3600
         await alice.send()
     assert alice.copy(bob).state is State.STORED
     assert alice.troubles == []
 
 
 async def test_nothing_of_a_sender_who_was_revoked_is_called_stored(
-    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent
 ) -> None:
     alice.write(bob, carol)
     await alice.send()
@@ -668,7 +678,7 @@ async def test_nothing_of_a_sender_who_was_revoked_is_called_stored(
 
 
 async def test_under_a_certificate_that_has_ended_mail_waits_and_says_why(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
 
@@ -686,13 +696,15 @@ async def test_under_a_certificate_that_has_ended_mail_waits_and_says_why(
     assert alice.copy(bob).state is State.STORED
 
 
-async def test_what_nobody_has_yet_is_sealed_to_the_key_in_use(world: World, alice: UserAgent, bob: UserAgent) -> None:
+async def test_what_nobody_has_yet_is_sealed_to_the_key_in_use(
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
+) -> None:
     world.overlay.before = FailAt("append_inbox")
     alice.write(bob)
     await alice.send()
     bob.pairs.clear()
     bob.new_key()
-    world.clock.time += 3600
+    world.clock.now += 3600
     await bob.publish()
     world.overlay.before = nothing
     await alice.send()
@@ -700,7 +712,7 @@ async def test_what_nobody_has_yet_is_sealed_to_the_key_in_use(world: World, ali
 
 
 async def test_an_address_whose_card_is_away_for_some_minutes_isnt_given_up(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     for node in world.nodes[:3]:
         node.down = True  # and with them all copies of Bob's card
@@ -708,7 +720,7 @@ async def test_an_address_whose_card_is_away_for_some_minutes_isnt_given_up(
     alice.write(bob)
     for _ in range(5):
         await alice.send()
-        world.clock.time += 60
+        world.clock.now += 60
     assert alice.copy(bob).state is State.QUEUED
     assert "isn't known" in alice.copy(bob).reason
     for node in world.nodes:
@@ -718,7 +730,7 @@ async def test_an_address_whose_card_is_away_for_some_minutes_isnt_given_up(
 
 
 async def test_a_body_is_stored_for_each_group_of_recipients_and_collected_by_all(
-    world: World, alice: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rules, "MAX_DELETERS", 2)
     readers = [await world.user_agent(f"reader{number}") for number in range(5)]
@@ -742,7 +754,7 @@ async def test_a_body_is_stored_for_each_group_of_recipients_and_collected_by_al
 
 
 async def test_a_send_to_groups_that_is_cut_off_goes_on_with_the_same_bytes_for_the_same_groups(
-    world: World, alice: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rules, "MAX_DELETERS", 2)
     readers = [await world.user_agent(f"reader{number}") for number in range(5)]
@@ -760,7 +772,7 @@ async def test_a_send_to_groups_that_is_cut_off_goes_on_with_the_same_bytes_for_
 
 
 async def test_copies_are_counted_for_each_group(
-    world: World, alice: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rules, "MAX_DELETERS", 1)
     readers = [await world.user_agent(f"reader{number}") for number in range(2)]
@@ -775,11 +787,11 @@ async def test_copies_are_counted_for_each_group(
 
 
 async def test_many_for_whom_a_message_failed_for_the_same_reason_are_one_lasting_trouble(
-    world: World, alice: UserAgent
+    world: UserAgentNetwork, alice: UserAgent
 ) -> None:
     alice.write(*[f"ghost{number}@example.org" for number in range(7)])
     for pause in (0, 5, 15, 60, 300, 900):
-        world.clock.time += pause
+        world.clock.now += pause
         await alice.send()
     (trouble,) = [event for event in alice.events if isinstance(event, Trouble)]
     assert trouble == Trouble(
@@ -790,7 +802,7 @@ async def test_many_for_whom_a_message_failed_for_the_same_reason_are_one_lastin
 
 
 async def test_an_end_of_which_the_user_was_not_told_when_the_process_died_is_told_by_the_next_one(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     alice.outbox.record([("letter@example.org", replace(alice.copy(bob), failed=True, reason="It is too large."))])
@@ -842,7 +854,7 @@ def test_a_notification_with_a_group_is_read_back_and_one_without_is_what_it_was
 
 
 async def test_a_recipient_whose_card_is_out_of_reach_holds_up_nobody_else(
-    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = alice.directory.card
 
@@ -865,7 +877,7 @@ async def test_a_recipient_whose_card_is_out_of_reach_holds_up_nobody_else(
 
 
 async def test_four_letters_are_sent_at_the_same_time(
-    world: World, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):
         alice.write(bob, message_id=f"{number}@example.org")
@@ -882,7 +894,7 @@ async def test_four_letters_are_sent_at_the_same_time(
 
 
 async def test_thirty_two_recipients_are_looked_up_at_the_same_time(
-    world: World, alice: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice.write(*(f"reader{number}@example.org" for number in range(40)))
     crowd, fetch = Crowd(32), world.overlay.fetch_variants
@@ -897,7 +909,7 @@ async def test_thirty_two_recipients_are_looked_up_at_the_same_time(
 
 
 async def test_a_letter_that_nobody_takes_is_tried_again_after_longer_and_longer_pauses(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     for node in world.nodes:
@@ -908,7 +920,7 @@ async def test_a_letter_that_nobody_takes_is_tried_again_after_longer_and_longer
 
 
 async def test_whether_it_was_collected_is_asked_after_longer_and_longer_pauses(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
     for pause in (2.0, 5.0, 15.0, 60.0):
@@ -917,7 +929,7 @@ async def test_whether_it_was_collected_is_asked_after_longer_and_longer_pauses(
 
 
 async def test_the_pauses_without_a_network_begin_anew_when_somebody_has_answered(
-    world: World, alice: UserAgent, bob: UserAgent
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
 
@@ -942,7 +954,7 @@ async def test_the_pauses_without_a_network_begin_anew_when_somebody_has_answere
 
 
 async def test_of_several_letters_it_is_told_how_many_are_done_and_of_one_how_many_recipients(
-    world: World, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
+    world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asyncio_tools, "STEPS_TOLD_EVERY", 0.0)
 

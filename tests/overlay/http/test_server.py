@@ -400,7 +400,7 @@ async def test_contacts_that_the_network_forbids_or_that_lie_about_their_id_are_
     text = http_format.encode_closest(KEY, bytes(16), [good, private, neighbour(3)])
     text = text.replace(neighbour(3).contact.id.hex().encode(), b"00" * 20)
 
-    async with node_that(Answer(200, text)) as (client, node):
+    async with node_that(FixedResponse(200, text)) as (client, node):
         _, _, found = await client.closest("127.0.0.1", node.bulk_port, KEY, 3, node.fingerprint)
     assert found == [good]
 
@@ -408,7 +408,7 @@ async def test_contacts_that_the_network_forbids_or_that_lie_about_their_id_are_
 # Nodes that can't be relied on
 
 
-class Answer:
+class FixedResponse:
     """Reads a request and always sends this answer."""
 
     def __init__(self, status: int, body: bytes = b"", *headers: str, length: int | None = None) -> None:
@@ -442,19 +442,22 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     ("answer", "why"),
     [
         (endless, "sends more than the 1000 bytes"),
-        (Answer(200, bytes(2000), "Transfer-Encoding: chunked", length=-1), "over HTTPS"),
-        (Answer(200, b"fff\r\n" + bytes(4095), "Transfer-Encoding: chunked", length=-1), "more than the 1000 bytes"),
-        (Answer(200, bytes(2000)), "would send 2000 bytes, more than the 1000"),
-        (Answer(200, bytes(10), length=1 << 40), "would send"),
-        (Answer(200, bytes(10), length=500), "over HTTPS"),
-        (Answer(200, b"not what was asked for"), "something else"),
-        (Answer(206, b"a part that nobody wanted"), "status 206"),
-        (Answer(500, b"<html>"), "status 500"),
-        (Answer(200, b"x", "X: " + "x" * 100_000), "over HTTPS"),
-        (Answer(999), "status 999"),
+        (FixedResponse(200, bytes(2000), "Transfer-Encoding: chunked", length=-1), "over HTTPS"),
+        (
+            FixedResponse(200, b"fff\r\n" + bytes(4095), "Transfer-Encoding: chunked", length=-1),
+            "more than the 1000 bytes",
+        ),
+        (FixedResponse(200, bytes(2000)), "would send 2000 bytes, more than the 1000"),
+        (FixedResponse(200, bytes(10), length=1 << 40), "would send"),
+        (FixedResponse(200, bytes(10), length=500), "over HTTPS"),
+        (FixedResponse(200, b"not what was asked for"), "something else"),
+        (FixedResponse(206, b"a part that nobody wanted"), "status 206"),
+        (FixedResponse(500, b"<html>"), "status 500"),
+        (FixedResponse(200, b"x", "X: " + "x" * 100_000), "over HTTPS"),
+        (FixedResponse(999), "status 999"),
     ],
 )
-async def test_an_answer_that_is_too_long_or_wrong_is_no_answer(answer: Answer, why: str) -> None:
+async def test_an_answer_that_is_too_long_or_wrong_is_no_answer(answer: FixedResponse, why: str) -> None:
     async with node_that(answer) as (client, node):
         with pytest.raises(NoAnswer, match=why) as error:
             await client.fetch(node, FetchRequest(Kind.BODY, KEY, bytes(32)), 1000)
@@ -467,7 +470,7 @@ async def test_a_node_can_not_send_its_asker_elsewhere() -> None:
         port = writer.get_extra_info("sockname")[1]
         request = await reader.readuntil(b"\r\n\r\n")
         to = f"Location: https://127.0.0.1:{port}/elsewhere"
-        answer = Answer(200, b"followed") if b"elsewhere" in request else Answer(302, b"", to)
+        answer = FixedResponse(200, b"followed") if b"elsewhere" in request else FixedResponse(302, b"", to)
         writer.write(answer.data)
         await hang_up(writer)
 
@@ -506,7 +509,7 @@ async def test_a_node_that_trickles_is_cut_off() -> None:
 
 
 async def test_another_certificate_than_the_one_that_was_announced_is_no_answer() -> None:
-    async with node_that(Answer(200, b"mine"), identity=make_identity(NOW)) as (client, node):
+    async with node_that(FixedResponse(200, b"mine"), identity=make_identity(NOW)) as (client, node):
         with pytest.raises(NoAnswer, match="another TLS certificate"):
             await client.fetch(node, FetchRequest(Kind.BODY, KEY), 1000)
 

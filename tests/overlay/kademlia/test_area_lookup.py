@@ -14,7 +14,7 @@ from overlay.kademlia.lookup import Located
 from overlay.protocol_limits import KEY_BYTES
 
 
-class World:
+class LookupNetwork:
     """Nodes, and the number of lookups that were made."""
 
     def __init__(self, count: int) -> None:
@@ -40,7 +40,7 @@ class World:
 
 @pytest.mark.parametrize(("nodes", "lookups"), [(1, 1), (12, 1), (63, 1), (64, 2), (200, 8), (2000, 128)])
 async def test_a_thousand_keys_are_found_exactly_with_few_lookups(nodes: int, lookups: int) -> None:
-    world = World(nodes)
+    world = LookupNetwork(nodes)
     with world.areas.share(1000):
         for _ in range(1000):
             key, count = world.key(), world.chance.randrange(1, 21)
@@ -50,14 +50,14 @@ async def test_a_thousand_keys_are_found_exactly_with_few_lookups(nodes: int, lo
 
 @pytest.mark.parametrize(("lookups", "sharing"), [(49, False), (50, True)])
 async def test_from_50_lookups_on_they_share(lookups: int, sharing: bool) -> None:
-    world = World(12)
+    world = LookupNetwork(12)
     with world.areas.share(lookups), world.areas.share(1):
         assert world.areas.sharing is sharing
 
 
 async def test_what_was_found_is_used_for_some_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(area_lookup, "KNOWN_FOR", 0.0)
-    world = World(12)
+    world = LookupNetwork(12)
     with world.areas.share(50):
         for _ in range(2):
             await world.areas.closest(world.key(), 3)
@@ -65,7 +65,7 @@ async def test_what_was_found_is_used_for_some_seconds_only(monkeypatch: pytest.
 
 
 async def test_what_was_found_is_forgotten_at_the_end() -> None:
-    world = World(12)
+    world = LookupNetwork(12)
     for _ in range(2):
         with world.areas.share(50):
             await world.areas.closest(world.key(), 3)
@@ -73,7 +73,7 @@ async def test_what_was_found_is_forgotten_at_the_end() -> None:
 
 
 async def test_who_doesnt_answer_is_left_out() -> None:
-    world = World(12)
+    world = LookupNetwork(12)
     key = world.key()
     with world.areas.share(50):
         first, second, *_ = await world.areas.closest(key, 5)
@@ -83,7 +83,7 @@ async def test_who_doesnt_answer_is_left_out() -> None:
 
 
 async def test_where_too_few_are_left_of_those_that_answered_it_is_looked_at_again() -> None:
-    world = World(12)
+    world = LookupNetwork(12)
     key = world.key()
     with world.areas.share(50):
         for _ in range(3):
@@ -94,7 +94,7 @@ async def test_where_too_few_are_left_of_those_that_answered_it_is_looked_at_aga
 
 
 async def test_after_a_lookup_that_missed_a_known_node_each_key_is_looked_up_for_a_while() -> None:
-    world = World(12)
+    world = LookupNetwork(12)
     world.table = [world.node().contact]
     with world.areas.share(50):
         for _ in range(3):
@@ -104,7 +104,7 @@ async def test_after_a_lookup_that_missed_a_known_node_each_key_is_looked_up_for
 
 
 async def test_more_nodes_than_an_area_surely_has_are_looked_up() -> None:
-    world = World(12)
+    world = LookupNetwork(12)
     with world.areas.share(50):
         assert len(await world.areas.closest(world.key(), 40)) == 12
     assert world.asked == [40]

@@ -20,7 +20,7 @@ def number(at: Located) -> int:
     return at.contact.port
 
 
-class Nodes:
+class ScriptedNodes:
     """Nodes that accept, refuse, or don't answer."""
 
     def __init__(self, silent: set[int] = frozenset(), refusing: set[int] = frozenset(), takes: float = 0.1) -> None:  # type: ignore[assignment]
@@ -38,7 +38,7 @@ class Nodes:
 
 
 def test_all_wanted_operations_run_at_once_at_the_nearest() -> None:
-    world, nodes = World(), Nodes()
+    world, nodes = World(), ScriptedNodes()
     results = world.play(replicate(NODES, nodes, 10, 20))
     assert sorted(answer for _, answer in results.done) == list(range(1, 11))
     assert nodes.asked == list(range(1, 11))
@@ -46,7 +46,7 @@ def test_all_wanted_operations_run_at_once_at_the_nearest() -> None:
 
 
 def test_who_says_no_is_replaced_by_the_next_nearest() -> None:
-    nodes = Nodes(silent={1, 2}, refusing={3})
+    nodes = ScriptedNodes(silent={1, 2}, refusing={3})
     results = World().play(replicate(NODES, nodes, 10, 20))
     assert sorted(answer for _, answer in results.done) == list(range(4, 14))
     refused = sorted((number(at), reason) for at, reason in results.refused)
@@ -60,7 +60,7 @@ def test_who_says_no_is_replaced_by_the_next_nearest() -> None:
 def test_never_more_is_done_than_wanted_nor_are_more_asked_than_allowed(
     silent: set[int], refusing: set[int], ops: int, connections: int, there: int
 ) -> None:
-    nodes = Nodes(silent, refusing)
+    nodes = ScriptedNodes(silent, refusing)
     results = World().play(replicate(NODES[:there], nodes, ops, connections))
     assert len(nodes.asked) == len(set(nodes.asked)) <= min(connections, there)
     good = [n for n in range(1, min(connections, there) + 1) if n not in silent | refusing]
@@ -88,7 +88,7 @@ def test_an_error_of_ours_is_raised_and_nothing_goes_on_behind_it() -> None:
 
 
 def test_a_cancelled_call_cancels_its_operations() -> None:
-    nodes = Nodes(takes=10)
+    nodes = ScriptedNodes(takes=10)
 
     async def story() -> None:
         with pytest.raises(TimeoutError):

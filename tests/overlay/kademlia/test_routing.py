@@ -19,20 +19,13 @@ from overlay.kademlia.routing import (
     REPLACEMENTS,
     Table,
 )
+from tests.clock import Clock
 
 OWN = bytes(20)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def table(clock: Callable[[], float] | None = None, *, private: bool = True) -> Table:
-    return Table(OWN, clock or Clock(), private_addresses=private)
+    return Table(OWN, clock or Clock(0.0), private_addresses=private)
 
 
 def contact(number: int, ip: str = "10.0.0.1", port: int = 4000) -> Contact:
@@ -86,7 +79,7 @@ def test_an_id_belongs_to_the_bucket_of_its_shared_prefix(identifier: bytes) -> 
 
 def test_a_node_isnt_in_its_own_table() -> None:
     me = contact(1)
-    of = Table(me.id, Clock(), private_addresses=True)
+    of = Table(me.id, Clock(0.0), private_addresses=True)
     assert not of.wants(me)
     assert not of.answered(me)
     assert len(of) == 0
@@ -279,7 +272,7 @@ def test_a_node_is_responsible_while_fewer_than_k_are_closer() -> None:
 
 
 def test_the_quietest_contact_is_pinged_next() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     of = table(clock)
     assert of.least_recently_seen() is None
     contacts = [contact(number) for number in range(10)]
@@ -293,7 +286,7 @@ def test_the_quietest_contact_is_pinged_next() -> None:
 
 
 def test_only_buckets_that_no_lookup_touched_for_long_are_refreshed() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     of = table(clock)
     assert of.stale_buckets(-1.0) == []
     fill(of, (contact(number) for number in range(50)))

@@ -48,7 +48,7 @@ from overlay.wire.messages import Code
 from overlay.wire.write_tokens import EPOCH, WriteTokens
 from storage.store_request import StoreRequest
 from tests.overlay.issuing import DAY, NOW, Issuer, Person
-from tests.overlay.peers import MemoryStore, Peer, start
+from tests.overlay.peers import Peer, SimulatedStore, start
 from tests.simulation.world import EPOCH as WORLD_BEGINS
 from tests.simulation.world import World
 
@@ -75,7 +75,7 @@ class Scene:
         self.token = node.token_for(asker)
 
     @property
-    def store(self) -> MemoryStore:
+    def store(self) -> SimulatedStore:
         return self.node.store
 
     async def call(
@@ -622,5 +622,5 @@ def test_a_proof_of_delete_that_is_nonsense_is_refused() -> None:
 
 def test_every_request_has_a_handler_or_is_the_protocols() -> None:
     by_protocol = {messages.Ping, messages.Find, messages.AskAdmission, messages.DialBack}
-    service = Service(bytes(20), MemoryStore(), None, WriteTokens(lambda: 0.0), lambda: NOW)
+    service = Service(bytes(20), SimulatedStore(), None, WriteTokens(lambda: 0.0), lambda: NOW)
     assert set(service._handlers) == set(get_args(messages.Request)) - by_protocol

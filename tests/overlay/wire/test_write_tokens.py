@@ -6,16 +6,9 @@ from hypothesis import strategies as st
 
 from overlay.protocol_limits import TOKEN_BYTES
 from overlay.wire.write_tokens import EPOCH, NOBODY, WriteTokens
+from tests.clock import Clock
 
 KEY, IP = b"k" * 32, "192.0.2.1"
-
-
-class Clock:
-    def __init__(self, now: float = 10_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @given(st.floats(0, 1e9), st.floats(0, EPOCH))
@@ -38,7 +31,7 @@ def test_a_token_is_worth_nothing_after_ten_minutes(start: float, later: float) 
 
 
 def test_a_token_is_bound_to_the_askers_key_and_address() -> None:
-    tokens = WriteTokens(Clock())
+    tokens = WriteTokens(Clock(10_000.0))
     token = tokens.issue(KEY, IP)
     assert not tokens.good(token, b"x" * 32, IP)
     assert not tokens.good(token, NOBODY, IP)
@@ -47,7 +40,7 @@ def test_a_token_is_bound_to_the_askers_key_and_address() -> None:
 
 
 def test_another_nodes_token_is_worth_nothing() -> None:
-    assert not WriteTokens(Clock()).good(WriteTokens(Clock()).issue(KEY, IP), KEY, IP)
+    assert not WriteTokens(Clock(10_000.0)).good(WriteTokens(Clock(10_000.0)).issue(KEY, IP), KEY, IP)
 
 
 @pytest.mark.parametrize("token", [b"", b"x", bytes(16), bytes(17)])

@@ -46,7 +46,7 @@ class Claim:
     answered: Answered = Answered.NOTHING
 
 
-class Found(StrEnum):
+class Finding(StrEnum):
     """What can be wrong."""
 
     LOST = "lost"
@@ -62,7 +62,7 @@ class Found(StrEnum):
 class Wrong:
     """One thing that is wrong."""
 
-    found: Found
+    found: Finding
     words: str
 
     def __str__(self) -> str:
@@ -150,7 +150,7 @@ class Claims:
             self._claims[message_id] = claim
         return claim
 
-    def say(self, found: Found, words: str) -> None:
+    def say(self, found: Finding, words: str) -> None:
         """Note what went wrong on the way."""
         with self._lock:
             self._wrong.append(Wrong(found, words))
@@ -223,16 +223,16 @@ def _sender(claim: Claim, states: Mapping[str, str], copies: list[Copy], *, rest
     sent = [copy for copy in copies if copy.folder == "Sent"]
     what = f"{claim.message_id} of {claim.sender} ({claim.size} bytes, {claim.answered})"
     if claim.answered is Answered.NO and states:
-        yield Wrong(Found.UNTRUE, f"{what} is in the outbox")
+        yield Wrong(Finding.UNTRUE, f"{what} is in the outbox")
     if claim.answered is Answered.YES and not restored:
         if not states:
-            yield Wrong(Found.UNTRUE, f"{what} isn't in the outbox")
+            yield Wrong(Finding.UNTRUE, f"{what} isn't in the outbox")
         if not sent:
-            yield Wrong(Found.LOST, f"{what} isn't in Sent")
+            yield Wrong(Finding.LOST, f"{what} isn't in Sent")
     if claim.answered is Answered.NO and sent:
-        yield Wrong(Found.UNTRUE, f"{what} is in Sent")
+        yield Wrong(Finding.UNTRUE, f"{what} is in Sent")
     if any(claim.digest not in copy.digests for copy in sent):
-        yield Wrong(Found.CHANGED, f"{what} in Sent: {[str(copy.path) for copy in sent]}")
+        yield Wrong(Finding.CHANGED, f"{what} in Sent: {[str(copy.path) for copy in sent]}")
 
 
 def _recipient(
@@ -249,13 +249,13 @@ def _recipient(
     what = f"{claim.message_id} of {claim.sender} to {address} ({claim.size} bytes, {claim.answered})"
     state = states.get(address)
     if not copies and not gone and accepted:
-        yield Wrong(Found.LOST, f"{what}, {state}")
+        yield Wrong(Finding.LOST, f"{what}, {state}")
     if copies and not accepted and not restored:
-        yield Wrong(Found.UNTRUE, f"{what} arrived")
+        yield Wrong(Finding.UNTRUE, f"{what} arrived")
     if any(claim.digest not in copy.digests for copy in copies):
-        yield Wrong(Found.CHANGED, f"{what}: {[str(copy.path) for copy in copies]}")
+        yield Wrong(Finding.CHANGED, f"{what}: {[str(copy.path) for copy in copies]}")
     if state is not None and (copies or gone) and state != "collected":
-        yield Wrong(Found.UNTRUE, f"{what} arrived and is {state}")
+        yield Wrong(Finding.UNTRUE, f"{what} arrived and is {state}")
 
 
 def _eyes(user: Whereabouts, copies: list[Copy], listed: list[str]) -> Iterator[Wrong]:
@@ -265,9 +265,9 @@ def _eyes(user: Whereabouts, copies: list[Copy], listed: list[str]) -> Iterator[
         if count > 1:
             places = [f"{copy.folder}/{copy.path.parent.name}" for copy in copies if copy.message_id == message_id]
             where = "Sent" if in_sent else "folders"
-            yield Wrong(Found.DOUBLED, f"{message_id} is {count} times in the {where} of {user.address}: {places}")
+            yield Wrong(Finding.DOUBLED, f"{message_id} is {count} times in the {where} of {user.address}: {places}")
     lacking = Counter(copy.message_id for copy in copies if copy.message_id and copy.folder != "quarantine")
     lacking.subtract(Counter(listed))
     for message_id, count in lacking.items():
         if message_id and count:
-            yield Wrong(Found.UNTRUE, f"{user.address} has {message_id}, and lists it {-count:+d} times")
+            yield Wrong(Finding.UNTRUE, f"{user.address} has {message_id}, and lists it {-count:+d} times")

@@ -20,10 +20,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.real.journey.claims import Answered, Claim, Claims, Copy, Found, Shelf, Whereabouts
-from tests.real.journey.forking import Command, Forker, Hangs
-from tests.real.journey.neighbours import Clock, Failed, Mbsync, Neomutt
-from tests.real.programs import Answer, GivenUp, until
+from tests.real.journey.claims import Answered, Claim, Claims, Copy, Finding, Shelf, Whereabouts
+from tests.real.journey.forking import Command, CommandHangs, Forker
+from tests.real.journey.neighbours import Mbsync, NeighbourFailed, Neomutt, SettableClock
+from tests.real.programs import CommandResult, GivenUp, until
 
 POLL = 5
 """Seconds between two looks of an agent into its inbox."""
@@ -34,7 +34,7 @@ _FAULT = re.compile(r"fault of p2pmail|Traceback \(most recent call last\)")
 SETTINGS = f"poll = {POLL}\n"
 
 
-class UserAgent:
+class JourneyUserAgent:
     """A member at work. `end` stops what runs."""
 
     def __init__(self, address: str, profile: Path, aside: Path, claims: Claims, rng: random.Random) -> None:
@@ -47,7 +47,7 @@ class UserAgent:
         self.where = Whereabouts(address, profile)
         self.counts: Counter[str] = Counter()
         """What happened here, by its name."""
-        self.clock: Clock | None = None
+        self.clock: SettableClock | None = None
         self.neomutt: Neomutt | None = None
         self.mbsync: Mbsync | None = None
         self.small_disk = False
@@ -73,7 +73,7 @@ class UserAgent:
         if self._forker is not None:
             self._forker.close()
 
-    def run(self, *arguments: str | Path, stdin: Path = Path(os.devnull), within: float = 300) -> Answer:
+    def run(self, *arguments: str | Path, stdin: Path = Path(os.devnull), within: float = 300) -> CommandResult:
         """A command to its end."""
         return self._ended(self._start(*arguments, stdin=stdin), arguments, within)
 
@@ -81,7 +81,7 @@ class UserAgent:
         """What a command says with --json; None when it fails, which is noted."""
         answer = self.run(*arguments, "--json")
         if answer.code:
-            self.claims.say(Found.FAULT, f"{self.address}: {' '.join(arguments)}: {answer.code} {answer.err}")
+            self.claims.say(Finding.FAULT, f"{self.address}: {' '.join(arguments)}: {answer.code} {answer.err}")
             return None
         return json.loads(answer.out)
 
@@ -117,7 +117,7 @@ class UserAgent:
         agent, self._agent = self._agent, None
         if not agent.running:
             answer = self._ended(agent, ("sync", "--watch"), 1)
-            self.claims.say(Found.FAULT, f"{self.address}: the agent ended with {answer.code}: {answer.err[-600:]}")
+            self.claims.say(Finding.FAULT, f"{self.address}: the agent ended with {answer.code}: {answer.err[-600:]}")
             return
         agent.signal(signal.SIGKILL if kill else signal.SIGTERM)
         self._ended(agent, ("sync", "--watch"), 60)
@@ -126,15 +126,15 @@ class UserAgent:
         assert self._forker is not None
         return self._forker.start(*arguments, "--profile", self.profile, stdin=stdin)
 
-    def _ended(self, command: Command, arguments: Sequence[str | Path], within: float) -> Answer:
+    def _ended(self, command: Command, arguments: Sequence[str | Path], within: float) -> CommandResult:
         what = f"{self.address}: {' '.join(map(str, arguments))[:200]}"
         try:
             answer = command.wait(within)
-        except Hangs as error:
-            self.claims.say(Found.FAULT, f"{what}: {error}")
-            return Answer(-9, b"", "")
+        except CommandHangs as error:
+            self.claims.say(Finding.FAULT, f"{what}: {error}")
+            return CommandResult(-9, b"", "")
         if (answer.code >= 0 and answer.code not in DOCUMENTED) or _FAULT.search(answer.err):
-            self.claims.say(Found.FAULT, f"{what}: {answer.code} {answer.err[-2000:]}")
+            self.claims.say(Finding.FAULT, f"{what}: {answer.code} {answer.err[-2000:]}")
         return answer
 
     # -- letters
@@ -173,7 +173,7 @@ class UserAgent:
     def _hand_in(self, claim: Claim, path: Path) -> Command:
         return self._start("send", *claim.recipients, stdin=path)
 
-    def _note(self, claim: Claim, answer: Answer) -> None:
+    def _note(self, claim: Claim, answer: CommandResult) -> None:
         match answer.code:
             case 0:
                 claim.answered = Answered.YES
@@ -198,7 +198,7 @@ class UserAgent:
                 if self.clock is not None:
                     self.clock.set(0)
         if claim.answered is not Answered.YES:
-            self.claims.say(Found.FAULT, f"{self.address}: {claim.message_id} was never taken: {answer.err[-500:]}")
+            self.claims.say(Finding.FAULT, f"{self.address}: {claim.message_id} was never taken: {answer.err[-500:]}")
 
     def _has_a_reason(self) -> bool:
         """Whether a letter may be refused here now."""
@@ -313,8 +313,8 @@ class UserAgent:
                     self.mbsync.flag_at_the_mirror(2)
                     self.mbsync.run()
                 self.counts["mbsync"] += 1
-        except Failed as error:
-            self.claims.say(Found.FAULT, f"{self.address}: {error}")
+        except NeighbourFailed as error:
+            self.claims.say(Finding.FAULT, f"{self.address}: {error}")
 
     def _neomutt(self, neomutt: Neomutt, what: str) -> None:
         inbox = [copy for copy in self.where.now() if copy.folder == "Inbox"]
@@ -328,7 +328,7 @@ class UserAgent:
             there = {copy.message_id for copy in self.where.now()}
             gone = {copy.message_id for copy in inbox} - there
             if len(gone) > 1:
-                self.claims.say(Found.LOST, f"{self.address}: neomutt deleted one, and these are gone: {gone}")
+                self.claims.say(Finding.LOST, f"{self.address}: neomutt deleted one, and these are gone: {gone}")
             self.where.removed |= gone
         else:
             neomutt.read(entries)

@@ -16,8 +16,8 @@ from email.utils import formatdate
 from pathlib import Path
 
 from tests.real.journey.claims import Claim, Claims
-from tests.real.journey.desk import UserAgent
-from tests.real.journey.story import Outcome, judge, outcome, settle
+from tests.real.journey.desk import JourneyUserAgent
+from tests.real.journey.story import JourneyOutcome, judge, outcome, settle
 from tests.real.process_network import ProcessNetwork
 
 A_LETTER = 4_000_000
@@ -75,13 +75,13 @@ def _joined(parts: Sequence[bytes]) -> bytes:
     return head + b"".join(b"--" + boundary + b"\n" + part + b"\n" for part in parts) + b"--" + boundary + b"--\n"
 
 
-def send_files(folder: Path, folders: Sequence[Path]) -> Outcome:
+def send_files(folder: Path, folders: Sequence[Path]) -> JourneyOutcome:
     """Send all of it from one profile to another over six nodes, and compare."""
     begun = time.monotonic()
     claims = Claims()
     folder.mkdir(parents=True)
     network = ProcessNetwork(folder)
-    user_agents: list[UserAgent] = []
+    user_agents: list[JourneyUserAgent] = []
     counts = Counter[str]()
     try:
         network.start(NODES)
@@ -89,7 +89,7 @@ def send_files(folder: Path, folders: Sequence[Path]) -> Outcome:
             aside = folder / f"{name}-aside"
             aside.mkdir()
             profile = network.member(name)
-            user_agents.append(UserAgent(f"{name}@village.example", profile, aside, claims, random.Random(name)))
+            user_agents.append(JourneyUserAgent(f"{name}@village.example", profile, aside, claims, random.Random(name)))
         for user_agent in user_agents:
             user_agent.begin()
         _send_all(claims, user_agents, folders, counts)
@@ -106,7 +106,9 @@ def send_files(folder: Path, folders: Sequence[Path]) -> Outcome:
     )
 
 
-def _send_all(claims: Claims, user_agents: Sequence[UserAgent], folders: Sequence[Path], counts: Counter[str]) -> None:
+def _send_all(
+    claims: Claims, user_agents: Sequence[JourneyUserAgent], folders: Sequence[Path], counts: Counter[str]
+) -> None:
     """Hand everything in, some letters at once."""
     sender, recipient = user_agents
     waiting: list[tuple[Claim, Path]] = []

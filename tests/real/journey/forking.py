@@ -21,14 +21,14 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.real.programs import ROOT, Answer, environment
+from tests.real.programs import ROOT, CommandResult, environment
 
 
-class Hangs(AssertionError):
+class CommandHangs(AssertionError):
     """A command didn't end; it was killed."""
 
 
-class Request(NamedTuple):
+class ForkRequest(NamedTuple):
     """What a child is to be: arguments of `p2pmail`, and the files that are its standard streams."""
 
     number: int
@@ -66,13 +66,15 @@ class Command:
         """Send it a signal, unless it has ended."""
         self._forker.tell({"number": self._number, "signal": int(number)})
 
-    def wait(self, within: float = 300) -> Answer:
+    def wait(self, within: float = 300) -> CommandResult:
         """Wait until it ends. Raises Hangs."""
         if not self._ended.wait(within):
             self.signal()
             self._ended.wait(30)
-            raise Hangs(f"not ended after {within:.0f} s: {self.err.name}: {self.err.read_text(errors='replace')}")
-        return Answer(self._code, self.out.read_bytes(), self.err.read_text(errors="replace"))
+            raise CommandHangs(
+                f"not ended after {within:.0f} s: {self.err.name}: {self.err.read_text(errors='replace')}"
+            )
+        return CommandResult(self._code, self.out.read_bytes(), self.err.read_text(errors="replace"))
 
 
 class Forker:
@@ -108,7 +110,7 @@ class Forker:
             self._commands[number] = command
         for path in (command.out, command.err):  # there even when it is killed before it opens them
             path.touch()
-        request = Request(number, [*map(str, arguments)], str(stdin), str(command.out), str(command.err))
+        request = ForkRequest(number, [*map(str, arguments)], str(stdin), str(command.out), str(command.err))
         self.tell(request._asdict())
         return command
 
@@ -137,7 +139,7 @@ class Forker:
                 command.ended(code)
 
 
-def serve(connection: socket.socket) -> Request | None:
+def serve(connection: socket.socket) -> ForkRequest | None:
     """Fork a child for each request until there are no more. Returns twice: None here at the end; in a child, what it
     is to be."""
     children: dict[int, int] = {}  # number to process id, until it has been waited for
@@ -165,7 +167,7 @@ def serve(connection: socket.socket) -> Request | None:
                         if message["number"] in children:
                             os.kill(children[message["number"]], message["signal"])
                         continue
-                    request = Request(**message)
+                    request = ForkRequest(**message)
                     pid = os.fork()
                     if not pid:
                         return request
@@ -173,7 +175,7 @@ def serve(connection: socket.socket) -> Request | None:
                     selector.register(os.pidfd_open(pid), selectors.EVENT_READ, request.number)
 
 
-def become(request: Request) -> None:
+def become(request: ForkRequest) -> None:
     """Take the standard streams of the request."""
     written = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     for number, name, flags in ((0, request.stdin, os.O_RDONLY), (1, request.out, written), (2, request.err, written)):

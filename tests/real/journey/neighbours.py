@@ -53,7 +53,7 @@ SyncState {state}/
 """
 
 
-class Failed(AssertionError):
+class NeighbourFailed(AssertionError):
     """A neighbour failed; the message has what it said."""
 
 
@@ -62,7 +62,7 @@ def libfaketime() -> Path | None:
     return next((path for pattern in FAKETIME for path in sorted(Path("/").glob(pattern[1:]))), None)
 
 
-class Clock:
+class SettableClock:
     """A clock that can be set, as processes with `env` read it."""
 
     def __init__(self, file: Path, library: Path) -> None:
@@ -138,7 +138,7 @@ class Neomutt:
             os.close(terminal)
         _, status = os.waitpid(process, 0)
         if status:
-            raise Failed(f"neomutt ended with {os.waitstatus_to_exitcode(status)} at {keys}: {said[-800:]!r}")
+            raise NeighbourFailed(f"neomutt ended with {os.waitstatus_to_exitcode(status)} at {keys}: {said[-800:]!r}")
 
 
 class Mbsync:
@@ -165,7 +165,7 @@ class Mbsync:
             stdin=subprocess.DEVNULL,
         )
         if ended.returncode or ended.stderr:
-            raise Failed(f"mbsync ended with {ended.returncode}: {ended.stderr[-800:]}")
+            raise NeighbourFailed(f"mbsync ended with {ended.returncode}: {ended.stderr[-800:]}")
 
     def flag_at_the_mirror(self, count: int) -> None:
         """Flag messages as a program does that sees the mirror alone."""

@@ -21,11 +21,11 @@ from pathlib import Path
 import msgspec
 
 from bench import bench_journeys
-from tests.real.journey.claims import Found
+from tests.real.journey.claims import Finding
 from tests.real.journey.files import send_files
-from tests.real.journey.story import Outcome, Scale, Story
+from tests.real.journey.story import JourneyOutcome, JourneyScale, JourneyStory
 
-USUAL = Scale(letters=200)
+USUAL = JourneyScale(letters=200)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,12 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--largest", type=int, default=USUAL.largest, help="bytes of a body")
     parser.add_argument("--files", type=Path, nargs="+", metavar="DIR", help="send what lies there")
     options = parser.parse_args(arguments)
-    scale = Scale(options.letters, users=options.users, nodes=options.nodes, largest=options.largest)
+    scale = JourneyScale(options.letters, users=options.users, nodes=options.nodes, largest=options.largest)
     seed = options.seed or 1 + max((line.seed for line in bench_journeys.lines()), default=0)
     folder = Path(tempfile.mkdtemp(prefix="journey-"))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # in good order: nothing goes on or stays mounted
     net = folder / "net"
-    outcome = send_files(net, options.files) if options.files else Story(seed, net, scale).play()
+    outcome = send_files(net, options.files) if options.files else JourneyStory(seed, net, scale).play()
     print("\n".join(outcome.lines()), flush=True)
     keep(outcome)
     if outcome.wrong and options.files:
@@ -57,17 +57,17 @@ def main(arguments: list[str] | None = None) -> int:
     return bool(outcome.wrong)
 
 
-def keep(outcome: Outcome) -> None:
+def keep(outcome: JourneyOutcome) -> None:
     """Add the line about it."""
     found = Counter(wrong.found for wrong in outcome.wrong)
-    line = bench_journeys.Line(
+    line = bench_journeys.JourneyLine(
         seed=outcome.seed,
         commit=_commit(),
         letters=outcome.letters,
         copies=outcome.copies,
         bytes=outcome.bytes,
         counts=dict(sorted(outcome.counts.items())),
-        wrong={kind.value: found[kind] for kind in Found},
+        wrong={kind.value: found[kind] for kind in Finding},
         seconds=round(outcome.seconds),
     )
     with bench_journeys.LINES.open("ab") as file:

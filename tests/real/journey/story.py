@@ -19,10 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.real.journey.claims import Answered, Claims, Found, Wrong
-from tests.real.journey.desk import UserAgent
-from tests.real.journey.neighbours import Clock, Mbsync, Neomutt, libfaketime, program
-from tests.real.process_network import Node, ProcessNetwork, own_port
+from tests.real.journey.claims import Answered, Claims, Finding, Wrong
+from tests.real.journey.desk import JourneyUserAgent
+from tests.real.journey.neighbours import Mbsync, Neomutt, SettableClock, libfaketime, program
+from tests.real.process_network import NodeProcess, ProcessNetwork, own_port
 from tests.workload import Event, Happening, Letter, Step, draw_story
 
 NAMES = ("anna", "ben", "chen", "dora", "emil", "fatima", "goro", "hana", "igor", "jana")
@@ -43,7 +43,7 @@ AWAY = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class JourneyScale:
     """How much of a story."""
 
     letters: int
@@ -58,7 +58,7 @@ class Scale:
 
 
 @dataclass(slots=True)
-class Outcome:
+class JourneyOutcome:
     """What came of it."""
 
     seed: int
@@ -75,7 +75,7 @@ class Outcome:
         """In words."""
         counts = ", ".join(f"{name} {number}" for name, number in sorted(self.counts.items()))
         found = Counter(str(wrong.found) for wrong in self.wrong)
-        totals = ", ".join(f"{found[kind]} {kind}" for kind in Found)
+        totals = ", ".join(f"{found[kind]} {kind}" for kind in Finding)
         return [
             f"seed {self.seed}: {self.letters} letters, {self.copies} copies, {self.bytes} bytes, {self.seconds:.0f} s",
             f"  {counts}",
@@ -86,12 +86,12 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Story:
+class JourneyStory:
     """One story in one folder. `play` it once."""
 
     seed: int
     folder: Path
-    scale: Scale
+    scale: JourneyScale
     claims: Claims = field(default_factory=Claims)
     left_out: list[str] = field(default_factory=list)
     _counts: Counter[str] = field(default_factory=Counter)
@@ -101,7 +101,7 @@ class Story:
     _progress: int = 0
     _nodes_change: threading.Lock = field(default_factory=threading.Lock)
 
-    def play(self) -> Outcome:
+    def play(self) -> JourneyOutcome:
         """From founding the network to the judgement."""
         begun = time.monotonic()
         rng = random.Random(self.seed)
@@ -112,7 +112,7 @@ class Story:
         )  # fmt: skip
         self.folder.mkdir(parents=True)
         network = ProcessNetwork(self.folder, k=scale.k, listen=own_port)
-        user_agents: list[UserAgent] = []
+        user_agents: list[JourneyUserAgent] = []
         try:
             network.start(scale.nodes)
             user_agents += self._members(network, rng)
@@ -135,7 +135,7 @@ class Story:
 
     # -- who takes part
 
-    def _members(self, network: ProcessNetwork, rng: random.Random) -> list[UserAgent]:
+    def _members(self, network: ProcessNetwork, rng: random.Random) -> list[JourneyUserAgent]:
         """Let them join. What is special about each: mbsync and neomutt; backups; a clock; a small disk; neomutt; no
         agent."""
         names = NAMES[: self.scale.users]
@@ -145,7 +145,9 @@ class Story:
             aside.mkdir()
             address = f"{name}@{network.name}.example"
             profile = self.folder / name
-            user_agents.append(UserAgent(address, profile, aside, self.claims, random.Random(rng.getrandbits(64))))
+            user_agents.append(
+                JourneyUserAgent(address, profile, aside, self.claims, random.Random(rng.getrandbits(64)))
+            )
         self._small_disk(user_agents[3 % len(user_agents)])
         with ThreadPoolExecutor(len(names)) as pool:
             list(pool.map(network.member, names))
@@ -156,10 +158,10 @@ class Story:
         if len(user_agents) > 5:
             user_agents[5].watches = False
         with ThreadPoolExecutor(len(names)) as pool:
-            list(pool.map(UserAgent.begin, user_agents))
+            list(pool.map(JourneyUserAgent.begin, user_agents))
         return user_agents
 
-    def _small_disk(self, user_agent: UserAgent) -> None:
+    def _small_disk(self, user_agent: JourneyUserAgent) -> None:
         if os.geteuid():
             self.left_out.append("a full disk: only root can mount a small one")
             return
@@ -172,14 +174,14 @@ class Story:
         self._mounted.append(user_agent.profile)
         user_agent.small_disk = True
 
-    def _clock(self, user_agent: UserAgent) -> None:
+    def _clock(self, user_agent: JourneyUserAgent) -> None:
         library = libfaketime()
         if library is None:
             self.left_out.append("clocks that jump: libfaketime is not installed")
         else:
-            user_agent.clock = Clock(user_agent.aside / "clock", library)
+            user_agent.clock = SettableClock(user_agent.aside / "clock", library)
 
-    def _neighbours(self, user_agent: UserAgent, *, mbsync: bool) -> None:
+    def _neighbours(self, user_agent: JourneyUserAgent, *, mbsync: bool) -> None:
         mail = user_agent.profile / "mail"
         for name in ("neomutt", "mbsync") if mbsync else ("neomutt",):
             path = program(name)
@@ -193,7 +195,11 @@ class Story:
     # -- what happens
 
     def _story(
-        self, network: ProcessNetwork, user_agents: Sequence[UserAgent], steps: Sequence[Step], rng: random.Random
+        self,
+        network: ProcessNetwork,
+        user_agents: Sequence[JourneyUserAgent],
+        steps: Sequence[Step],
+        rng: random.Random,
     ) -> None:
         """All steps, and nodes that are killed meanwhile."""
         own: list[list[Step]] = [[] for _ in user_agents]
@@ -211,7 +217,7 @@ class Story:
                 self._over.set()
             fates.result()
 
-    def _whose(self, step: Happening, user_agents: Sequence[UserAgent]) -> int:
+    def _whose(self, step: Happening, user_agents: Sequence[JourneyUserAgent]) -> int:
         """The member that it can happen to."""
         match step.event:
             case Event.CLOCK:
@@ -232,7 +238,11 @@ class Story:
         return places[step.user % len(places)]
 
     def _act(
-        self, network: ProcessNetwork, user_agents: Sequence[UserAgent], user_agent: UserAgent, steps: Sequence[Step]
+        self,
+        network: ProcessNetwork,
+        user_agents: Sequence[JourneyUserAgent],
+        user_agent: JourneyUserAgent,
+        steps: Sequence[Step],
     ) -> None:
         """One member's steps."""
         doomed = ""
@@ -259,7 +269,11 @@ class Story:
             user_agent.collect()
 
     def _write(
-        self, user_agents: Sequence[UserAgent], user_agent: UserAgent, letters: Sequence[Letter], doomed: str
+        self,
+        user_agents: Sequence[JourneyUserAgent],
+        user_agent: JourneyUserAgent,
+        letters: Sequence[Letter],
+        doomed: str,
     ) -> None:
         written = []
         for letter in letters:
@@ -273,7 +287,7 @@ class Story:
         with self._counting:
             self._progress += len(written)
 
-    def _happen(self, network: ProcessNetwork, user_agent: UserAgent, step: Happening) -> None:
+    def _happen(self, network: ProcessNetwork, user_agent: JourneyUserAgent, step: Happening) -> None:
         match step.event:
             case Event.RESTART:
                 user_agent.restart()
@@ -316,7 +330,7 @@ class Story:
             due = self._progress + rng.expovariate(1 / LETTERS_A_NODE_LIVES)
             self._over.wait(rng.uniform(0, 1))
             with self._nodes_change:
-                struck: list[Node] = rng.sample(network.nodes, rng.choice((1, 1, 2)))
+                struck: list[NodeProcess] = rng.sample(network.nodes, rng.choice((1, 1, 2)))
                 for node in struck:
                     node.process.kill()
                 self._over.wait(rng.choice((0, 0, 1, 5)))
@@ -328,7 +342,7 @@ class Story:
 
     # -- the end
 
-    def _end(self, user_agents: Sequence[UserAgent]) -> list[Wrong]:
+    def _end(self, user_agents: Sequence[JourneyUserAgent]) -> list[Wrong]:
         """Let everything settle, without agents, and judge."""
         for user_agent in user_agents:
             user_agent.stop_watching()
@@ -342,15 +356,15 @@ class Story:
 
 def outcome(
     seed: int, claims: Claims, counts: Counter[str], *, left_out: list[str], wrong: list[Wrong], seconds: float
-) -> Outcome:
+) -> JourneyOutcome:
     """The sums."""
     accepted = [claim for claim in claims.all if claim.answered is Answered.YES]
     copies = sum(len(claim.recipients) for claim in accepted)
     size = sum(claim.size * len(claim.recipients) for claim in accepted)
-    return Outcome(seed, len(claims.all), copies, size, counts, left_out, wrong, seconds)
+    return JourneyOutcome(seed, len(claims.all), copies, size, counts, left_out, wrong, seconds)
 
 
-def settle(claims: Claims, user_agents: Sequence[UserAgent], patience: float) -> None:
+def settle(claims: Claims, user_agents: Sequence[JourneyUserAgent], patience: float) -> None:
     """`sync` at every desk until all has arrived and is told, or nothing changes for a long time."""
     left: object = None
     since = time.monotonic()
@@ -373,14 +387,14 @@ def settle(claims: Claims, user_agents: Sequence[UserAgent], patience: float) ->
         time.sleep(1)
 
 
-def judge(claims: Claims, user_agents: Sequence[UserAgent]) -> list[Wrong]:
+def judge(claims: Claims, user_agents: Sequence[JourneyUserAgent]) -> list[Wrong]:
     """Everything that is wrong, by what the program says now."""
     outboxes = {user_agent.address: user_agent.outbox() for user_agent in user_agents}
     lists = {user_agent.address: user_agent.listed() for user_agent in user_agents}
     return claims.judge([user_agent.where for user_agent in user_agents], outboxes, lists)
 
 
-def _mirrors(user_agents: Sequence[UserAgent]) -> list[Wrong]:
+def _mirrors(user_agents: Sequence[JourneyUserAgent]) -> list[Wrong]:
     """mbsync's mirror has what the profile has."""
     wrong = []
     for user_agent in user_agents:
@@ -391,5 +405,5 @@ def _mirrors(user_agents: Sequence[UserAgent]) -> list[Wrong]:
             far = sorted(copy.message_id for copy in user_agent.mirrored() if copy.folder == folder)
             if near != far:
                 words = f"{user_agent.address}: {folder} has {len(near)} letters here and {len(far)} in mbsync's mirror"
-                wrong.append(Wrong(Found.UNTRUE, words))
+                wrong.append(Wrong(Finding.UNTRUE, words))
     return wrong

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.real.journey.claims import Answered, Claim, Claims, Found, Whereabouts
+from tests.real.journey.claims import Answered, Claim, Claims, Finding, Whereabouts
 
 LETTER = b"From: anna@x.example\r\nMessage-ID: <1@x.example>\r\n\r\nhello\r\n"
 
 
-class Two:
+class TwoUsers:
     """Anna has sent one letter to Ben."""
 
     def __init__(self, folder: Path) -> None:
@@ -38,7 +38,7 @@ class Two:
         """Take the copy away."""
         (self.folder / user / "mail" / folder / "cur" / "1:2,S").unlink()
 
-    def found(self, listed: int | None = None) -> list[Found]:
+    def found(self, listed: int | None = None) -> list[Finding]:
         """What is wrong. `listed`: how often Ben's list has it; None: as often as it is there."""
         users = [self.anna, self.ben]
         entry: dict[str, Any] = {
@@ -56,49 +56,49 @@ class Two:
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> Two:
-    return Two(tmp_path)
+def two(tmp_path: Path) -> TwoUsers:
+    return TwoUsers(tmp_path)
 
 
-def test_a_letter_that_arrived_once_and_is_called_collected_is_well(two: Two) -> None:
+def test_a_letter_that_arrived_once_and_is_called_collected_is_well(two: TwoUsers) -> None:
     assert two.found() == []
 
 
-def test_a_letter_that_is_nowhere_is_lost(two: Two) -> None:
+def test_a_letter_that_is_nowhere_is_lost(two: TwoUsers) -> None:
     two.take("ben", "Inbox")
-    assert two.found() == [Found.LOST]
+    assert two.found() == [Finding.LOST]
     assert two.claims.missing([two.anna, two.ben]) == {("1@x.example", "ben@x.example")}
 
 
-def test_a_letter_in_two_folders_is_doubled(two: Two) -> None:
+def test_a_letter_in_two_folders_is_doubled(two: TwoUsers) -> None:
     two.put("ben", "Archive")
-    assert two.found() == [Found.DOUBLED]
+    assert two.found() == [Finding.DOUBLED]
 
 
-def test_a_second_copy_in_sent_is_doubled(two: Two) -> None:
+def test_a_second_copy_in_sent_is_doubled(two: TwoUsers) -> None:
     two.put("anna", "Sent", "2")
-    assert two.found() == [Found.DOUBLED]
+    assert two.found() == [Finding.DOUBLED]
 
 
-def test_a_byte_that_differs_is_a_change(two: Two) -> None:
+def test_a_byte_that_differs_is_a_change(two: TwoUsers) -> None:
     two.put("ben", "Inbox", letter=LETTER[:-1])
-    assert two.found() == [Found.CHANGED]
+    assert two.found() == [Finding.CHANGED]
 
 
 @pytest.mark.parametrize("state", ["queued", "stored", "failed", "expired"])
-def test_another_state_of_what_arrived_is_untrue(two: Two, state: str) -> None:
+def test_another_state_of_what_arrived_is_untrue(two: TwoUsers, state: str) -> None:
     two.state = state
-    assert two.found() == [Found.UNTRUE]
+    assert two.found() == [Finding.UNTRUE]
 
 
-def test_a_letter_that_was_refused_and_arrives_is_untrue(two: Two) -> None:
+def test_a_letter_that_was_refused_and_arrives_is_untrue(two: TwoUsers) -> None:
     two.claim.answered = Answered.NO
     two.state = ""
     two.take("anna", "Sent")
-    assert two.found() == [Found.UNTRUE]
+    assert two.found() == [Finding.UNTRUE]
 
 
-def test_a_letter_after_a_kill_may_be_taken_or_not(two: Two) -> None:
+def test_a_letter_after_a_kill_may_be_taken_or_not(two: TwoUsers) -> None:
     two.claim.answered = Answered.NOTHING
     assert two.found() == []
     two.state = ""
@@ -106,25 +106,25 @@ def test_a_letter_after_a_kill_may_be_taken_or_not(two: Two) -> None:
     assert two.found() == []
 
 
-def test_an_accepted_letter_that_the_outbox_forgot_is_untrue(two: Two) -> None:
+def test_an_accepted_letter_that_the_outbox_forgot_is_untrue(two: TwoUsers) -> None:
     two.state = ""
-    assert two.found() == [Found.UNTRUE]
+    assert two.found() == [Finding.UNTRUE]
 
 
-def test_a_list_that_shows_it_twice_is_untrue(two: Two) -> None:
-    assert two.found(listed=2) == [Found.UNTRUE]
-    assert two.found(listed=0) == [Found.UNTRUE]
+def test_a_list_that_shows_it_twice_is_untrue(two: TwoUsers) -> None:
+    assert two.found(listed=2) == [Finding.UNTRUE]
+    assert two.found(listed=0) == [Finding.UNTRUE]
 
 
-def test_what_lies_in_a_profile_that_a_backup_replaced_has_arrived(two: Two) -> None:
+def test_what_lies_in_a_profile_that_a_backup_replaced_has_arrived(two: TwoUsers) -> None:
     (two.folder / "ben").rename(two.folder / "replaced")
     two.put("ben", "Inbox", letter=LETTER.replace(b"<1@", b"<0@"))
-    assert two.found() == [Found.LOST]
+    assert two.found() == [Finding.LOST]
     two.ben.replaced.append(two.folder / "replaced")
     assert two.found() == []
 
 
 @pytest.mark.parametrize("end", [b"\r\nX-TUID: abcdefghijkl\r\n\r\n", b"\r\nContent-Length: 7\n\n"])
-def test_what_mbsync_and_neomutt_add_is_no_change(two: Two, end: bytes) -> None:
+def test_what_mbsync_and_neomutt_add_is_no_change(two: TwoUsers, end: bytes) -> None:
     two.put("ben", "Inbox", letter=LETTER.replace(b"\r\n\r\n", end))
     assert two.found() == []

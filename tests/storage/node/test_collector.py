@@ -20,7 +20,7 @@ SIZE = 1000
 CHARGE = charge_of(SIZE, 1)
 
 
-class Node:
+class ClockedStore:
     """A store with a clock of its own, and keys that are its own or another node's."""
 
     def __init__(self, folder: Path, room: float) -> None:
@@ -49,11 +49,11 @@ class Node:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[[float], Node]]:
-    nodes: list[Node] = []
+def make(tmp_path: Path) -> Iterator[Callable[[float], ClockedStore]]:
+    nodes: list[ClockedStore] = []
 
-    def start(room: float) -> Node:
-        nodes.append(Node(tmp_path / f"{len(nodes)}", room))
+    def start(room: float) -> ClockedStore:
+        nodes.append(ClockedStore(tmp_path / f"{len(nodes)}", room))
         return nodes[-1]
 
     yield start
@@ -61,7 +61,7 @@ def make(tmp_path: Path) -> Iterator[Callable[[float], Node]]:
         node.store.close()
 
 
-async def test_while_there_is_room_nothing_is_collected(make: Callable[[float], Node]) -> None:
+async def test_while_there_is_room_nothing_is_collected(make: Callable[[float], ClockedStore]) -> None:
     node = make(3)
     for name in "abc":
         await node.put(name)
@@ -69,7 +69,7 @@ async def test_while_there_is_room_nothing_is_collected(make: Callable[[float], 
     assert node.asked == []
 
 
-async def test_the_least_recently_used_goes_first(make: Callable[[float], Node]) -> None:
+async def test_the_least_recently_used_goes_first(make: Callable[[float], ClockedStore]) -> None:
     node = make(3)
     keys = [await node.put(name) for name in "abc"]
     assert await node.store.fetch(BODY, keys[0]) is not None
@@ -79,7 +79,7 @@ async def test_the_least_recently_used_goes_first(make: Callable[[float], Node])
     assert await node.names() == ["a", "d", "e"]
 
 
-async def test_what_the_node_is_responsible_for_stays_however_old(make: Callable[[float], Node]) -> None:
+async def test_what_the_node_is_responsible_for_stays_however_old(make: Callable[[float], ClockedStore]) -> None:
     node = make(3)
     await node.put("a", mine=True)
     await node.put("b", mine=True)
@@ -88,7 +88,7 @@ async def test_what_the_node_is_responsible_for_stays_however_old(make: Callable
     assert await node.names() == ["a", "b", "d"]
 
 
-async def test_expired_objects_go_before_anything_that_lives(make: Callable[[float], Node]) -> None:
+async def test_expired_objects_go_before_anything_that_lives(make: Callable[[float], ClockedStore]) -> None:
     node = make(3)
     await node.put("a")
     await node.put("b")
@@ -98,7 +98,7 @@ async def test_expired_objects_go_before_anything_that_lives(make: Callable[[flo
     assert node.asked == []
 
 
-async def test_a_node_full_of_its_own_refuses_and_keeps_everything(make: Callable[[float], Node]) -> None:
+async def test_a_node_full_of_its_own_refuses_and_keeps_everything(make: Callable[[float], ClockedStore]) -> None:
     node = make(3)
     for name in "abc":
         await node.put(name, mine=True)
@@ -107,7 +107,7 @@ async def test_a_node_full_of_its_own_refuses_and_keeps_everything(make: Callabl
     assert await node.names() == ["a", "b", "c"]
 
 
-async def test_nothing_is_dropped_when_it_wouldnt_be_enough(make: Callable[[float], Node]) -> None:
+async def test_nothing_is_dropped_when_it_wouldnt_be_enough(make: Callable[[float], ClockedStore]) -> None:
     node = make(4)
     await node.put("a")
     for name in "bcd":
@@ -119,7 +119,7 @@ async def test_nothing_is_dropped_when_it_wouldnt_be_enough(make: Callable[[floa
     assert await node.names() == ["b", "c", "d", "f"]
 
 
-async def test_an_object_larger_than_the_quota_drops_nothing(make: Callable[[float], Node]) -> None:
+async def test_an_object_larger_than_the_quota_drops_nothing(make: Callable[[float], ClockedStore]) -> None:
     node = make(3)
     for name in "abc":
         await node.put(name)
@@ -129,7 +129,7 @@ async def test_an_object_larger_than_the_quota_drops_nothing(make: Callable[[flo
     assert node.asked == []
 
 
-async def test_refused_stores_dont_keep_a_full_node_searching(make: Callable[[float], Node]) -> None:
+async def test_refused_stores_dont_keep_a_full_node_searching(make: Callable[[float], ClockedStore]) -> None:
     node = make(3)
     for name in "abc":
         await node.put(name, mine=True)
@@ -143,7 +143,9 @@ async def test_refused_stores_dont_keep_a_full_node_searching(make: Callable[[fl
     assert await node.names() == ["b", "c", "d"]
 
 
-async def test_a_full_node_doesnt_look_at_its_own_objects_for_every_store(make: Callable[[float], Node]) -> None:
+async def test_a_full_node_doesnt_look_at_its_own_objects_for_every_store(
+    make: Callable[[float], ClockedStore],
+) -> None:
     node = make(20)
     for number in range(15):
         await node.put(f"a {number:02}", mine=True)
@@ -162,7 +164,7 @@ async def test_a_full_node_doesnt_look_at_its_own_objects_for_every_store(make: 
 
 
 async def test_the_search_goes_on_past_one_batch(
-    make: Callable[[float], Node], monkeypatch: pytest.MonkeyPatch
+    make: Callable[[float], ClockedStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(collector, "BATCH", 2)
     node = make(7)
@@ -175,7 +177,7 @@ async def test_the_search_goes_on_past_one_batch(
 
 
 async def test_many_expired_objects_go_in_batches(
-    make: Callable[[float], Node], monkeypatch: pytest.MonkeyPatch
+    make: Callable[[float], ClockedStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(collector, "BATCH", 2)
     node = make(10)
@@ -188,7 +190,7 @@ async def test_many_expired_objects_go_in_batches(
 
 
 async def test_stores_of_one_moment_on_a_full_node_all_find_room_and_take_no_more_than_they_need(
-    make: Callable[[float], Node],
+    make: Callable[[float], ClockedStore],
 ) -> None:
     node = make(20)
     for number in range(20):
@@ -199,7 +201,9 @@ async def test_stores_of_one_moment_on_a_full_node_all_find_room_and_take_no_mor
     assert len(names) == 20
 
 
-async def test_a_notification_makes_room_among_objects_but_not_the_other_way(make: Callable[[float], Node]) -> None:
+async def test_a_notification_makes_room_among_objects_but_not_the_other_way(
+    make: Callable[[float], ClockedStore],
+) -> None:
     node = make(4)
     for name in "abcd":
         await node.put(name)
@@ -213,7 +217,7 @@ async def test_a_notification_makes_room_among_objects_but_not_the_other_way(mak
     assert (await node.store.read(b"i" * 20, b"r" * 32, limit=1000))[0] == [b"n" * 500]
 
 
-async def test_inboxes_beyond_their_share_cost_no_object(make: Callable[[float], Node]) -> None:
+async def test_inboxes_beyond_their_share_cost_no_object(make: Callable[[float], ClockedStore]) -> None:
     node = make(4)
     await node.put("a")
     with pytest.raises(NoSpace):
@@ -222,7 +226,7 @@ async def test_inboxes_beyond_their_share_cost_no_object(make: Callable[[float],
     assert node.asked == []
 
 
-async def test_an_expired_inbox_makes_room_for_the_next_notification(make: Callable[[float], Node]) -> None:
+async def test_an_expired_inbox_makes_room_for_the_next_notification(make: Callable[[float], ClockedStore]) -> None:
     node = make(4)
     for number in range(2):
         assert await node.store.append(b"i" * 20, b"%d" % number * 1200, 100)

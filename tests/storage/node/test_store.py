@@ -26,6 +26,7 @@ from storage.node.integrity import StoreBusy
 from storage.node.objects import Deleted, NoSpace, StoreFailed, StoreRefused, Tombstone, TooManyVariants, WrongDigest
 from storage.node.store import NodeStore, Usage, open_node_store
 from storage.store_request import StoreRequest
+from tests.clock import Clock
 
 BODY = 1
 KEY = b"k" * 20
@@ -34,14 +35,6 @@ READER = b"r" * 32
 SMALL = b"small"
 LARGE = b"large" * 20_000
 QUOTA = 100 << 20
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
