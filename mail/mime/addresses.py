@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from email.header import Header
 
-from mail.mime.headers import ADDRESS_TEXT, decode_words, raw_text
+from mail.mime.headers import ADDRESS_TEXT, decode_words, find_words, raw_text
 
 FOLD = 78
 """Characters of a line after which the next mailbox begins a new one (RFC 5322, section 2.1.1)."""
@@ -79,7 +79,8 @@ _SIMPLE = re.compile(
     r'\s*(?:"?([^"<>@,;:()\\\'=]*?)"?\s*<([^\s<>@,;:()"\\\']+@[^\s<>@,;:()"\\\'\[]+)>'
     r'|([^\s<>@,;:()"\\\'=]+@[^\s<>@,;:()"\\\'\[]+))\s*'
 )
-_ENCODED = re.compile(r"=\?[^?\s]{1,128}\?[bBqQ]\?(?:[^?]|\?(?!=)){0,2000}\?=")
+_NOT_IN_WORDS = re.compile(r'[<>"\n]')
+"""Signs that no encoded word in an address field may hide."""
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _PAIR = re.compile(r"\\(.)", re.DOTALL)
 _WORD = re.compile(r"(?:[^\s\"(<>,;:@\[]|@(?:\[[^\]\s]{0,100}\])?|\[)+")
@@ -100,6 +101,7 @@ def _tokens(source: str, *, encoded: bool = True) -> list[_Token]:
     tokens: list[_Token] = []
     position = 0
     quotes = comments = True
+    words = _encoded_words(source) if encoded else {}
     while position < len(source):
         start = position
         while position < len(source) and source[position].isspace():
@@ -125,11 +127,23 @@ def _tokens(source: str, *, encoded: bool = True) -> list[_Token]:
             angle = _ANGLE.match(source, position) or _OPEN_ANGLE.match(source, position)
             assert angle is not None
             kind, text, end = "angle", angle.group(1), angle.end()
-        elif word := (encoded and _ENCODED.match(source, position)) or _WORD.match(source, position):
-            text, end = word.group(), word.end()
+        else:
+            end = words.get(position) or _end_of_word(source, position)
+            text = source[position:end]
         tokens.append(_Token(kind, text, spaced))
         position = end
     return tokens
+
+
+def _encoded_words(source: str) -> dict[int, int]:
+    """Where each encoded word begins, and where it ends."""
+    found = ((word.start, word.end) for word in find_words(source))
+    return {start: end for start, end in found if not _NOT_IN_WORDS.search(source, start, end)}
+
+
+def _end_of_word(source: str, position: int) -> int:
+    word = _WORD.match(source, position)
+    return word.end() if word else position + 1
 
 
 def _end_of_comment(source: str, position: int) -> int:

@@ -64,8 +64,47 @@ def word_charset(value: bytes | None) -> str:
     return found.group(1).decode("ascii") if found else ""
 
 
-_WORD = re.compile(r"=\?([^?\s*]{1,64})(?:\*[^?\s]{0,64})?\?([bBqQ])\?((?:[^?]|\?(?!=)){0,2000})\?=")
+_WORD_START = re.compile(r"=\?([^?\s*]{1,64})(?:\*[^?\s]{0,64})?\?([bBqQ])\?")
+_HEX = re.compile(r"[0-9A-Fa-f]{2}")
 _QUOTED = re.compile(rb"=([0-9A-Fa-f]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedWord:
+    """An encoded word (RFC 2047) in a text, from `start` to `end`; `charset` in lower case, `data` undecoded."""
+
+    start: int
+    end: int
+    charset: str
+    data: bytes
+
+
+def find_words(text: str) -> list[EncodedWord]:
+    """The encoded words in `text`, in order, also those with spaces or question marks within. Takes linear time."""
+    if "=?" not in text:
+        return []
+    starts = list(_WORD_START.finditer(text))
+    words: list[EncodedWord] = []
+    for number, match in enumerate(starts):
+        limit = starts[number + 1].start() if number + 1 < len(starts) else len(text)
+        end = _end_of_word(text, match.end(), limit, quoted=match.group(2) in "qQ")
+        if end >= 0:
+            data = _word(match.group(2), text[match.end() : end])
+            words.append(EncodedWord(match.start(), end + 2, match.group(1).lower(), data))
+    return words
+
+
+def _end_of_word(text: str, start: int, limit: int, *, quoted: bool) -> int:
+    """Where the `?=` stands that ends the word whose text begins at `start`; -1 if there is none before `limit`.
+
+    In quoted text a question mark may stand before an encoded character: `really?=C3=A9?=`.
+    """
+    first = at = text.find("?=", start, limit)
+    while quoted and at >= 0:
+        if not _HEX.match(text, at + 2):
+            return at
+        at = text.find("?=", at + 2, limit)
+    return first
 
 
 def decode_words(text: str) -> str:
@@ -75,25 +114,24 @@ def decode_words(text: str) -> str:
     mail programs split characters between them. (The standard library's decode_header takes quadratic time on a
     hostile field.)
     """
-    if "=?" not in text:
+    words = find_words(text)
+    if not words:
         return text
     out: list[str] = []
     pending = b""
     charset = ""
     position = 0
-    for match in _WORD.finditer(text):
-        between = text[position : match.start()]
-        data = _word(match.group(2), match.group(3))
-        same = match.group(1).lower() == charset and position > 0 and not between.strip()
-        if same:
-            pending += data
+    for word in words:
+        between = text[position : word.start]
+        if word.charset == charset and position > 0 and not between.strip():
+            pending += word.data
         else:
             if pending:
                 out.append(charsets.decode(pending, charset))
             if position == 0 or between.strip():
                 out.append(between)
-            pending, charset = data, match.group(1).lower()
-        position = match.end()
+            pending, charset = word.data, word.charset
+        position = word.end
     if pending:
         out.append(charsets.decode(pending, charset))
     out.append(text[position:])

@@ -231,6 +231,39 @@ def test_a_character_cut_in_two_by_encoded_words_is_put_together() -> None:
     assert headers.text(b"=?utf-8?b?w6TD?= =?utf-8?b?tg==?= end") == "äö end"
 
 
+@pytest.mark.parametrize(
+    ("field", "read"),
+    [
+        ("=?UTF-8?Q?really?=C3=BC?=", "really?ü"),
+        ("=?UTF-8?Q?Why? Because?= =?utf-8?q?_x?=", "Why? Because x"),
+        ("=?utf-8?q?a?==?utf-8?q?b?=", "ab"),
+        ("=?utf-8?B?w7w=?==?utf-8?B?w7w=?=", "üü"),
+        ("=?utf-8?B?4pyT?x", "=?utf-8?B?4pyT?x"),
+        ("=?=?utf-8?q?x?=", "=?x"),
+    ],
+)
+def test_encoded_words_are_read_with_question_marks_and_without_spaces(field: str, read: str) -> None:
+    assert headers.text(field.encode()) == read
+
+
+@pytest.mark.parametrize("piece", ["=?a?q?", "=?a?q?x", "=?", "=?a?b?=", "=?a?q?x?=", "?=", "=?a?q?=?="])
+def test_attack_no_character_is_searched_twice_for_the_end_of_an_encoded_word(
+    piece: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = 0
+    real = headers._end_of_word
+
+    def counted(text: str, start: int, limit: int, *, quoted: bool) -> int:
+        nonlocal searched
+        searched += limit - start
+        return real(text, start, limit, quoted=quoted)
+
+    monkeypatch.setattr(headers, "_end_of_word", counted)
+    field = piece * 10_000
+    headers.text(field.encode())
+    assert searched <= len(field)
+
+
 def test_a_date_outside_of_what_can_be_shown_is_none() -> None:
     assert headers.date(b"Tue, 03 Mar 2026 10:12:00 +0100") == 1772529120.0
     assert headers.date(b"Fri, 31 Dec 99999 23:59:59 +9999") is None
