@@ -153,7 +153,12 @@ def size(count: int) -> str:
 
 
 def _header(message: Message, local: Callable[[float], datetime]) -> list[tuple[str, str]]:
-    fields = [("From", message.author or str(message.sender)), ("To", _people(message.to)), ("Cc", _people(message.cc))]
+    fields = [
+        ("From", message.author or str(message.sender)),
+        ("To", _people(message.to)),
+        ("Cc", _people(message.cc)),
+        ("Bcc", _people(message.bcc)),
+    ]
     if message.date is not None:
         try:
             fields.append(("Date", f"{local(message.date):%a %d %b %Y %H:%M}"))

@@ -99,6 +99,7 @@ def show(args: argparse.Namespace, profile: Profile) -> int:
         ("From", message.author),
         ("To", ", ".join(map(str, message.to))),
         ("Cc", ", ".join(map(str, message.cc))),
+        ("Bcc", ", ".join(map(str, message.bcc))),
         ("Date", _date(message.date) or f"{_date(row.date)} (of arrival; its own date can't be read)"),
         ("Subject", message.subject),
     ):

@@ -153,6 +153,7 @@ def _accept(profile: Profile, outbox: Outbox, taken: Submission, identity: Ident
         recipients=taken.recipients,
         now=time.time(),
         certificate=identity.owner.certificate,
+        bcc=taken.bcc,
     )
 
 

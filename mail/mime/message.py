@@ -33,6 +33,8 @@ class Message:
     reply_to: tuple[Address, ...]
     to: tuple[Address, ...]
     cc: tuple[Address, ...]
+    bcc: tuple[Address, ...]
+    """Only the sender's own copy names them."""
     followup_to: tuple[Address, ...]
     subject: str
     date: float | None
@@ -117,6 +119,7 @@ def _message(file: BinaryIO, structure: Structure, *, whole: bool = True) -> Mes
         reply_to=_addresses(found.all("reply-to"), hint),
         to=to,
         cc=cc,
+        bcc=_addresses(found.all("bcc"), hint),
         followup_to=_addresses(found.all("mail-followup-to"), hint),
         subject=_line(headers.text(found.first("subject"), hint)),
         date=headers.date(found.first("date")),
@@ -137,7 +140,7 @@ def _summary(file: BinaryIO, structure: Structure) -> Summary:
     layout = body_text.lay_out(file, structure)
     text, _, _ = body_text.read(file, layout.shown, MAX_TEXT, fast=True, hint=hint)
     senders = _addresses(found.all("from"), hint) or _addresses(found.all("sender"), hint)
-    recipients = _addresses(found.all("to"), hint) + _addresses(found.all("cc"), hint)
+    recipients = tuple(one for name in ("to", "cc", "bcc") for one in _addresses(found.all(name), hint))
     return Summary(
         message_id=headers.message_id(found.first("message-id")),
         sender=str(senders[0]) if senders else "",
@@ -159,6 +162,7 @@ def _unreadable(structure: Structure) -> Message:
         reply_to=(),
         to=(),
         cc=(),
+        bcc=(),
         followup_to=(),
         subject="",
         date=None,

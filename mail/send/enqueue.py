@@ -16,6 +16,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mail.mime import sanitize
+from mail.mime.addresses import Address, field_of
+from mail.mime.headers import LINE_LIMIT
 from mail.sealed.body import ORIGINAL_LIMIT
 from overlay.identity.address import normalise_address
 from overlay.identity.certificates import parse_certificate
@@ -109,12 +112,14 @@ def accept(  # noqa: PLR0913 - the message's envelope, named at each call
     recipients: Sequence[str],
     now: float,
     certificate: bytes,
+    bcc: Sequence[Address] = (),
 ) -> None:
     """Move the message in the file `message` into the outbox, and put a copy into Sent; or do neither.
 
-    `now` in epoch seconds; `certificate` (DER) is the sender's. A message that was accepted before (the same bytes,
-    Message-ID and recipients) is accepted again, but not sent or kept twice. Raises CannotAccept, AddressError,
-    AlreadySent, DatabaseError, OSError; then nothing was accepted. Only AcceptanceUnknown leaves that open.
+    `now` in epoch seconds; `certificate` (DER) is the sender's. `bcc` goes into the copy alone. A message that was
+    accepted before (the same bytes, Message-ID and recipients) is accepted again, but not sent or kept twice. Raises
+    CannotAccept, AddressError, AlreadySent, DatabaseError, OSError; then nothing was accepted. Only AcceptanceUnknown
+    leaves that open.
     """
     addresses = list(dict.fromkeys(normalise_address(recipient) for recipient in recipients))
     size = message.stat().st_size
@@ -122,7 +127,7 @@ def accept(  # noqa: PLR0913 - the message's envelope, named at each call
     check_size(size)
     check_sender(certificate, now)
     check_room(outbox, folders, size, len(addresses))
-    unique = folders.stage(SENT, message)
+    unique = folders.stage(SENT, message, _bcc_field(message, bcc))
     try:
         new = outbox.accept(
             message,
@@ -140,6 +145,16 @@ def accept(  # noqa: PLR0913 - the message's envelope, named at each call
         finish_copies(outbox, folders)
         return
     _finish(outbox, folders, message_id, unique, None)
+
+
+def _bcc_field(message: Path, bcc: Sequence[Address]) -> bytes:
+    """The Bcc field for the sender's own copy, with the line end that the message has; b"" without any."""
+    if not bcc:
+        return b""
+    people = [Address(sanitize.line(person.name), sanitize.line(person.address)) for person in bcc]
+    with message.open("rb") as file:
+        ending = b"\r\n" if file.readline(LINE_LIMIT + 2).endswith(b"\r\n") else b"\n"
+    return field_of("Bcc", people).encode().replace(b"\r\n", ending) + ending
 
 
 def finish_copies(outbox: Outbox, folders: Folders) -> None:

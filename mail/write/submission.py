@@ -51,6 +51,8 @@ class Submission:
     subject: str
     date: float | None
     size: int
+    bcc: tuple[Address, ...] = ()
+    """Who was named in Bcc, for the sender's own copy."""
 
 
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
@@ -104,7 +106,8 @@ def read_submission(
                     check_size(out.tell() + len(chunk))
                     out.write(chunk)
             subject = sanitize.line(headers.text(header.first(b"subject")))
-            return Submission(spool, identifier, sender, everybody, subject, date, out.tell())
+            hidden = addresses(header.hidden_recipients(), FIELD_LIMIT, commas_in_names=False) if from_headers else ()
+            return Submission(spool, identifier, sender, everybody, subject, date, out.tell(), hidden)
         except BaseException:
             spool.unlink(missing_ok=True)
             raise
@@ -205,6 +208,10 @@ class _Header:
         if value is not None and not identifier:
             raise SubmissionError("The message's own Message-ID can't be used: it needs visible ASCII between < and >.")
         return identifier
+
+    def hidden_recipients(self) -> list[bytes]:
+        """The Bcc fields, or those of the newest Resent- fields."""
+        return self.found.get(b"resent-bcc" if any(name in self.found for name in _RESENT) else b"bcc", [])
 
     def recipients(self) -> list[str]:
         """The mailboxes in To, Cc and Bcc, or in Resent-To and its like if there are any; one text each."""

@@ -43,6 +43,7 @@ def accept_draft(outbox: Outbox, profile: Profile, identity: Identity, draft: Dr
             recipients=draft.recipients,
             now=now,
             certificate=certificate,
+            bcc=draft.bcc,
         )
     finally:
         with suppress(OSError):

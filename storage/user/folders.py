@@ -301,15 +301,16 @@ class Folders:
             source.unlink(missing_ok=True)
         return unique
 
-    def stage(self, name: str, source: Path) -> str:
+    def stage(self, name: str, source: Path, head: bytes = b"") -> str:
         """Put a durable copy of a message where no program sees it yet (tmp/); its unique name, for `publish`.
 
-        Raises OSError, FolderError; then nothing is there.
+        `head`: header fields to put above the message's. Raises OSError, FolderError; then nothing is there.
         """
         unique = self.new_unique()
         target = self._existing(name) / "tmp" / unique
         try:
             with durable.writing(target) as file, source.open("rb") as original:
+                file.write(head)
                 shutil.copyfileobj(original, file, _COPY_CHUNK)
         except BaseException:
             with suppress(OSError):

@@ -101,6 +101,11 @@ def test_bcc_is_neither_in_the_message_nor_lost(
     for person in (bob, carol):
         assert run(person, "sync").code == 0
         assert run(person, "show", "one@test.example", "--raw").output == mail(alice, bob)
+    assert f"Bcc: {carol.address}\n" in run(alice, "show", "one@test.example").text
+    ending = b"\r\n" if b"\r\n" in message else b"\n"
+    own = run(alice, "show", "one@test.example", "--raw").output
+    assert own == f"Bcc: {carol.address}".encode() + ending + mail(alice, bob)
+    assert len(run(alice, "search", f"to:{carol.address}", "--json").json) == 1
 
 
 def test_status_has_its_shape_with_and_without_a_running_process(

@@ -27,7 +27,7 @@ NOW = 1_790_000_000.0
 ROW = Row(1, "Inbox", "u", "m@x", "Ada <ada@x.example>", (), "Hello", NOW - 60, "", 10, False, "", ())
 LETTER = Message(
     sender=Address("Ada", "ada@x.example"),
-    reply_to=(), to=(), cc=(), followup_to=(), subject="Hello", date=NOW, message_id="m@x", in_reply_to="",
+    reply_to=(), to=(), cc=(), bcc=(), followup_to=(), subject="Hello", date=NOW, message_id="m@x", in_reply_to="",
     references=(), text="", from_html=False, attachments=(), headers=(), defects=(), size=10,
 )  # fmt: skip
 
