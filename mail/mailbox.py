@@ -308,9 +308,17 @@ class Mailbox(DraftStore):
         return () if outbox is None else outbox.change_marker()
 
     def retry(self, message_id: str) -> bool:
-        """Have the failed and expired recipients of a message tried again; False when there are none."""
+        """Have the failed and expired recipients of a message tried again; False when there are none.
+
+        What waits for its next attempt is due now.
+        """
         outbox = self._outbox
-        return outbox is not None and outbox.retry(message_id, self._now())
+        if outbox is None:
+            return False
+        if outbox.retry(message_id, self._now()):
+            return True
+        outbox.make_due([message_id], self._now())
+        return False
 
     def forget(self, message_id: str) -> None:
         """Remove a message from the outbox."""

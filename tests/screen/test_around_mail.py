@@ -289,6 +289,18 @@ async def test_the_outbox_tells_each_recipients_state_and_follows_it(root: Path)
     box.close()
 
 
+async def test_a_message_that_waits_is_tried_at_once_and_that_is_said(root: Path) -> None:
+    box = sent(root)
+    box.record_attempt("message6@village.example", NOW + 3600)
+    app = app_on(root)
+    async with running(app) as pilot:
+        await press(pilot, "o", "r")
+        assert notes(app).strip() == "tried again now"
+        entry = box.entry("message6@village.example")
+        assert entry is not None and entry.due(NOW)
+    box.close()
+
+
 async def test_sent_mail_says_how_far_it_has_come(root: Path) -> None:
     box = sent(root)
     box.record([("message6@village.example", Recipient("bob@village.example", (10, 10), (9, 10), proof=b"signed"))])

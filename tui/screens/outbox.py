@@ -209,19 +209,20 @@ class OutboxScreen(Screen[None]):
         self.notify(event.text, severity="error", markup=False)
 
     @on(Changed)
-    def _changed(self) -> None:
+    def _changed(self, event: Changed) -> None:
+        if event.text:
+            self.notify(event.text, markup=False)
         self._load()
 
     def action_retry(self) -> None:
-        """Try the failed and expired recipients of the selected message again."""
+        """Try the selected message now: from the beginning where it failed or expired, else before its time."""
         mailbox, entry = self._session.mailbox, self.query_one(OutboxList).selected
         if entry is None:
             return
 
         def work() -> Message:
-            if not mailbox.retry(entry):
-                raise ValueError("no recipient has failed; it is retried automatically")
-            return Changed()
+            again = mailbox.retry(entry)
+            return Changed("tried again from the beginning" if again else "tried again now")
 
         self._session.changes.put(self, "try that message again", work)
         self.action_sync_now()
