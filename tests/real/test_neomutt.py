@@ -178,14 +178,17 @@ def test_a_readers_draft_is_readdressed_and_sent_by_neomutt(
 ) -> None:
     unsent = DraftForm(to="bob@village.example, half", bcc="carol@village.example", subject="plan", text="hello\n")
     kept = mailbox.save_draft(unsent, Address("", "alice@village.example"))
-    (tmp_path / "submit.py").write_text(SUBMIT)
+    submit = tmp_path / "submit.py"
+    # Its own first line names the interpreter: neomutt gives a program its bare name, from which Python finds no venv.
+    submit.write_text(f"#!{sys.executable}{SUBMIT}")
+    submit.chmod(0o700)
     sent = tmp_path / "sent.eml"
     settings = tmp_path / "neomuttrc"
     settings.write_text(
         SETTINGS
         + f'set from = alice@village.example\nset postponed = "{profile.folder("Drafts")}"\nset record = ""\n'
         + 'set mbox_type = Maildir\nset recall = yes\nset editor = "true"\nset abort_unmodified = no\n'
-        + f'set sendmail = "{sys.executable} {tmp_path / "submit.py"} {sent}"\nset sendmail_wait = 0\n'
+        + f'set sendmail = "{submit} {sent}"\nset sendmail_wait = 0\n'
     )
     arguments: list[str | Path] = [need_program("neomutt"), "-n", "-F", settings, "-f", profile.folder("Inbox")]
     env = {"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
