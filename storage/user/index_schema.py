@@ -14,7 +14,7 @@ from pathlib import Path
 from storage.database import DatabaseDamaged, DatabaseError, check, connect
 from storage.read_only_db import in_memory, open_to_read
 
-VERSION = 1
+VERSION = 2
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS folder (
