@@ -151,6 +151,7 @@ def _summary(file: BinaryIO, structure: Structure) -> Summary:
         references=headers.message_ids(found.first("references")),
         size=structure.size,
         attachments=bool(layout.attached),
+        file_names=tuple(shown_name(part) for part, _ in layout.attached[:MAX_RECIPIENTS]),
         text=text,
     )
 

@@ -31,7 +31,7 @@ CREATE INDEX IF NOT EXISTS message_date ON message(folder, date);
 CREATE INDEX IF NOT EXISTS message_unread ON message(folder) WHERE unread = 1;
 CREATE INDEX IF NOT EXISTS message_name ON message(message_id);
 CREATE VIRTUAL TABLE IF NOT EXISTS text USING fts5(
-    subject, sender, recipients, body, content='', tokenize='unicode61 remove_diacritics 2');
+    subject, sender, recipients, body, files, content='', tokenize='unicode61 remove_diacritics 2');
 CREATE TABLE IF NOT EXISTS gone (count INTEGER NOT NULL);  -- one row: deleted messages since the text was made
 INSERT INTO gone SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM gone);
 """

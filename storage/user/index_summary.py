@@ -38,6 +38,8 @@ class Summary:
     size: int = 0
     attachments: bool = False
     text: str = ""
+    file_names: tuple[str, ...] = ()
+    """Of the attachments."""
 
 
 def bounded(summary: Summary) -> Summary:
@@ -52,6 +54,7 @@ def bounded(summary: Summary) -> Summary:
         in_reply_to=_line(summary.in_reply_to),
         references=tuple(_line(reference) for reference in summary.references[-MAX_REFERENCES:]),
         text=_storable(summary.text[:MAX_TEXT]),
+        file_names=tuple(_line(name) for name in summary.file_names[:MAX_RECIPIENTS]),
     )
 
 

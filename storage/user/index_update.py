@@ -46,6 +46,7 @@ from typing import Protocol, TypeVar
 from storage.user.folder_diff import Difference, difference
 from storage.user.folders import QUARANTINE, FolderEntry, Folders, FolderTimes, delivery_time, entry_of
 from storage.user.index_summary import Summary, bounded, unreadable
+from storage.user.search_words import indexed
 
 T = TypeVar("T")
 
@@ -172,8 +173,20 @@ def insert(connection: sqlite3.Connection, reading: ReadMessage) -> int | None:
     if not cursor.rowcount:
         return None
     connection.execute(
-        "INSERT INTO text(rowid, subject, sender, recipients, body) VALUES(?, ?, ?, ?, ?)",
-        (cursor.lastrowid, summary.subject, summary.sender, " ".join(summary.recipients), summary.text),
+        "INSERT INTO text(rowid, subject, sender, recipients, body, files) VALUES(?, ?, ?, ?, ?, ?)",
+        (
+            cursor.lastrowid,
+            *map(
+                indexed,
+                (
+                    summary.subject,
+                    summary.sender,
+                    " ".join(summary.recipients),
+                    summary.text,
+                    " ".join(summary.file_names),
+                ),
+            ),
+        ),
     )
     return cursor.lastrowid
 

@@ -1,23 +1,38 @@
 """What a user types into the search line, made into a query that can't go wrong.
 
-Words, "phrases", beg*, -without, from: to: subject: in: is: has: before: after:. The parsing is pure; running the
-query is the index's work.
+Words, "phrases", beg*, -without (or NOT), a OR b, from: to: cc: subject: body: filename: id: in: is: has: before:
+after: date:. The parsing is pure; running the query is the index's work.
 """
 
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 
 from storage.errors import USAGE, P2PMailError
+from storage.user.search_words import asked
 
 MAX_TERMS = 32
 """Terms taken of one query; nobody types more, and each costs a look into the index."""
 
 _TERM = re.compile(r'(?P<minus>-?)(?:(?P<name>[A-Za-z]+):)?(?P<value>"[^"]*"?\*?|[^\s"]+)')
 
-_COLUMNS = {"from": "{sender}", "to": "{recipients}", "cc": "{recipients}", "subject": "{subject}", "body": "{body}"}
+_COLUMNS = {
+    "from": "{sender}",
+    "to": "{recipients}",
+    "cc": "{recipients}",
+    "subject": "{subject}",
+    "body": "{body}",
+    "filename": "{files}",
+}
+_CONDITIONS = ("is", "has", "before", "after", "date", "in", "id")
+_SPACED = re.compile(rf"(?<!\S)(-?(?:{'|'.join((*_COLUMNS, *_CONDITIONS))})):\s+(?=\S)", re.IGNORECASE)
+"""`from: zoe`, as it is often typed."""
+_AGO = re.compile(r"(\d{1,4})([dwmy])")
+_DAYS = {"d": 1, "w": 7, "m": 30, "y": 365}
 
 _FLAGS = {
     "unread": "unread = 1",
@@ -55,49 +70,86 @@ class _QueryParts:
     conditions: list[str] = field(default_factory=list)
     parameters: list[str | float] = field(default_factory=list)
     folder: str | None = None
+    either: bool = False
+    """Whether OR was read, so that the next word is another choice for the last one."""
+
+    def ask(self, match: str) -> None:
+        if self.either:
+            self.matches[-1] = f"({self.matches[-1]} OR ({match}))"
+            self.either = False
+        else:
+            self.matches.append(f"({match})")
 
     def require(self, condition: str, *parameters: str | float, negated: bool) -> None:
         self.conditions.append(f"NOT ({condition})" if negated else condition)
         self.parameters.extend(parameters)
 
 
-def parse(text: str, *, typing: bool = False, zone: tzinfo | None = None) -> Query:
-    """Make a query of what was typed. Dates are days in `zone` (None: the local one).
+def parse(
+    text: str, *, typing: bool = False, zone: tzinfo | None = None, now: Callable[[], float] = time.time
+) -> Query:
+    """Make a query of what was typed. Dates are days in `zone` (None: the local one); `now` is for relative ones.
 
     With `typing` the last word may be unfinished and finds what begins with it. Raises SearchError for an `is:`,
-    `has:`, `before:` or `after:` that means nothing; any other text is a query, if need be one for its words.
+    `has:` or date that means nothing, and for an OR that isn't between words; any other text is a query, if need be one
+    for its words.
     """
     parts = _QueryParts()
+    text = _SPACED.sub(r"\1:", text)
     terms = list(_TERM.finditer(text))[:MAX_TERMS]
+    without = False
     for number, term in enumerate(terms):
-        unfinished = typing and number == len(terms) - 1 and term.end() == len(text)
-        _add(parts, term["minus"] == "-", (term["name"] or "").lower(), term["value"], unfinished=unfinished, zone=zone)
+        last = number == len(terms) - 1
+        if term.group() == "OR" and not last:
+            _begin_choice(parts, terms[number + 1])
+        elif term.group() == "NOT" and not last:
+            without = True
+        else:
+            unfinished = typing and last and term.end() == len(text)
+            negated, without = without or term["minus"] == "-", False
+            context = _Context(unfinished, zone, now)
+            _add(parts, negated, (term["name"] or "").lower(), term["value"], context)
     return Query(" AND ".join(parts.matches), tuple(parts.conditions), tuple(parts.parameters), parts.folder)
 
 
-def _add(parts: _QueryParts, negated: bool, name: str, value: str, *, unfinished: bool, zone: tzinfo | None) -> None:
+@dataclass(frozen=True, slots=True)
+class _Context:
+    unfinished: bool
+    zone: tzinfo | None
+    now: Callable[[], float]
+
+
+def _begin_choice(parts: _QueryParts, following: re.Match[str]) -> None:
+    """OR binds the word before it to the one behind it."""
+    name = (following["name"] or "").lower()
+    if not parts.matches or following["minus"] or name in _CONDITIONS or following.group() in ("OR", "NOT"):
+        raise SearchError(f"OR stands between two words or fields, not before {following.group()}.")
+    parts.either = True
+
+
+def _add(parts: _QueryParts, negated: bool, name: str, value: str, context: _Context) -> None:
     plain = value.rstrip("*").strip('"')
-    if name in ("is", "has", "before", "after", "in"):
-        if unfinished and _half_typed(name, plain, zone):
+    if name in _CONDITIONS:
+        if context.unfinished and _half_typed(name, plain, context):
             return
-        _condition(parts, negated, name, plain, zone)
+        _condition(parts, negated, name, plain, context)
         return
     if name and name not in _COLUMNS:
         plain = f"{name} {plain}"  # "http://x" or "12:30": words like any others
     if not any(letter.isalnum() for letter in plain):
         return
-    prefix = value.endswith("*") or (unfinished and not value.endswith('"'))
-    words = plain.replace('"', " ").replace("\0", " ")
+    words, beginning = asked(plain.replace('"', " ").replace("\0", " "))
+    prefix = beginning or value.endswith("*") or (context.unfinished and not value.endswith('"'))
     match = f'"{words}"{" *" if prefix else ""}'
     if name in _COLUMNS:
         match = f"{_COLUMNS[name]} : {match}"
     if negated:
         parts.require("id IN (SELECT rowid FROM text WHERE text MATCH ?)", match, negated=True)
     else:
-        parts.matches.append(f"({match})")
+        parts.ask(match)
 
 
-def _condition(parts: _QueryParts, negated: bool, name: str, value: str, zone: tzinfo | None) -> None:
+def _condition(parts: _QueryParts, negated: bool, name: str, value: str, context: _Context) -> None:
     match name:
         case "is":
             if value.lower() not in _FLAGS:
@@ -112,30 +164,55 @@ def _condition(parts: _QueryParts, negated: bool, name: str, value: str, zone: t
                 parts.require("folder IN (SELECT id FROM folder WHERE name = ? COLLATE NOCASE)", value, negated=True)
             else:
                 parts.folder = value
+        case "id":
+            parts.require("message_id = ?", value.strip("<>"), negated=negated)
         case "before":
-            parts.require("date < ?", _begin(name, value, zone), negated=negated)
+            parts.require("date < ?", _span(name, value, context)[0], negated=negated)
+        case "after":
+            parts.require("date >= ?", _span(name, value, context)[0], negated=negated)
         case _:
-            parts.require("date >= ?", _begin(name, value, zone), negated=negated)
+            parts.require("date >= ? AND date < ?", *_span(name, value, context), negated=negated)
 
 
-def _half_typed(name: str, value: str, zone: tzinfo | None) -> bool:
+def _half_typed(name: str, value: str, context: _Context) -> bool:
     """Whether the condition at the end of the line is still being typed: not yet worth an error."""
     try:
-        _condition(_QueryParts(), False, name, value, zone)
+        _condition(_QueryParts(), False, name, value, context)
     except SearchError:
         return True
     return name == "in"
 
 
-def _begin(name: str, value: str, zone: tzinfo | None) -> float:
-    """The first moment of the day, month or year written, in seconds since the epoch.
+def _span(name: str, value: str, context: _Context) -> tuple[float, float]:
+    """The first moment of the day, month or year written and the first one after it, in seconds since the epoch.
 
-    `before:` ends there and `after:` begins there, as in the web mail that most people know.
+    `before:` ends where it begins and `after:` begins there, as in the web mail that most people know. `7d`, `2w`, `3m`
+    and `1y` are the time from so long ago until now.
     """
+    try:
+        today = datetime.fromtimestamp(context.now(), context.zone).replace(hour=0, minute=0, second=0, microsecond=0)
+        if ago := _AGO.fullmatch(value.lower()):
+            begin = context.now() - int(ago[1]) * _DAYS[ago[2]] * 86400.0
+            return begin, context.now()
+        if value.lower() in ("today", "yesterday"):
+            first = today - timedelta(days=value.lower() == "yesterday")
+            return first.timestamp(), (first + timedelta(days=1)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        pass
     for form in ("%Y-%m-%d", "%Y-%m", "%Y"):
         try:
-            begin = datetime.strptime(value, form)  # noqa: DTZ007 - the zone follows
-            return (begin.replace(tzinfo=zone) if zone else begin).timestamp()
+            first = datetime.strptime(value, form).replace(tzinfo=context.zone)
+            return first.timestamp(), _following(first, form).timestamp()
         except (ValueError, OverflowError, OSError):
             continue
-    raise SearchError(f"{name}:{value} is no date; write {name}:2024, {name}:2024-05 or {name}:2024-05-31.")
+    raise SearchError(
+        f"{name}:{value} is no date; write {name}:2024, {name}:2024-05, {name}:2024-05-31, {name}:yesterday or"
+        f" {name}:7d."
+    )
+
+
+def _following(first: datetime, form: str) -> datetime:
+    """The beginning of the next day, month or year."""
+    if form == "%Y":
+        return first.replace(year=first.year + 1)
+    return first + timedelta(days=1) if form == "%Y-%m-%d" else (first + timedelta(days=32)).replace(day=1)

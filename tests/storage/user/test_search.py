@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from storage.user import index_schema
 from storage.user.search import MAX_TERMS, Query, SearchError, parse
+from storage.user.search_words import indexed
 
 
 def match(text: str) -> str:
@@ -30,7 +31,7 @@ def test_phrases_prefixes_and_fields() -> None:
 
 
 def test_operators_of_the_database_are_only_words() -> None:
-    assert match("river OR NOT stone") == '("river") AND ("OR") AND ("NOT") AND ("stone")'
+    assert match("river or not stone AND") == '("river") AND ("or") AND ("not") AND ("stone") AND ("AND")'
     assert match("NEAR(a b) ^c {d}") == '("NEAR(a") AND ("b)") AND ("^c") AND ("{d}")'
 
 
@@ -101,3 +102,68 @@ def test_the_database_takes_whatever_is_typed(connection: sqlite3.Connection, te
         connection.execute("SELECT rowid FROM text WHERE text MATCH ?", (query.match,)).fetchall()
     for condition in query.conditions:
         connection.execute(f"SELECT id FROM message WHERE {condition}", query.parameters[: condition.count("?")])
+
+
+def test_or_and_not_stand_between_words() -> None:
+    assert match("river OR stone bud") == '(("river") OR ("stone")) AND ("bud")'
+    assert match("from:ann OR subject:x OR y") == '((({sender} : "ann") OR ({subject} : "x")) OR ("y"))'
+    assert parse("river NOT stone").parameters == ('"stone"',)
+    assert match("OR") == '("OR")'
+
+
+@pytest.mark.parametrize("text", ["OR river", "river OR -stone", "river OR is:read", "is:read OR river", "a OR OR b"])
+def test_an_or_between_something_else_is_an_error(text: str) -> None:
+    with pytest.raises(SearchError, match="OR stands between two words"):
+        parse(text)
+
+
+def test_a_space_after_a_field_changes_nothing() -> None:
+    assert match("from: zoe subject:  plan at 12: x") == match("from:zoe subject:plan at 12: x")
+    assert parse("is: unread -is: flagged").conditions == ("unread = 1", "NOT (instr(flags, 'F') > 0)")
+
+
+@pytest.mark.parametrize(
+    ("text", "begin", "end"),
+    [
+        ("2024", "2024-01-01", "2025-01-01"),
+        ("2024-12", "2024-12-01", "2025-01-01"),
+        ("2024-02-29", "2024-02-29", "2024-03-01"),
+        ("today", "2026-09-21", "2026-09-22"),
+        ("yesterday", "2026-09-20", "2026-09-21"),
+    ],
+)
+def test_a_date_is_the_whole_of_it(text: str, begin: str, end: str) -> None:
+    query = parse(f"date:{text}", zone=UTC, now=lambda: 1_790_000_000.0)
+    moments = tuple(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() for day in (begin, end))
+    assert (query.conditions, query.parameters) == (("date >= ? AND date < ?",), moments)
+
+
+@pytest.mark.parametrize(("text", "days"), [("7d", 7), ("2w", 14), ("1m", 30), ("1y", 365)])
+def test_a_date_may_be_so_long_ago(text: str, days: int) -> None:
+    now = 1_790_000_000.0
+    assert parse(f"after:{text}", now=lambda: now).parameters == (now - days * 86400,)
+    assert parse(f"before:{text}", now=lambda: now).parameters == (now - days * 86400,)
+
+
+def test_an_id_is_looked_up_as_it_is() -> None:
+    query = parse("id:<1@x.example>")
+    assert (query.match, query.conditions, query.parameters) == ("", ("message_id = ?",), ("1@x.example",))
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("会議は来週の月曜日です", "来週"), ("会議は来週の月曜日です", "月曜日"), ("会議は来週の月曜日です", "す"),
+        ("会議は来週の月曜日です", "議"), ("ｶﾞｲﾄﾞ", "ガイド"), ("我们明天下午开会", "下午开会"),
+        ("รายงานการประชุม", "ประชุม"),
+        ("회의록입니다", "의록"), ("Łódź", "lodz"), ("Grüße, große", "grosse"), ("smørrebrød", "smorrebrod"),
+        ("æon", "aeon"), ("plan日本語plan", "日本語"), ("file2026日本", "日本"),
+    ],
+)  # fmt: skip
+def test_words_are_found_in_any_writing(text: str, query: str) -> None:
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(index_schema.SCHEMA)
+    connection.execute("INSERT INTO text(rowid, body) VALUES(1, ?)", (indexed(text),))
+    connection.execute("INSERT INTO text(rowid, body) VALUES(2, ?)", (indexed("来月の週 下開 lod"),))
+    found = connection.execute("SELECT rowid FROM text WHERE text MATCH ?", (parse(query).match,)).fetchall()
+    assert found == [(1,)]
