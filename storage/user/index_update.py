@@ -46,7 +46,7 @@ from typing import Protocol, TypeVar
 from storage.user.folder_diff import Difference, difference
 from storage.user.folders import QUARANTINE, FolderEntry, Folders, FolderTimes, delivery_time, entry_of
 from storage.user.index_summary import Summary, bounded, unreadable
-from storage.user.search_words import indexed
+from storage.user.search import indexed
 
 T = TypeVar("T")
 

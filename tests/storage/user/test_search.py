@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.user import index_schema
-from storage.user.search import MAX_TERMS, Query, SearchError, parse
-from storage.user.search_words import indexed
+from storage.user.search import MAX_TERMS, Query, SearchError, indexed, parse
 
 
 def match(text: str) -> str:
