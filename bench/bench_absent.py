@@ -1,4 +1,4 @@
-"""900 letters to one who is absent: how long until all are stored, and does the sender's screen stand still?
+"""900 messages to one who is absent: how long until all are stored, and does the sender's screen stand still?
  Her inbox holds 1,000 notifications; from 500 on nodes ask a stamp for each (overlay/limits/stamps.py). The sender is
 a process of its own, its agent in a thread as behind the screen, with an event loop beside it that wants to be woken
 every few milliseconds; the nodes are this process."""
@@ -22,7 +22,7 @@ from overlay import event_loop
 from storage.user.outbox import Envelope, State
 from storage.user.profile import Profile
 
-LETTERS = 900
+MESSAGES = 900
 NODES = 12
 SECONDS, STALL = 60, 50
 TICK = 0.005
@@ -30,7 +30,7 @@ RECIPIENT = "bob@bench.example"
 
 
 class SenderReport(msgspec.Struct):
-    """What the sender saw: seconds until its run was over, letters stored, the longest stall beside it (ms)."""
+    """What the sender saw: seconds until its run was over, messages stored, the longest stall beside it (ms)."""
 
     seconds: float
     stored: int
@@ -38,38 +38,38 @@ class SenderReport(msgspec.Struct):
 
 
 def measure() -> list[Figure]:
-    """The letters that are stored, the seconds, the worst stall."""
-    return event_loop.run(_measure(LETTERS, NODES))
+    """The messages that are stored, the seconds, the worst stall."""
+    return event_loop.run(_measure(MESSAGES, NODES))
 
 
-async def _measure(letters: int, nodes: int) -> list[Figure]:
+async def _measure(messages: int, nodes: int) -> list[Figure]:
     async with private_overlay(nodes) as place:
         for who in ("alice", "bob"):
             agent = await place.agent(f"{who}@bench.example", Profile(place.folder / who))
             await agent.close()
-        report = await _send(place.folder / "alice", letters)
-    name = f"{letters} letters to one absent recipient, {nodes} nodes"
+        report = await _send(place.folder / "alice", messages)
+    name = f"{messages} letters to one absent recipient, {nodes} nodes"
     return [
-        Figure(f"{name}: stored", report.stored, "", letters, "higher"),
+        Figure(f"{name}: stored", report.stored, "", messages, "higher"),
         Figure(f"{name}: sending all", report.seconds, "s", SECONDS, "lower"),
         Figure(f"{name}: longest stall of the sender's screen", report.stall, "ms", STALL, "lower"),
     ]
 
 
-async def _send(profile: Path, letters: int) -> SenderReport:
-    command = [sys.executable, "-m", "bench.bench_absent", str(profile), str(letters)]
+async def _send(profile: Path, messages: int) -> SenderReport:
+    command = [sys.executable, "-m", "bench.bench_absent", str(profile), str(messages)]
     process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, cwd=Path(__file__).parent.parent)
     out, _ = await process.communicate()
     return msgspec.json.decode(out, type=SenderReport)
 
 
-def _sender(profile: Profile, letters: int) -> SenderReport:
+def _sender(profile: Profile, messages: int) -> SenderReport:
     ended = threading.Event()
     result: list[SenderReport] = []
 
     def work() -> None:
         try:
-            result.append(asyncio.run(_work(profile, letters)))
+            result.append(asyncio.run(_work(profile, messages)))
         finally:
             ended.set()
 
@@ -90,11 +90,11 @@ async def _watch(ended: threading.Event) -> float:
     return worst * 1000
 
 
-async def _work(profile: Profile, letters: int) -> SenderReport:
+async def _work(profile: Profile, messages: int) -> SenderReport:
     agent = await Agent.open(profile, Identity.open(profile, None))
     try:
         sender = agent.identity.address
-        for number in range(letters):
+        for number in range(messages):
             head = f"From: {sender}\nTo: {RECIPIENT}\nSubject: {number}\nMessage-ID: <{number}@bench.example>\n"
             data = f"{head}\nHello, number {number}.\n".encode()
             agent.outbox.accept(

@@ -2,7 +2,7 @@
 
 One node is a process of its own, as an operator starts it, in a network of a few others; it is flooded for ten minutes
 by other processes with random bytes and with datagrams that are well formed, at a rate that is many times what it can
-open. Letters go from Alice to Bob all the while, and the flooded node is asked for pings by a peer that it knows.
+open. Messages go from Alice to Bob all the while, and the flooded node is asked for pings by a peer that it knows.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ WARM_UP = 60.0
 NODES = 4
 RANDOM_RATE, FORMED_RATE = 4000, 2000
 """Datagrams a second of each kind; both senders together use a core."""
-LETTER_EVERY = 5.0
+MESSAGE_EVERY = 5.0
 PING_EVERY = 0.5
 LARGEST = 100_000
-"""Bytes of the largest letter: each is waited for."""
+"""Bytes of the largest message: each is waited for."""
 MB = 1e6
 
 
 def measure() -> list[Figure]:
-    """Memory after the warm-up and at the end, letters delivered, pings answered."""
+    """Memory after the warm-up and at the end, messages delivered, pings answered."""
     return asyncio.run(_measure())
 
 
@@ -56,14 +56,14 @@ async def _measure() -> list[Figure]:
                 _start_flood(where, place.network.name, "formed", FORMED_RATE),
             ]
             pings = asyncio.create_task(_ping(known, where))
-            letters = asyncio.create_task(_write(alice, bob))
+            messages = asyncio.create_task(_write(alice, bob))
             await asyncio.sleep(WARM_UP)
             before = _memory(node.pid)
             await asyncio.sleep(SECONDS - WARM_UP)
             after = _memory(node.pid)
             sent = sum([int((await asyncio.to_thread(process.communicate))[0]) for process in flood])
             answered, asked = await pings
-            delivered, written = await letters
+            delivered, written = await messages
             alive = node.poll() is None
             for closing in (alice.close(), bob.close(), known.stop()):
                 await closing
@@ -127,7 +127,7 @@ async def _ping(known: Node, where: str) -> tuple[int, int]:
 
 
 async def _write(alice: Agent, bob: Agent) -> tuple[int, int]:
-    """Letters of the workload, one after the other until the flood ends; how many arrived, how many there were."""
+    """Messages of the workload, one after the other until the flood ends; how many arrived, how many there were."""
     sender, recipient = alice.identity.address, bob.identity.address
     delivered = written = 0
     end, chance = time.monotonic() + SECONDS, random.Random(1)
@@ -142,7 +142,7 @@ async def _write(alice: Agent, bob: Agent) -> tuple[int, int]:
         )
         await alice.send()
         delivered += await bob.sync()
-        await asyncio.sleep(LETTER_EVERY)
+        await asyncio.sleep(MESSAGE_EVERY)
     await alice.send()
     delivered += await bob.sync()
     assert all(r.state is not State.FAILED for entry in alice.outbox.entries() for r in entry.recipients)

@@ -1,7 +1,7 @@
 """What real processes have shown so far: the totals of bench/journeys.jsonl, where tests/real/journey/soak.py adds a
 line for each story that it plays.
 
-Two thousand letters take most of an hour of a core; here nothing is played.
+Two thousand messages take most of an hour of a core; here nothing is played.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class JourneyLine(msgspec.Struct, frozen=True):
     commit: str
     letters: int
     copies: int
-    """Letters accepted, one a recipient."""
+    """Messages accepted, one a recipient."""
     bytes: int
     """Of these copies."""
     counts: dict[str, int]

@@ -1,4 +1,4 @@
-"""A letter of 2 KB from `send` until it is filed in the recipient's Maildir: the whole path, on 50 nodes.
+"""A message of 2 KB from `send` until it is filed in the recipient's Maildir: the whole path, on 50 nodes.
 
 Both ends act at once, as they would without polling: the sender's agent sends, then the recipient's collects. Bodies
 and notifications are durable at ten nodes each meanwhile, and the message is checked before it is filed.
@@ -20,14 +20,14 @@ from storage.user.outbox import Envelope
 from storage.user.profile import Profile
 
 NODES = 50
-LETTERS = 40
+MESSAGES = 40
 WARM_UP = 2
 SIZE = 2048
 """Bytes of the message with its header."""
 
 
 def measure() -> list[Figure]:
-    """One letter after the other, each waited for. Ten seconds."""
+    """One message after the other, each waited for. Ten seconds."""
     to_filed, to_stored = event_loop.run(_measure())
     name = f"a 2 KB letter, {NODES} nodes, k={K}"
     return [
@@ -38,7 +38,7 @@ def measure() -> list[Figure]:
 
 
 async def _measure() -> tuple[list[float], list[float]]:
-    """Seconds from accepting a letter until it is filed, and until it is stored at the nodes."""
+    """Seconds from accepting a message until it is filed, and until it is stored at the nodes."""
     filed: list[tuple[str, float]] = []
 
     def tell(event: Event) -> None:
@@ -51,8 +51,8 @@ async def _measure() -> tuple[list[float], list[float]]:
         bob = await place.agent("bob@bench.example", Profile(folder / "bob"), tell)
         to_filed, to_stored = [], []
         try:
-            for number in range(WARM_UP + LETTERS):
-                message_id, message = _letter(number)
+            for number in range(WARM_UP + MESSAGES):
+                message_id, message = _message(number)
                 start = time.perf_counter()
                 alice.outbox.accept(
                     message,
@@ -77,8 +77,8 @@ async def _measure() -> tuple[list[float], list[float]]:
     return to_filed[WARM_UP:], to_stored[WARM_UP:]
 
 
-def _letter(number: int) -> tuple[str, bytes]:
-    """A letter of SIZE bytes and its Message-ID."""
+def _message(number: int) -> tuple[str, bytes]:
+    """A message of SIZE bytes and its Message-ID."""
     out = io.BytesIO()
     text = ("All of this is filler, and every line of it has its end. " * 2 + "\n") * 40
     draft = Draft(

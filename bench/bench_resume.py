@@ -26,7 +26,7 @@ from overlay import event_loop
 from overlay.http.server_limits import Pace
 from storage.user.outbox import Envelope, Outbox, State
 from storage.user.profile import Profile
-from tests.mail.user_agents import letter
+from tests.mail.user_agents import plain_message
 
 NODES = 50
 """So many that the message goes in shares: of whole copies these would keep less, from one sender."""
@@ -57,7 +57,7 @@ async def _sending() -> list[Figure]:
             sender, to, name = f"{who}@bench.example", ["bob@bench.example"], f"of-{who}@bench.example"
             outbox = Outbox(profiles[who].outbox_file)
             outbox.accept(
-                letter(sender, to, name, content, "Large"),
+                plain_message(sender, to, name, content, "Large"),
                 Envelope(name, subject="Large", sender=sender, recipients=to, created=time.time()),
             )
             outbox.close()
@@ -86,7 +86,7 @@ async def _collecting() -> list[Figure]:
             people.append(agent.profile)
         bob, carol = people
         to = ["bob@bench.example", "carol@bench.example"]
-        message = letter("alice@bench.example", to, "large@bench.example", os.urandom(SIZE), "Large")
+        message = plain_message("alice@bench.example", to, "large@bench.example", os.urandom(SIZE), "Large")
         alice.outbox.accept(
             message,
             Envelope(

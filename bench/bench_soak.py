@@ -1,7 +1,7 @@
 """What `make soak` has shown so far: the totals of the files where it adds a line for each seed that it plays.
 
 bench/soak_workload.jsonl is of messages of the workload (tests/workload). bench/soak.jsonl is of those played before
-there was one: their letters were small and alike, and they missed a fault that lost one letter in ten. Nothing is
+there was one: their messages were small and alike, and they missed a fault that lost one message in ten. Nothing is
 played here: that takes hours of a core.
 """
 
@@ -29,7 +29,7 @@ class SoakLine(msgspec.Struct, frozen=True, omit_defaults=True):
     broken: list[str]
     """In words, each promise that wasn't kept."""
     written: int = 0
-    """Bytes of all letters' bodies."""
+    """Bytes of all messages' bodies."""
     commit: str = ""
     """The version that played it."""
 

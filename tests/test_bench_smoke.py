@@ -50,8 +50,8 @@ def test_sealed_calls_are_measured_beside_unsealed_ones(monkeypatch: pytest.Monk
     check(figures)
 
 
-def test_letters_to_an_absent_recipient_are_measured_until_all_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"NODES": 4, "LETTERS": 20}.items():
+def test_messages_to_an_absent_recipient_are_measured_until_all_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NODES": 4, "MESSAGES": 20}.items():
         monkeypatch.setattr(bench_absent, name, value)
     figures = bench_absent.measure()
     stored, _, _ = figures
@@ -59,8 +59,8 @@ def test_letters_to_an_absent_recipient_are_measured_until_all_are_stored(monkey
     check(figures)
 
 
-def test_a_letter_is_measured_until_it_is_filed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"NODES": 4, "LETTERS": 1, "WARM_UP": 0}.items():
+def test_a_message_is_measured_until_it_is_filed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NODES": 4, "MESSAGES": 1, "WARM_UP": 0}.items():
         monkeypatch.setattr(bench_letter, name, value)
     figures = bench_letter.measure()
     filed, _, sending = figures
@@ -100,12 +100,12 @@ def test_one_message_to_many_is_measured_and_collected(monkeypatch: pytest.Monke
 
 
 def test_a_flood_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = {"SECONDS": 3.0, "WARM_UP": 1.0, "NODES": 2, "RANDOM_RATE": 200, "FORMED_RATE": 200, "LETTER_EVERY": 0.1}
+    values = {"SECONDS": 3.0, "WARM_UP": 1.0, "NODES": 2, "RANDOM_RATE": 200, "FORMED_RATE": 200, "MESSAGE_EVERY": 0.1}
     for name, value in values.items():
         monkeypatch.setattr(bench_flood, name, value)
-    _, letters, pings = bench_flood.measure()
-    assert letters.value == 1
-    check([letters, pings])
+    _, messages, pings = bench_flood.measure()
+    assert messages.value == 1
+    check([messages, pings])
 
 
 def test_crashes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from overlay.protocol_limits import ENCRYPTION_KEY_SIZE
 from overlay.wire import fragments, messages
 from tests.fuzz.run import CORPUS, keep
 from tests.fuzz.targets import ISSUER, KEY, PAIR, SEALER
-from tests.mail.sealed.test_notification import LETTER
+from tests.mail.sealed.test_notification import MESSAGE
 from tests.overlay.issuing import NOW
 from tests.overlay.wire.test_messages import ANSWERS, REQUESTS
 
@@ -50,7 +50,7 @@ def seeds() -> dict[str, list[bytes]]:
         "network": [write_network(Network("fuzz", authorities=(ISSUER.der,), join=("mail.example.org:4600",)))],
         "invite": [b"p2pmail:AAAA"],
         "address": [b"Alice@Village.Example", b"[2001:db8::1]:4600"],
-        "notification": [seal_notification(LETTER, Owner(PERSON.certificate, PERSON.sign), PAIR.public)],
+        "notification": [seal_notification(MESSAGE, Owner(PERSON.certificate, PERSON.sign), PAIR.public)],
         "body": [data for _, data in parts],
         "share": [make_shares(bytes(100), KEY, CodingPlan(2, 3, bytes(1) * 32))[0][:60]],
         "bulk": [headers.encode_notifications([b"one", b"two"]), bytes(64)],

@@ -23,7 +23,7 @@ from storage.database import DatabaseError
 from storage.node.objects import StoredObject
 from storage.user.outbox import Envelope, State
 from storage.user.profile import ConfigError, Profile, ProfileBusy
-from tests.mail.user_agents import letter
+from tests.mail.user_agents import plain_message
 
 DOMAIN = "test.example"
 
@@ -68,7 +68,7 @@ def write(
 ) -> bytes:
     """Put a message into the outbox. Returns its bytes."""
     to = [recipient.identity.address for recipient in recipients]
-    message = letter(sender.identity.address, to, message_id, text)
+    message = plain_message(sender.identity.address, to, message_id, text)
     sender.outbox.accept(
         message,
         Envelope(message_id, subject="Hello", sender=sender.identity.address, recipients=to, created=time.time()),
@@ -85,7 +85,7 @@ def states(agent: Agent) -> list[State]:
     return [r.state for entry in agent.outbox.entries() for r in entry.recipients]
 
 
-async def test_a_letter_to_two_is_collected_deleted_and_proven(town: AgentNetwork) -> None:
+async def test_a_message_to_two_is_collected_deleted_and_proven(town: AgentNetwork) -> None:
     events: list[Event] = []
     alice, bob, carol = await town.agent("alice"), await town.agent("bob", events), await town.agent("carol")
     text = random.Random(3).randbytes(5_000_000)
@@ -259,7 +259,7 @@ async def test_regular_work_that_fails_is_told_once_and_tried_again(
     assert len(told) == 3
 
 
-async def test_a_large_letter_in_shares_survives_nodes_that_are_killed_and_is_deleted_and_proven(
+async def test_a_large_message_in_shares_survives_nodes_that_are_killed_and_is_deleted_and_proven(
     tmp_path: Path,
 ) -> None:
     async with AsyncExitStack() as stack:

@@ -14,7 +14,7 @@ import pytest
 from mail.checks.spam import GTUBE
 from tests.mail.commands import CommandNetwork, Member, Shell
 from tests.mail.sample_messages import EICAR, with_attachment
-from tests.mail.user_agents import letter
+from tests.mail.user_agents import plain_message
 
 LOCAL = (["list"], ["show", "x@y"], ["search", "word"], ["unread-count"], ["outbox"], ["status"])
 
@@ -42,7 +42,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[byt
 
 
 def mail(sender: Member, *to: Member, text: bytes = b"Hello.\n", message_id: str = "one@test.example") -> bytes:
-    return letter(sender.address, [each.address for each in to], message_id, text, "Plan for Saturday")
+    return plain_message(sender.address, [each.address for each in to], message_id, text, "Plan for Saturday")
 
 
 def test_a_message_goes_from_standard_input_to_the_other_ones_list(run: Shell, alice: Member, bob: Member) -> None:

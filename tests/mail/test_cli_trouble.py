@@ -20,7 +20,7 @@ from storage.user.folders import Folders
 from storage.user.index import Index, IndexUnavailable
 from storage.user.outbox import Outbox
 from tests.mail.commands import CommandNetwork, Member, Shell
-from tests.mail.user_agents import letter
+from tests.mail.user_agents import plain_message
 
 LOCAL = (["list"], ["show", "x@y"], ["search", "word"], ["unread-count"], ["outbox"], ["status"])
 DEAD_PORT = 9
@@ -49,7 +49,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[byt
 
 
 def mail(sender: Member, to: Member) -> bytes:
-    return letter(sender.address, [to.address], "one@test.example")
+    return plain_message(sender.address, [to.address], "one@test.example")
 
 
 def cut_off(member: Member) -> bytes:

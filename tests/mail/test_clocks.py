@@ -19,7 +19,7 @@ WRONG = [5.0, 3 * 3600.0, 60 * DAY, 400 * DAY]
 
 
 @pytest.mark.parametrize("ahead", WRONG)
-async def test_a_letter_written_and_tried_under_a_clock_that_was_ahead_goes_when_it_is_put_right(
+async def test_a_message_written_and_tried_under_a_clock_that_was_ahead_goes_when_it_is_put_right(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, ahead: float
 ) -> None:
     world.clock.now += ahead
@@ -37,7 +37,7 @@ async def test_a_letter_written_and_tried_under_a_clock_that_was_ahead_goes_when
 
 
 @pytest.mark.parametrize("behind", WRONG)
-async def test_a_letter_written_under_a_clock_that_was_behind_has_all_its_time(
+async def test_a_message_written_under_a_clock_that_was_behind_has_all_its_time(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, behind: float
 ) -> None:
     """As after an empty battery, when a computer believes for a while that it is years ago."""
@@ -57,7 +57,7 @@ async def test_a_letter_written_under_a_clock_that_was_behind_has_all_its_time(
     assert (alice.copy(bob).state, alice.troubles) == (State.STORED, [])
 
 
-async def test_attempts_under_a_clock_before_the_certificates_beginning_make_no_letter_older(
+async def test_attempts_under_a_clock_before_the_certificates_beginning_make_no_message_older(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     """As after an empty battery: it is 1970 until the network says what time it is."""
@@ -133,7 +133,7 @@ async def test_what_is_collected_while_its_proof_is_asked_for_is_not_called_expi
 
 
 async def expired(world: UserAgentNetwork, alice: UserAgent, bob: UserAgent) -> list[FakeNode]:
-    """A letter that is expired as far as those nodes say that can be asked; the others."""
+    """A message that is expired as far as those nodes say that can be asked; the others."""
     alice.write(bob)
     await alice.send()
     had = [node for node in world.nodes if (Kind.BODY, body_at()) in node.objects]

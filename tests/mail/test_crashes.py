@@ -16,7 +16,7 @@ from storage.database import DatabaseError
 from storage.user.folders import Folders
 from storage.user.outbox import State
 from tests.mail.fakes import nothing
-from tests.mail.user_agents import UserAgent, UserAgentNetwork, body_at, letter
+from tests.mail.user_agents import UserAgent, UserAgentNetwork, body_at, plain_message
 
 
 class Killed(BaseException):
@@ -101,7 +101,7 @@ async def test_a_recipient_that_is_killed_anywhere_has_her_mail_once(tmp_path: P
 async def test_a_disk_that_refuses_at_any_write_loses_and_doubles_nothing(tmp_path: Path, name: str) -> None:
     world = UserAgentNetwork(tmp_path)
     alice, bob = await world.user_agent("alice"), await world.user_agent("bob")
-    letters = [alice.write(bob, message_id=f"{number}@example.org").file.read_bytes() for number in range(3)]
+    messages = [alice.write(bob, message_id=f"{number}@example.org").file.read_bytes() for number in range(3)]
     await alice.send()
     with pytest.MonkeyPatch.context() as patch:
 
@@ -112,14 +112,14 @@ async def test_a_disk_that_refuses_at_any_write_loses_and_doubles_nothing(tmp_pa
         with pytest.raises(DatabaseError):
             await bob.collect()
     await bob.collect()
-    assert sorted(bob.folder("Inbox")) == sorted(letters)
+    assert sorted(bob.folder("Inbox")) == sorted(messages)
     world.close()
 
 
 async def test_spam_and_its_reason_survive_a_crash_too(tmp_path: Path) -> None:
     world = UserAgentNetwork(tmp_path)
     alice, bob = await world.user_agent("alice"), await world.user_agent("bob")
-    alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", GTUBE.encode() + b"\n"))
+    alice.write(bob, message=plain_message(alice.address, [bob.address], "letter@example.org", GTUBE.encode() + b"\n"))
     await alice.send()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bob.state, "mark_filed", lambda *_: (_ for _ in ()).throw(Killed()))

@@ -1,4 +1,4 @@
-"""A power cut while mail is sent or collected loses no letter and doubles none; a sync that is left out is noticed.
+"""A power cut while mail is sent or collected loses no message and doubles none; a sync that is left out is noticed.
 
 `make bench ARGS=crash` does at every write what is done here at some.
 """
@@ -41,7 +41,7 @@ def test_there_are_many_moments_and_without_a_power_cut_all_is_well(place: Path,
 
 @pytest.mark.parametrize("who", ["alice", "bob"])
 @pytest.mark.parametrize("first", [0, 3])
-def test_no_letter_is_lost_or_doubled_by_a_power_cut(place: Path, who: Who, first: int) -> None:
+def test_no_message_is_lost_or_doubled_by_a_power_cut(place: Path, who: Who, first: int) -> None:
     assert list(broken(place, who, first)) == []
 
 
@@ -63,6 +63,8 @@ def test_planted_fault_an_outbox_or_state_that_isnt_synced_is_noticed(
     assert noticed
 
 
-def test_planted_fault_a_letter_whose_name_isnt_synced_is_noticed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planted_fault_a_message_whose_name_isnt_synced_is_noticed(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(durable, "sync_folder", lambda folder: None)
     assert any("lost" in words for words in broken(place, "bob", 0))

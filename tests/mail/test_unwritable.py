@@ -34,22 +34,22 @@ COMMANDS = (
 )
 
 
-def letter(number: int) -> bytes:
+def message(number: int) -> bytes:
     return f"From: a@x.example\r\nSubject: s{number}\r\nMessage-ID: <m{number}@x>\r\n\r\nhello\r\n".encode()
 
 
 @pytest.fixture
 def profile() -> Iterator[Profile]:
-    """A profile where everybody may read, with a letter that the index doesn't know yet."""
+    """A profile where everybody may read, with a message that the index doesn't know yet."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     made = Profile(folder / "alice")
     made.create()
     for number in range(2):
-        made.folders().add("Inbox", letter(number))
+        made.folders().add("Inbox", message(number))
     with closing(Mailbox(made)) as mailbox:
         mailbox.refresh()
-    made.folders().add("Inbox", letter(2))
+    made.folders().add("Inbox", message(2))
     with closing(Outbox(made.outbox_file)) as outbox:
         outbox.accept(
             b"x", Envelope("o@x", subject="out", sender="a@x.example", recipients=["b@x.example"], created=1e9)

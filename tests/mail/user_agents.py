@@ -43,7 +43,7 @@ class AllClean:
 
 
 class UserAgentNetwork:
-    """A network of fake nodes, its authority, and desks in `folder`."""
+    """A network of fake nodes, its authority, and user agents in `folder`."""
 
     def __init__(self, folder: Path, nodes: int = 5) -> None:
         self.folder = folder
@@ -141,9 +141,9 @@ class UserAgent:
     def write(
         self, *recipients: UserAgent | str, message_id: str = "letter@example.org", message: bytes | None = None
     ) -> OutboxEntry:
-        """Put a letter into the outbox."""
+        """Put a message into the outbox."""
         to = [each if isinstance(each, str) else each.address for each in recipients]
-        data = letter(self.address, to, message_id) if message is None else message
+        data = plain_message(self.address, to, message_id) if message is None else message
         self.outbox.accept(
             data, Envelope(message_id, subject="Hello", sender=self.address, recipients=to, created=self.world.clock())
         )
@@ -176,7 +176,7 @@ class UserAgent:
         return await self.receiving.run(everything=True)
 
     async def get(self, *notifications: bytes) -> None:
-        """Lay notifications into this desk's inbox."""
+        """Lay notifications into this user agent's inbox."""
         for notification in notifications:
             await self.world.overlay.append_inbox(self.inbox_key, notification, ttl=1)
 
@@ -244,7 +244,9 @@ class UserAgent:
         )
 
 
-def letter(sender: str, to: list[str], message_id: str, text: bytes = b"Hello.\n", subject: str = "Hello") -> bytes:
+def plain_message(
+    sender: str, to: list[str], message_id: str, text: bytes = b"Hello.\n", subject: str = "Hello"
+) -> bytes:
     """A small message."""
     head = f"From: {sender}\nTo: {', '.join(to)}\nSubject: {subject}\nMessage-ID: <{message_id}>\n"
     return head.encode() + b"Date: Mon, 02 Mar 2026 12:00:00 +0000\n\n" + text

@@ -1,4 +1,4 @@
-"""The whole path with real processes: a letter of 5 MB goes to two members, five of twelve nodes die, it arrives.
+"""The whole path with real processes: a message of 5 MB goes to two members, five of twelve nodes die, it arrives.
 
 The journey is made once; each test looks at one thing that must be true at its end.
 """
@@ -31,8 +31,8 @@ MESSAGE_ID = "20260301120000.4f1c@village.example"
 RECIPIENTS = ["bob@village.example", "carol@village.example"]
 
 
-def letter() -> bytes:
-    """Alice's letter, as a mail program writes it: nothing is missing, so nothing may be changed."""
+def message() -> bytes:
+    """Alice's message, as a mail program writes it: nothing is missing, so nothing may be changed."""
     message = EmailMessage(email.policy.SMTP)
     message["From"] = "Alice <alice@village.example>"
     message["To"] = "Bob <bob@village.example>"
@@ -66,7 +66,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JourneyResult]
     try:
         network.start(NODES)
         alice, bob, carol = (network.member(name) for name in ("alice", "bob", "carol"))
-        sent = letter()
+        sent = message()
         answer = p2pmail(alice, "send", "-t", stdin=sent)
         assert answer.code == 0, answer.err
         sync(alice)
@@ -88,7 +88,7 @@ def test_after_sending_the_outbox_says_that_nodes_keep_it(journey: JourneyResult
 
 
 @pytest.mark.parametrize("name", ["bob", "carol"])
-def test_the_letter_arrives_byte_for_byte(journey: JourneyResult, name: str) -> None:
+def test_the_message_arrives_byte_for_byte(journey: JourneyResult, name: str) -> None:
     answer = p2pmail(getattr(journey, name), "show", f"<{MESSAGE_ID}>", "--raw")
     assert answer.code == 0
     assert answer.out == journey.sent

@@ -34,7 +34,7 @@ set wait_key = no
 """
 
 
-def letter(name: str) -> bytes:
+def message(name: str) -> bytes:
     day = 1 + (NAMES.index(name) if name in NAMES else len(NAMES))
     return (
         f"From: Bob <bob@village.example>\r\nTo: alice@village.example\r\nSubject: about {name}\r\n"
@@ -45,11 +45,11 @@ def letter(name: str) -> bytes:
 
 @pytest.fixture
 def profile(tmp_path: Path) -> Profile:
-    """Alice's profile with four letters in her Inbox."""
+    """Alice's profile with four messages in her Inbox."""
     made = Profile(tmp_path / "alice")
     made.create()
     for name in NAMES:
-        made.folders().add("Inbox", letter(name))
+        made.folders().add("Inbox", message(name))
     return made
 
 
@@ -115,13 +115,13 @@ def test_what_neomutt_flags_and_deletes_is_seen_here(neomutt: Terminal, profile:
     expected = {"about apples": ["flagged"], "about plums": [], "about quinces": []}
     until(lambda: inbox(profile) == expected, "our list says what neomutt did")
     assert p2pmail(profile.root, "show", "<pears@village.example>").code == 65
-    assert p2pmail(profile.root, "show", "<apples@village.example>", "--raw").out == letter("apples")
+    assert p2pmail(profile.root, "show", "<apples@village.example>", "--raw").out == message("apples")
 
 
 def test_what_we_do_is_seen_by_neomutt(neomutt: Terminal, profile: Profile, mailbox: Mailbox) -> None:
     mailbox.archive(act(mailbox, "plums"))
     mailbox.flag(act(mailbox, "pears"), add="F")
-    profile.folders().add("Inbox", letter("walnuts"))
+    profile.folders().add("Inbox", message("walnuts"))
 
     neomutt_notices(neomutt, profile, "about walnuts")
     neomutt.shows(r"^ *3 [ NO]*D .*about plums")  # neomutt's way to show that another program took it away
@@ -129,7 +129,7 @@ def test_what_we_do_is_seen_by_neomutt(neomutt: Terminal, profile: Profile, mail
     neomutt.write("$")
     neomutt.shows_not(r"about plums")
     assert [row["subject"] for row in ask(profile.root, "list", "Archive")] == ["about plums"]
-    assert p2pmail(profile.root, "show", "plums@village.example", "--raw").out == letter("plums")
+    assert p2pmail(profile.root, "show", "plums@village.example", "--raw").out == message("plums")
 
 
 def test_both_change_one_folder_at_once_and_nothing_is_lost(
@@ -143,7 +143,7 @@ def test_both_change_one_folder_at_once_and_nothing_is_lost(
     # Nothing is renamed by us while neomutt looks: its version 20220429 takes a message that it misses in one look for
     # deleted, goes on believing so when it finds it again, and deletes the file when it writes its changes.
     mailbox.archive(act(mailbox, "quinces"))
-    profile.folders().add("Inbox", letter("walnuts"))
+    profile.folders().add("Inbox", message("walnuts"))
     neomutt_notices(neomutt, profile, "about walnuts")
     neomutt.write("$")
 
@@ -151,7 +151,7 @@ def test_both_change_one_folder_at_once_and_nothing_is_lost(
     until(lambda: "flagged" in inbox(profile).get("about apples", []), "neomutt's flag is there")
     assert sorted(inbox(profile)) == ["about apples", "about plums", "about walnuts"]
     for name in ("apples", "plums", "quinces", "walnuts"):
-        assert p2pmail(profile.root, "show", f"{name}@village.example", "--raw").out == letter(name)
+        assert p2pmail(profile.root, "show", f"{name}@village.example", "--raw").out == message(name)
 
 
 def test_a_message_that_neomutt_moved_under_us_is_still_opened(

@@ -15,7 +15,7 @@ from tests.real.programs import CommandResult, Process, until
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("no_network")]
 
-LETTER = b"Subject: later\n\nStill here.\n"
+MESSAGE = b"Subject: later\n\nStill here.\n"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_mail_written_without_a_network_is_kept_and_sent_when_there_is_one(
 ) -> None:
     assert [node.process.terminate() for node in network.nodes] == [0, 0, 0]
 
-    sent = p2pmail(alice, "send", "bob@village.example", stdin=LETTER)
+    sent = p2pmail(alice, "send", "bob@village.example", stdin=MESSAGE)
     assert (sent.code, sent.out) == (0, b"")
     assert "outbox" in sent.err
     assert states(alice, "later") == {"bob@village.example": "queued"}
@@ -116,8 +116,8 @@ def test_a_wrong_passphrase_opens_nothing(guarded: Path, tmp_path: Path, command
     wrong = tmp_path / "wrong"
     wrong.write_text("a stitch in space\n")
     arguments = [command] if command == "sync" else [command, "bob@village.example"]
-    refused(p2pmail(guarded, *arguments, "--passphrase-file", wrong, stdin=LETTER), 77)
-    refused(p2pmail(guarded, *arguments, stdin=LETTER), 77)  # nobody can be asked
+    refused(p2pmail(guarded, *arguments, "--passphrase-file", wrong, stdin=MESSAGE), 77)
+    refused(p2pmail(guarded, *arguments, stdin=MESSAGE), 77)  # nobody can be asked
     assert ask(guarded, "outbox") == []
     assert ask(guarded, "list", "Sent") == []
 
@@ -194,5 +194,5 @@ def test_a_message_that_can_not_be_sent_is_a_data_error_and_not_kept(
 
 def test_a_profile_that_never_joined_is_told_to(tmp_path: Path) -> None:
     assert "p2pmail join" in refused(p2pmail(tmp_path / "new", "sync"), 78)
-    refused(p2pmail(tmp_path / "new", "send", "bob@village.example", stdin=LETTER), 78)
+    refused(p2pmail(tmp_path / "new", "send", "bob@village.example", stdin=MESSAGE), 78)
     refused(p2pmail(tmp_path / "new", "list"), 78)

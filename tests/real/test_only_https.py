@@ -17,7 +17,7 @@ from tests.real.programs import Process, inside, until
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("only_https")]
 
 
-def letter(subject: str, size: int) -> bytes:
+def message(subject: str, size: int) -> bytes:
     """A message whose body is at least so large."""
     line = b"What only HTTPS carries, all the way, to the last byte of it.\n"
     return f"Subject: {subject}\n\n".encode() + line * (size // len(line) + 1)
@@ -62,7 +62,7 @@ def test_a_reader_that_is_a_node_and_whom_only_https_lets_out_writes_and_reads(
                 alice = network.member("alice")
                 (alice / "config.toml").write_text(f'mode = "node"\nlisten = "{two.user_ip}:0"\n')
             with inside(two.server):
-                assert p2pmail(bob, "send", "alice@village.example", stdin=letter("from home", 50_000)).code == 0
+                assert p2pmail(bob, "send", "alice@village.example", stdin=message("from home", 50_000)).code == 0
             stack.enter_context(firewall(two, "straight", tmp_path, monkeypatch))
             with inside(two.user):
                 watching = Process("p2pmail", "sync", "--watch", "--profile", alice, log=tmp_path / "watching.log")
@@ -71,7 +71,7 @@ def test_a_reader_that_is_a_node_and_whom_only_https_lets_out_writes_and_reads(
                     status = ask(alice, "status")
                     assert (status["transport"], status["mode"], status["online"]) == ("https", "client", True)
                     assert status["contacts"] > 0
-                    assert p2pmail(alice, "send", "bob@village.example", stdin=letter("elsewhere", 100)).code == 0
+                    assert p2pmail(alice, "send", "bob@village.example", stdin=message("elsewhere", 100)).code == 0
                     until_state(alice, "elsewhere", "stored", "bob@village.example")
                     until(lambda: ask(alice, "list"), "what was sent to her is in her Inbox")
                 finally:
@@ -98,7 +98,7 @@ def test_a_user_whom_only_https_lets_out_joins_writes_and_reads(
             with inside(two.user):
                 alice = network.member("alice")
                 for subject, size in (("small", 100), ("large", 300_000)):
-                    sent = p2pmail(alice, "send", "bob@village.example", stdin=letter(subject, size))
+                    sent = p2pmail(alice, "send", "bob@village.example", stdin=message(subject, size))
                     assert sent.code == 0, sent.err
                 sync(alice)
                 assert states(alice, "small") == states(alice, "large") == {"bob@village.example": "stored"}
@@ -106,8 +106,8 @@ def test_a_user_whom_only_https_lets_out_joins_writes_and_reads(
                 sync(bob)
                 rows = {row["subject"]: row for row in ask(bob, "list")}
                 raw = p2pmail(bob, "show", rows["large"]["id"], "--raw").out
-                assert raw.endswith(letter("large", 300_000).partition(b"\n\n")[2])
-                assert p2pmail(bob, "send", "alice@village.example", stdin=letter("answer", 50_000)).code == 0
+                assert raw.endswith(message("large", 300_000).partition(b"\n\n")[2])
+                assert p2pmail(bob, "send", "alice@village.example", stdin=message("answer", 50_000)).code == 0
                 sync(bob)
             with inside(two.user):
                 sync(alice)

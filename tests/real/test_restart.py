@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.real, pytest.mark.xdist_group("restart")]
 LARGE = random.Random("seven pieces").randbytes(5_000_000)
 
 
-def letter(name: str, content: bytes) -> bytes:
-    """A letter to Bob that nothing has to be added to."""
+def message(name: str, content: bytes) -> bytes:
+    """A message to Bob that nothing has to be added to."""
     head = (
         "From: alice@village.example\r\nTo: bob@village.example\r\nDate: Sun, 01 Mar 2026 12:00:00 +0000\r\n"
         f"Message-ID: <{name}@village.example>\r\nSubject: {name}\r\n\r\n"
@@ -56,8 +56,8 @@ def test_a_killed_node_serves_all_that_it_had_acknowledged(network: ProcessNetwo
     (node,) = network.nodes
     alice, bob = network.member("alice"), network.member("bob")
     before = node.status()
-    letters = {"small": letter("small", b"ring twice"), "large": letter("large", LARGE)}
-    for name, content in letters.items():
+    messages = {"small": message("small", b"ring twice"), "large": message("large", LARGE)}
+    for name, content in messages.items():
         answer = p2pmail(alice, "send", "bob@village.example", stdin=content)
         assert answer.code == 0, answer.err
         assert states(alice, name) == {"bob@village.example": "stored"}
@@ -70,14 +70,14 @@ def test_a_killed_node_serves_all_that_it_had_acknowledged(network: ProcessNetwo
     after = node.status()
     assert (after["node_id"], after["listening"]) == (before["node_id"], before["listening"])
     sync(bob)
-    assert {name: received(bob, name) for name in letters} == letters
+    assert {name: received(bob, name) for name in messages} == messages
     until_state(alice, "large", "collected", "bob@village.example", syncing=True)
 
 
 def test_a_deleted_body_stays_deleted_after_a_kill(network: ProcessNetwork) -> None:
     (node,) = network.nodes
     alice, bob = network.member("alice"), network.member("bob")
-    assert p2pmail(alice, "send", "bob@village.example", stdin=letter("large", LARGE)).code == 0
+    assert p2pmail(alice, "send", "bob@village.example", stdin=message("large", LARGE)).code == 0
     sync(bob)
     until(lambda: node.kept(Kind.BODY) == 0, "the node forgets what was collected")
 
@@ -89,10 +89,10 @@ def test_a_deleted_body_stays_deleted_after_a_kill(network: ProcessNetwork) -> N
     until_state(alice, "large", "collected", "bob@village.example", syncing=True)
 
 
-def test_a_node_killed_while_mail_comes_in_costs_nobody_a_letter(network: ProcessNetwork) -> None:
+def test_a_node_killed_while_mail_comes_in_costs_nobody_a_message(network: ProcessNetwork) -> None:
     (node,) = network.nodes
     alice, bob = network.member("alice"), network.member("bob")
-    content = letter("large", LARGE)
+    content = message("large", LARGE)
     spool = alice.parent / "large.eml"
     spool.write_bytes(content)
     sending = Process("p2pmail", "send", "--profile", alice, "bob@village.example", log=alice, stdin=spool)
@@ -118,6 +118,6 @@ def test_a_killed_agent_leaves_a_profile_that_works(network: ProcessNetwork) -> 
     finally:
         watching.end()
     assert ask(bob, "status")["listening"] == ""
-    assert p2pmail(alice, "send", "bob@village.example", stdin=letter("small", b"ring twice")).code == 0
+    assert p2pmail(alice, "send", "bob@village.example", stdin=message("small", b"ring twice")).code == 0
     sync(bob)
-    assert received(bob, "small") == letter("small", b"ring twice")
+    assert received(bob, "small") == message("small", b"ring twice")

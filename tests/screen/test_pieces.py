@@ -25,7 +25,7 @@ from tui.screens.prompt import completed
 
 NOW = 1_790_000_000.0
 ROW = Row(1, "Inbox", "u", "m@x", "Ada <ada@x.example>", (), "Hello", NOW - 60, "", 10, False, "", ())
-LETTER = Message(
+MESSAGE = Message(
     sender=Address("Ada", "ada@x.example"),
     reply_to=(), to=(), cc=(), bcc=(), followup_to=(), subject="Hello", date=NOW, message_id="m@x", in_reply_to="",
     references=(), text="", from_html=False, attachments=(), headers=(), defects=(), size=10,
@@ -139,7 +139,7 @@ def test_wrapped_text_fits_and_loses_no_word(text: str, width: int) -> None:
 
 def test_quotes_links_and_signature_are_told_apart() -> None:
     text = "see https://x.example/a b\n> one\n>> two\n-- \nAda\n"
-    lines = lay_out(replace(LETTER, text=text), 80, utc)
+    lines = lay_out(replace(MESSAGE, text=text), 80, utc)
     styles = {style: piece for line in lines for piece, style in line}
     assert styles["link"] == "https://x.example/a"
     assert styles["quote1"].endswith("one") and styles["quote2"].endswith("two")
@@ -147,11 +147,11 @@ def test_quotes_links_and_signature_are_told_apart() -> None:
 
 
 def test_a_message_of_line_ends_only_is_bounded() -> None:
-    assert len(lay_out(replace(LETTER, text="\n" * 1_000_000 + "x"), 80, utc)) <= 60_000
+    assert len(lay_out(replace(MESSAGE, text="\n" * 1_000_000 + "x"), 80, utc)) <= 60_000
 
 
 def test_finding_ignores_case_and_gives_every_place() -> None:
-    lines = lay_out(replace(LETTER, text="Straße strasse\nSTRASSE\n"), 80, utc)
+    lines = lay_out(replace(MESSAGE, text="Straße strasse\nSTRASSE\n"), 80, utc)
     assert len(find(lines, "strasse")) == 2
     assert find(lines, "") == []
 

@@ -29,8 +29,7 @@ from tests.simulation.invariants import Invariants
 from tests.simulation.nodes import Hub, SimNode
 from tests.simulation.users import Device, SimulatedPerson
 from tests.simulation.world import Weather, World
-from tests.workload import Event, Happening, draw_story
-from tests.workload import Letter as WrittenMessage
+from tests.workload import Event, Happening, WrittenMessage, draw_story
 
 ISSUER = Issuer(1)
 SMALL_DISK = 150_000
@@ -223,7 +222,7 @@ class Story:
         scale, moment = self.scale, 0.0
         steps = draw_story(
             self._steps,
-            letters=scale.messages,
+            messages=scale.messages,
             users=scale.users,
             largest=scale.largest,
             events=EVENTS,

@@ -19,7 +19,7 @@ from overlay.identity.network import Network
 from overlay.identity.ownership import Owner
 from overlay.ids import Kind, body_key, deleter_hash, inbox_key
 from storage.user.outbox import Envelope, Recipient, State
-from tests.mail.user_agents import letter
+from tests.mail.user_agents import plain_message
 from tests.simulation.inline import databases
 from tests.simulation.nodes import Hub, SimNode
 from tests.simulation.story import ISSUER, KEY_PAIRS
@@ -248,7 +248,7 @@ def test_messages_written_offline_for_an_hour_go_within_seconds_of_the_network_s
                 await asyncio.gather(waiting, return_exceptions=True)
 
         def write(message_id: str, *to: str) -> None:
-            data = letter(ALICE.address, list(to), message_id)
+            data = plain_message(ALICE.address, list(to), message_id)
             alice.outbox.accept(
                 data,
                 Envelope(

@@ -11,7 +11,7 @@ All of it follows from a `random.Random` that is handed in: the same seed gives 
 """
 
 from tests.workload.shapes import EDGES, LARGEST, MOST_RECIPIENTS, Ending, Head, Shape, draw
-from tests.workload.stories import Event, Happening, Letter, Step, draw_story
+from tests.workload.stories import Event, Happening, Step, WrittenMessage, draw_story
 from tests.workload.texts import BodyKind
 
 __all__ = [
@@ -23,9 +23,9 @@ __all__ = [
     "Event",
     "Happening",
     "Head",
-    "Letter",
     "Shape",
     "Step",
+    "WrittenMessage",
     "draw",
     "draw_story",
 ]

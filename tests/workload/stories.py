@@ -15,7 +15,7 @@ from tests.workload.shapes import LARGEST, MOST_RECIPIENTS, Shape, draw
 
 
 class Event(StrEnum):
-    """What happens to a user's profile beside writing letters."""
+    """What happens to a user's profile beside writing messages."""
 
     RESTART = "restart"
     """The program ends in order and is started again."""
@@ -42,7 +42,7 @@ class Event(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class WrittenMessage:
     """Step: user `sender` writes to users `recipients` (numbers; never the sender). `burst`: right after the last."""
 
     number: int
@@ -61,20 +61,20 @@ class Happening:
     seconds: float
 
 
-Step: TypeAlias = Letter | Happening
+Step: TypeAlias = WrittenMessage | Happening
 
 JUMPS = (-3 * 3600.0, -3600.0, -60.0, -5.0, 5.0, 60.0, 3600.0, 7 * 86_400.0, 31 * 86_400.0)
 """Seconds that clocks jump: NTP, a time zone in the hardware clock, a laptop that slept for a week or a month."""
 _SAME_TWO = 0.4
-"""Of all letters that are between the two who write most to each other."""
+"""Of all messages that are between the two who write most to each other."""
 _BURST = 0.15
-"""Of all letters that begin a burst: 3 to 12 by one sender."""
+"""Of all messages that begin a burst: 3 to 12 by one sender."""
 
 
 def draw_story(
     rng: random.Random,
     *,
-    letters: int,
+    messages: int,
     users: int,
     largest: int = LARGEST,
     most_recipients: int = MOST_RECIPIENTS,
@@ -82,13 +82,13 @@ def draw_story(
     events: tuple[Event, ...] = tuple(Event),
     happenings: float = 0.2,
 ) -> list[Step]:
-    """`letters` letters among `users` (two or more), with `happenings` events a letter on average, drawn from `events`.
+    """`messages` messages among `users` (two or more), with `happenings` events a message on average, from `events`.
 
-    A letter has as many recipients as its shape says, but at most everybody else.
+    A message has as many recipients as its shape says, but at most everybody else.
     """
     steps: list[Step] = []
     written = burst = sender = 0
-    while written < letters:
+    while written < messages:
         if events and rng.random() < happenings / (1 + happenings):
             event = rng.choice(events)
             seconds = rng.choice(JUMPS) if event is Event.CLOCK else 10 ** rng.uniform(0, 2.5)
@@ -104,6 +104,6 @@ def draw_story(
         others = [user for user in range(users) if user != sender]
         close = sender < 2 and shape.recipients == 1 and rng.random() < _SAME_TWO
         chosen = (1 - sender,) if close else tuple(rng.sample(others, shape.recipients))
-        steps.append(Letter(written, sender, chosen, shape, burst=within))
+        steps.append(WrittenMessage(written, sender, chosen, shape, burst=within))
         written += 1
     return steps

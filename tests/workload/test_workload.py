@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 
 from mail.write.submission import read_submission
-from tests.workload import EDGES, BodyKind, Ending, Event, Happening, Head, Letter, Shape, draw, draw_story
+from tests.workload import EDGES, BodyKind, Ending, Event, Happening, Head, Shape, WrittenMessage, draw, draw_story
 from tests.workload.cutting import chunks
 from tests.workload.strategies import chunkings, shapes
 
@@ -129,14 +129,14 @@ def test_a_complete_message_is_accepted_as_it_was_written_and_is_the_same_each_t
     assert len(submission.recipients) == shape.recipients
 
 
-def test_a_story_has_its_letters_bursts_pairs_and_every_event() -> None:
-    steps = draw_story(random.Random(8), letters=2000, users=20, largest=1000)
-    letters = [step for step in steps if isinstance(step, Letter)]
-    assert [letter.number for letter in letters] == list(range(2000))
-    assert all(letter.sender not in letter.recipients for letter in letters)
-    assert all(len(set(letter.recipients)) == letter.shape.recipients <= 19 for letter in letters)
-    assert sum(letter.burst for letter in letters) > 500
-    pairs = Counter((letter.sender, letter.recipients) for letter in letters if letter.shape.recipients == 1)
+def test_a_story_has_its_messages_bursts_pairs_and_every_event() -> None:
+    steps = draw_story(random.Random(8), messages=2000, users=20, largest=1000)
+    messages = [step for step in steps if isinstance(step, WrittenMessage)]
+    assert [message.number for message in messages] == list(range(2000))
+    assert all(message.sender not in message.recipients for message in messages)
+    assert all(len(set(message.recipients)) == message.shape.recipients <= 19 for message in messages)
+    assert sum(message.burst for message in messages) > 500
+    pairs = Counter((message.sender, message.recipients) for message in messages if message.shape.recipients == 1)
     assert pairs[0, (1,)] > 30
     assert pairs[1, (0,)] > 30
     events = Counter(step.event for step in steps if isinstance(step, Happening))
@@ -144,9 +144,9 @@ def test_a_story_has_its_letters_bursts_pairs_and_every_event() -> None:
     assert 300 < sum(events.values()) < 500
 
 
-def test_a_story_of_two_without_events_is_letters_between_the_two() -> None:
-    steps = draw_story(random.Random(9), letters=50, users=2, events=())
-    assert all(isinstance(step, Letter) and step.recipients == (1 - step.sender,) for step in steps)
+def test_a_story_of_two_without_events_is_messages_between_the_two() -> None:
+    steps = draw_story(random.Random(9), messages=50, users=2, events=())
+    assert all(isinstance(step, WrittenMessage) and step.recipients == (1 - step.sender,) for step in steps)
 
 
 @given(lengths=chunkings())

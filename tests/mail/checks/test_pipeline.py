@@ -25,7 +25,7 @@ from mail.checks.spam import GTUBE
 from mail.checks.standard import standard_pipeline
 from tests.mail.sample_messages import EICAR, with_attachment
 
-LETTER = IncomingMessage(Path("/nowhere"), "alice@example.org")
+MESSAGE = IncomingMessage(Path("/nowhere"), "alice@example.org")
 
 
 @dataclass
@@ -53,8 +53,8 @@ class NoCounts:
 
 def test_a_message_passes_every_check_in_order() -> None:
     checks = [Says(Clean(), "one"), Says(Spam(0.95, "why"), "two"), Says(Clean(), "three")]
-    report = Pipeline(checks).run(LETTER)
-    assert [check.asked for check in checks] == [[LETTER]] * 3
+    report = Pipeline(checks).run(MESSAGE)
+    assert [check.asked for check in checks] == [[MESSAGE]] * 3
     assert report.findings == (("one", Clean()), ("two", Spam(0.95, "why")), ("three", Clean()))
     assert (report.verdict, report.by, report.place) == (Spam(0.95, "why"), "two", Destination.JUNK)
     assert str(report) == "spam: why (two, 95%)"
@@ -70,28 +70,28 @@ def test_a_message_passes_every_check_in_order() -> None:
     ],
 )
 def test_each_verdict_has_its_place(verdict: Verdict, place: Destination) -> None:
-    assert Pipeline([Says(verdict)]).run(LETTER).place is place
+    assert Pipeline([Says(verdict)]).run(MESSAGE).place is place
 
 
 def test_the_heaviest_verdict_counts_in_whatever_order() -> None:
     verdicts: list[Verdict] = [Clean(), Spam(1.0, "s"), Unchecked("u"), Infected("i")]
     for some in itertools.permutations(verdicts, 3):
         expected = max(some, key=verdicts.index)
-        assert Pipeline([Says(verdict) for verdict in some]).run(LETTER).verdict == expected
+        assert Pipeline([Says(verdict) for verdict in some]).run(MESSAGE).verdict == expected
 
 
 @pytest.mark.parametrize("error", [RuntimeError("x"), OSError(5, "x"), RecursionError(), MemoryError(), KeyError(1)])
 def test_a_check_that_fails_holds_the_message_back(error: Exception) -> None:
     after = Says(Clean())
-    report = Pipeline([Says(error, "broken"), after]).run(LETTER)
+    report = Pipeline([Says(error, "broken"), after]).run(MESSAGE)
     assert report.place is Destination.QUARANTINE
     assert str(report) == f"could not be checked: the check failed ({type(error).__name__}) (broken)"
-    assert after.asked == [LETTER]
+    assert after.asked == [MESSAGE]
 
 
 def test_after_an_infection_no_other_check_sees_the_message() -> None:
     after = Says(Clean())
-    assert Pipeline([Says(Infected("EICAR"), "virus"), after]).run(LETTER).by == "virus"
+    assert Pipeline([Says(Infected("EICAR"), "virus"), after]).run(MESSAGE).by == "virus"
     assert after.asked == []
 
 

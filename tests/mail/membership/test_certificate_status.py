@@ -24,7 +24,7 @@ from storage.user.outbox import Envelope, Outbox, State
 from storage.user.profile import Profile
 from storage.user.state import UserState
 from tests.mail.commands import CommandNetwork, Member, Shell
-from tests.mail.user_agents import letter
+from tests.mail.user_agents import plain_message
 
 DAY = 86_400.0
 
@@ -119,7 +119,7 @@ async def test_an_agent_that_hears_of_its_revocation_gives_up_what_is_under_way_
     bob = Profile(town.profile.root.parent / "bob", environ={})
     reader = await town.private_overlay.agent("bob@test.example", bob)
     await reader.close()
-    message = letter("alice@test.example", ["bob@test.example"], "one@test.example")
+    message = plain_message("alice@test.example", ["bob@test.example"], "one@test.example")
     agent.outbox.accept(
         message,
         Envelope(
@@ -188,7 +188,7 @@ def test_send_of_a_member_who_was_revoked_is_refused_before_anything_is_accepted
     state = UserState(alice.profile.state_file)
     state.keep_fact(REVOCATIONS_FACT, network.private_overlay.authority.revocations())
     state.close()
-    message = letter(alice.address, ["bob@test.example"], "one@test.example")
+    message = plain_message(alice.address, ["bob@test.example"], "one@test.example")
     refused = run(alice, "send", "-t", stdin=message)
     assert refused.code == 77
     assert "was revoked" in refused.errors and "Nothing was accepted" in refused.errors
@@ -204,7 +204,7 @@ def test_send_under_a_certificate_that_has_ended_is_refused(
     alice = network.member("alice")
     ends = parse_certificate(Identity.open(alice.profile, None).owner.certificate).not_after
     monkeypatch.setattr("mail.cli.user.time.time", lambda: ends + 1)
-    refused = run(alice, "send", "-t", stdin=letter(alice.address, ["bob@test.example"], "one@test.example"))
+    refused = run(alice, "send", "-t", stdin=plain_message(alice.address, ["bob@test.example"], "one@test.example"))
     assert refused.code == 77
     assert "ended on" in refused.errors and "not accepted" in refused.errors
     assert accepted(alice) == 0

@@ -15,7 +15,7 @@ from mail.membership.create_network_with_member import create_with_member
 from mail.profile_node import read_network_file
 from storage.user.outbox import Envelope, State
 from storage.user.profile import Profile
-from tests.mail.user_agents import letter
+from tests.mail.user_agents import plain_message
 
 ADDRESS = "alice@network.example"
 
@@ -53,7 +53,7 @@ async def test_a_lone_founder_writes_to_herself_and_to_who_has_yet_to_join(
         status = await agent.status()
         assert (status.alone, status.online, status.contacts) == (True, True, 0)
         to = [ADDRESS, "bob@network.example"]
-        message = letter(ADDRESS, to, "first@network.example")
+        message = plain_message(ADDRESS, to, "first@network.example")
         agent.outbox.accept(
             message,
             Envelope("first@network.example", subject="Hello", sender=ADDRESS, recipients=to, created=time.time()),

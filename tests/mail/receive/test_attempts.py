@@ -17,7 +17,7 @@ from overlay.protocol_limits import RETENTION
 from storage.database import DatabaseError
 from tests.mail.fakes import FailAt, nothing
 from tests.mail.receive.test_bad_notifications import falsely_signed
-from tests.mail.receive.test_receiver import long_letter
+from tests.mail.receive.test_receiver import long_message
 from tests.mail.user_agents import UserAgent, UserAgentNetwork, a_good_one
 
 DAY = 86_400.0
@@ -112,7 +112,7 @@ async def test_another_reason_is_told_and_the_same_one_once(
 async def test_too_little_room_is_told_at_the_first_attempt_and_once(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
-    long_letter(alice, bob)
+    long_message(alice, bob)
     await alice.send()
     world.room = 64 << 20
     await bob.collect()
@@ -124,7 +124,7 @@ async def test_too_little_room_is_told_at_the_first_attempt_and_once(
 async def test_a_lost_message_is_let_go_one_second_after_thirty_days_and_leaves_nothing_on_disk(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
-    long_letter(alice, bob)
+    long_message(alice, bob)
     await alice.send()
     world.overlay.before = FailAt("fetch", NotFound("None has it."), after=3)
     await bob.collect()
@@ -180,7 +180,7 @@ async def test_what_was_fetched_of_a_message_that_is_crowded_out_is_removed(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mail.receive.receiver.LACKING_KEPT", 0)
-    long_letter(alice, bob)
+    long_message(alice, bob)
     await alice.send()
     world.overlay.before = FailAt("fetch", NotFound("None has it."), after=3)
     await bob.collect()
@@ -196,7 +196,7 @@ async def test_what_was_fetched_of_a_message_that_is_crowded_out_is_removed(
 async def test_the_segments_of_a_body_that_can_not_be_opened_are_removed(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
-    long_letter(alice, bob)
+    long_message(alice, bob)
     await alice.send()
     told = bob.told()
     for node in world.nodes:

@@ -18,7 +18,7 @@ from overlay.ids import Kind
 from overlay.protocol_limits import RETENTION
 from storage.user.outbox import State
 from storage.user.state import Fate
-from tests.mail.user_agents import UserAgent, UserAgentNetwork, a_good_one, body_at, letter, noise
+from tests.mail.user_agents import UserAgent, UserAgentNetwork, a_good_one, body_at, noise, plain_message
 from tests.overlay.issuing import Issuer
 
 DAY = 86400.0
@@ -251,7 +251,7 @@ async def test_a_body_that_an_older_program_could_not_open_is_collected_at_once_
 async def test_what_a_program_before_gave_up_and_acknowledged_arrives_when_sender_and_recipient_are_updated(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
-    message = letter(alice.address, [bob.address], "letter@example.org", noise(100_000))
+    message = plain_message(alice.address, [bob.address], "letter@example.org", noise(100_000))
     alice.write(bob, message=message)
     await alice.send()
     (first,) = world.overlay.inbox(bob.inbox_key)
@@ -278,7 +278,7 @@ async def test_a_body_that_unpacks_to_more_than_was_said_is_stopped(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, tmp_path: Path
 ) -> None:
     bomb = tmp_path / "bomb.eml"
-    bomb.write_bytes(letter(alice.address, [bob.address], "bomb@example.org", bytes(2_000_000)))
+    bomb.write_bytes(plain_message(alice.address, [bob.address], "bomb@example.org", bytes(2_000_000)))
     with bomb.open("rb") as file:
         parts = list(seal_body(file, b"k" * 32))
     headers = NotifiedHeaders("bomb@example.org", alice.address, "", (), (), "Bomb", 0.0, (), 1000)

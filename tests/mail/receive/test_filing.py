@@ -18,7 +18,7 @@ from mail.receive.filing import Filing
 from storage.database import DatabaseError
 from storage.user.index import IndexUnavailable
 from tests.mail.sample_messages import EICAR, MALFORMED, VALID, with_attachment
-from tests.mail.user_agents import UserAgent, letter
+from tests.mail.user_agents import UserAgent, plain_message
 
 
 async def deliver(alice: UserAgent, bob: UserAgent, message: bytes, message_id: str = "letter@example.org") -> None:
@@ -46,7 +46,7 @@ async def test_original_bytes_are_kept_byte_for_byte(alice: UserAgent, bob: User
     ids=["empty", "no line end", "odd line ends", "every byte", "not UTF-8", "dots"],
 )
 async def test_odd_bytes_are_kept_byte_for_byte(alice: UserAgent, bob: UserAgent, body: bytes) -> None:
-    original = letter(alice.address, [bob.address], "letter@example.org", body)
+    original = plain_message(alice.address, [bob.address], "letter@example.org", body)
     await deliver(alice, bob, original)
     assert bob.folder("Inbox") == [original]
 
@@ -85,7 +85,7 @@ async def test_eicar_goes_to_quarantine_and_is_not_opened(alice: UserAgent, bob:
 
 async def test_gtube_goes_to_junk(alice: UserAgent, bob: UserAgent) -> None:
     with_real_checks(bob)
-    message = letter(alice.address, [bob.address], "letter@example.org", GTUBE.encode() + b"\n")
+    message = plain_message(alice.address, [bob.address], "letter@example.org", GTUBE.encode() + b"\n")
     await deliver(alice, bob, message)
     assert bob.folder("Junk") == bob.everywhere() == [message]
 
@@ -95,7 +95,7 @@ async def test_gtube_goes_to_junk(alice: UserAgent, bob: UserAgent) -> None:
     ["carol@example.org", "", "From::;-", "Alice <carol@example.org>", "carol@example.org, alice@example.org"],
 )
 async def test_a_from_that_is_not_the_signer_goes_to_quarantine(alice: UserAgent, bob: UserAgent, sender: str) -> None:
-    message = letter(sender, [bob.address], "letter@example.org")
+    message = plain_message(sender, [bob.address], "letter@example.org")
     await deliver(alice, bob, message)
     assert bob.folder("Quarantine") == bob.everywhere() == [message]
     (entry,) = bob.profile.folders().scan("Quarantine")
@@ -113,7 +113,7 @@ async def test_a_second_from_goes_to_quarantine_since_programs_differ_in_which_t
 
 
 async def test_the_signers_address_may_be_written_in_any_case(alice: UserAgent, bob: UserAgent) -> None:
-    message = letter('"Alice" <ALICE@Example.ORG>', [bob.address], "letter@example.org")
+    message = plain_message('"Alice" <ALICE@Example.ORG>', [bob.address], "letter@example.org")
     await deliver(alice, bob, message)
     assert bob.folder("Inbox") == [message]
 
@@ -150,13 +150,13 @@ def check_with(user_agent: UserAgent, check: Check) -> None:
 async def test_nothing_is_in_any_folder_before_every_check_has_spoken(alice: UserAgent, bob: UserAgent) -> None:
     spy = Spy(bob.everywhere)
     check_with(bob, spy)
-    await deliver(alice, bob, letter(alice.address, [bob.address], "letter@example.org"))
+    await deliver(alice, bob, plain_message(alice.address, [bob.address], "letter@example.org"))
     assert spy.seen == []
 
 
 async def test_what_could_not_be_checked_goes_to_quarantine(alice: UserAgent, bob: UserAgent) -> None:
     check_with(bob, FailingCheck())
-    await deliver(alice, bob, letter(alice.address, [bob.address], "letter@example.org"))
+    await deliver(alice, bob, plain_message(alice.address, [bob.address], "letter@example.org"))
     assert len(bob.folder("Quarantine")) == 1
 
 
@@ -167,13 +167,13 @@ async def test_an_index_that_cannot_be_written_keeps_no_mail_back(
         raise IndexUnavailable("the disk is full")
 
     monkeypatch.setattr(bob.index, "add", take)
-    await deliver(alice, bob, letter(alice.address, [bob.address], "letter@example.org"))
+    await deliver(alice, bob, plain_message(alice.address, [bob.address], "letter@example.org"))
     assert len(bob.folder("Inbox")) == 1
     assert bob.troubles == []
 
 
 async def test_what_is_filed_is_in_the_index_at_once(alice: UserAgent, bob: UserAgent) -> None:
-    await deliver(alice, bob, letter(alice.address, [bob.address], "letter@example.org"))
+    await deliver(alice, bob, plain_message(alice.address, [bob.address], "letter@example.org"))
     (row,) = bob.index.by_message_id("letter@example.org")
     assert (row.folder, row.subject, row.unread) == ("Inbox", "Hello", True)
 
@@ -202,7 +202,7 @@ async def killed_once_it_is_filed(
 async def test_what_another_program_moved_before_it_was_noted_is_not_filed_again(
     alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    message = letter(alice.address, [bob.address], "letter@example.org", b"the text\r\n")
+    message = plain_message(alice.address, [bob.address], "letter@example.org", b"the text\r\n")
     await killed_once_it_is_filed(alice, bob, monkeypatch, message)
     folders = bob.profile.folders()
     (entry,) = folders.scan("Inbox")
@@ -217,7 +217,7 @@ async def test_what_another_program_moved_before_it_was_noted_is_not_filed_again
 async def test_what_is_gone_before_it_was_noted_is_filed_again_beside_another_of_that_id(
     alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    message = letter(alice.address, [bob.address], "letter@example.org", b"the text\r\n")
+    message = plain_message(alice.address, [bob.address], "letter@example.org", b"the text\r\n")
     await killed_once_it_is_filed(alice, bob, monkeypatch, message)
     folders = bob.profile.folders()
     (entry,) = folders.scan("Inbox")
@@ -231,7 +231,7 @@ async def test_what_is_gone_before_it_was_noted_is_filed_again_beside_another_of
 async def test_what_was_filed_before_the_process_died_is_announced_in_its_folder_and_not_filed_again(
     alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    message = letter(alice.address, [bob.address], "letter@example.org", b"the text\r\n")
+    message = plain_message(alice.address, [bob.address], "letter@example.org", b"the text\r\n")
     await killed_once_it_is_filed(alice, bob, monkeypatch, message)
     assert await bob.collect() == 1
     assert [event.folder for event in bob.new_mail] == ["Inbox"]

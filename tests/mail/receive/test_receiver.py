@@ -28,12 +28,12 @@ from overlay.protocol_limits import RETENTION
 from storage.database import DatabaseError
 from storage.user.outbox import State
 from tests.mail.fakes import Crowd, FailAt, nothing
-from tests.mail.user_agents import UserAgent, UserAgentNetwork, a_good_one, body_at, letter
+from tests.mail.user_agents import UserAgent, UserAgentNetwork, a_good_one, body_at, plain_message
 
 DAY = 86400.0
 
 
-async def test_a_letter_is_filed_acknowledged_and_deleted_at_the_nodes(
+async def test_a_message_is_filed_acknowledged_and_deleted_at_the_nodes(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     original = alice.write(bob).file.read_bytes()
@@ -265,7 +265,7 @@ async def test_another_message_with_the_same_message_id_is_not_taken_for_a_dupli
     await bob.collect()
     await alice.send()
     alice.outbox.forget("letter@example.org")
-    second = letter(alice.address, [bob.address], "letter@example.org", b"Something else.\n")
+    second = plain_message(alice.address, [bob.address], "letter@example.org", b"Something else.\n")
     alice.write(bob, message=second)
     await alice.send()
     assert await bob.collect() == 1
@@ -335,7 +335,7 @@ async def test_a_long_message_comes_with_progress_and_in_little_memory(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     text = random.Random(2).randbytes(6 << 20)
-    original = alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", text))
+    original = alice.write(bob, message=plain_message(alice.address, [bob.address], "letter@example.org", text))
     await alice.send()
     assert await bob.collect() == 1
     assert bob.folder("Inbox") == [original.file.read_bytes()]
@@ -351,7 +351,7 @@ async def test_collecting_and_checking_60_mb_takes_the_memory_of_a_few_segments(
     bob.checks[:] = [YaraCheck(), Gtube()]
     bob.restart()
     text = random.Random(3).randbytes(60_000_000)
-    original = alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", text))
+    original = alice.write(bob, message=plain_message(alice.address, [bob.address], "letter@example.org", text))
     await alice.send()
     tracemalloc.start()
     try:
@@ -399,7 +399,7 @@ async def test_collecting_that_is_cancelled_while_it_files_ends_when_that_is_don
 async def test_collecting_goes_on_where_it_was_when_the_process_died(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
-    original = long_letter(alice, bob)
+    original = long_message(alice, bob)
     await alice.send()
     world.overlay.before = FailAt("fetch", Unreachable("No node answers."), after=5)
     assert await bob.collect() == 0
@@ -417,7 +417,7 @@ async def test_collecting_goes_on_where_it_was_when_the_process_died(
 async def test_what_is_torn_or_changed_of_what_was_kept_is_fetched_again(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
-    original = long_letter(alice, bob)
+    original = long_message(alice, bob)
     await alice.send()
     world.overlay.before = FailAt("fetch", Unreachable("No node answers."), after=5)
     await bob.collect()
@@ -434,7 +434,7 @@ async def test_what_is_torn_or_changed_of_what_was_kept_is_fetched_again(
 async def test_what_a_dead_process_left_of_settled_messages_is_swept_and_nothing_else(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
-    long_letter(alice, bob)
+    long_message(alice, bob)
     await alice.send()
     world.overlay.before = FailAt("fetch", Unreachable("No node answers."), after=5)
     await bob.collect()
@@ -457,7 +457,7 @@ async def test_what_a_dead_process_left_of_settled_messages_is_swept_and_nothing
 async def test_a_message_for_which_the_disk_has_no_room_is_told_and_stays_at_the_nodes(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
-    long_letter(alice, bob)
+    long_message(alice, bob)
     await alice.send()
     world.room = 64 << 20
     for _ in range(2):
@@ -470,10 +470,12 @@ async def test_a_message_for_which_the_disk_has_no_room_is_told_and_stays_at_the
     assert await bob.collect() == 1
 
 
-def long_letter(alice: UserAgent, bob: UserAgent) -> bytes:
+def long_message(alice: UserAgent, bob: UserAgent) -> bytes:
     """A message of 6 MiB that can't be compressed, in 7 segments; its bytes."""
     text = random.Random(2).randbytes(6 << 20)
-    return alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", text)).file.read_bytes()
+    return alice.write(
+        bob, message=plain_message(alice.address, [bob.address], "letter@example.org", text)
+    ).file.read_bytes()
 
 
 def refuse(error: Exception) -> Callable[..., object]:
@@ -483,7 +485,7 @@ def refuse(error: Exception) -> Callable[..., object]:
     return refusing
 
 
-async def test_a_letter_to_a_certificate_that_was_renewed_meanwhile_is_deleted_and_known_to_be_collected(
+async def test_a_message_to_a_certificate_that_was_renewed_meanwhile_is_deleted_and_known_to_be_collected(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)

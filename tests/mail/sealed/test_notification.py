@@ -40,7 +40,7 @@ PAIR = generate_pair(NOW, random.Random(1).randbytes)
 PAIRS = {PAIR.key_id: PAIR}
 PURPOSE = b"p2pmail notification 1\0"
 
-LETTER = Notification(
+MESSAGE = Notification(
     session_key=bytes(range(32)),
     message_id="<1@example.org>",
     segments=(Segment(0, 2000, b"d" * 32),),
@@ -67,16 +67,16 @@ def opened(data: bytes) -> Notification:
     return open_notification(data, PAIRS, BOB, TRUST, NOW)[0]
 
 
-def sealed(letter: Notification = LETTER, owner: Person = ALICE) -> bytes:
-    return seal_notification(letter, owner, PAIR.public)
+def sealed(message: Notification = MESSAGE, owner: Person = ALICE) -> bytes:
+    return seal_notification(message, owner, PAIR.public)
 
 
 SEALED = sealed()
 
 
 def test_the_recipient_reads_what_the_sender_wrote() -> None:
-    letter, certificate = open_notification(SEALED, PAIRS, BOB, TRUST, NOW)
-    assert letter == LETTER
+    message, certificate = open_notification(SEALED, PAIRS, BOB, TRUST, NOW)
+    assert message == MESSAGE
     assert certificate.address == "alice@example.org"
     assert certificate.der == ALICE.certificate
 
@@ -84,7 +84,7 @@ def test_the_recipient_reads_what_the_sender_wrote() -> None:
 def test_the_right_one_of_several_keys_is_taken() -> None:
     other = generate_pair(NOW, random.Random(2).randbytes)
     pairs = {other.key_id: other, **PAIRS}
-    assert open_notification(SEALED, pairs, BOB, TRUST, NOW)[0] == LETTER
+    assert open_notification(SEALED, pairs, BOB, TRUST, NOW)[0] == MESSAGE
 
 
 def test_a_key_that_is_gone_opens_nothing() -> None:
@@ -101,7 +101,7 @@ def test_a_key_under_another_s_id_opens_nothing() -> None:
 def test_a_recipient_can_not_pass_it_on_as_if_it_were_sent_to_somebody_else() -> None:
     """Carol seals what Alice signed for her to Bob's key: the signature is right, and it is still not for Bob."""
     carol = generate_pair(NOW, random.Random(3).randbytes)
-    to_carol = seal_notification(replace(LETTER, recipient="carol@example.org"), ALICE, carol.public)
+    to_carol = seal_notification(replace(MESSAGE, recipient="carol@example.org"), ALICE, carol.public)
     content = _content(to_carol, carol)
     passed_on = PAIR.key_id + seal(content, PAIR.public, PURPOSE)
     with pytest.raises(NotForUs, match="somebody else"):
@@ -130,7 +130,7 @@ def put(index: int, value: object, fields: list[object]) -> None:
 
 
 def test_the_tool_that_forges_makes_good_ones_too() -> None:
-    assert opened(forge(lambda fields: None)) == LETTER
+    assert opened(forge(lambda fields: None)) == MESSAGE
 
 
 def test_a_false_signature_is_forged() -> None:
@@ -236,22 +236,22 @@ def test_a_lying_length_is_malformed() -> None:
 def test_control_sequences_never_come_out_whoever_put_them_in() -> None:
     evil = "\x1b[2J\x9b31m pay\x07 \u202egnp.exe\r\nBcc: x"
     for data in (
-        sealed(replace(LETTER, subject=evil, sender_name=evil, to=(evil,), cc=(evil,))),
+        sealed(replace(MESSAGE, subject=evil, sender_name=evil, to=(evil,), cc=(evil,))),
         forge(lambda fields: [*fields[:10], evil, [evil], [evil], 0, evil, *fields[15:]]),
     ):
-        letter = opened(data)
-        for text in (letter.subject, letter.sender_name, *letter.to, *letter.cc):
+        message = opened(data)
+        for text in (message.subject, message.sender_name, *message.to, *message.cc):
             assert text == "[2J 31m pay gnp.exe Bcc: x"
 
 
 def test_lone_surrogates_are_no_error() -> None:
-    assert opened(sealed(replace(LETTER, subject="a\ud800b"))).subject == "a b"
+    assert opened(sealed(replace(MESSAGE, subject="a\ud800b"))).subject == "a b"
 
 
 def test_an_ordinary_notification_stays_under_4_kib() -> None:
     people = tuple(f"Somebody With A Long Name <somebody{number}@department.example.org>" for number in range(200))
-    letter = replace(
-        LETTER,
+    message = replace(
+        MESSAGE,
         subject="ü" * 5000,
         sender_name="n" * 5000,
         to=people,
@@ -259,69 +259,69 @@ def test_an_ordinary_notification_stays_under_4_kib() -> None:
         references=tuple(f"<{number}.{'x' * 60}@example.org>" for number in range(100)),
         segments=segments(25),
     )
-    data = sealed(letter)
+    data = sealed(message)
     assert len(data) == 4096
     read = opened(data)
-    assert read.segments == letter.segments
+    assert read.segments == message.segments
     assert read.to == people[: len(read.to)]
     assert len(read.to) + len(read.cc) + read.left_out == 400
-    assert read.references == letter.references[-len(read.references) :]
+    assert read.references == message.references[-len(read.references) :]
     assert len(read.subject.encode()) <= 256
     assert read.subject.endswith("…")
     assert len(SEALED) == 3072
 
 
 def test_the_sizes_that_are_seen_are_few() -> None:
-    sizes = {len(sealed(replace(LETTER, subject="x" * length))) for length in range(0, 250, 10)}
+    sizes = {len(sealed(replace(MESSAGE, subject="x" * length))) for length in range(0, 250, 10)}
     assert sizes == {3072}
-    assert len(sealed(replace(LETTER, segments=segments(100)))) in BUCKETS
+    assert len(sealed(replace(MESSAGE, segments=segments(100)))) in BUCKETS
 
 
 def test_the_largest_body_can_be_announced() -> None:
-    letter = replace(LETTER, segments=segments(MAX_SEGMENTS), original_size=900 << 20)
-    data = sealed(letter)
+    message = replace(MESSAGE, segments=segments(MAX_SEGMENTS), original_size=900 << 20)
+    data = sealed(message)
     assert len(data) <= MAX_NOTIFICATION
-    assert opened(data).segments == letter.segments
+    assert opened(data).segments == message.segments
 
 
 def test_a_body_of_a_million_segments_is_refused() -> None:
-    for many in (segments(MAX_SEGMENTS + 1), (LETTER.segments[0],) * 1_000_000):
+    for many in (segments(MAX_SEGMENTS + 1), (MESSAGE.segments[0],) * 1_000_000):
         with pytest.raises(NotificationError, match="segments"):
-            sealed(replace(LETTER, segments=many))
+            sealed(replace(MESSAGE, segments=many))
 
 
 @pytest.mark.parametrize(
-    "letter",
+    "message",
     [
-        replace(LETTER, message_id=""),
-        replace(LETTER, message_id="<a\nb>"),
-        replace(LETTER, message_id="x" * 513),
-        replace(LETTER, message_id="\ud800"),
-        replace(LETTER, session_key=b"short"),
-        replace(LETTER, deleter_salt=b""),
-        replace(LETTER, segments=()),
-        replace(LETTER, segments=(Segment(0, 10, b"d" * 32),)),
-        replace(LETTER, segments=(Segment(1, 2000, b"d" * 32),)),
-        replace(LETTER, segments=(Segment(0, 2000, b"d" * 31),)),
-        replace(LETTER, segments=(Segment(0, 2000, b"d" * 32), Segment(1, 2000, b"d" * 32))),
-        replace(LETTER, original_size=-1),
-        replace(LETTER, sender="Alice@example.org"),
-        replace(LETTER, recipient="nobody"),
+        replace(MESSAGE, message_id=""),
+        replace(MESSAGE, message_id="<a\nb>"),
+        replace(MESSAGE, message_id="x" * 513),
+        replace(MESSAGE, message_id="\ud800"),
+        replace(MESSAGE, session_key=b"short"),
+        replace(MESSAGE, deleter_salt=b""),
+        replace(MESSAGE, segments=()),
+        replace(MESSAGE, segments=(Segment(0, 10, b"d" * 32),)),
+        replace(MESSAGE, segments=(Segment(1, 2000, b"d" * 32),)),
+        replace(MESSAGE, segments=(Segment(0, 2000, b"d" * 31),)),
+        replace(MESSAGE, segments=(Segment(0, 2000, b"d" * 32), Segment(1, 2000, b"d" * 32))),
+        replace(MESSAGE, original_size=-1),
+        replace(MESSAGE, sender="Alice@example.org"),
+        replace(MESSAGE, recipient="nobody"),
     ],
 )
-def test_what_could_not_be_read_is_not_written(letter: Notification) -> None:
+def test_what_could_not_be_read_is_not_written(message: Notification) -> None:
     with pytest.raises(NotificationError):
-        sealed(letter)
+        sealed(message)
 
 
 @pytest.mark.parametrize("date", [math.nan, math.inf, -1.0, 1e300])
 def test_a_date_that_is_none_is_told_as_the_epoch(date: float) -> None:
-    assert opened(sealed(replace(LETTER, date=date))).date == 0.0
+    assert opened(sealed(replace(MESSAGE, date=date))).date == 0.0
 
 
 def test_a_card_with_a_bad_key_is_a_clear_error() -> None:
     with pytest.raises(KeyMaterialError):
-        seal_notification(LETTER, ALICE, b"\xff" * 1216)
+        seal_notification(MESSAGE, ALICE, b"\xff" * 1216)
 
 
 @given(st.binary(max_size=100) | st.sampled_from(BUCKETS).flatmap(lambda size: st.binary(min_size=size, max_size=size)))
@@ -350,28 +350,28 @@ def test_a_changed_byte_is_noticed(position: int, change: int) -> None:
 )
 def test_any_document_that_is_signed_gives_a_notification_or_our_errors(value: object, field: int) -> None:
     try:
-        letter = opened(forge(partial(put, field, value)))
+        message = opened(forge(partial(put, field, value)))
     except NotificationError as error:
         assert str(error).isprintable()
     else:
-        assert letter.sender == "alice@example.org"
-        assert letter.recipient == BOB
+        assert message.sender == "alice@example.org"
+        assert message.recipient == BOB
 
 
 @given(st.text(), st.text(), st.lists(st.text(), max_size=5), st.lists(st.text(max_size=30), max_size=5), st.floats())
 def test_any_header_texts_can_be_told(
     subject: str, name: str, people: list[str], references: list[str], date: float
 ) -> None:
-    letter = replace(
-        LETTER, subject=subject, sender_name=name, to=tuple(people), references=tuple(references), date=date
+    message = replace(
+        MESSAGE, subject=subject, sender_name=name, to=tuple(people), references=tuple(references), date=date
     )
-    data = sealed(letter)
+    data = sealed(message)
     read = opened(data)
     assert len(data) <= 4096
     assert read.subject == cut(subject, 256)
     assert set(read.references) <= set(references)
     assert replace(read, subject="", sender_name="", to=(), left_out=0, references=(), date=0.0) == replace(
-        LETTER, subject="", sender_name="", to=(), left_out=0, references=(), date=0.0
+        MESSAGE, subject="", sender_name="", to=(), left_out=0, references=(), date=0.0
     )
 
 

@@ -16,7 +16,7 @@ from overlay.protocol_limits import RETENTION
 from storage.user.outbox import State
 from tests.mail.fakes import FailAt, nothing
 from tests.mail.user_agents import UserAgent, UserAgentNetwork, noise
-from tests.mail.user_agents import letter as message
+from tests.mail.user_agents import plain_message as message
 
 MINUTE = 60.0
 HOUR = 3600.0

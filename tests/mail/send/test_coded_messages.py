@@ -1,4 +1,4 @@
-"""A large letter in shares: from the outbox to the recipient, past nodes that vanish, lie, refuse and come back."""
+"""A large message in shares: from the outbox to the recipient, past nodes that vanish, lie, refuse and come back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from overlay.ids import Kind
 from overlay.protocol_limits import RETENTION
 from storage.user.outbox import State
 from tests.mail.fakes import FailAt, FakeNode, nothing
-from tests.mail.user_agents import UserAgent, UserAgentNetwork, body_at, letter, noise
+from tests.mail.user_agents import UserAgent, UserAgentNetwork, body_at, noise, plain_message
 
 CODE = ErasureCode(3, 9)
 TEXT = noise(200_000)
@@ -32,7 +32,7 @@ async def wide(tmp_path: Path) -> AsyncIterator[UserAgentNetwork]:
 
 
 async def user_agent(world: UserAgentNetwork, name: str) -> UserAgent:
-    """Somebody whose large letters are coded."""
+    """Somebody whose large messages are coded."""
     made = await world.user_agent(name)
     coding(made)
     return made
@@ -52,7 +52,7 @@ def coding(user_agent: UserAgent, code: ErasureCode = CODE) -> None:
 
 
 def write(alice: UserAgent, *to: UserAgent, text: bytes = TEXT) -> None:
-    alice.write(*to, message=letter(alice.address, [each.address for each in to], "letter@example.org", text))
+    alice.write(*to, message=plain_message(alice.address, [each.address for each in to], "letter@example.org", text))
 
 
 def shares(world: UserAgentNetwork, index: int = 0, *, many: bool = False) -> list[tuple[FakeNode, bytes]]:
@@ -60,7 +60,7 @@ def shares(world: UserAgentNetwork, index: int = 0, *, many: bool = False) -> li
     return [(node, data) for node in world.nodes for data, _ in node.objects.get(key, {}).values()]
 
 
-async def test_a_large_letter_is_stored_in_shares_one_a_node_and_arrives(wide: UserAgentNetwork) -> None:
+async def test_a_large_message_is_stored_in_shares_one_a_node_and_arrives(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
     await alice.send()
@@ -84,7 +84,7 @@ async def test_from_two_of_n_shares_on_a_body_is_coded(
     assert (set(kinds), len(kinds)) == ({stored[0]}, stored[1])
 
 
-async def test_a_letter_of_several_segments_is_coded_segment_by_segment(wide: UserAgentNetwork) -> None:
+async def test_a_message_of_several_segments_is_coded_segment_by_segment(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob, text=LARGE)
     await alice.send()
@@ -93,7 +93,7 @@ async def test_a_letter_of_several_segments_is_coded_segment_by_segment(wide: Us
     assert bob.everywhere()[0].endswith(LARGE)
 
 
-async def test_collecting_of_a_coded_letter_goes_on_where_it_was_when_the_process_died(wide: UserAgentNetwork) -> None:
+async def test_collecting_of_a_coded_message_goes_on_where_it_was_when_the_process_died(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob, text=noise(3_500_000))
     await alice.send()
@@ -107,7 +107,7 @@ async def test_collecting_of_a_coded_letter_goes_on_where_it_was_when_the_proces
     assert bob.everywhere()[0].endswith(noise(3_500_000))
 
 
-async def test_a_small_letter_is_stored_in_whole_copies(wide: UserAgentNetwork) -> None:
+async def test_a_small_message_is_stored_in_whole_copies(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob, text=b"small\n")
     await alice.send()
@@ -124,7 +124,7 @@ async def test_m_shares_that_are_left_are_enough(wide: UserAgentNetwork) -> None
     assert await bob.collect() == 1
 
 
-async def test_with_fewer_than_m_the_letter_waits_until_shares_are_back(wide: UserAgentNetwork) -> None:
+async def test_with_fewer_than_m_the_message_waits_until_shares_are_back(wide: UserAgentNetwork) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
     write(alice, bob)
     await alice.send()
@@ -270,11 +270,11 @@ async def test_shares_that_were_brought_are_not_brought_again(wide: UserAgentNet
     assert await bob.collect() == 1
 
 
-async def test_a_recipient_who_is_known_later_may_collect_a_coded_letter_that_the_first_has_deleted(
+async def test_a_recipient_who_is_known_later_may_collect_a_coded_message_that_the_first_has_deleted(
     wide: UserAgentNetwork,
 ) -> None:
     alice, bob = await user_agent(wide, "alice"), await user_agent(wide, "bob")
-    message = letter(alice.address, [bob.address, "late@example.org"], "letter@example.org", TEXT)
+    message = plain_message(alice.address, [bob.address, "late@example.org"], "letter@example.org", TEXT)
     alice.write(bob, "late@example.org", message=message)
     await alice.send()
     late = await user_agent(wide, "late")

@@ -1,4 +1,4 @@
-"""How a letter ends: collected only when its recipient has signed so, expired or failed only when that is true."""
+"""How a message ends: collected only when its recipient has signed so, expired or failed only when that is true."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DAY = 86400.0
 HOUR = 3600.0
 
 
-async def test_a_letter_is_collected_when_its_recipient_has_deleted_it(
+async def test_a_message_is_collected_when_its_recipient_has_deleted_it(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
@@ -173,7 +173,7 @@ def test_mallorys_own_delete_of_her_own_copy_is_no_proof_for_bob(owners: tuple[O
     assert not proves_collected(proof, key, deleter_hash(key, SALT, mallory.certificate), "bob@example.org")
 
 
-async def test_nodes_that_hand_out_forged_proofs_do_not_make_a_letter_collected(
+async def test_nodes_that_hand_out_forged_proofs_do_not_make_a_message_collected(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     mallory = await world.user_agent("mallory")

@@ -457,7 +457,7 @@ def sparse(path: Path, size: int) -> Enclosure:
     return Enclosure(path)
 
 
-def test_a_letter_from_the_screen_is_accepted(sender: EnqueueingUser, identity: Identity, tmp_path: Path) -> None:
+def test_a_message_from_the_screen_is_accepted(sender: EnqueueingUser, identity: Identity, tmp_path: Path) -> None:
     (tmp_path / "plan.bin").write_bytes(bytes(1000))
     message_id = accept_draft(
         sender.outbox, sender.profile, identity, draft(Enclosure(tmp_path / "plan.bin"), to=1001), NOW
@@ -498,12 +498,12 @@ def test_an_attachment_that_grows_while_it_is_composed_is_stopped_at_the_limit(
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 56, 57, 58, 114, 116_736, 116_737, 1_000_001])
 def test_the_size_of_an_attachment_is_known_before_it_is_encoded(size: int, tmp_path: Path) -> None:
-    letter = draft(sparse(tmp_path / "a.bin", size))
+    message = draft(sparse(tmp_path / "a.bin", size))
     without = draft(sparse(tmp_path / "b.bin", 0))
     sizes = []
-    for each in (without, letter):
+    for each in (without, message):
         with (tmp_path / "out").open("wb") as out:
             compose(out, each, message_id="1@x", now=lambda: NOW, token=lambda size: "0" * size)
             sizes.append(out.tell())
     assert sizes[1] - sizes[0] == encoded_size(size)
-    assert composed_size(letter) - composed_size(replace(without)) == encoded_size(size)
+    assert composed_size(message) - composed_size(replace(without)) == encoded_size(size)

@@ -13,14 +13,14 @@ DAY = 86400.0
 
 
 async def sent(alice: UserAgent, *recipients: UserAgent) -> None:
-    """A letter that has been out for a while."""
+    """A message that has been out for a while."""
     alice.write(*recipients)
     for _ in range(FIRST_CHECK_AFTER):
         await alice.send()
     assert all(alice.copy(recipient).state is State.STORED for recipient in recipients)
 
 
-async def test_a_letter_whose_every_copy_is_gone_is_stored_again_and_arrives(
+async def test_a_message_whose_every_copy_is_gone_is_stored_again_and_arrives(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     await sent(alice, bob)
@@ -75,7 +75,7 @@ async def test_the_outbox_says_how_many_copies_are_left_when_none_can_be_made(
     assert alice.copy(bob).state is State.STORED
 
 
-async def test_a_letter_that_was_taken_over_and_is_announced_again_is_shown_once(
+async def test_a_message_that_was_taken_over_and_is_announced_again_is_shown_once(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     await sent(alice, bob)
@@ -90,7 +90,7 @@ async def test_a_letter_that_was_taken_over_and_is_announced_again_is_shown_once
     assert len(bob.everywhere()) == 1
 
 
-async def test_a_letter_that_one_has_collected_is_kept_up_for_the_other_alone(
+async def test_a_message_that_one_has_collected_is_kept_up_for_the_other_alone(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent
 ) -> None:
     await sent(alice, bob, carol)

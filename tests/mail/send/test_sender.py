@@ -28,7 +28,7 @@ from overlay.ids import CARD_SALT, Kind, deleter_hash
 from storage.database import DatabaseError
 from storage.user.outbox import Envelope, State
 from tests.mail.fakes import Crowd, FailAt, nothing
-from tests.mail.user_agents import UserAgent, UserAgentNetwork, body_at, letter, noise
+from tests.mail.user_agents import UserAgent, UserAgentNetwork, body_at, noise, plain_message
 from tests.overlay.issuing import NOW, Issuer
 
 DAY = 86400.0
@@ -54,7 +54,7 @@ async def test_bcc_is_told_to_nobody(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent, tmp_path: Path
 ) -> None:
     source = tmp_path / "source.eml"
-    source.write_bytes(letter(alice.address, [bob.address], "letter@example.org").replace(
+    source.write_bytes(plain_message(alice.address, [bob.address], "letter@example.org").replace(
         b"Subject:", b"Bcc: carol@example.org\nSubject:"
     ))  # fmt: skip
     with source.open("rb") as stream:
@@ -154,7 +154,7 @@ async def test_what_waited_for_the_network_is_due_at_once_when_it_is_back(
     assert alice.entry().next_attempt > world.clock()
 
 
-async def test_a_network_that_goes_away_before_the_notification_is_no_fault_of_the_letter(
+async def test_a_network_that_goes_away_before_the_notification_is_no_fault_of_the_message(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
@@ -195,7 +195,9 @@ async def test_who_never_joins_is_given_up_after_thirty_days(world: UserAgentNet
     assert "Nobody else is in this network yet" in alice.copy("bob@example.org").reason
 
 
-async def test_an_unknown_address_that_joins_in_time_gets_the_letter(world: UserAgentNetwork, alice: UserAgent) -> None:
+async def test_an_unknown_address_that_joins_in_time_gets_the_message(
+    world: UserAgentNetwork, alice: UserAgent
+) -> None:
     alice.write("late@example.org")
     await alice.send()
     late = await world.user_agent("late")
@@ -205,7 +207,7 @@ async def test_an_unknown_address_that_joins_in_time_gets_the_letter(world: User
     assert await late.collect() == 1
 
 
-async def test_without_a_network_the_letter_waits_with_its_reason_and_goes_soon_after(
+async def test_without_a_network_the_message_waits_with_its_reason_and_goes_soon_after(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
@@ -252,7 +254,7 @@ async def test_copies_that_are_missing_are_made_up_for(
     assert alice.copy(bob).bodies == alice.copy(bob).notifications == (3, 3)
 
 
-async def test_a_letter_is_attempted_once_at_a_time(
+async def test_a_message_is_attempted_once_at_a_time(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, within = alice.sending._attempt, 0
@@ -271,7 +273,7 @@ async def test_a_letter_is_attempted_once_at_a_time(
     assert alice.entry().attempts == 2
 
 
-async def test_two_regular_runs_attempt_a_letter_once(alice: UserAgent, bob: UserAgent) -> None:
+async def test_two_regular_runs_attempt_a_message_once(alice: UserAgent, bob: UserAgent) -> None:
     alice.write(bob)
     await asyncio.gather(alice.sending.run(), alice.sending.run())
     assert alice.entry().attempts == 1
@@ -280,7 +282,7 @@ async def test_two_regular_runs_attempt_a_letter_once(alice: UserAgent, bob: Use
 async def test_a_send_that_is_cancelled_leaves_no_upload_running(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
-    alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", noise(3 * MEGABYTE)))
+    alice.write(bob, message=plain_message(alice.address, [bob.address], "letter@example.org", noise(3 * MEGABYTE)))
     uploading = asyncio.Event()
 
     async def store(*_: object, **__: object) -> Outcome:
@@ -301,7 +303,7 @@ async def test_a_send_that_is_cancelled_leaves_no_upload_running(
     assert await bob.collect() == 1
 
 
-async def test_many_letters_to_one_hold_up_nobody_elses(
+async def test_many_messages_to_one_hold_up_nobody_elses(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent
 ) -> None:
     for number in range(20):
@@ -324,7 +326,7 @@ async def test_many_letters_to_one_hold_up_nobody_elses(
 async def test_a_send_that_was_interrupted_goes_on_where_it_was(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
-    alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", noise(6 * MEGABYTE)))
+    alice.write(bob, message=plain_message(alice.address, [bob.address], "letter@example.org", noise(6 * MEGABYTE)))
     world.overlay.uploaded = 0
     world.overlay.before = FailAt("store", after=3)
     await alice.send()
@@ -438,7 +440,7 @@ async def test_a_message_that_is_too_large_fails_at_once(
     assert "too large" in alice.troubles[0]
 
 
-async def test_a_letter_that_cannot_be_announced_fails_at_once(
+async def test_a_message_that_cannot_be_announced_fails_at_once(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob, message_id="m" * 600 + "@example.org")
@@ -448,7 +450,7 @@ async def test_a_letter_that_cannot_be_announced_fails_at_once(
     assert len(alice.troubles) == 1
 
 
-async def test_one_letters_fault_holds_up_no_other(
+async def test_a_fault_of_one_message_holds_up_no_other(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = alice.directory.card
@@ -468,7 +470,7 @@ async def test_one_letters_fault_holds_up_no_other(
     assert alice.entry("one@example.org").next_attempt > world.clock()
 
 
-async def test_an_outbox_that_cannot_be_written_is_said_when_the_other_letters_are_done(
+async def test_an_outbox_that_cannot_be_written_is_said_when_the_other_messages_are_done(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = alice.outbox.save_secrets
@@ -493,7 +495,7 @@ async def test_a_body_of_several_segments_is_stored_piece_by_piece_with_progress
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     text = noise(3 * MEGABYTE)
-    alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", text))
+    alice.write(bob, message=plain_message(alice.address, [bob.address], "letter@example.org", text))
     await alice.send()
     assert len(bob.told().segments) == 4
     for index in range(4):
@@ -510,7 +512,7 @@ async def test_a_body_of_several_segments_is_stored_piece_by_piece_with_progress
 async def test_an_upload_that_fails_leaves_no_other_one_running(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
-    alice.write(bob, message=letter(alice.address, [bob.address], "letter@example.org", noise(3 * MEGABYTE)))
+    alice.write(bob, message=plain_message(alice.address, [bob.address], "letter@example.org", noise(3 * MEGABYTE)))
     world.overlay.before = FailAt("store", after=2)
     tasks = asyncio.all_tasks()
     await alice.send()
@@ -876,7 +878,7 @@ async def test_a_recipient_whose_card_is_out_of_reach_holds_up_nobody_else(
 # -- how much at once, how soon again, what is told
 
 
-async def test_four_letters_are_sent_at_the_same_time(
+async def test_four_messages_are_sent_at_the_same_time(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):
@@ -908,7 +910,7 @@ async def test_thirty_two_recipients_are_looked_up_at_the_same_time(
     assert crowd.most == 32
 
 
-async def test_a_letter_that_nobody_takes_is_tried_again_after_longer_and_longer_pauses(
+async def test_a_message_that_nobody_takes_is_tried_again_after_longer_and_longer_pauses(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent
 ) -> None:
     alice.write(bob)
@@ -953,7 +955,7 @@ async def test_the_pauses_without_a_network_begin_anew_when_somebody_has_answere
     assert alice.entry().attempts == 1
 
 
-async def test_of_several_letters_it_is_told_how_many_are_done_and_of_one_how_many_recipients(
+async def test_of_several_messages_it_is_told_how_many_are_done_and_of_one_how_many_recipients(
     world: UserAgentNetwork, alice: UserAgent, bob: UserAgent, carol: UserAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asyncio_tools, "STEPS_TOLD_EVERY", 0.0)

@@ -99,15 +99,15 @@ def test_inboxes_are_used_by_way_of_a_relay(tmp_path: Path) -> None:
         owner, key = Owner(person.certificate, person.sign), inbox_key("alice@example.org")
         async with local_network(tmp_path, 5) as place, confined(place) as client:
             overlay = Overlay(client)
-            letters = [bytes([n]) * 3000 for n in range(8)]
-            for letter in letters:
-                assert (await overlay.append_inbox(key, letter, ttl=60.0)).have == 4
+            messages = [bytes([n]) * 3000 for n in range(8)]
+            for message in messages:
+                assert (await overlay.append_inbox(key, message, ttl=60.0)).have == 4
             seen: set[bytes] = set()
             for _ in range(10):
                 for reading in await overlay.read_inbox(key, owner):
                     seen |= set(reading.notifications)
                     assert await overlay.acknowledge_inbox(key, reading, owner)
-            assert seen == set(letters)
+            assert seen == set(messages)
 
     run(story)
 

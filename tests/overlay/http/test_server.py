@@ -319,23 +319,23 @@ async def test_a_delete_by_somebody_else_or_signed_for_another_node_deletes_noth
 
 async def test_an_inbox_is_appended_to_read_and_acknowledged(tmp_path: Path) -> None:
     async with http_server(tmp_path) as world:
-        letters = [bytes([n]) * 1000 for n in range(20)]
-        for letter in letters:
-            assert await world.client.append_inbox(world.located, INBOX, letter, ttl=100.0)
-        assert not await world.client.append_inbox(world.located, INBOX, letters[0], ttl=100.0)
-        assert await world.client.read_inbox(world.located, INBOX, ALICE) == (letters, False)
-        hashes = [hashlib.sha256(letter).digest() for letter in letters]
+        messages = [bytes([n]) * 1000 for n in range(20)]
+        for message in messages:
+            assert await world.client.append_inbox(world.located, INBOX, message, ttl=100.0)
+        assert not await world.client.append_inbox(world.located, INBOX, messages[0], ttl=100.0)
+        assert await world.client.read_inbox(world.located, INBOX, ALICE) == (messages, False)
+        hashes = [hashlib.sha256(message).digest() for message in messages]
         assert await world.client.acknowledge_inbox(world.located, INBOX, ALICE, hashes) == 20
         assert await world.client.read_inbox(world.located, INBOX, ALICE) == ([], False)
 
 
 async def test_an_inbox_of_more_than_one_answer_says_that_there_is_more(tmp_path: Path) -> None:
     async with http_server(tmp_path) as world:
-        letters = [os.urandom(60_000) for _ in range(80)]
-        world.store.inboxes[INBOX] = letters
+        messages = [os.urandom(60_000) for _ in range(80)]
+        world.store.inboxes[INBOX] = messages
         some, more = await world.client.read_inbox(world.located, INBOX, ALICE)
         assert more
-        assert some == letters[: MAX_HTTP_READ // 60_000]
+        assert some == messages[: MAX_HTTP_READ // 60_000]
 
 
 async def test_only_the_owner_reads_and_empties_an_inbox(tmp_path: Path) -> None:
@@ -676,8 +676,8 @@ async def run(*command: str) -> bytes:
 
 async def test_curl_goes_through_all_primitives(tmp_path: Path) -> None:
     curl = need_program("curl")
-    letter = tmp_path / "letter"
-    letter.write_bytes(LARGE * 2)  # over 1 MB, so curl asks with Expect: 100-continue
+    message = tmp_path / "letter"
+    message.write_bytes(LARGE * 2)  # over 1 MB, so curl asks with Expect: 100-continue
     async with http_server(tmp_path) as world:
 
         async def ask(path: str, *options: str) -> bytes:
@@ -701,8 +701,8 @@ async def test_curl_goes_through_all_primitives(tmp_path: Path) -> None:
         body, inbox = f"/{KEY.hex()}", f"/{INBOX.hex()}"
 
         mine = header("P2pmail-Deleters", alice_hash())
-        assert await ask(body, "-T", str(letter), *with_token, *mine, *header("P2pmail-TTL", "3600")) == b"stored\n"
-        assert await ask(body, *with_token) == letter.read_bytes()
+        assert await ask(body, "-T", str(message), *with_token, *mine, *header("P2pmail-TTL", "3600")) == b"stored\n"
+        assert await ask(body, *with_token) == message.read_bytes()
         salted = header("P2pmail-Salt", SALT)
         assert await ask(body, "-X", "DELETE", *signed(DELETE, KEY, SALT), *salted) == b"deleted, objects dropped: 1\n"
         stone = await ask(f"{body}?deleter={alice_hash().hex()}", *with_token, *header("Pragma", "tombstone"))
@@ -710,9 +710,9 @@ async def test_curl_goes_through_all_primitives(tmp_path: Path) -> None:
         proof = decode_delete_proof(stone)
         assert proves_delete(proof, trust.verify(proof.certificate, NOW).public_key)
 
-        letter.write_bytes(b"a notification")
+        message.write_bytes(b"a notification")
         append = header("Pragma", "append-inbox")
-        assert await ask(inbox, "-T", str(letter), *with_token, *append) == b"appended\n"
+        assert await ask(inbox, "-T", str(message), *with_token, *append) == b"appended\n"
         read = header("Pragma", "read-inbox")
         waiting = http_format.decode_notifications(await ask(inbox, *signed(READ_INBOX, INBOX), *read))
         assert waiting == [b"a notification"]

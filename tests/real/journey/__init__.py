@@ -1,4 +1,4 @@
-"""The workload's letters sent by real processes, while these are killed and their disks, clocks and folders disturbed.
+"""The workload's messages sent by real processes, while these are killed and their disks, clocks and folders disturbed.
 
     python -m tests.real.journey.soak --letters 200 --seed 7
  `story.py` plays what tests/workload draws: on `desk.py`, one user's profile and the programs that work on it

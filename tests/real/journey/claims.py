@@ -1,4 +1,4 @@
-"""What senders were told, and whether it came true: every letter in each recipient's folders once, as it was sent.
+"""What senders were told, and whether it came true: every message in each recipient's folders once, as it was sent.
 
 What lies in the folders is read from the files, and what the program lists is held against them. Nothing is started or
 changed here.
@@ -26,7 +26,7 @@ _HEADER = 1 << 18
 
 
 class Answered(StrEnum):
-    """What the sender knows of handing a letter in."""
+    """What the sender knows of handing a message in."""
 
     YES = "accepted"
     NO = "refused"
@@ -36,7 +36,7 @@ class Answered(StrEnum):
 
 @dataclass(slots=True)
 class Claim:
-    """A letter that was handed in."""
+    """A message that was handed in."""
 
     message_id: str
     sender: str
@@ -112,7 +112,7 @@ def _read(path: Path) -> tuple[str, frozenset[bytes]]:
 
 @dataclass(slots=True)
 class Whereabouts:
-    """One user's letters: in her profile, and in those that a backup took the place of."""
+    """One user's messages: in the profile, and in those that a backup took the place of."""
 
     address: str
     profile: Path
@@ -134,7 +134,7 @@ class Whereabouts:
 
 
 class Claims:
-    """All letters of a story. For any thread."""
+    """All messages of a story. For any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -142,7 +142,7 @@ class Claims:
         self._wrong: list[Wrong] = []
 
     def hand_in(self, message_id: str, sender: str, recipients: Iterable[str], message: Path) -> Claim:
-        """Note a letter before it is handed in."""
+        """Note a message before it is handed in."""
         data = message.read_bytes()
         claim = Claim(message_id, sender, tuple(recipients), len(data), hashlib.sha256(data).digest())
         with self._lock:
@@ -157,7 +157,7 @@ class Claims:
 
     @property
     def all(self) -> list[Claim]:
-        """The letters."""
+        """The messages."""
         with self._lock:
             return list(self._claims.values())
 
@@ -168,7 +168,7 @@ class Claims:
             return list(self._wrong)
 
     def missing(self, users: Sequence[Whereabouts]) -> set[tuple[str, str]]:
-        """Message-ID and recipient of each accepted letter that isn't anywhere."""
+        """Message-ID and recipient of each accepted message that isn't anywhere."""
         there = {user.address: _by_id([*user.now(), *user.before()]) for user in users}
         removed = {user.address: user.removed for user in users}
         return {

@@ -1,7 +1,7 @@
-"""One user's profile and the programs that work on it: her agent, commands, and what else runs on that computer.
+"""One user's profile and the programs that work on it: the agent, commands, and what else runs on that computer.
 
-A desk is used by one thread. What it does to the profile is what a person or a fault does; what must be true of the
-mail then is claims.py's.
+A user agent is used by one thread. What it does to the profile is what a person or a fault does; what must then be
+true of the mail is claims.py's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ POLL = 5
 """Seconds between two looks of an agent into its inbox."""
 DOCUMENTED = {0, 64, 65, 69, 70, 73, 75, 77, 78, 130}
 TRIES = 6
-"""How often a letter that wasn't taken is handed in again, as a mail program's queue does."""
+"""How often a message that wasn't taken is handed in again, as a mail program's queue does."""
 _FAULT = re.compile(r"fault of p2pmail|Traceback \(most recent call last\)")
 SETTINGS = f"poll = {POLL}\n"
 
@@ -38,7 +38,7 @@ class JourneyUserAgent:
     """A member at work. `end` stops what runs."""
 
     def __init__(self, address: str, profile: Path, aside: Path, claims: Claims, rng: random.Random) -> None:
-        """`aside`: a folder of this desk beside the profile, for logs, backups, letters to be sent."""
+        """`aside`: a folder of this user agent beside the profile, for logs, backups, messages to be sent."""
         self.address = address
         self.profile = profile
         self.aside = aside
@@ -137,16 +137,16 @@ class JourneyUserAgent:
             self.claims.say(Finding.FAULT, f"{what}: {answer.code} {answer.err[-2000:]}")
         return answer
 
-    # -- letters
+    # -- messages
 
-    def send(self, letters: Sequence[tuple[Claim, Path]], *, doomed: str = "") -> None:
-        """Hand letters in, all at once, and again what wasn't taken. `doomed`: who is killed meanwhile, the "command"
+    def send(self, messages: Sequence[tuple[Claim, Path]], *, doomed: str = "") -> None:
+        """Hand messages in, all at once, and again what wasn't taken. `doomed`: who is killed meanwhile, the "command"
         of the first one or the "agent"."""
         amid, self._backup_is_due = self._backup_is_due, False
         if amid:  # then the command sends by itself, and what it leaves is in the backup
             self.stop_watching()
             doomed = "command"
-        started = [(claim, path, self._hand_in(claim, path)) for claim, path in letters]
+        started = [(claim, path, self._hand_in(claim, path)) for claim, path in messages]
         begun = time.monotonic()
         if doomed:
             self._strike(started[0][2], doomed)
@@ -201,7 +201,7 @@ class JourneyUserAgent:
             self.claims.say(Finding.FAULT, f"{self.address}: {claim.message_id} was never taken: {answer.err[-500:]}")
 
     def _has_a_reason(self) -> bool:
-        """Whether a letter may be refused here now."""
+        """Whether a message may be refused here now."""
         if self.small_disk and self.is_full:
             self.counts["refused by a full disk"] += 1
             return True
@@ -241,7 +241,7 @@ class JourneyUserAgent:
         self.counts["second programs"] += 1
 
     def back_up(self) -> None:
-        """Copy the profile while nothing works on it: after the next letter's command was killed."""
+        """Copy the profile while nothing works on it: after the next message's command was killed."""
         self._backup_is_due = True
 
     def _take_backup(self) -> None:

@@ -1,6 +1,6 @@
 """What lies on a real disk, sent from one profile to another: each file once as inline text and once as an attachment.
 
-Several files are one letter, so that tens of thousands take minutes. The bytes of every letter are compared at the end.
+Several files are one message, so that tens of thousands take minutes. Every message's bytes are compared at the end.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from tests.real.journey.desk import JourneyUserAgent
 from tests.real.journey.story import JourneyOutcome, judge, outcome, settle
 from tests.real.process_network import ProcessNetwork
 
-A_LETTER = 4_000_000
-"""Bytes of files after which the next letter begins."""
-FILES_A_LETTER = 150
+A_MESSAGE = 4_000_000
+"""Bytes of files after which the next message begins."""
+FILES_A_MESSAGE = 150
 NODES = 6
 AT_ONCE = 3
 PATIENCE = 420.0
@@ -54,15 +54,15 @@ def files(folders: Sequence[Path]) -> Iterator[Path]:
                     yield path
 
 
-def letters(paths: Iterator[Path], part: Part) -> Iterator[tuple[int, bytes]]:
-    """How many files are in it, and the MIME body of each letter."""
+def messages(paths: Iterator[Path], part: Part) -> Iterator[tuple[int, bytes]]:
+    """How many files are in it, and the MIME body of each message."""
     parts: list[bytes] = []
     size = 0
     for path in paths:
         name = path.name.encode("ascii", "replace").decode().replace('"', "_").replace("\\", "_")
         parts.append(part(name, path.read_bytes()))
         size += len(parts[-1])
-        if size >= A_LETTER or len(parts) >= FILES_A_LETTER:
+        if size >= A_MESSAGE or len(parts) >= FILES_A_MESSAGE:
             yield len(parts), _joined(parts)
             parts, size = [], 0
     if parts:
@@ -109,11 +109,11 @@ def send_files(folder: Path, folders: Sequence[Path]) -> JourneyOutcome:
 def _send_all(
     claims: Claims, user_agents: Sequence[JourneyUserAgent], folders: Sequence[Path], counts: Counter[str]
 ) -> None:
-    """Hand everything in, some letters at once."""
+    """Hand everything in, some messages at once."""
     sender, recipient = user_agents
     waiting: list[tuple[Claim, Path]] = []
     for part in (inline, attached):
-        for number, body in letters(files(folders), part):
+        for number, body in messages(files(folders), part):
             name = f"{part.__name__}{counts['letters']}"
             path = sender.aside / f"{name}.eml"
             path.write_bytes(

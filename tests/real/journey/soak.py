@@ -25,13 +25,13 @@ from tests.real.journey.claims import Finding
 from tests.real.journey.files import send_files
 from tests.real.journey.story import JourneyOutcome, JourneyScale, JourneyStory
 
-USUAL = JourneyScale(letters=200)
+USUAL = JourneyScale(messages=200)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Play; 1 when something was lost, doubled, changed, untrue or failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.real.journey.soak", description=__doc__.partition(";")[0])
-    parser.add_argument("--letters", type=int, default=USUAL.letters)
+    parser.add_argument("--letters", type=int, default=USUAL.messages)
     parser.add_argument("--seed", type=int, help="without it the first that hasn't been played")
     parser.add_argument("--users", type=int, default=USUAL.users)
     parser.add_argument("--nodes", type=int, default=USUAL.nodes)
@@ -63,7 +63,7 @@ def keep(outcome: JourneyOutcome) -> None:
     line = bench_journeys.JourneyLine(
         seed=outcome.seed,
         commit=_commit(),
-        letters=outcome.letters,
+        letters=outcome.messages,
         copies=outcome.copies,
         bytes=outcome.bytes,
         counts=dict(sorted(outcome.counts.items())),

@@ -1,6 +1,6 @@
 """A story of the workload, played by real processes: an authority, nodes, members, and what befalls them.
 
-Each member's steps are played in their order, the members beside each other; nodes are killed meanwhile. Which letters
+Each member's steps are played in their order, the members beside each other; nodes are killed meanwhile. Which messages
 and events there are follows from the seed; when each happens doesn't, as with real processes. What must be true at the
 end doesn't depend on it.
 """
@@ -23,7 +23,7 @@ from tests.real.journey.claims import Answered, Claims, Finding, Wrong
 from tests.real.journey.desk import JourneyUserAgent
 from tests.real.journey.neighbours import Mbsync, Neomutt, SettableClock, libfaketime, program
 from tests.real.process_network import NodeProcess, ProcessNetwork, own_port
-from tests.workload import Event, Happening, Letter, Step, draw_story
+from tests.workload import Event, Happening, Step, WrittenMessage, draw_story
 
 NAMES = ("anna", "ben", "chen", "dora", "emil", "fatima", "goro", "hana", "igor", "jana")
 EVENTS = (
@@ -31,12 +31,12 @@ EVENTS = (
     *(Event.FULL_DISK,) * 2, *(Event.FLAGS,) * 2, Event.MOVE, Event.DELETE, Event.OFFLINE,
 )  # fmt: skip
 """Each as often as it stands here."""
-LETTERS_A_NODE_LIVES = 12
-"""Letters after which one of the nodes is killed, on average."""
+MESSAGES_A_NODE_LIVES = 12
+"""Messages after which one of the nodes is killed, on average."""
 AT_ONCE = 6
-"""Letters of a burst that are handed in at the same moment."""
+"""Messages of a burst that are handed in at the same moment."""
 COLLECTS_EVERY = 10.0
-"""Seconds between two looks of a member who has written all her letters and has no agent."""
+"""Seconds between two looks of a member who has written all messages and has no agent."""
 SMALL_DISK = 1 << 30
 AWAY = 4.0
 """Seconds that all nodes are away at most."""
@@ -46,7 +46,7 @@ AWAY = 4.0
 class JourneyScale:
     """How much of a story."""
 
-    letters: int
+    messages: int
     users: int = 6
     nodes: int = 6
     k: int = 4
@@ -62,7 +62,7 @@ class JourneyOutcome:
     """What came of it."""
 
     seed: int
-    letters: int
+    messages: int
     copies: int
     bytes: int
     counts: Counter[str]
@@ -77,7 +77,8 @@ class JourneyOutcome:
         found = Counter(str(wrong.found) for wrong in self.wrong)
         totals = ", ".join(f"{found[kind]} {kind}" for kind in Finding)
         return [
-            f"seed {self.seed}: {self.letters} letters, {self.copies} copies, {self.bytes} bytes, {self.seconds:.0f} s",
+            f"seed {self.seed}: {self.messages} messages, {self.copies} copies, {self.bytes} bytes,"
+            f" {self.seconds:.0f} s",
             f"  {counts}",
             *(f"  left out: {reason}" for reason in self.left_out),
             *(f"  {wrong}" for wrong in self.wrong),
@@ -107,7 +108,7 @@ class JourneyStory:
         rng = random.Random(self.seed)
         scale = self.scale
         steps = draw_story(
-            rng, letters=scale.letters, users=scale.users, largest=scale.largest, most_recipients=scale.users - 1,
+            rng, messages=scale.messages, users=scale.users, largest=scale.largest, most_recipients=scale.users - 1,
             events=scale.events, happenings=scale.happenings,
         )  # fmt: skip
         self.folder.mkdir(parents=True)
@@ -204,7 +205,7 @@ class JourneyStory:
         """All steps, and nodes that are killed meanwhile."""
         own: list[list[Step]] = [[] for _ in user_agents]
         for step in steps:
-            own[step.sender if isinstance(step, Letter) else self._whose(step, user_agents)].append(step)
+            own[step.sender if isinstance(step, WrittenMessage) else self._whose(step, user_agents)].append(step)
         with ThreadPoolExecutor(len(user_agents) + 1) as pool:
             fates = pool.submit(self._kill_nodes, network, random.Random(rng.getrandbits(64)))
             try:
@@ -246,7 +247,7 @@ class JourneyStory:
     ) -> None:
         """One member's steps."""
         doomed = ""
-        burst: list[Letter] = []
+        burst: list[WrittenMessage] = []
         for place, step in enumerate(steps):
             if self._over.is_set():  # interrupted
                 return
@@ -258,30 +259,30 @@ class JourneyStory:
                 continue
             burst.append(step)
             following = steps[place + 1] if place + 1 < len(steps) else None
-            if isinstance(following, Letter) and following.burst and len(burst) < AT_ONCE:
+            if isinstance(following, WrittenMessage) and following.burst and len(burst) < AT_ONCE:
                 continue
             self._write(user_agents, user_agent, burst, doomed)
             burst, doomed = [], ""
         if user_agent.clock is not None:
             user_agent.clock.set(0)
         user_agent.make_room()
-        while not user_agent.watches and self._progress < self.scale.letters and not self._over.wait(COLLECTS_EVERY):
+        while not user_agent.watches and self._progress < self.scale.messages and not self._over.wait(COLLECTS_EVERY):
             user_agent.collect()
 
     def _write(
         self,
         user_agents: Sequence[JourneyUserAgent],
         user_agent: JourneyUserAgent,
-        letters: Sequence[Letter],
+        messages: Sequence[WrittenMessage],
         doomed: str,
     ) -> None:
         written = []
-        for letter in letters:
-            path = user_agent.aside / f"letter{letter.number}.eml"
-            recipients = [user_agents[user].address for user in letter.recipients]
-            message_id = f"{letter.number}.{letter.shape.message_id()}"
+        for message in messages:
+            path = user_agent.aside / f"message{message.number}.eml"
+            recipients = [user_agents[user].address for user in message.recipients]
+            message_id = f"{message.number}.{message.shape.message_id()}"
             with path.open("wb") as file:
-                letter.shape.write(file, user_agent.address, recipients, message_id=message_id, date=time.time())
+                message.shape.write(file, user_agent.address, recipients, message_id=message_id, date=time.time())
             written.append((self.claims.hand_in(message_id, user_agent.address, recipients, path), path))
         user_agent.send(written, doomed=doomed)
         with self._counting:
@@ -322,12 +323,12 @@ class JourneyStory:
         self._counts["all nodes away"] += 1
 
     def _kill_nodes(self, network: ProcessNetwork, rng: random.Random) -> None:
-        """kill -9 for one or two nodes every few letters; they come back after some seconds."""
+        """kill -9 for one or two nodes every few messages; they come back after some seconds."""
         due = 0.0
         while not self._over.wait(0.2):
             if self._progress < due:
                 continue
-            due = self._progress + rng.expovariate(1 / LETTERS_A_NODE_LIVES)
+            due = self._progress + rng.expovariate(1 / MESSAGES_A_NODE_LIVES)
             self._over.wait(rng.uniform(0, 1))
             with self._nodes_change:
                 struck: list[NodeProcess] = rng.sample(network.nodes, rng.choice((1, 1, 2)))
@@ -365,7 +366,7 @@ def outcome(
 
 
 def settle(claims: Claims, user_agents: Sequence[JourneyUserAgent], patience: float) -> None:
-    """`sync` at every desk until all has arrived and is told, or nothing changes for a long time."""
+    """`sync` at every user agent until all has arrived and is told, or nothing changes for a long time."""
     left: object = None
     since = time.monotonic()
     while time.monotonic() - since < patience:
@@ -404,6 +405,6 @@ def _mirrors(user_agents: Sequence[JourneyUserAgent]) -> list[Wrong]:
             near = sorted(copy.message_id for copy in user_agent.where.now() if copy.folder == folder)
             far = sorted(copy.message_id for copy in user_agent.mirrored() if copy.folder == folder)
             if near != far:
-                words = f"{user_agent.address}: {folder} has {len(near)} letters here and {len(far)} in mbsync's mirror"
+                words = f"{user_agent.address}: {folder} has {len(near)} messages here, {len(far)} in mbsync's mirror"
                 wrong.append(Wrong(Finding.UNTRUE, words))
     return wrong

@@ -1,4 +1,4 @@
-"""The judge finds what it is there for: letters that are lost, doubled or changed, and states that aren't true."""
+"""The judge finds what it is there for: messages that are lost, doubled or changed, and states that aren't true."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 
 from tests.real.journey.claims import Answered, Claim, Claims, Finding, Whereabouts
 
-LETTER = b"From: anna@x.example\r\nMessage-ID: <1@x.example>\r\n\r\nhello\r\n"
+MESSAGE = b"From: anna@x.example\r\nMessage-ID: <1@x.example>\r\n\r\nhello\r\n"
 
 
 class TwoUsers:
-    """Anna has sent one letter to Ben."""
+    """Anna has sent one message to Ben."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -21,18 +21,18 @@ class TwoUsers:
         self.anna = Whereabouts("anna@x.example", folder / "anna")
         self.ben = Whereabouts("ben@x.example", folder / "ben")
         message = folder / "letter"
-        message.write_bytes(LETTER)
+        message.write_bytes(MESSAGE)
         self.claim: Claim = self.claims.hand_in("1@x.example", self.anna.address, [self.ben.address], message)
         self.claim.answered = Answered.YES
         self.state = "collected"
         self.put("anna", "Sent")
         self.put("ben", "Inbox")
 
-    def put(self, user: str, folder: str, name: str = "1", letter: bytes = LETTER) -> None:
+    def put(self, user: str, folder: str, name: str = "1", message: bytes = MESSAGE) -> None:
         """File a copy."""
         path = self.folder / user / "mail" / folder / "cur" / f"{name}:2,S"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(letter)
+        path.write_bytes(message)
 
     def take(self, user: str, folder: str) -> None:
         """Take the copy away."""
@@ -60,17 +60,17 @@ def two(tmp_path: Path) -> TwoUsers:
     return TwoUsers(tmp_path)
 
 
-def test_a_letter_that_arrived_once_and_is_called_collected_is_well(two: TwoUsers) -> None:
+def test_a_message_that_arrived_once_and_is_called_collected_is_well(two: TwoUsers) -> None:
     assert two.found() == []
 
 
-def test_a_letter_that_is_nowhere_is_lost(two: TwoUsers) -> None:
+def test_a_message_that_is_nowhere_is_lost(two: TwoUsers) -> None:
     two.take("ben", "Inbox")
     assert two.found() == [Finding.LOST]
     assert two.claims.missing([two.anna, two.ben]) == {("1@x.example", "ben@x.example")}
 
 
-def test_a_letter_in_two_folders_is_doubled(two: TwoUsers) -> None:
+def test_a_message_in_two_folders_is_doubled(two: TwoUsers) -> None:
     two.put("ben", "Archive")
     assert two.found() == [Finding.DOUBLED]
 
@@ -81,7 +81,7 @@ def test_a_second_copy_in_sent_is_doubled(two: TwoUsers) -> None:
 
 
 def test_a_byte_that_differs_is_a_change(two: TwoUsers) -> None:
-    two.put("ben", "Inbox", letter=LETTER[:-1])
+    two.put("ben", "Inbox", message=MESSAGE[:-1])
     assert two.found() == [Finding.CHANGED]
 
 
@@ -91,14 +91,14 @@ def test_another_state_of_what_arrived_is_untrue(two: TwoUsers, state: str) -> N
     assert two.found() == [Finding.UNTRUE]
 
 
-def test_a_letter_that_was_refused_and_arrives_is_untrue(two: TwoUsers) -> None:
+def test_a_message_that_was_refused_and_arrives_is_untrue(two: TwoUsers) -> None:
     two.claim.answered = Answered.NO
     two.state = ""
     two.take("anna", "Sent")
     assert two.found() == [Finding.UNTRUE]
 
 
-def test_a_letter_after_a_kill_may_be_taken_or_not(two: TwoUsers) -> None:
+def test_a_message_after_a_kill_may_be_taken_or_not(two: TwoUsers) -> None:
     two.claim.answered = Answered.NOTHING
     assert two.found() == []
     two.state = ""
@@ -106,7 +106,7 @@ def test_a_letter_after_a_kill_may_be_taken_or_not(two: TwoUsers) -> None:
     assert two.found() == []
 
 
-def test_an_accepted_letter_that_the_outbox_forgot_is_untrue(two: TwoUsers) -> None:
+def test_an_accepted_message_that_the_outbox_forgot_is_untrue(two: TwoUsers) -> None:
     two.state = ""
     assert two.found() == [Finding.UNTRUE]
 
@@ -118,7 +118,7 @@ def test_a_list_that_shows_it_twice_is_untrue(two: TwoUsers) -> None:
 
 def test_what_lies_in_a_profile_that_a_backup_replaced_has_arrived(two: TwoUsers) -> None:
     (two.folder / "ben").rename(two.folder / "replaced")
-    two.put("ben", "Inbox", letter=LETTER.replace(b"<1@", b"<0@"))
+    two.put("ben", "Inbox", message=MESSAGE.replace(b"<1@", b"<0@"))
     assert two.found() == [Finding.LOST]
     two.ben.replaced.append(two.folder / "replaced")
     assert two.found() == []
@@ -126,5 +126,5 @@ def test_what_lies_in_a_profile_that_a_backup_replaced_has_arrived(two: TwoUsers
 
 @pytest.mark.parametrize("end", [b"\r\nX-TUID: abcdefghijkl\r\n\r\n", b"\r\nContent-Length: 7\n\n"])
 def test_what_mbsync_and_neomutt_add_is_no_change(two: TwoUsers, end: bytes) -> None:
-    two.put("ben", "Inbox", letter=LETTER.replace(b"\r\n\r\n", end))
+    two.put("ben", "Inbox", message=MESSAGE.replace(b"\r\n\r\n", end))
     assert two.found() == []

@@ -151,7 +151,7 @@ def test_an_outbox_of_a_newer_version_is_left_alone(outbox: Outbox) -> None:
         reopened(outbox)
 
 
-def test_an_outbox_of_the_first_version_is_opened_with_its_letters(outbox: Outbox) -> None:
+def test_an_outbox_of_the_first_version_is_opened_with_its_messages(outbox: Outbox) -> None:
     accept(outbox)
     outbox.save_secrets("1@x", Secrets(KEY, [(5, b"d" * 32)]))
     outbox._db._connection.executescript(
@@ -200,7 +200,7 @@ def test_how_a_body_is_coded_never_changes(outbox: Outbox) -> None:
     assert entry is not None and entry.secrets is not None and entry.secrets.coding == b"\x02\x03" + bytes(32)
 
 
-def test_only_old_files_without_a_letter_are_swept(outbox: Outbox) -> None:
+def test_only_old_files_without_a_message_are_swept(outbox: Outbox) -> None:
     entry = accept(outbox)
     for name, age in ((entry.file.name, 90_000), ("dead.eml", 90_000), (".1234.tmp", 90_000), ("young.eml", 60)):
         (outbox.folder / name).touch()
@@ -210,14 +210,14 @@ def test_only_old_files_without_a_letter_are_swept(outbox: Outbox) -> None:
 
 
 @pytest.mark.parametrize(("age", "left"), [(86_400, True), (86_401, False)])
-def test_a_file_without_a_letter_is_swept_after_a_day(outbox: Outbox, age: int, left: bool) -> None:
+def test_a_file_without_a_message_is_swept_after_a_day(outbox: Outbox, age: int, left: bool) -> None:
     (outbox.folder / "dead.eml").touch()
     os.utime(outbox.folder / "dead.eml", (NOW - age, NOW - age))
     reopened(outbox)
     assert (files(outbox) == {"dead.eml"}) == left
 
 
-def test_what_is_only_read_shows_every_letter_with_its_file(outbox: Outbox) -> None:
+def test_what_is_only_read_shows_every_message_with_its_file(outbox: Outbox) -> None:
     entry = accept(outbox)
     reading, whole = Outbox.to_read(outbox._db.path)
     assert (reading.entries(), whole) == ([entry], True)
@@ -275,7 +275,7 @@ def test_for_whom_a_body_was_begun_is_kept(outbox: Outbox) -> None:
     assert entry is not None and entry.secrets == Secrets(KEY, [(5, b"d")], b"coding", KEY, b"members")
 
 
-def test_the_time_of_a_letter_can_begin_anew(outbox: Outbox) -> None:
+def test_the_time_of_a_message_can_begin_anew(outbox: Outbox) -> None:
     assert accept(outbox, 500).created == NOW + 500
     outbox.restart_lifetime("500@x")
     entry = outbox.entry("500@x")
@@ -324,14 +324,14 @@ def test_a_proof_is_never_unlearnt(outbox: Outbox) -> None:
     assert learn(outbox, message_id, stale).state is State.COLLECTED
 
 
-def test_what_is_learnt_of_a_letter_that_is_gone_is_no_error(outbox: Outbox) -> None:
+def test_what_is_learnt_of_a_message_that_is_gone_is_no_error(outbox: Outbox) -> None:
     assert learn(outbox, "gone@x", Recipient("a@x", (1, 1))) == Recipient("a@x", (1, 1))
     outbox.save_secrets("gone@x", Secrets(KEY))
     outbox.record_attempt("gone@x", NOW)
     assert outbox.entry("gone@x") is None
 
 
-def test_letters_are_due_when_their_time_has_come_until_they_are_settled(outbox: Outbox) -> None:
+def test_messages_are_due_when_their_time_has_come_until_they_are_settled(outbox: Outbox) -> None:
     accept(outbox, 1, "a@x")
     accept(outbox, 2, "a@x")
     outbox.record_attempt("1@x", NOW + 100)
@@ -346,7 +346,7 @@ def test_letters_are_due_when_their_time_has_come_until_they_are_settled(outbox:
     assert outbox.due(NOW + 700, everything=True) == outbox.due(NOW + 700)
 
 
-def test_a_settled_letter_whose_facts_get_worse_is_due_again(outbox: Outbox) -> None:
+def test_a_settled_message_whose_facts_get_worse_is_due_again(outbox: Outbox) -> None:
     accept(outbox, 1, "a@x")
     learn(outbox, "1@x", Recipient("a@x", failed=True, reason="unknown"))
     assert outbox.next_due() is None
@@ -354,7 +354,7 @@ def test_a_settled_letter_whose_facts_get_worse_is_due_again(outbox: Outbox) -> 
     assert outbox.next_due() == NOW
 
 
-def test_of_a_letter_that_everybody_has_collected_only_the_proofs_are_kept(outbox: Outbox) -> None:
+def test_of_a_message_that_everybody_has_collected_only_the_proofs_are_kept(outbox: Outbox) -> None:
     entry = accept(outbox)
     outbox.save_secrets("1@x", Secrets(KEY, [(5, b"d")], b"coding"))
     for address in ("a@x", "b@x"):
@@ -383,7 +383,7 @@ def test_what_can_be_tried_again_keeps_its_file(outbox: Outbox) -> None:
     assert entry.file.exists()
 
 
-def test_letters_that_an_earlier_version_saw_collected_rest(outbox: Outbox) -> None:
+def test_messages_that_an_earlier_version_saw_collected_rest(outbox: Outbox) -> None:
     entry = accept(outbox)
     outbox.save_secrets("1@x", Secrets(KEY, [(5, b"d")]))
     outbox._db._connection.executescript(
@@ -455,7 +455,7 @@ def test_an_attempt_that_was_put_off_under_a_clock_that_was_ahead_is_due(outbox:
     assert entry.created == NOW - back, "nothing was written after it was tried"
 
 
-def test_a_letter_that_rests_isnt_due_under_any_clock(outbox: Outbox) -> None:
+def test_a_message_that_rests_isnt_due_under_any_clock(outbox: Outbox) -> None:
     accept(outbox, 0, "a@x")
     learn(outbox, "0@x", Recipient("a@x", proof=b"signed"))
     assert outbox.due(NOW - 86400.0) == outbox.due(NOW + 86400.0) == []
@@ -463,7 +463,7 @@ def test_a_letter_that_rests_isnt_due_under_any_clock(outbox: Outbox) -> None:
     assert not entry.due(NOW - 86400.0)
 
 
-def test_an_expired_letter_rests_when_it_was_asked_about_thirty_times(outbox: Outbox) -> None:
+def test_an_expired_message_rests_when_it_was_asked_about_thirty_times(outbox: Outbox) -> None:
     accept(outbox, 0, "a@x")
     for said in range(1, 30):
         learn(outbox, "0@x", Recipient("a@x", (3, 3), (3, 3), expired=said))
@@ -472,7 +472,7 @@ def test_an_expired_letter_rests_when_it_was_asked_about_thirty_times(outbox: Ou
     assert outbox.due(NOW) == []
 
 
-def test_only_a_settled_letter_is_forgotten(outbox: Outbox) -> None:
+def test_only_a_settled_message_is_forgotten(outbox: Outbox) -> None:
     entry = accept(outbox)
     learn(outbox, "1@x", Recipient("a@x", proof=b"signed"))
     with pytest.raises(NotSettled):
@@ -524,7 +524,7 @@ def test_secrets_do_not_show_in_a_traceback(outbox: Outbox) -> None:
     assert "the salt" not in repr(kept)
 
 
-def test_the_next_attempt_is_that_of_the_earliest_letter_that_is_not_settled(outbox: Outbox) -> None:
+def test_the_next_attempt_is_that_of_the_earliest_message_that_is_not_settled(outbox: Outbox) -> None:
     assert outbox.next_due() is None
     accept(outbox, 1, "a@x")
     accept(outbox, 2, "a@x")
@@ -535,7 +535,7 @@ def test_the_next_attempt_is_that_of_the_earliest_letter_that_is_not_settled(out
     assert outbox.next_due() == NOW + 100
 
 
-def test_a_letter_that_failed_or_expired_is_tried_again_from_nothing(outbox: Outbox) -> None:
+def test_a_message_that_failed_or_expired_is_tried_again_from_nothing(outbox: Outbox) -> None:
     accept(outbox, 1, "failed@x", "expired@x", "collected@x")
     collected = learn(outbox, "1@x", Recipient("collected@x", (3, 3), (3, 3), proof=b"signed"))
     learn(outbox, "1@x", Recipient("failed@x", failed=True, reason="unknown"))
@@ -553,7 +553,7 @@ def test_a_letter_that_failed_or_expired_is_tried_again_from_nothing(outbox: Out
     assert not outbox.retry("gone@x", NOW)
 
 
-def test_an_outbox_of_the_eighth_version_is_opened_with_its_letters(outbox: Outbox) -> None:
+def test_an_outbox_of_the_eighth_version_is_opened_with_its_messages(outbox: Outbox) -> None:
     accept(outbox)
     outbox._db._connection.executescript(
         "ALTER TABLE recipient DROP COLUMN unknown_since; ALTER TABLE letter DROP COLUMN begun;"
@@ -572,7 +572,7 @@ def test_an_attempt_at_which_nobody_answered_is_not_counted(outbox: Outbox) -> N
     assert (entry.attempts, entry.next_attempt) == (0, NOW + 60)
 
 
-def test_letters_can_be_made_due_and_a_settled_one_rests(outbox: Outbox) -> None:
+def test_messages_can_be_made_due_and_a_settled_one_rests(outbox: Outbox) -> None:
     accept(outbox, 1, "a@x")
     accept(outbox, 2, "a@x")
     outbox.record_attempt("1@x", NOW + 60)
