@@ -30,7 +30,9 @@ Invariants:
   only when its id is in `destroyed`.
 - A file that can't be opened, or that belongs to another address, is never written over.
 - While a passphrase is set the contents are written only encrypted. A process that finds the file without protection
-  writes it without, too: another process has removed the passphrase.
+  writes it without, too, if the file has a secret of its own: another process has removed the passphrase. Without one
+  anybody who can write to the profile may have put it there, to have the keys written in the clear, or to have keys of
+  theirs published; it is refused, and nothing is written.
 - Each write uses a fresh nonce. The format and the parameters of Argon2id are authenticated with the contents.
 """
 
@@ -61,6 +63,7 @@ from storage.user.keyring_contents import (
     IdentityKey,
     PendingJoin,
     merged,
+    share_a_secret,
     with_identity,
     with_key,
 )
@@ -348,6 +351,12 @@ class Keyring:
             raise KeyringReplaced(
                 f"The keyring {self.path} is now that of {found.identity.address}, and was that of"
                 f" {known.identity.address} when this p2pmail started. Both were left as they are; start it again."
+            )
+        if file.protection is None and self._protection is not None and not share_a_secret(known, found):
+            raise KeyringReplaced(
+                f"The keyring {self.path} was replaced by one without a passphrase that has none of its keys. Nothing"
+                " of it was used, and it was left as it is. Put the right one back from a backup and start p2pmail"
+                " again; ask who else can write to this profile."
             )
         self._contents = merged(known, found)
         self._file_stat = stat

@@ -156,3 +156,15 @@ def merged(known: Contents, found: Contents) -> Contents:
 def _merged_key(older: EncryptionKey, newer: EncryptionKey) -> EncryptionKey:
     retire_after = older.retire_after if newer.retire_after is None else newer.retire_after
     return replace(newer, retire_after=retire_after, waited=max(older.waited, newer.waited))
+
+
+def share_a_secret(first: Contents, second: Contents) -> bool:
+    """Whether one of the private keys of `first` is in `second` too, or there is none to be had."""
+    return not secrets_of(first) or not secrets_of(first).isdisjoint(secrets_of(second))
+
+
+def secrets_of(contents: Contents) -> frozenset[bytes]:
+    """Every private key in it."""
+    holders = [holder for holder in (contents.identity, contents.pending) if holder is not None]
+    waiting = contents.pending.encryption_keys if contents.pending is not None else ()
+    return frozenset((*(h.private_key for h in holders), *(k.secret for k in (*contents.encryption_keys, *waiting))))

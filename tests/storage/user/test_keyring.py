@@ -594,3 +594,36 @@ def test_of_two_versions_together_no_key_is_missing_that_nobody_destroyed(one: C
     assert (both.identity is None) == (one.identity is None and two.identity is None)
     again = merged(both, two)
     assert {key.key_id for key in again.encryption_keys} == {key.key_id for key in both.encryption_keys}
+
+
+def test_a_passphrase_that_another_process_removed_is_gone_for_all(path: Path) -> None:
+    made = Keyring.create(path, "secret")
+    made.set_identity(EVE)
+    other = Keyring.open(path, "secret")
+    other.change_passphrase(None)
+    made.add_encryption_key(KEY)
+    assert not Keyring.is_protected(path)
+    assert Keyring.open(path, None).contents == Contents(EVE, (KEY,))
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        Contents(version=99),
+        Contents(encryption_keys=(EncryptionKey(b"key 2", b"mallory's seeds", 200.0),), version=99),
+        Contents(IdentityKey(EVE.address, b"m" * 32, b"certificate"), (replace(KEY, secret=b"other"),), version=99),
+    ],
+)
+def test_attack_an_unprotected_keyring_without_our_keys_takes_no_protection_away(path: Path, planted: Contents) -> None:
+    """Mallory can write to the profile and doesn't know the passphrase."""
+    made = Keyring.create(path, "secret")
+    made.set_identity(EVE)
+    told: list[str] = []
+    made.tell = told.append
+    path.write_bytes(msgspec.msgpack.encode(keyring._File(keyring._FORMAT, None, b"", msgspec.msgpack.encode(planted))))
+    file = path.read_bytes()
+    assert made.contents == Contents(EVE)
+    with pytest.raises(KeyringReplaced, match="without a passphrase"):
+        made.add_encryption_key(KEY)
+    assert (made.contents, path.read_bytes()) == (Contents(EVE), file)
+    assert any("without a passphrase" in words for words in told)
