@@ -133,6 +133,7 @@ def test_list_as_json_has_the_shape_that_scripts_count_on(journey: JourneyResult
     assert ask(journey.bob, "list") == [
         {
             "id": f"<{MESSAGE_ID}>",
+            "message_id": f"<{MESSAGE_ID}>",
             "folder": "Inbox",
             "from": "Alice <alice@village.example>",
             "to": "Bob <bob@village.example>, carol@village.example",
