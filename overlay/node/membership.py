@@ -61,6 +61,8 @@ class Membership:
         self._places: tuple[str, ...] = ()
         self._own: set[str] = set()
         self._pinging: set[asyncio.Task[object]] = set()
+        self._explained: dict[str, asyncio.Task[None]] = {}
+        """By join address: it is looked once why nobody answers there."""
 
     async def join(self, places: Sequence[str], known: Sequence[Contact] = ()) -> int:
         """Join through HOST:PORT[/KEY] addresses and contacts of an earlier run; how many contacts are known then.
@@ -146,7 +148,7 @@ class Membership:
 
     def leave(self) -> list[asyncio.Task[object]]:
         """Cancel the pings that are still under way; their tasks."""
-        left = list(self._pinging)
+        left: list[asyncio.Task[object]] = [*self._pinging, *self._explained.values()]
         for task in left:
             task.cancel()
         return left
@@ -201,15 +203,17 @@ class Membership:
             return True
         if await self._protocol.ping(self._protocol.checked(contact.wire)) is not None:
             return True
-        await self._say_why(ip, port, key, place)
+        if place not in self._explained:  # beside the rest: nobody waits for it to join
+            self._explained[place] = asyncio.create_task(self._say_why(ip, port, key, place))
         return False
 
     async def _say_why(self, ip: str, port: int, key: bytes, place: str) -> None:
-        """Log why nobody answers at a join address: another key there means another node, or somebody in its place.
-
-        Raises NoAnswer, Malformed.
-        """
-        there = await self._protocol.ask_key(ip, port)
+        """Log why nobody answers at a join address: another key there means another node, or somebody in its place."""
+        try:
+            there = await self._protocol.ask_key(ip, port)
+        except (NoAnswer, Malformed) as error:
+            log.info("can't join at %s: %s", place, error)
+            return
         if there != key:
             log.warning(
                 "can't join at %s: the node there has the key %s, not the one given; it isn't trusted. Ask its"
